@@ -1,0 +1,13 @@
+//! Engine.IO v4: packets, polling payloads, the open packet, and the rules of a session.
+
+mod open;
+mod packet;
+mod payload;
+mod session;
+
+pub use open::{OpenPacket, Upgrades};
+pub use packet::{Data, Packet, PacketError, SEPARATOR, decode_text};
+pub use payload::{Payload, PayloadEncoder, decode_payload};
+pub use session::{
+    CLOSE_GRACE_MS, Input, POLL_RELEASE_MS, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step, Transport,
+};

@@ -1,0 +1,100 @@
+//! `Packet`: one Engine.IO v4 packet as a client sends it, out of one text frame or one piece of a polling payload.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Stands between the packets of a polling payload (engine.io-protocol v4, "Packet encoding", HTTP long-polling).
+pub const SEPARATOR: u8 = 0x1e;
+
+/// What Node's `Buffer.from(text, "base64")` takes, except for foreign characters: padding or none, any trailing bits.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// One packet. What follows the type of an open, close, upgrade or noop packet has no meaning and is dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    Open,
+    Close,
+    /// With its text: `probe` while a client upgrades, otherwise empty.
+    Ping(&'a str),
+    /// With its text, which answers that of a ping.
+    Pong(&'a str),
+    Message(Data<'a>),
+    Upgrade,
+    Noop,
+}
+
+/// What a message carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data<'a> {
+    Text(&'a str),
+    /// Borrowed from a WebSocket binary frame, owned when it came as base64.
+    Binary(Cow<'a, [u8]>),
+}
+
+/// Why bytes from a client are not Engine.IO packets. The session is closed (socketio-wire.md T30, T31, T37).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketError {
+    /// A packet of no characters: it has no type.
+    Empty,
+    /// The first character is none of `0` to `6` and not `b`.
+    UnknownType,
+    /// What follows `b` is not base64.
+    BadBase64,
+    /// A payload of more packets than the server takes at once (attacks.md 18).
+    TooManyPackets,
+}
+
+impl PacketError {
+    /// The reason in words, for logs and for the label of a counter.
+    pub fn reason(self) -> &'static str {
+        match self {
+            PacketError::Empty => "empty packet",
+            PacketError::UnknownType => "unknown packet type",
+            PacketError::BadBase64 => "bad base64",
+            PacketError::TooManyPackets => "too many packets in a payload",
+        }
+    }
+}
+
+impl fmt::Display for PacketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl Error for PacketError {}
+
+/// Decodes one WebSocket text frame, or one piece of a polling payload.
+///
+/// A WebSocket binary frame needs no decoding: all of it is the [`Data::Binary`] of a message.
+pub fn decode_text(frame: &str) -> Result<Packet<'_>, PacketError> {
+    let mut characters = frame.chars();
+    let kind = characters.next().ok_or(PacketError::Empty)?;
+    let rest = characters.as_str();
+    match kind {
+        '0' => Ok(Packet::Open),
+        '1' => Ok(Packet::Close),
+        '2' => Ok(Packet::Ping(rest)),
+        '3' => Ok(Packet::Pong(rest)),
+        '4' => Ok(Packet::Message(Data::Text(rest))),
+        '5' => Ok(Packet::Upgrade),
+        '6' => Ok(Packet::Noop),
+        'b' => decode_base64(rest),
+        _ => Err(PacketError::UnknownType),
+    }
+}
+
+fn decode_base64(text: &str) -> Result<Packet<'_>, PacketError> {
+    let bytes = BASE64.decode(text).map_err(|_| PacketError::BadBase64)?;
+    Ok(Packet::Message(Data::Binary(Cow::Owned(bytes))))
+}

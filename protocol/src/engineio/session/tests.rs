@@ -1,0 +1,147 @@
+//! Every (state, input) pair of the session, and its timers.
+
+use super::*;
+
+const TIMES: SessionTimes = SessionTimes { ping_interval_ms: 300, ping_timeout_ms: 200, upgrade_timeout_ms: 1000 };
+const NOW: Millis = Millis(1_000);
+
+fn session(state: State) -> Session {
+    Session { state, heartbeat: Heartbeat::PingAt(NOW + 300), poll: Request::Absent, post: Request::Absent }
+}
+
+const STATES: [State; 6] = [
+    State::Polling,
+    State::Probing { upgrade_by: Millis(2_000) },
+    State::Upgrading { upgrade_by: Millis(2_000), release_poll_at: Millis::NEVER },
+    State::WebSocket,
+    State::Closing { at: Millis(1_010) },
+    State::Closed,
+];
+
+/// One row per input, one column per state in the order of `STATES`.
+#[test]
+fn every_pair_of_state_and_input() {
+    use Input::{
+        BadPacket, Packet, Poll, PollAnswered, PollLost, Post, PostComplete, PostLost, Probe, ProbeLost, TransportLost,
+    };
+    use Step::{Accept, AnswerProbe, Deliver, DropProbe, End, Nothing, Refuse, Upgraded};
+    const CLOSE: Step = End(SessionEnd::ClientClose);
+    const LOST: Step = End(SessionEnd::TransportClose);
+    const BROKEN: Step = End(SessionEnd::TransportError);
+    const PARSE: Step = End(SessionEnd::ParseError);
+    #[rustfmt::skip]
+    let table: [(Input, [Step; 6]); 22] = [
+        (Poll,                              [Accept,  Accept,      Accept,    Refuse,  CLOSE,   Refuse]),
+        (PollAnswered,                      [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (PollLost,                          [LOST,    LOST,        LOST,      Nothing, Nothing, Nothing]),
+        (Post,                              [Accept,  Accept,      Accept,    Refuse,  Refuse,  Refuse]),
+        (PostComplete,                      [Accept,  Accept,      Accept,    Refuse,  Refuse,  Refuse]),
+        (PostLost,                          [BROKEN,  BROKEN,      BROKEN,    Nothing, Nothing, Nothing]),
+        (Probe,                             [Accept,  Refuse,      Refuse,    Refuse,  Refuse,  Refuse]),
+        (Input::ProbePacket(super::ProbePacket::Probe),   [Nothing, AnswerProbe, DropProbe, Nothing, Nothing, Nothing]),
+        (Input::ProbePacket(super::ProbePacket::Upgrade), [Nothing, DropProbe,   Upgraded,  Nothing, Nothing, Nothing]),
+        (Input::ProbePacket(super::ProbePacket::Other),   [Nothing, DropProbe,   DropProbe, Nothing, Nothing, Nothing]),
+        (ProbeLost,                         [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (Packet(PacketType::Open),          [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (Packet(PacketType::Close),         [Nothing, Nothing,     Nothing,   CLOSE,   Nothing, Nothing]),
+        (Packet(PacketType::Ping),          [PARSE,   PARSE,       PARSE,     PARSE,   Nothing, Nothing]),
+        (Packet(PacketType::Pong),          [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (Packet(PacketType::Message),       [Deliver, Deliver,     Deliver,   Deliver, Nothing, Nothing]),
+        (Packet(PacketType::Upgrade),       [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (Packet(PacketType::Noop),          [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (BadPacket,                         [PARSE,   PARSE,       PARSE,     PARSE,   Nothing, Nothing]),
+        (TransportLost,                     [Nothing, Nothing,     Nothing,   LOST,    Nothing, Nothing]),
+        // The same again, to show that a table row has no memory.
+        (Poll,                              [Accept,  Accept,      Accept,    Refuse,  CLOSE,   Refuse]),
+        (Post,                              [Accept,  Accept,      Accept,    Refuse,  Refuse,  Refuse]),
+    ];
+    for (input, expected) in table {
+        for (state, step) in STATES.into_iter().zip(expected) {
+            assert_eq!(session(state).receive(input, NOW, &TIMES), step, "{state:?} {input:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_poll_or_post_ends_the_session() {
+    for input in [Input::Poll, Input::Post] {
+        for state in &STATES[..3] {
+            let mut session = session(*state);
+            assert_eq!(session.receive(input, NOW, &TIMES), Step::Accept);
+            assert_eq!(session.receive(input, NOW, &TIMES), Step::End(SessionEnd::TransportError), "{state:?}");
+            assert_eq!(session.receive(input, NOW, &TIMES), Step::Refuse);
+            assert_eq!(session.deadline(), Millis::NEVER);
+        }
+    }
+}
+
+#[test]
+fn a_close_packet_waits_for_the_get_that_was_sent_before_it() {
+    let close = Input::Packet(PacketType::Close);
+    // The GET is there: at once.
+    let mut held = session(State::Polling);
+    held.receive(Input::Poll, NOW, &TIMES);
+    assert_eq!(held.receive(close, NOW, &TIMES), Step::End(SessionEnd::ClientClose));
+    // It comes within the grace.
+    let mut overtaken = session(State::Polling);
+    assert_eq!(overtaken.receive(close, NOW, &TIMES), Step::Nothing);
+    assert!(overtaken.is_ending());
+    assert_eq!(overtaken.receive(Input::Poll, NOW + 3, &TIMES), Step::End(SessionEnd::ClientClose));
+    // It never comes.
+    let mut alone = session(State::Polling);
+    alone.receive(close, NOW, &TIMES);
+    assert_eq!(alone.deadline(), NOW + CLOSE_GRACE_MS);
+    assert_eq!(alone.expire(NOW + (CLOSE_GRACE_MS - 1), &TIMES), Step::Nothing);
+    assert_eq!(alone.expire(NOW + CLOSE_GRACE_MS, &TIMES), Step::End(SessionEnd::ClientClose));
+}
+
+#[test]
+fn heartbeat_pings_and_times_out_to_the_millisecond() {
+    let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 20);
+    assert_eq!(session.deadline(), NOW + 280);
+    assert_eq!(session.expire(NOW + 279, &TIMES), Step::Nothing);
+    assert_eq!(session.expire(NOW + 281, &TIMES), Step::SendPing);
+    assert_eq!(session.receive(Input::Packet(PacketType::Pong), NOW + 290, &TIMES), Step::Nothing);
+    assert_eq!(session.deadline(), NOW + 590);
+    // A pong that nobody waits for moves nothing.
+    session.receive(Input::Packet(PacketType::Pong), NOW + 500, &TIMES);
+    assert_eq!(session.deadline(), NOW + 590);
+    assert_eq!(session.expire(NOW + 590, &TIMES), Step::SendPing);
+    assert_eq!(session.expire(NOW + 789, &TIMES), Step::Nothing);
+    assert_eq!(session.expire(NOW + 790, &TIMES), Step::End(SessionEnd::PingTimeout));
+    assert_eq!(session.expire(NOW + 9_999, &TIMES), Step::Nothing);
+}
+
+#[test]
+fn an_upgrade_releases_polls_and_takes_over() {
+    let mut session = session(State::Polling);
+    assert_eq!(session.receive(Input::Poll, NOW, &TIMES), Step::Accept);
+    assert_eq!(session.receive(Input::Probe, NOW, &TIMES), Step::Accept);
+    let probe = Input::ProbePacket(ProbePacket::Probe);
+    assert_eq!(session.receive(probe, NOW, &TIMES), Step::AnswerProbe);
+    session.receive(Input::PollAnswered, NOW, &TIMES);
+    assert_eq!(session.receive(Input::Poll, NOW + 5, &TIMES), Step::Accept);
+    assert_eq!(session.expire(NOW + 5 + POLL_RELEASE_MS, &TIMES), Step::ReleasePoll);
+    session.receive(Input::PollAnswered, NOW + 60, &TIMES);
+    let upgrade = Input::ProbePacket(ProbePacket::Upgrade);
+    assert_eq!(session.receive(upgrade, NOW + 70, &TIMES), Step::Upgraded);
+    assert_eq!(session.transport(), Transport::WebSocket);
+    assert_eq!(session.receive(Input::Poll, NOW + 71, &TIMES), Step::Refuse);
+}
+
+#[test]
+fn a_probe_that_never_upgrades_is_dropped_and_may_be_tried_again() {
+    let mut session = session(State::Polling);
+    session.receive(Input::Probe, NOW, &TIMES);
+    session.receive(Input::ProbePacket(ProbePacket::Probe), NOW, &TIMES);
+    session.heartbeat = Heartbeat::PingAt(NOW + 100_000);
+    assert_eq!(session.deadline(), NOW + 1_000);
+    assert_eq!(session.expire(NOW + 1_000, &TIMES), Step::DropProbe);
+    assert!(!session.is_probing());
+    assert_eq!(session.receive(Input::Probe, NOW + 1_001, &TIMES), Step::Accept);
+}
+
+#[test]
+fn a_session_is_small() {
+    assert!(size_of::<Session>() <= 56, "{}", size_of::<Session>());
+}

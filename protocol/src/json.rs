@@ -1,0 +1,184 @@
+//! JSON without a tree: is a text what `JSON.parse` accepts, and where do its top-level parts begin and end.
+
+mod scanner;
+mod string;
+mod token;
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+pub(crate) use scanner::{ArrayWalk, Ignore, Observer};
+use scanner::{ObjectWalk, Scanner};
+pub use string::encode_string;
+use string::unescape;
+
+/// How deep arrays and objects may be nested.
+///
+/// `JSON.parse` has no limit but its own stack. With ours the open brackets of a text are the bits of one `u128`, and texts
+/// that we pass on do not overrun the recursive readers of others (`serde_json` stops at 128 as well). `[[1]]` has depth 2;
+/// the array around the arguments of a packet counts.
+pub const DEPTH_MAX: usize = 128;
+
+/// Why a text is not JSON to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonError {
+    /// `JSON.parse` would throw.
+    Syntax,
+    /// More than [`DEPTH_MAX`] levels.
+    TooDeep,
+}
+
+impl JsonError {
+    /// The reason in words, for logs and for the label of a counter.
+    pub fn reason(self) -> &'static str {
+        match self {
+            JsonError::Syntax => "invalid JSON",
+            JsonError::TooDeep => "JSON nested too deeply",
+        }
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl Error for JsonError {}
+
+/// Whether `text` is one JSON value, with nothing but whitespace around it.
+pub fn check(text: &str) -> Result<(), JsonError> {
+    Value::decode(text).map(|_| ())
+}
+
+/// A checked JSON value, as the text that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value<'a> {
+    text: &'a str,
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    Boolean,
+    Null,
+}
+
+impl<'a> Value<'a> {
+    /// Checks all of `text`; whitespace around the value is not part of it.
+    pub fn decode(text: &'a str) -> Result<Value<'a>, JsonError> {
+        let mut scanner = Scanner::new(text);
+        let text = scanner.value(&mut Ignore)?;
+        scanner.end()?;
+        Ok(Value { text })
+    }
+
+    pub fn kind(self) -> Kind {
+        match self.text.as_bytes().first() {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            Some(b'"') => Kind::String,
+            Some(b't' | b'f') => Kind::Boolean,
+            Some(b'n') => Kind::Null,
+            _ => Kind::Number,
+        }
+    }
+
+    /// The JSON text itself: a string has its quotes and escapes.
+    pub fn as_str(self) -> &'a str {
+        self.text
+    }
+
+    pub fn is_object(self) -> bool {
+        self.kind() == Kind::Object
+    }
+
+    pub fn is_array(self) -> bool {
+        self.kind() == Kind::Array
+    }
+
+    /// What a JSON string stands for; `None` for other values. A lone surrogate, which Rust's strings cannot hold, becomes
+    /// U+FFFD.
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        string_of(self.text)
+    }
+}
+
+/// What the JSON string `raw`, quotes included, stands for; `None` for another value.
+pub(crate) fn string_of(raw: &str) -> Option<Cow<'_, str>> {
+    raw.strip_prefix('"')?.strip_suffix('"').map(unescape)
+}
+
+/// The texts of the elements of a checked array, in order. Of an unchecked text: those before the first error.
+pub fn elements(text: &str) -> Elements<'_> {
+    Elements { walk: ArrayWalk::begin(text).ok() }
+}
+
+/// Iterator over the elements of an array, from [`elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    /// `None` when there is nothing more.
+    walk: Option<ArrayWalk<'a>>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let element = self.walk.as_mut()?.step(&mut Ignore).ok().flatten();
+        if element.is_none() {
+            self.walk = None;
+        }
+        element
+    }
+}
+
+/// The keys and the texts of the values of a checked object, in the order of the text.
+///
+/// A key may come twice; `JSON.parse` keeps its last value. Of an unchecked text: the entries before the first error.
+pub fn entries(text: &str) -> Entries<'_> {
+    Entries { walk: ObjectWalk::begin(text).ok() }
+}
+
+/// Iterator over the entries of an object, from [`entries`].
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    /// `None` when there is nothing more.
+    walk: Option<ObjectWalk<'a>>,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Cow<'a, str>, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.walk.as_mut()?.step(&mut Ignore).ok().flatten();
+        let Some((key, value)) = entry else {
+            self.walk = None;
+            return None;
+        };
+        Some((string_of(key).unwrap_or_default(), value))
+    }
+}
+
+/// Appends `value` in decimal.
+pub fn encode_integer(value: u64, out: &mut Vec<u8>) {
+    // 20 digits hold u64::MAX. Filled from the end, then appended at once.
+    let mut digits = [b'0'; 20];
+    let mut rest = value;
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        // A remainder of ten fits in a byte.
+        *digit += u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        used += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}

@@ -1,0 +1,12 @@
+//! Socket.IO v5: packets, the arguments of events.
+
+mod args;
+mod assembler;
+mod encode;
+mod packet;
+mod placeholders;
+
+pub use args::{Args, EventName};
+pub use assembler::{AssembleError, Assembler, Progress};
+pub use encode::{encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event};
+pub use packet::{AckId, Packet, PacketError, PacketLimits, decode};

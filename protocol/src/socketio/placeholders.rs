@@ -1,0 +1,61 @@
+//! `Placeholders`: checks that the placeholders of a binary packet point at its attachments.
+
+use crate::json::{Observer, string_of};
+
+/// Watches a packet's arguments for `{"_placeholder":true,"num":N}` at any depth (socket.io-protocol v5, "Packet
+/// encoding"; attacks.md 16).
+///
+/// As the reference sees them after `JSON.parse`: keys in any order, further keys allowed, of several same keys the last
+/// one counts. Stricter in two ways: N is an integer (it takes 0.5), and placeholders inside a placeholder or under a key
+/// that is overwritten later are checked too (it never looks there).
+pub(super) struct Placeholders {
+    attachments: u8,
+    /// One bit per open object, the innermost lowest: `_placeholder` is `true`.
+    marked: u128,
+    /// Likewise: `num` points at an attachment.
+    valid: u128,
+    found_bad: bool,
+}
+
+impl Placeholders {
+    pub(super) fn new(attachments: u8) -> Placeholders {
+        Placeholders { attachments, marked: 0, valid: 0, found_bad: false }
+    }
+
+    /// A placeholder was seen that points at no attachment.
+    pub(super) fn found_bad(&self) -> bool {
+        self.found_bad
+    }
+
+    fn points_at_attachment(&self, number: &str) -> bool {
+        // Both round decimal text to the nearest double, so that this is the number that JSON.parse gives.
+        let number: f64 = number.parse().unwrap_or(f64::NAN);
+        number.fract() == 0.0 && number >= 0.0 && number < f64::from(self.attachments)
+    }
+}
+
+impl Observer for Placeholders {
+    fn object_begins(&mut self) {
+        self.marked <<= 1;
+        self.valid <<= 1;
+    }
+
+    fn member(&mut self, key: &str, value: &str) {
+        if is_key(key, "_placeholder") {
+            self.marked = self.marked & !1 | u128::from(value == "true");
+        } else if is_key(key, "num") {
+            self.valid = self.valid & !1 | u128::from(self.points_at_attachment(value));
+        }
+    }
+
+    fn object_ends(&mut self) {
+        self.found_bad |= self.marked & !self.valid & 1 == 1;
+        self.marked >>= 1;
+        self.valid >>= 1;
+    }
+}
+
+/// Whether a key, with its quotes and possibly escapes, is `name`.
+fn is_key(key: &str, name: &str) -> bool {
+    string_of(key).is_some_and(|key| key == name)
+}

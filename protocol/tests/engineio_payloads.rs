@@ -1,0 +1,124 @@
+//! Polling payloads, both ways (engine.io-protocol v4, "HTTP long-polling"; rows of socketio-wire.md).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+use std::borrow::Cow;
+
+use sockring_protocol::engineio::{Data, Packet, PacketError, PayloadEncoder, SEPARATOR, decode_payload};
+
+type Decoded<'a> = Vec<Result<Packet<'a>, PacketError>>;
+
+fn text(text: &str) -> Result<Packet<'_>, PacketError> {
+    Ok(Packet::Message(Data::Text(text)))
+}
+
+fn binary(bytes: &[u8]) -> Result<Packet<'_>, PacketError> {
+    Ok(Packet::Message(Data::Binary(Cow::Borrowed(bytes))))
+}
+
+#[test]
+fn payloads_are_decoded() {
+    let rows: [(&str, Decoded<'_>); 16] = [
+        // row 8
+        ("4hello", vec![text("hello")]),
+        // row 9
+        ("4test1\u{1e}4test2\u{1e}4test3", vec![text("test1"), text("test2"), text("test3")]),
+        // row 10
+        ("4hello\u{1e}bAQIDBA==", vec![text("hello"), binary(&[1, 2, 3, 4])]),
+        ("bAQIDBA==\u{1e}b\u{1e}4", vec![binary(&[1, 2, 3, 4]), binary(&[]), text("")]),
+        // row 17
+        ("3", vec![Ok(Packet::Pong(""))]),
+        // T33: the caller stops at the close
+        ("1\u{1e}4x", vec![Ok(Packet::Close), text("x")]),
+        // P22
+        ("40\u{1e}42[\"a\"]", vec![text("0"), text("2[\"a\"]")]),
+        ("4é\u{1e}4日本😀", vec![text("é"), text("日本😀")]),
+        // row 11, T30
+        ("abc", vec![Err(PacketError::UnknownType)]),
+        // T31
+        ("", vec![Err(PacketError::Empty)]),
+        // an error is the last that is seen
+        ("4a\u{1e}x\u{1e}4b", vec![text("a"), Err(PacketError::UnknownType)]),
+        ("4a\u{1e}b!\u{1e}4b", vec![text("a"), Err(PacketError::BadBase64)]),
+        // a separator separates: there is a packet on both sides
+        ("4a\u{1e}", vec![text("a"), Err(PacketError::Empty)]),
+        ("\u{1e}4a", vec![Err(PacketError::Empty)]),
+        ("4a\u{1e}\u{1e}4b", vec![text("a"), Err(PacketError::Empty)]),
+        ("\u{1e}", vec![Err(PacketError::Empty)]),
+    ];
+    for (body, expected) in rows {
+        assert_eq!(decode_payload(body, 16).collect::<Decoded<'_>>(), expected, "{body:?}");
+    }
+}
+
+/// attacks.md 18
+#[test]
+fn packets_are_counted() {
+    let body = "2\u{1e}2\u{1e}2";
+    let ping = Ok(Packet::Ping(""));
+    let too_many = Err(PacketError::TooManyPackets);
+    for (packets_max, expected) in [
+        (4, vec![ping.clone(), ping.clone(), ping.clone()]),
+        (3, vec![ping.clone(), ping.clone(), ping.clone()]),
+        (2, vec![ping.clone(), ping.clone(), too_many.clone()]),
+        (1, vec![ping.clone(), too_many.clone()]),
+        (0, vec![too_many.clone()]),
+    ] {
+        assert_eq!(decode_payload(body, packets_max).collect::<Decoded<'_>>(), expected, "{packets_max}");
+    }
+    let flood = "2\u{1e}".repeat(500_000);
+    assert_eq!(decode_payload(&flood, 100).count(), 101);
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    for body in ["4a", "", "x\u{1e}4a", "2\u{1e}2\u{1e}2\u{1e}2"] {
+        let mut payload = decode_payload(body, 2);
+        while payload.next().is_some() {}
+        assert_eq!(payload.next(), None, "{body:?}");
+    }
+}
+
+#[test]
+fn payloads_are_encoded() {
+    // row 9, row 10, and a single packet without a separator
+    let mut out = b"before".to_vec();
+    let mut encoder = PayloadEncoder::new(&mut out);
+    assert!(encoder.is_empty());
+    encoder.push_text(b"4hello");
+    assert!(!encoder.is_empty());
+    encoder.push_binary(&[1, 2, 3, 4]);
+    encoder.push_binary(&[]);
+    encoder.push_text(b"6");
+    assert_eq!(out, b"before4hello\x1ebAQIDBA==\x1eb\x1e6");
+}
+
+#[test]
+fn binary_messages_of_all_lengths_come_back() {
+    for length in 0..70 {
+        let bytes: Vec<u8> = (0_u8..70).map(|index| index.wrapping_mul(37)).take(length).collect();
+        let mut out = Vec::new();
+        let mut encoder = PayloadEncoder::new(&mut out);
+        encoder.push_text(b"4a");
+        encoder.push_binary(&bytes);
+        let body = String::from_utf8(out).unwrap();
+        assert_eq!(decode_payload(&body, 2).collect::<Decoded<'_>>(), [text("a"), binary(&bytes)]);
+    }
+}
+
+/// Any bytes that are text decode to something, in order, without a panic, and at most one error ends it.
+#[test]
+fn any_body_is_survived() {
+    let alphabet: Vec<char> = "0123456b4AQ=[\"é\u{1e}\u{1e}".chars().collect();
+    let mut state = 7_u64;
+    for _ in 0..20_000 {
+        let mut body = String::new();
+        for _ in 0..12 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            body.push(alphabet[(state >> 33) as usize % alphabet.len()]);
+        }
+        let decoded: Decoded<'_> = decode_payload(&body, 100).collect();
+        let errors = decoded.iter().filter(|packet| packet.is_err()).count();
+        let pieces = body.split(char::from(SEPARATOR)).count();
+        assert!(errors == 0 && decoded.len() == pieces || errors == 1 && decoded.last().unwrap().is_err(), "{body:?}");
+    }
+}

@@ -1,0 +1,3 @@
+//! The sockring server.
+
+fn main() {}

@@ -1,0 +1,133 @@
+//! Memory lent to the kernel: the bytes of each send until its last completion.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::Token;
+
+/// Bytes to send. Whoever holds one may share it, nobody may change it.
+#[derive(Clone, Debug)]
+pub enum SendBytes {
+    /// One message for many receivers.
+    Shared(Arc<[u8]>),
+    Owned(Vec<u8>),
+}
+
+impl SendBytes {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            SendBytes::Shared(bytes) => bytes,
+            SendBytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A send under way.
+struct Lent {
+    bytes: SendBytes,
+    sent: usize,
+    token: Token,
+    raw: super::RawTarget,
+}
+
+/// What is left of a send, as the kernel needs it. Valid while the entry is in `Flight`.
+pub(super) struct Rest {
+    pub(super) pointer: *const u8,
+    pub(super) length: u32,
+    pub(super) raw: super::RawTarget,
+}
+
+/// How a send stands after a completion.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Bytes are left: send the rest.
+    Partial,
+    Done(Token),
+    /// Ended by this errno.
+    Failed(Token, i32),
+}
+
+/// All sends under way.
+///
+/// Invariant F1: an entry is removed, and its bytes dropped, only by `complete` or by `leak`. Moving an entry inside the
+/// slab does not move the bytes: both kinds keep them on the heap.
+#[derive(Default)]
+pub(super) struct Flight {
+    lent: Slab<Lent>,
+}
+
+impl Flight {
+    pub(super) fn lend(&mut self, token: Token, raw: super::RawTarget, bytes: SendBytes) -> u32 {
+        assert!(!bytes.as_slice().is_empty(), "an empty send would never complete as done");
+        let index = self.lent.insert(Lent { bytes, sent: 0, token, raw });
+        u32::try_from(index).expect("fewer sends than connections")
+    }
+
+    pub(super) fn rest(&self, index: u32) -> Rest {
+        let lent = &self.lent[index as usize];
+        let rest = &lent.bytes.as_slice()[lent.sent..];
+        // More than 2 GiB in one send goes in several.
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX).min(1 << 30);
+        Rest { pointer: rest.as_ptr(), length, raw: lent.raw }
+    }
+
+    /// The kernel has let go of the bytes with this result: a count, or a negative errno.
+    pub(super) fn complete(&mut self, index: u32, result: i32) -> Progress {
+        let lent = &mut self.lent[index as usize];
+        let token = lent.token;
+        match usize::try_from(result) {
+            Ok(count) if count > 0 => {
+                lent.sent += count;
+                if lent.sent < lent.bytes.as_slice().len() {
+                    return Progress::Partial;
+                }
+                self.lent.remove(index as usize);
+                Progress::Done(token)
+            }
+            _ => {
+                self.lent.remove(index as usize);
+                Progress::Failed(token, -result)
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lent.is_empty()
+    }
+
+    /// Gives up all entries without freeing them, because the kernel may still read them.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.lent));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::RawTarget;
+
+    const TOKEN: Token = Token { index: 3, generation: 1 };
+
+    #[test]
+    fn a_partial_send_goes_on_where_it_stopped() {
+        let mut flight = Flight::default();
+        let index = flight.lend(TOKEN, RawTarget::Plain(9), SendBytes::Owned(vec![7; 10]));
+        let start = flight.rest(index).pointer;
+        assert_eq!(flight.complete(index, 4), Progress::Partial);
+        let rest = flight.rest(index);
+        assert_eq!((rest.pointer as usize - start as usize, rest.length), (4, 6));
+        assert_eq!(flight.complete(index, 6), Progress::Done(TOKEN));
+        assert!(flight.is_empty());
+    }
+
+    #[test]
+    fn an_error_or_nothing_sent_ends_it() {
+        for (result, errno) in [(-32, 32), (0, 0)] {
+            let mut flight = Flight::default();
+            let index = flight.lend(TOKEN, RawTarget::Direct(1), SendBytes::Shared(Arc::from([1u8, 2].as_slice())));
+            assert_eq!(flight.complete(index, result), Progress::Failed(TOKEN, errno));
+            assert!(flight.is_empty());
+        }
+    }
+}

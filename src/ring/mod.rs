@@ -1,0 +1,387 @@
+//! io_uring with a safe face: accept, watch, receive, send, shut down, cancel and close, by token. All `unsafe` is in here.
+//!
+//! The invariants that the unsafe blocks lean on:
+//! - R1: the io_uring is dropped before the memory that it knows (field order, and `Drop`).
+//! - R2: one thread submits (`Ring` is not `Send`), so the queues have one producer and one consumer.
+//! - B1, B2: receive buffers, see `buffers`.
+//! - F1: bytes under way, see `flight`. A ring that is dropped with sends under way leaks them.
+//! - An operation on a wrong or closed descriptor ends in an error, never in memory: entries name no other memory than the
+//!   pool and the flight.
+#![allow(unsafe_code)]
+
+mod buffers;
+mod files;
+mod flight;
+mod probe;
+mod token;
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use buffers::Buffers;
+use files::{Files, RawTarget};
+use flight::{Flight, Progress};
+use token::{Operation, pack, unpack};
+
+pub use files::{Descriptor, Slot};
+pub use flight::SendBytes;
+pub use probe::{RingError, requirements};
+pub use token::{GENERATION_MASK, Token};
+
+/// Sizes of one ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingOptions {
+    /// Submission entries; more in one turn are submitted in several calls.
+    pub submissions: u32,
+    /// Completion entries that the kernel holds before it falls back to a slower list.
+    pub completions: u32,
+    /// Slots of the file table; the kernel refuses more than RLIMIT_NOFILE.
+    pub files: u32,
+    /// Receive buffers, a power of two.
+    pub buffers: u16,
+    pub buffer_bytes: usize,
+}
+
+/// How a receive treats an empty socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Complete when bytes come.
+    Wait,
+    /// Complete at once with `WouldBlock`.
+    DontWait,
+}
+
+/// Whether a multishot operation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Armed {
+    Still,
+    /// It has ended and must be armed again.
+    Ended,
+}
+
+/// Whether the socket holds more bytes than were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    More,
+    Unknown,
+}
+
+/// What the kernel has done.
+#[derive(Debug)]
+pub enum Completion<'b> {
+    Accepted(io::Result<OwnedFd>, Armed),
+    /// Accepting was cancelled as asked.
+    AcceptEnded,
+    /// The watched socket has become readable, or its peer has hung up.
+    Readable(Token, Armed),
+    /// Bytes in a buffer of the pool, valid during the call. Empty: the peer has ended its side.
+    Received(Token, &'b mut [u8], Behind),
+    /// A receive ended with an error; `OutOfBuffers` means that the pool was empty.
+    ReceiveFailed(Token, ReceiveError),
+    /// All bytes of a send went out, or it failed.
+    Sent(Token, io::Result<()>),
+    ShutDown(Token),
+    /// A `cancel` has run; what it cancelled completes by itself.
+    Cancelled(Token),
+    /// The descriptor is closed; a slot may be used again.
+    Closed(Token),
+    /// The eventfd given to `wake_on` was written.
+    Woken(Armed),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// Nothing to read (`Patience::DontWait`).
+    WouldBlock,
+    OutOfBuffers,
+    Cancelled,
+    /// The connection is broken.
+    Broken,
+}
+
+/// One io_uring with its pool of receive buffers, its file table and its sends under way.
+pub struct Ring {
+    // Dropped first: R1.
+    uring: IoUring,
+    buffers: Buffers,
+    flight: Flight,
+    files: Files,
+    /// Slots given back since the last submission: their close has to run before one is filled again.
+    slots_closing: bool,
+    /// R2.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Ring {
+    /// Sets up a ring for this thread.
+    pub fn new(options: &RingOptions) -> Result<Ring, RingError> {
+        let mut builder = IoUring::<squeue::Entry>::builder();
+        builder.setup_cqsize(options.completions).setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+        let uring = builder.build(options.submissions).map_err(probe::explain)?;
+        let at = |operation| move |error| RingError::Setup(operation, error);
+        uring.submitter().register_files_sparse(options.files).map_err(at("registering the file table"))?;
+        let buffers = Buffers::register(&uring, options.buffers, options.buffer_bytes)
+            .map_err(at("registering the receive buffers"))?;
+        Ok(Ring {
+            uring,
+            buffers,
+            flight: Flight::default(),
+            files: Files::new(options.files),
+            slots_closing: false,
+            not_send: PhantomData,
+        })
+    }
+
+    /// Arms a multishot accept. One at a time.
+    pub fn accept(&mut self, listener: &impl AsFd) {
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_fd().as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(pack(Operation::Accept, Token { index: 0, generation: 0 })));
+    }
+
+    /// Ends accepting; `AcceptEnded` follows when it has.
+    pub fn cancel_accept(&mut self) {
+        let user_data = pack(Operation::Accept, Token { index: 0, generation: 0 });
+        let entry = opcode::AsyncCancel::new(user_data).build();
+        self.push(entry.user_data(pack(Operation::CancelAccept, Token { index: 0, generation: 0 })));
+    }
+
+    /// Polls an eventfd for good: each write to it ends a wait in the ring with `Woken`.
+    pub fn wake_on(&mut self, event: &impl AsFd) {
+        let entry = opcode::PollAdd::new(types::Fd(event.as_fd().as_raw_fd()), POLL_IN).multi(true).build();
+        self.push(entry.user_data(pack(Operation::Wake, Token { index: 0, generation: 0 })));
+    }
+
+    /// Signals this eventfd when completions come while `sleep_signal` is on.
+    pub fn signal(&mut self, event: &impl AsFd) -> io::Result<()> {
+        self.uring.submitter().register_eventfd(event.as_fd().as_raw_fd())
+    }
+
+    pub fn signal_on(&mut self) {
+        self.uring.completion().enable_eventfd();
+    }
+
+    pub fn signal_off(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    /// Arms an edge-triggered multishot poll for bytes and hang-up.
+    pub fn watch(&mut self, descriptor: &Descriptor, token: Token) {
+        let user_data = pack(Operation::Watch, token);
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::PollAdd::new(types::Fd(fd), POLL_READABLE).multi(true).build(),
+            RawTarget::Direct(slot) => opcode::PollAdd::new(types::Fixed(slot), POLL_READABLE).multi(true).build(),
+        };
+        self.push(entry.user_data(user_data));
+    }
+
+    /// Receives once, into a buffer of the pool.
+    pub fn receive(&mut self, descriptor: &Descriptor, token: Token, patience: Patience) {
+        let flags = match patience {
+            Patience::Wait => 0,
+            Patience::DontWait => libc::MSG_DONTWAIT,
+        };
+        // The kernel takes address and length from the buffer that it selects.
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0).flags(flags),
+            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0).flags(flags),
+        };
+        let entry = entry.buf_group(buffers::GROUP).build().flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry.user_data(pack(Operation::Receive, token)));
+    }
+
+    /// Sends all of `bytes`, which must not be empty. One send per connection at a time, else bytes may interleave.
+    pub fn send(&mut self, descriptor: &Descriptor, token: Token, bytes: SendBytes) {
+        let index = self.flight.lend(token, descriptor.raw(), bytes);
+        self.send_rest(index);
+    }
+
+    /// Ends our side of the connection.
+    pub fn shut_down(&mut self, descriptor: &Descriptor, token: Token) {
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_WR).build(),
+            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build(),
+        };
+        self.push(entry.user_data(pack(Operation::Shutdown, token)));
+    }
+
+    /// Cancels everything that is under way on the descriptor; each completes by itself.
+    pub fn cancel(&mut self, descriptor: &Descriptor, token: Token) {
+        let cancel = match descriptor.raw() {
+            RawTarget::Plain(fd) => types::CancelBuilder::fd(types::Fd(fd)).all(),
+            RawTarget::Direct(slot) => types::CancelBuilder::fd(types::Fixed(slot)).all(),
+        };
+        self.push(opcode::AsyncCancel2::new(cancel).build().user_data(pack(Operation::Cancel, token)));
+    }
+
+    /// Closes the descriptor. Nothing may be under way on it: an armed poll would keep the file open.
+    pub fn close(&mut self, descriptor: Descriptor, token: Token) {
+        let entry = match descriptor {
+            Descriptor::Plain(fd) => opcode::Close::new(types::Fd(fd.into_raw_fd())).build(),
+            Descriptor::Direct(slot) => {
+                self.files.give_back(slot.number());
+                self.slots_closing = true;
+                opcode::Close::new(types::Fixed(slot.number())).build()
+            }
+        };
+        self.push(entry.user_data(pack(Operation::Close, token)));
+    }
+
+    /// Moves an ordinary descriptor into the file table. Gives it back when the table is full.
+    pub fn settle(&mut self, descriptor: OwnedFd) -> Result<Descriptor, OwnedFd> {
+        let Some(slot) = self.files.take() else { return Err(descriptor) };
+        if self.slots_closing {
+            self.submit();
+        }
+        match self.uring.submitter().register_files_update(slot.number(), &[descriptor.as_raw_fd()]) {
+            Ok(_) => Ok(Descriptor::Direct(slot)),
+            Err(_) => {
+                self.files.give_back(slot.number());
+                Err(descriptor)
+            }
+        }
+    }
+
+    /// Submits what is queued, lets deferred completions in, and waits for `want` of them, `timeout` at the longest.
+    pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
+        self.buffers.publish();
+        self.slots_closing = false;
+        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let result = match timeout {
+            None => {
+                // SAFETY: R2; no argument is passed, so no memory is named.
+                unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None) }
+            }
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                self.uring.submitter().submit_with_args(want as usize, &arguments)
+            }
+        };
+        match result {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                // Time is up; interrupted; completions must be taken first: the next turn does all of that.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                _ => panic!("io_uring_enter failed: {error}"),
+            },
+        }
+    }
+
+    /// Hands out up to `limit` completions in the order in which they came; says how many.
+    pub fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_>)) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(entry) = self.uring.completion().next() else { break };
+            count += 1;
+            self.dispatch(&entry, &mut handle);
+        }
+        self.buffers.publish();
+        count
+    }
+
+    /// Whether the pool's buffers are this large: a receive that filled one may have left more behind.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffers.buffer_bytes()
+    }
+
+    fn dispatch(&mut self, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {
+        let Some((operation, token)) = unpack(entry.user_data()) else { return };
+        let armed = if cqueue::more(entry.flags()) { Armed::Still } else { Armed::Ended };
+        match operation {
+            Operation::Accept => handle(Completion::Accepted(accepted(entry.result()), armed)),
+            Operation::CancelAccept => handle(Completion::AcceptEnded),
+            Operation::Watch => handle(Completion::Readable(token, armed)),
+            Operation::Receive => self.dispatch_receive(token, entry, handle),
+            Operation::Send => match self.flight.complete(token.index, entry.result()) {
+                Progress::Partial => self.send_rest(token.index),
+                Progress::Done(token) => handle(Completion::Sent(token, Ok(()))),
+                Progress::Failed(token, errno) => {
+                    handle(Completion::Sent(token, Err(io::Error::from_raw_os_error(errno))));
+                }
+            },
+            Operation::Shutdown => handle(Completion::ShutDown(token)),
+            Operation::Cancel => handle(Completion::Cancelled(token)),
+            Operation::Close => handle(Completion::Closed(token)),
+            Operation::Wake => handle(Completion::Woken(armed)),
+        }
+    }
+
+    fn dispatch_receive(&mut self, token: Token, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {
+        let buffer = cqueue::buffer_select(entry.flags());
+        match (usize::try_from(entry.result()), buffer) {
+            (Ok(length), Some(buffer)) => {
+                let full = length == self.buffers.buffer_bytes();
+                let behind = if full || cqueue::sock_nonempty(entry.flags()) { Behind::More } else { Behind::Unknown };
+                handle(Completion::Received(token, self.buffers.lend(buffer, length), behind));
+            }
+            (Ok(_), None) => handle(Completion::Received(token, &mut [], Behind::Unknown)),
+            (Err(_), _) => handle(Completion::ReceiveFailed(token, receive_error(-entry.result()))),
+        }
+        if let Some(buffer) = buffer {
+            self.buffers.give_back(buffer);
+        }
+    }
+
+    fn send_rest(&mut self, index: u32) {
+        let rest = self.flight.rest(index);
+        let entry = match rest.raw {
+            RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.pointer, rest.length),
+            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.pointer, rest.length),
+        };
+        let entry = entry.flags(libc::MSG_NOSIGNAL).build();
+        self.push(entry.user_data(pack(Operation::Send, Token { index, generation: 0 })));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: the memory that an entry names is the pool's (B1) or in `flight` until its completion (F1).
+        while unsafe { self.uring.submission().push(&entry).is_err() } {
+            self.submit();
+        }
+    }
+
+    fn submit(&mut self) {
+        self.slots_closing = false;
+        match self.uring.submitter().submit() {
+            Ok(_) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => panic!("io_uring_enter failed: {error}"),
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.flight.is_empty() {
+            self.flight.leak();
+        }
+    }
+}
+
+const POLL_IN: u32 = libc::POLLIN as u32;
+const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+/// IORING_ENTER_GETEVENTS
+const ENTER_GETEVENTS: u32 = 1;
+
+fn accepted(result: RawFd) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: a non-negative result of an accept without direct descriptors is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+fn receive_error(errno: i32) -> ReceiveError {
+    match errno {
+        libc::EAGAIN => ReceiveError::WouldBlock,
+        libc::ENOBUFS => ReceiveError::OutOfBuffers,
+        libc::ECANCELED => ReceiveError::Cancelled,
+        _ => ReceiveError::Broken,
+    }
+}
+
+#[cfg(test)]
+mod tests;
