@@ -1,4 +1,7 @@
 //! sockring: a standalone Socket.IO server on io_uring.
 #![deny(unsafe_code)]
 
+pub mod app;
+pub mod broadcast;
 pub mod ring;
+pub mod shard;

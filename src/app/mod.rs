@@ -1,0 +1,129 @@
+//! `Application`: what a product built on the engine decides, and the actions that it asks for.
+//!
+//! An application is called with values and returns actions; it never performs them, and it knows no connection.
+
+pub mod notifications;
+
+use std::borrow::Cow;
+
+use sockring_protocol::engineio::Data;
+use sockring_protocol::socketio::{AckId, Args};
+
+/// A product on top of the engine. One value per shard; all methods but `admit` do nothing unless written.
+pub trait Application {
+    /// May this CONNECT pass?
+    fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal>;
+
+    /// A socket has been admitted and is in its rooms.
+    fn connected(&mut self, socket: &SocketInfo<'_>, request: &ConnectRequest<'_>, actions: &mut Actions) {
+        let _ = (socket, request, actions);
+    }
+
+    /// A client sent an event.
+    fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+        let _ = (socket, event, actions);
+    }
+
+    /// A client answered an emit that carried an id. Ids are the application's own; a client may answer any.
+    fn acknowledged(&mut self, socket: &SocketInfo<'_>, ack: AckId, args: &Args<'_>, actions: &mut Actions) {
+        let _ = (socket, ack, args, actions);
+    }
+
+    /// A socket is gone.
+    fn disconnected(&mut self, socket: &SocketInfo<'_>) {
+        let _ = socket;
+    }
+
+    /// A message on a layer below Socket.IO: `Layer::EngineIo` or `Layer::WebSocket`.
+    fn message(&mut self, message: Data<'_>, actions: &mut Actions) {
+        let _ = (message, actions);
+    }
+}
+
+/// A CONNECT packet and what came with the session's first request.
+pub struct ConnectRequest<'a> {
+    pub namespace: &'a str,
+    /// A checked JSON object.
+    pub payload: Option<&'a str>,
+    /// The handshake's `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// Unix time in milliseconds.
+    pub now_unix_ms: u64,
+}
+
+/// A CONNECT may pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Who it is: the socket joins `user:<id>`.
+    pub user: Option<String>,
+}
+
+/// A CONNECT may not pass: the words of the CONNECT_ERROR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: Cow<'static, str>,
+}
+
+/// The socket that a call is about.
+pub struct SocketInfo<'a> {
+    pub namespace: &'a str,
+    pub sid: &'a str,
+    pub user: Option<&'a str>,
+    /// Unix time in milliseconds.
+    pub now_unix_ms: u64,
+}
+
+/// An event from a client.
+pub struct ClientEvent<'a> {
+    /// The whole array, the event's name first. Binary arguments are placeholders in it.
+    pub args: Args<'a>,
+    /// The client wants an answer.
+    pub ack: Option<AckId>,
+    pub attachments: &'a [Box<[u8]>],
+}
+
+/// What an application wants done, in order.
+#[derive(Debug, Default)]
+pub struct Actions {
+    list: Vec<Action>,
+}
+
+/// One thing to do for the socket that the call was about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An event to this socket: a JSON array whose first element is its name.
+    Emit {
+        ack: Option<AckId>,
+        args: Vec<u8>,
+        attachments: Vec<Box<[u8]>>,
+    },
+    /// The answer to an event that wanted one: a JSON array.
+    Acknowledge {
+        ack: AckId,
+        args: Vec<u8>,
+        attachments: Vec<Box<[u8]>>,
+    },
+    Join(String),
+    Leave(String),
+    /// A Socket.IO DISCONNECT: the client does not come back by itself.
+    Disconnect,
+    /// The end of the whole session: the client reconnects.
+    CloseSession,
+    /// A message on a layer below Socket.IO.
+    SendText(Vec<u8>),
+    SendBinary(Vec<u8>),
+}
+
+impl Actions {
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    pub fn drain(&mut self) -> impl Iterator<Item = Action> + '_ {
+        self.list.drain(..)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}

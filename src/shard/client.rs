@@ -1,0 +1,142 @@
+//! `Client`: one Engine.IO session as the server keeps it, over all the connections that carry it.
+
+use std::fmt;
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::Session;
+use sockring_protocol::socketio::Assembler;
+
+use super::outbox::Outbox;
+use super::sid::Sid;
+use super::slots::Key;
+use super::sockets::Sockets;
+
+/// Names a TCP connection of this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey(pub Key);
+
+/// Names a client of this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientKey(pub Key);
+
+/// One Engine.IO session with its sockets and what waits for it.
+pub(super) struct Client {
+    pub(super) sid: Sid,
+    pub(super) session: Session,
+    /// The WebSocket that is the transport, or the connection whose GET is held.
+    pub(super) connection: Option<ConnectionKey>,
+    pub(super) probe: Option<ConnectionKey>,
+    pub(super) sockets: Sockets,
+    pub(super) outbox: Outbox,
+    /// Bytes in the outbox.
+    pub(super) queued_bytes: u32,
+    /// A binary packet whose attachments have not all come.
+    pub(super) assembler: Option<Box<Assembler>>,
+    pub(super) handshake: Option<Box<Handshake>>,
+    /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell.
+    pub(super) half_open_by: Millis,
+    /// When the timer wheel will ask next.
+    pub(super) timer_at: Millis,
+    pub(super) phase: Phase,
+    /// Whether it is on the list of clients to flush.
+    pub(super) is_dirty: bool,
+}
+
+/// How far a client has come, beyond what its Engine.IO session knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No CONNECT has been accepted yet.
+    Unclaimed,
+    Claimed,
+    /// Over, but a polling client has still to fetch its last packets.
+    Farewell,
+}
+
+/// What the first request said that an admission may need. Kept until a socket is admitted.
+#[derive(Default)]
+pub struct Handshake {
+    pub authorization: Option<Box<str>>,
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handshake")
+    }
+}
+
+/// Why a client ended: the metric's label, the word in the log, the assertion in tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    PingTimeout,
+    /// The peer's connection ended.
+    TransportClose,
+    /// Requests of one session overlapped, or one broke off.
+    TransportError,
+    /// The client sent a close packet or a WebSocket close frame.
+    ClientClose,
+    /// Bytes that are no packet, or a packet that the state forbids.
+    ParseError,
+    /// A WebSocket frame that RFC 6455 forbids.
+    FrameError,
+    PayloadTooBig,
+    /// No CONNECT in time.
+    ConnectTimeout,
+    /// A message was begun and not completed in time.
+    MessageTimeout,
+    /// More was queued for it than `queue_bytes_max`.
+    QueueFull,
+    /// The application, or the API, ended it.
+    ServerClose,
+    Shutdown,
+}
+
+impl CloseReason {
+    pub const ALL: [CloseReason; 12] = [
+        CloseReason::PingTimeout,
+        CloseReason::TransportClose,
+        CloseReason::TransportError,
+        CloseReason::ClientClose,
+        CloseReason::ParseError,
+        CloseReason::FrameError,
+        CloseReason::PayloadTooBig,
+        CloseReason::ConnectTimeout,
+        CloseReason::MessageTimeout,
+        CloseReason::QueueFull,
+        CloseReason::ServerClose,
+        CloseReason::Shutdown,
+    ];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            CloseReason::PingTimeout => "ping_timeout",
+            CloseReason::TransportClose => "transport_close",
+            CloseReason::TransportError => "transport_error",
+            CloseReason::ClientClose => "client_close",
+            CloseReason::ParseError => "parse_error",
+            CloseReason::FrameError => "frame_error",
+            CloseReason::PayloadTooBig => "payload_too_big",
+            CloseReason::ConnectTimeout => "connect_timeout",
+            CloseReason::MessageTimeout => "message_timeout",
+            CloseReason::QueueFull => "queue_full",
+            CloseReason::ServerClose => "server_close",
+            CloseReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl Client {
+    /// When the timer wheel has to ask this client at the latest.
+    pub(super) fn deadline(&self) -> Millis {
+        self.session.deadline().min(self.half_open_by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_small() {
+        assert!(size_of::<Client>() <= 192, "{}", size_of::<Client>());
+    }
+}

@@ -1,0 +1,48 @@
+//! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
+
+use super::client::ConnectionKey;
+use super::mail::{Reply, Ticket};
+use super::outbox::Frames;
+
+/// Bytes to send.
+#[derive(Clone, Debug)]
+pub enum Bytes {
+    /// One message that others may be getting too.
+    Shared(Frames),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Shared(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Who takes over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The tasks of this core that serve everything but Engine.IO.
+    Api,
+}
+
+/// One thing to do, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Receive once. Ignored for a settled connection, which is read whenever it has bytes.
+    Read(ConnectionKey),
+    /// Send all of it; `on_sent` follows. Only one at a time per connection.
+    Send(ConnectionKey, Bytes),
+    /// The connection is a WebSocket now: make it as cheap as it can be.
+    Settle(ConnectionKey),
+    /// End our side; the peer may still send.
+    ShutDown(ConnectionKey),
+    /// Cancel what is under way and close; `on_closed` follows.
+    Close(ConnectionKey),
+    /// Give the connection away with these unread bytes, after what is being sent; `on_closed` follows.
+    HandOver(ConnectionKey, Destination, Vec<u8>),
+    /// The answer to a mail that carried a ticket.
+    Reply(Ticket, Reply),
+}

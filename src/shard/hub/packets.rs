@@ -1,0 +1,296 @@
+//! Socket.IO: what each packet from a client does, and how an application's actions are performed.
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::Data;
+use sockring_protocol::socketio::{self, AckId, Args, Assembler, Packet, Progress};
+
+use crate::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, SocketInfo};
+use crate::broadcast::Delivery;
+
+use super::super::client::{Client, ClientKey, CloseReason, Phase};
+use super::super::encode::{self, Carrier};
+use super::super::rooms::{Member, USER_PREFIX};
+use super::super::settings::Layer;
+use super::super::sid::Sid;
+use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket};
+use super::{Farewell, Hub, user_of};
+
+impl<A: Application> Hub<A> {
+    /// One message of the layer that the settings name.
+    pub(super) fn on_message(&mut self, key: ClientKey, data: Data<'_>) {
+        self.counters.messages_in += 1;
+        if self.settings.layer != Layer::SocketIo {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.app.message(data, &mut actions);
+            return self.perform(key, None, actions);
+        }
+        let done = match &data {
+            Data::Text(text) => self.on_socketio_text(key, text),
+            Data::Binary(bytes) => self.on_attachment(key, bytes),
+        };
+        if let Err(reason) = done {
+            self.drop_client(key, reason, None, Farewell::NextPoll);
+        }
+    }
+
+    fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), CloseReason> {
+        let Some(client) = self.clients.get(key.0) else { return Ok(()) };
+        if client.assembler.is_some() {
+            return Err(CloseReason::ParseError);
+        }
+        let packet = socketio::decode(text, &self.settings.packet).map_err(|_| CloseReason::ParseError)?;
+        match packet {
+            Packet::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
+            Packet::Disconnect { namespace } => {
+                // Disconnecting from where one is not is harmless: both sides may do so at once.
+                if let Ok(place) = self.place_in(key, namespace) {
+                    self.drop_socket(key, place);
+                }
+                Ok(())
+            }
+            Packet::Event { namespace, ack, args } => {
+                let place = self.place_in(key, namespace)?;
+                self.on_event(key, place, &ClientEvent { args, ack, attachments: &[] });
+                Ok(())
+            }
+            Packet::Ack { namespace, ack, args } => {
+                let place = self.place_in(key, namespace)?;
+                self.on_ack(key, place, ack, &args);
+                Ok(())
+            }
+            Packet::BinaryEvent { namespace, attachments, .. } | Packet::BinaryAck { namespace, attachments, .. } => {
+                self.place_in(key, namespace)?;
+                self.begin_assembly(key, text, attachments)
+            }
+        }
+    }
+
+    fn begin_assembly(&mut self, key: ClientKey, header: &str, attachments: u8) -> Result<(), CloseReason> {
+        let assembler = Assembler::begin(header, attachments, self.settings.payload_bytes_max)
+            .map_err(|_| CloseReason::PayloadTooBig)?;
+        if let Some(client) = self.clients.get_mut(key.0) {
+            client.assembler = Some(Box::new(assembler));
+            client.half_open_by = self.now.at + self.settings.message_timeout_ms;
+        }
+        self.arm(key);
+        Ok(())
+    }
+
+    fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), CloseReason> {
+        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        let assembler = client.assembler.as_mut().ok_or(CloseReason::ParseError)?;
+        match assembler.push(bytes) {
+            Ok(Progress::More) => Ok(()),
+            Ok(Progress::Complete) => {
+                client.half_open_by = Millis::NEVER;
+                let Some(assembler) = client.assembler.take() else { return Ok(()) };
+                self.on_assembled(key, &assembler)
+            }
+            Err(_) => Err(CloseReason::PayloadTooBig),
+        }
+    }
+
+    fn on_assembled(&mut self, key: ClientKey, assembler: &Assembler) -> Result<(), CloseReason> {
+        let packet =
+            socketio::decode(assembler.header(), &self.settings.packet).map_err(|_| CloseReason::ParseError)?;
+        match packet {
+            Packet::BinaryEvent { namespace, ack, args, .. } => {
+                let place = self.place_in(key, namespace)?;
+                self.on_event(key, place, &ClientEvent { args, ack, attachments: assembler.attachments() });
+            }
+            Packet::BinaryAck { namespace, ack, args, .. } => {
+                let place = self.place_in(key, namespace)?;
+                self.on_ack(key, place, ack, &args);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn place_in(&self, key: ClientKey, namespace: &str) -> Result<u16, CloseReason> {
+        let id = self.settings.namespace(namespace).ok_or(CloseReason::ParseError)?;
+        let client = self.clients.get(key.0).ok_or(CloseReason::ParseError)?;
+        client.sockets.place_in(id).ok_or(CloseReason::ParseError)
+    }
+
+    /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`.
+    fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), CloseReason> {
+        let Some(id) = self.settings.namespace(namespace) else {
+            self.refuse(key, namespace, "Invalid namespace");
+            return Ok(());
+        };
+        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        if client.sockets.place_in(id).is_some() {
+            return Err(CloseReason::ParseError);
+        }
+        if client.sockets.len() >= self.settings.namespaces_per_client_max {
+            self.refuse(key, namespace, "Too many namespaces");
+            return Ok(());
+        }
+        let handshake = client.handshake.take();
+        let request = ConnectRequest {
+            namespace,
+            payload,
+            authorization: handshake.as_deref().and_then(|handshake| handshake.authorization.as_deref()),
+            now_unix_ms: self.now.unix_ms,
+        };
+        match self.app.admit(&request) {
+            Ok(admission) => self.join_namespace(key, id, &admission, &request),
+            Err(refusal) => {
+                self.counters.refused += 1;
+                self.refuse(key, namespace, &refusal.message);
+            }
+        }
+        // With one namespace nothing can ask for it again.
+        if (self.settings.namespaces.len() > 1 || self.is_unclaimed(key))
+            && let Some(client) = self.clients.get_mut(key.0)
+        {
+            client.handshake = handshake;
+        }
+        Ok(())
+    }
+
+    fn is_unclaimed(&self, key: ClientKey) -> bool {
+        self.clients.get(key.0).is_some_and(|client| client.phase == Phase::Unclaimed)
+    }
+
+    fn refuse(&mut self, key: ClientKey, namespace: &str, message: &str) {
+        let frames = encode::message(&mut self.scratch, |out| {
+            socketio::encode_connect_error(namespace, message, None, out);
+        });
+        self.push(key, frames, Delivery::Queue);
+    }
+
+    /// Membership: the socket exists, is in its rooms, and is told so; in this order, so that no emit can fall between.
+    fn join_namespace(&mut self, key: ClientKey, id: NamespaceId, admission: &Admission, request: &ConnectRequest<'_>) {
+        let random = self.random.take();
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        client.phase = Phase::Claimed;
+        client.half_open_by = Millis::NEVER;
+        let place = client.sockets.insert(Socket { random, namespace: id, user: None, links: Links::None });
+        let sid = Sid { random, ..client.sid }.text();
+        if let Some(user) = &admission.user {
+            let room = self.join(key, place, &[USER_PREFIX, user].concat());
+            let socket = self.clients.get_mut(key.0).and_then(|client| client.sockets.get_mut(place));
+            if let (Some(socket), Some(room)) = (socket, room) {
+                socket.user = NonMaxRoom::new(room);
+            }
+        }
+        let namespace = request.namespace;
+        let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
+        self.push(key, frames, Delivery::Queue);
+        self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions));
+    }
+
+    fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
+        self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
+    }
+
+    fn on_ack(&mut self, key: ClientKey, place: u16, ack: AckId, args: &Args<'_>) {
+        self.with_socket(key, place, |app, info, actions| app.acknowledged(info, ack, args, actions));
+    }
+
+    /// Calls the application about a socket and performs what it asks for.
+    fn with_socket(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>, &mut Actions)) {
+        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(socket) = client.sockets.get(place) else { return };
+        let sid = Sid { random: socket.random, ..client.sid }.text();
+        let info = SocketInfo {
+            namespace: self.settings.namespace_name(socket.namespace),
+            sid: sid.as_str(),
+            user: user_of(&self.rooms, socket),
+            now_unix_ms: self.now.unix_ms,
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        call(&mut self.app, &info, &mut actions);
+        self.perform(key, Some(place), actions);
+    }
+
+    /// Performs actions for a socket, or for a client of a layer that has no sockets, in order.
+    fn perform(&mut self, key: ClientKey, place: Option<u16>, mut actions: Actions) {
+        for action in actions.drain() {
+            match (action, place) {
+                (Action::Emit { ack, args, attachments }, Some(place)) => {
+                    self.send_args(key, place, Carrier::Event(ack), &args, &attachments);
+                }
+                (Action::Acknowledge { ack, args, attachments }, Some(place)) => {
+                    self.send_args(key, place, Carrier::Ack(ack), &args, &attachments);
+                }
+                (Action::Join(room), Some(place)) => {
+                    self.join(key, place, &room);
+                }
+                (Action::Leave(room), Some(place)) => self.leave(key, place, &room),
+                (Action::Disconnect, Some(place)) => self.disconnect(key, place),
+                (Action::CloseSession, _) => {
+                    self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll);
+                }
+                (Action::SendText(text), _) => {
+                    let frames = match self.settings.layer {
+                        Layer::WebSocket => encode::text_packet(&text),
+                        _ => encode::message(&mut self.scratch, |out| out.extend_from_slice(&text)),
+                    };
+                    self.push(key, frames, Delivery::Queue);
+                }
+                (Action::SendBinary(data), _) => self.push(key, encode::binary_message(&data), Delivery::Queue),
+                (_, None) => {}
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn send_args(&mut self, key: ClientKey, place: u16, carrier: Carrier, args: &[u8], attachments: &[Box<[u8]>]) {
+        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(socket) = client.sockets.get(place) else { return };
+        let namespace = self.settings.namespace_name(socket.namespace);
+        let frames = encode::packet_with_args(&mut self.scratch, namespace, carrier, args, attachments);
+        self.push(key, frames, Delivery::Queue);
+    }
+
+    /// A Socket.IO DISCONNECT: the socket ends, the session goes on.
+    fn disconnect(&mut self, key: ClientKey, place: u16) {
+        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
+        let namespace = self.settings.namespace_name(socket.namespace);
+        let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
+        self.push(key, frames, Delivery::Queue);
+        self.drop_socket(key, place);
+    }
+
+    /// Puts a socket into a room; `None` when it is in too many. Being in it already is no error.
+    fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
+        let client = self.clients.get_mut(key.0)?;
+        let socket = client.sockets.get_mut(place)?;
+        let links = socket.links.as_slice();
+        if let Some(room) = self.rooms.find(socket.namespace, name)
+            && links.iter().any(|link| link.room == room)
+        {
+            return Some(room);
+        }
+        if links.len() >= self.settings.rooms_per_socket_max {
+            self.counters.rooms_refused += 1;
+            return None;
+        }
+        let link = u16::try_from(links.len()).ok()?;
+        let link = self.rooms.join(socket.namespace, name, Member { client: key.0.index, socket: place, link });
+        socket.links.push(link);
+        Some(link.room)
+    }
+
+    fn leave(&mut self, key: ClientKey, place: u16, name: &str) {
+        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
+        let Some(room) = self.rooms.find(socket.namespace, name) else { return };
+        // The user's own room holds its identity.
+        if socket.user.is_some_and(|user| user.room() == room) {
+            return;
+        }
+        if let Some(link) = socket.links.as_slice().iter().position(|link| link.room == room) {
+            self.leave_at(key, place, link);
+        }
+    }
+}
+
+impl Client {
+    /// Whether it has a socket in any namespace.
+    pub(in super::super) fn is_connected(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+}

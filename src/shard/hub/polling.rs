@@ -1,0 +1,152 @@
+//! What GET and POST requests of long-polling do to a client.
+
+use sockring_protocol::engineio::{self, Input, Step};
+
+use crate::app::Application;
+
+use super::super::client::{ClientKey, ConnectionKey, Phase};
+use super::super::outbox::{Outbox, encode_for_polling};
+use super::{Hub, Order, polling_payload};
+
+/// A polling answer is not filled beyond this; the rest waits for the next poll.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// What becomes of a GET.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum PollOutcome {
+    /// It is held until there is something to say.
+    Held,
+    /// Answer at once with this payload.
+    Answer(Vec<u8>),
+    /// 400 code 3.
+    Refuse,
+}
+
+/// What becomes of a POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum PostOutcome {
+    Accept,
+    /// 400 code 3.
+    Refuse,
+}
+
+impl<A: Application> Hub<A> {
+    pub(in super::super) fn on_poll(&mut self, key: ClientKey, connection: ConnectionKey) -> PollOutcome {
+        if let Some(client) = self.clients.get_mut(key.0)
+            && client.phase == Phase::Farewell
+        {
+            let outbox = std::mem::take(&mut client.outbox);
+            self.forget(key);
+            return PollOutcome::Answer(polling_payload(outbox, None));
+        }
+        match self.step(key, Input::Poll) {
+            Step::Accept => {
+                let Some(client) = self.clients.get_mut(key.0) else { return PollOutcome::Refuse };
+                client.connection = Some(connection);
+                if !client.is_dirty && !client.outbox.is_empty() {
+                    client.is_dirty = true;
+                    self.dirty.push(key);
+                }
+                PollOutcome::Held
+            }
+            Step::End(engineio::SessionEnd::ClientClose) => {
+                self.end_session(key, engineio::SessionEnd::ClientClose);
+                PollOutcome::Answer(b"6".to_vec())
+            }
+            Step::End(end) => {
+                self.end_session(key, end);
+                PollOutcome::Refuse
+            }
+            _ => PollOutcome::Refuse,
+        }
+    }
+
+    /// The connection of a held GET ended.
+    pub(in super::super) fn on_poll_lost(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key.0) {
+            client.connection = None;
+        }
+        self.on_session_input(key, Input::PollLost);
+    }
+
+    /// The head of a POST arrived.
+    pub(in super::super) fn on_post(&mut self, key: ClientKey) -> PostOutcome {
+        if !self.is_alive(key) {
+            return PostOutcome::Refuse;
+        }
+        match self.step(key, Input::Post) {
+            Step::Accept => PostOutcome::Accept,
+            Step::End(end) => {
+                self.end_session(key, end);
+                PostOutcome::Refuse
+            }
+            _ => PostOutcome::Refuse,
+        }
+    }
+
+    /// A POST broke off, or was not acceptable.
+    pub(in super::super) fn on_post_lost(&mut self, key: ClientKey) {
+        self.on_session_input(key, Input::PostLost);
+    }
+
+    /// The body of a POST is complete.
+    pub(in super::super) fn on_post_body(&mut self, key: ClientKey, body: &[u8]) -> PostOutcome {
+        if self.step(key, Input::PostComplete) != Step::Accept {
+            return PostOutcome::Refuse;
+        }
+        let Ok(body) = std::str::from_utf8(body) else {
+            self.on_session_input(key, Input::BadPacket);
+            return PostOutcome::Refuse;
+        };
+        for packet in engineio::decode_payload(body, self.settings.payload_packets_max) {
+            match packet {
+                Ok(engineio::Packet::Ping(_)) | Err(_) => {
+                    self.on_session_input(key, Input::BadPacket);
+                    return PostOutcome::Refuse;
+                }
+                Ok(packet) => self.on_packet(key, packet),
+            }
+            let over = self.clients.get(key.0).is_none_or(|client| client.session.is_ending());
+            if over || !self.is_alive(key) {
+                break;
+            }
+        }
+        PostOutcome::Accept
+    }
+
+    /// A noop for the held GET, so that the client can go on with its upgrade.
+    pub(super) fn release_poll(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(connection) = client.connection.take() else { return };
+        let mut payload = polling_payload(std::mem::take(&mut client.outbox), None);
+        client.queued_bytes = 0;
+        if payload.is_empty() {
+            payload.push(b'6');
+        }
+        self.orders.push(Order::AnswerPoll(connection, payload));
+        self.step(key, Input::PollAnswered);
+    }
+
+    /// Answers the held GET with what is queued, if both are there.
+    pub(in super::super) fn answer_poll(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        if client.outbox.is_empty() {
+            return;
+        }
+        let Some(connection) = client.connection.take() else { return };
+        let mut payload = Vec::new();
+        let mut encoder = engineio::PayloadEncoder::new(&mut payload);
+        let mut taken = 0;
+        while !client.outbox.is_empty() && (taken == 0 || taken + client.outbox.first_bytes() <= ANSWER_BYTES_MAX) {
+            let Some(frames) = client.outbox.pop() else { break };
+            taken += frames.len();
+            encode_for_polling(&frames, &mut encoder);
+        }
+        client.queued_bytes = match &client.outbox {
+            Outbox::Empty => 0,
+            _ => client.queued_bytes.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
+        };
+        self.orders.push(Order::AnswerPoll(connection, payload));
+        self.step(key, Input::PollAnswered);
+    }
+}

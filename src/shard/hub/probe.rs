@@ -1,0 +1,87 @@
+//! The upgrade: a probe WebSocket beside long-polling, and how it becomes the transport.
+
+use sockring_protocol::engineio::{self, Input, ProbePacket, Step};
+
+use crate::app::Application;
+
+use super::super::client::{ClientKey, ConnectionKey};
+use super::super::outbox::Outbox;
+use super::{Hub, Order};
+
+/// What becomes of a probe's packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum ProbeOutcome {
+    Nothing,
+    /// Send `3probe`.
+    Answer,
+    /// The probe is the client's transport now.
+    Upgraded,
+    /// Close it.
+    Drop,
+}
+
+impl<A: Application> Hub<A> {
+    /// A WebSocket handshake with a client's sid arrived. Says whether it may go on.
+    pub(in super::super) fn on_probe(&mut self, key: ClientKey, connection: ConnectionKey) -> bool {
+        if !self.is_alive(key) || self.step(key, Input::Probe) != Step::Accept {
+            return false;
+        }
+        if let Some(client) = self.clients.get_mut(key.0) {
+            client.probe = Some(connection);
+        }
+        true
+    }
+
+    pub(in super::super) fn on_probe_text(&mut self, key: ClientKey, text: &str) -> ProbeOutcome {
+        let packet = match engineio::decode_text(text) {
+            Ok(engineio::Packet::Ping("probe")) => ProbePacket::Probe,
+            Ok(engineio::Packet::Upgrade) => ProbePacket::Upgrade,
+            _ => ProbePacket::Other,
+        };
+        self.on_probe_packet(key, packet)
+    }
+
+    pub(in super::super) fn on_probe_packet(&mut self, key: ClientKey, packet: ProbePacket) -> ProbeOutcome {
+        match self.step(key, Input::ProbePacket(packet)) {
+            Step::AnswerProbe => {
+                self.release_poll(key);
+                ProbeOutcome::Answer
+            }
+            Step::Upgraded => {
+                self.take_over(key);
+                ProbeOutcome::Upgraded
+            }
+            Step::DropProbe => {
+                self.drop_probe(key);
+                ProbeOutcome::Drop
+            }
+            _ => ProbeOutcome::Nothing,
+        }
+    }
+
+    pub(in super::super) fn on_probe_lost(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key.0) {
+            client.probe = None;
+        }
+        self.step(key, Input::ProbeLost);
+    }
+
+    pub(super) fn drop_probe(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        if let Some(probe) = client.probe.take() {
+            self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+        }
+    }
+
+    fn take_over(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let probe = client.probe.take();
+        if let Some(held) = std::mem::replace(&mut client.connection, probe) {
+            self.orders.push(Order::RefusePoll(held));
+        }
+        if !client.is_dirty && !client.outbox.is_empty() {
+            client.is_dirty = true;
+            self.dirty.push(key);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Requests under the Engine.IO path: handshake, poll, post, upgrade, and how each may be refused.
+
+use sockring_protocol::engineio::{Transport, Upgrades};
+use sockring_protocol::http::{
+    BodyDecoder, CONTINUE, Framing, Head, KeepAlive, Method, OriginDecision, Origins, Response, Upgrade,
+};
+use sockring_protocol::websocket::{self, Opcode, encode_frame};
+
+use crate::app::Application;
+
+use super::Shard;
+use super::client::{ClientKey, ConnectionKey, Handshake};
+use super::connection::{Role, WebSocketStage};
+use super::effects::Destination;
+use super::hub::{PollOutcome, PostOutcome};
+use super::settings::{Elsewhere, Layer};
+
+/// What a request head leads to.
+pub(super) enum Outcome {
+    /// The answer is among the connection's pending bytes.
+    Answered(KeepAlive),
+    ReadBody(ClientKey, BodyDecoder, ReplyHead),
+    Hold(ClientKey, ReplyHead),
+    Upgrade(WebSocketStage),
+    HandOver(Destination),
+}
+
+/// What an answer needs to know of its request's head.
+pub(super) struct ReplyHead {
+    pub(super) keep_alive: KeepAlive,
+    /// Header lines for the request's origin.
+    cors: Vec<u8>,
+    body: BodyIn,
+}
+
+/// Whether an answer has a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyIn {
+    Answer,
+    /// HEAD: its length only.
+    LengthOnly,
+}
+
+/// The reference's refusals: code and words.
+const REFUSALS: [&str; 6] = [
+    "Transport unknown",
+    "Session ID unknown",
+    "Bad handshake method",
+    "Bad request",
+    "Forbidden",
+    "Unsupported protocol version",
+];
+const TRANSPORT_UNKNOWN: u8 = 0;
+const SESSION_UNKNOWN: u8 = 1;
+const BAD_METHOD: u8 = 2;
+const BAD_REQUEST: u8 = 3;
+const FORBIDDEN: u8 = 4;
+const UNSUPPORTED_REVISION: u8 = 5;
+
+impl<A: Application> Shard<A> {
+    /// One request head has come.
+    pub(super) fn on_request(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
+        let settings = &self.hub.settings;
+        if settings.layer == Layer::WebSocket {
+            return self.on_plain_websocket(key, head);
+        }
+        if !is_engine_request(head, &settings.path) {
+            return match settings.elsewhere {
+                Elsewhere::HandOver => Outcome::HandOver(Destination::Api),
+                Elsewhere::NotFound => self.answer_not_found(key, head),
+            };
+        }
+        let reply = self.reply_head(head);
+        if head.method == Method::Options && !matches!(settings.cors.origins, Origins::SameOrigin) {
+            return self.answer_preflight(key, head);
+        }
+        if settings.cors.decide(head.header("origin"), head.host()) == OriginDecision::Refused {
+            self.hub.counters.origins_refused += 1;
+            return self.refuse(key, head, 403, FORBIDDEN, &reply);
+        }
+        match self.verify(head) {
+            Ok(Target::Handshake(Transport::Polling)) => self.open_polling(key, head, reply),
+            Ok(Target::Handshake(Transport::WebSocket)) => self.open_websocket(key, head, &reply),
+            Ok(Target::Upgrade(client)) => self.upgrade(key, head, client, &reply),
+            Ok(Target::Session(client)) => match head.method {
+                Method::Get => self.poll(key, client, reply),
+                Method::Post => self.post(key, head, client, reply),
+                _ => self.refuse(key, head, 400, BAD_REQUEST, &reply),
+            },
+            Err(code) => self.refuse(key, head, 400, code, &reply),
+        }
+    }
+
+    /// The reference's checks in the reference's order: transport, sid, method, revision.
+    fn verify(&self, head: &Head<'_>) -> Result<Target, u8> {
+        let transport = match head.query.value("transport").as_deref() {
+            Some("polling") => Transport::Polling,
+            Some("websocket") => Transport::WebSocket,
+            _ => return Err(TRANSPORT_UNKNOWN),
+        };
+        let revision = head.query.value("EIO");
+        let is_upgrade = head.upgrade == Upgrade::WebSocket;
+        if let Some(sid) = head.query.value("sid") {
+            let client = self.hub.find(&sid).ok_or(SESSION_UNKNOWN)?;
+            return match (is_upgrade, transport, self.hub.transport(client)) {
+                // A session keeps the revision that it began with.
+                (true, ..) if revision.as_deref() != Some("4") => Err(UNSUPPORTED_REVISION),
+                (true, Transport::WebSocket, _) => Ok(Target::Upgrade(client)),
+                (false, Transport::Polling, Some(Transport::Polling)) => Ok(Target::Session(client)),
+                _ => Err(BAD_REQUEST),
+            };
+        }
+        if head.method != Method::Get {
+            return Err(BAD_METHOD);
+        }
+        if (transport == Transport::WebSocket) != is_upgrade {
+            return Err(BAD_REQUEST);
+        }
+        if revision.as_deref() != Some("4") {
+            return Err(UNSUPPORTED_REVISION);
+        }
+        Ok(Target::Handshake(transport))
+    }
+
+    fn open_polling(&mut self, key: ConnectionKey, head: &Head<'_>, reply: ReplyHead) -> Outcome {
+        let Some(client) = self.hub.open(Transport::Polling, None, handshake_of(head)) else {
+            return self.answer_full(key, &reply);
+        };
+        let mut body = Vec::new();
+        self.hub.open_packet(client, Upgrades::WebSocket, &mut body);
+        self.answer_payload(key, &body, &reply);
+        self.after_answer(head, &reply)
+    }
+
+    fn open_websocket(&mut self, key: ConnectionKey, head: &Head<'_>, reply: &ReplyHead) -> Outcome {
+        let accept = match websocket::accept(head) {
+            Ok(accept) => accept,
+            Err(error) => return self.refuse_upgrade(key, error),
+        };
+        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), handshake_of(head)) else {
+            return self.answer_full(key, reply);
+        };
+        let mut open = Vec::new();
+        self.hub.open_packet(client, Upgrades::None, &mut open);
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            accept.encode_response(&reply.cors, connection.pending());
+            encode_frame(Opcode::Text, &open, connection.pending());
+        }
+        self.mark_dirty(key);
+        Outcome::Upgrade(WebSocketStage::new(client, Role::Transport))
+    }
+
+    fn upgrade(&mut self, key: ConnectionKey, head: &Head<'_>, client: ClientKey, reply: &ReplyHead) -> Outcome {
+        let accept = match websocket::accept(head) {
+            Ok(accept) => accept,
+            Err(error) => return self.refuse_upgrade(key, error),
+        };
+        if !self.hub.on_probe(client, key) {
+            return self.refuse(key, head, 400, BAD_REQUEST, reply);
+        }
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            accept.encode_response(&reply.cors, connection.pending());
+        }
+        self.mark_dirty(key);
+        Outcome::Upgrade(WebSocketStage::new(client, Role::Probe))
+    }
+
+    /// `Layer::WebSocket`: any path, no session below.
+    fn on_plain_websocket(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
+        if head.upgrade != Upgrade::WebSocket {
+            return self.answer_not_found(key, head);
+        }
+        let accept = match websocket::accept(head) {
+            Ok(accept) => accept,
+            Err(error) => return self.refuse_upgrade(key, error),
+        };
+        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), Handshake::default()) else {
+            let reply = self.reply_head(head);
+            return self.answer_full(key, &reply);
+        };
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            accept.encode_response(b"", connection.pending());
+        }
+        self.mark_dirty(key);
+        Outcome::Upgrade(WebSocketStage::new(client, Role::Transport))
+    }
+
+    fn poll(&mut self, key: ConnectionKey, client: ClientKey, reply: ReplyHead) -> Outcome {
+        match self.hub.on_poll(client, key) {
+            PollOutcome::Held => Outcome::Hold(client, reply),
+            PollOutcome::Answer(payload) => {
+                self.answer_payload(key, &payload, &reply);
+                Outcome::Answered(reply.keep_alive)
+            }
+            PollOutcome::Refuse => {
+                self.answer_engine(key, 400, BAD_REQUEST, &reply);
+                Outcome::Answered(reply.keep_alive)
+            }
+        }
+    }
+
+    fn post(&mut self, key: ConnectionKey, head: &Head<'_>, client: ClientKey, reply: ReplyHead) -> Outcome {
+        if self.hub.on_post(client) == PostOutcome::Refuse {
+            return self.refuse(key, head, 400, BAD_REQUEST, &reply);
+        }
+        let content_type = head.header("content-type").unwrap_or_default();
+        if content_type.trim().eq_ignore_ascii_case("application/octet-stream") {
+            self.hub.on_post_lost(client);
+            return self.refuse(key, head, 400, BAD_REQUEST, &reply);
+        }
+        match BodyDecoder::new(head.framing, self.hub.settings.payload_bytes_max) {
+            Ok(decoder) => {
+                if head.expects_continue
+                    && let Some(connection) = self.connections.get_mut(key.0)
+                {
+                    connection.pending().extend_from_slice(CONTINUE);
+                    self.mark_dirty(key);
+                }
+                Outcome::ReadBody(client, decoder, reply)
+            }
+            Err(error) => {
+                self.hub.counters.malformed += 1;
+                self.hub.on_post_lost(client);
+                self.answer_empty(key, error.status(), &reply);
+                Outcome::Answered(KeepAlive::Close)
+            }
+        }
+    }
+
+    fn reply_head(&self, head: &Head<'_>) -> ReplyHead {
+        let mut cors = Vec::new();
+        self.hub.settings.cors.encode_headers(head.header("origin"), head.host(), &mut cors);
+        let body = match head.method {
+            Method::Head => BodyIn::LengthOnly,
+            _ => BodyIn::Answer,
+        };
+        ReplyHead { keep_alive: head.keep_alive, cors, body }
+    }
+
+    /// A request with a body that nobody reads cannot be followed by another.
+    fn after_answer(&self, head: &Head<'_>, reply: &ReplyHead) -> Outcome {
+        match head.framing {
+            Framing::None | Framing::Length(0) => Outcome::Answered(reply.keep_alive),
+            _ => Outcome::Answered(KeepAlive::Close),
+        }
+    }
+
+    /// A refusal in the reference's form: JSON for a request, plain text for an upgrade.
+    fn refuse(&mut self, key: ConnectionKey, head: &Head<'_>, status: u16, code: u8, reply: &ReplyHead) -> Outcome {
+        if head.upgrade == Upgrade::WebSocket {
+            let words = REFUSALS[usize::from(code)];
+            let response = Response {
+                status,
+                content_type: "text/html",
+                headers: &[],
+                cors: b"",
+                body: words.as_bytes(),
+                keep_alive: KeepAlive::Close,
+            };
+            self.answer(key, &response);
+            return Outcome::Answered(KeepAlive::Close);
+        }
+        let outcome = self.after_answer(head, reply);
+        let keep_alive = match outcome {
+            Outcome::Answered(keep_alive) => keep_alive,
+            _ => KeepAlive::Close,
+        };
+        let reply = ReplyHead { keep_alive, cors: reply.cors.clone(), body: reply.body };
+        self.answer_engine(key, status, code, &reply);
+        outcome
+    }
+
+    fn refuse_upgrade(&mut self, key: ConnectionKey, error: websocket::UpgradeError) -> Outcome {
+        self.hub.counters.malformed += 1;
+        let response = Response {
+            status: error.status(),
+            content_type: "text/plain; charset=UTF-8",
+            headers: error.headers(),
+            cors: b"",
+            body: error.reason().as_bytes(),
+            keep_alive: KeepAlive::Close,
+        };
+        self.answer(key, &response);
+        Outcome::Answered(KeepAlive::Close)
+    }
+
+    fn answer_full(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
+        self.hub.counters.full += 1;
+        let response = Response {
+            status: 503,
+            content_type: "text/plain; charset=UTF-8",
+            headers: &[("Retry-After", "5")],
+            cors: &reply.cors,
+            body: b"no room for another client",
+            keep_alive: KeepAlive::Close,
+        };
+        self.answer(key, &response);
+        Outcome::Answered(KeepAlive::Close)
+    }
+
+    fn answer_preflight(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
+        let mut answer = Vec::new();
+        let wanted = head.header("access-control-request-headers");
+        self.hub.settings.cors.encode_preflight(head.header("origin"), head.host(), wanted, &mut answer);
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.pending().extend_from_slice(&answer);
+        }
+        self.mark_dirty(key);
+        let reply = self.reply_head(head);
+        self.after_answer(head, &reply)
+    }
+
+    fn answer_not_found(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
+        let response = Response {
+            status: 404,
+            content_type: "text/plain; charset=UTF-8",
+            headers: &[],
+            cors: b"",
+            body: b"not found",
+            keep_alive: KeepAlive::Close,
+        };
+        match head.method {
+            Method::Head => {
+                if let Some(connection) = self.connections.get_mut(key.0) {
+                    response.encode_head_only(connection.pending());
+                }
+                self.mark_dirty(key);
+            }
+            _ => self.answer(key, &response),
+        }
+        Outcome::Answered(KeepAlive::Close)
+    }
+
+    /// 400 and the like with the reference's JSON.
+    pub(super) fn answer_engine(&mut self, key: ConnectionKey, status: u16, code: u8, reply: &ReplyHead) {
+        let words = REFUSALS[usize::from(code)];
+        let body = format!("{{\"code\":{code},\"message\":\"{words}\"}}");
+        self.answer_with(key, status, "application/json", &[], body.as_bytes(), reply);
+    }
+
+    pub(super) fn answer_ok(&mut self, key: ConnectionKey, reply: &ReplyHead) {
+        self.answer_with(key, 200, "text/html", NO_STORE, b"ok", reply);
+    }
+
+    pub(super) fn answer_payload(&mut self, key: ConnectionKey, payload: &[u8], reply: &ReplyHead) {
+        self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE, payload, reply);
+    }
+
+    /// An answer without a body; the connection closes behind it.
+    pub(super) fn answer_empty(&mut self, key: ConnectionKey, status: u16, reply: &ReplyHead) {
+        let reply = ReplyHead { keep_alive: KeepAlive::Close, cors: reply.cors.clone(), body: reply.body };
+        self.answer_with(key, status, "", &[], b"", &reply);
+    }
+
+    fn answer_with(
+        &mut self,
+        key: ConnectionKey,
+        status: u16,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        reply: &ReplyHead,
+    ) {
+        let response =
+            Response { status, content_type, headers, cors: &reply.cors, body, keep_alive: reply.keep_alive };
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            match reply.body {
+                BodyIn::Answer => response.encode(connection.pending()),
+                BodyIn::LengthOnly => response.encode_head_only(connection.pending()),
+            }
+        }
+        self.mark_dirty(key);
+    }
+}
+
+const NO_STORE: &[(&str, &str)] = &[("Cache-Control", "no-store")];
+
+/// What a request under the path is about.
+enum Target {
+    Handshake(Transport),
+    Session(ClientKey),
+    Upgrade(ClientKey),
+}
+
+/// Whether the shard answers this request. Files under the path, as the client bundle, are the API's.
+fn is_engine_request(head: &Head<'_>, path: &str) -> bool {
+    let is_file = head.path.ends_with(".js") || head.path.ends_with(".map");
+    head.path.starts_with(path) && !is_file
+}
+
+fn handshake_of(head: &Head<'_>) -> Handshake {
+    Handshake { authorization: head.header("authorization").map(Box::from) }
+}

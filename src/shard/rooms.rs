@@ -1,0 +1,200 @@
+//! `Rooms`: named sets of sockets of one shard. A room exists while it has a member here.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::sockets::{Link, NamespaceId};
+
+/// Names a room while it exists.
+pub type RoomId = u32;
+
+/// A socket in a room, and which of the socket's links leads back here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub client: u32,
+    pub socket: u16,
+    pub link: u16,
+}
+
+/// One room: its members, and its name, which is stored here and nowhere else.
+struct Room {
+    namespace: NamespaceId,
+    name: Box<str>,
+    members: Members,
+}
+
+enum Members {
+    One(Member),
+    /// Not boxed away: two or more.
+    Many(Vec<Member>),
+}
+
+/// The rooms of one shard.
+pub struct Rooms {
+    rooms: Slab<Room>,
+    index: HashTable<RoomId>,
+    hasher: RandomState,
+    users: usize,
+}
+
+/// What a user's room is called, as the integration guide's backend does.
+pub const USER_PREFIX: &str = "user:";
+
+impl Rooms {
+    pub fn with_capacity(capacity: usize) -> Rooms {
+        Rooms {
+            rooms: Slab::with_capacity(capacity),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            users: 0,
+        }
+    }
+
+    pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
+        let hash = self.hash(namespace, name);
+        self.index.find(hash, |id| self.is_called(*id, namespace, name)).copied()
+    }
+
+    /// Adds a member, and the room if this is its first. The caller keeps the link.
+    pub fn join(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
+        let Some(room) = self.find(namespace, name) else { return self.create(namespace, name, member) };
+        let position = match &mut self.rooms[room as usize].members {
+            members @ Members::One(_) => {
+                if let Members::One(first) = *members {
+                    *members = Members::Many(vec![first, member]);
+                }
+                1
+            }
+            Members::Many(members) => {
+                members.push(member);
+                members.len() - 1
+            }
+        };
+        Link { room, position: u32::try_from(position).expect("fewer members than clients fit into u32") }
+    }
+
+    fn create(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
+        let room = Room { namespace, name: name.into(), members: Members::One(member) };
+        let id = u32::try_from(self.rooms.insert(room)).expect("rooms are bounded by clients and their rooms_max");
+        let (rooms, hasher) = (&self.rooms, &self.hasher);
+        self.index.insert_unique(self.hash(namespace, name), id, |id| {
+            let room = &rooms[*id as usize];
+            hasher.hash_one((room.namespace, &*room.name))
+        });
+        self.users += usize::from(name.starts_with(USER_PREFIX));
+        Link { room: id, position: 0 }
+    }
+
+    /// Removes the member that a link leads to, and the room with its last one. Another member may have moved to that
+    /// position: the caller corrects that member's link.
+    pub fn leave(&mut self, link: Link) -> Option<Member> {
+        let (id, position) = (link.room as usize, link.position as usize);
+        match &mut self.rooms[id].members {
+            Members::One(_) => {
+                debug_assert_eq!(position, 0);
+                self.remove(link.room);
+                None
+            }
+            members @ Members::Many(_) => {
+                let Members::Many(list) = members else { return None };
+                list.swap_remove(position);
+                let moved = list.get(position).copied();
+                if let [last] = list[..] {
+                    *members = Members::One(last);
+                }
+                moved
+            }
+        }
+    }
+
+    fn remove(&mut self, id: RoomId) {
+        let room = self.rooms.remove(id as usize);
+        self.users -= usize::from(room.name.starts_with(USER_PREFIX));
+        let hash = self.hash(room.namespace, &room.name);
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+    }
+
+    /// Corrects the way back from a member to its socket, after the socket's links were reordered.
+    pub fn relink(&mut self, link: Link, to: u16) {
+        match &mut self.rooms[link.room as usize].members {
+            Members::One(member) => member.link = to,
+            Members::Many(members) => members[link.position as usize].link = to,
+        }
+    }
+
+    pub fn members(&self, room: RoomId) -> &[Member] {
+        match &self.rooms[room as usize].members {
+            Members::One(member) => std::slice::from_ref(member),
+            Members::Many(members) => members,
+        }
+    }
+
+    pub fn name(&self, room: RoomId) -> &str {
+        &self.rooms[room as usize].name
+    }
+
+    /// The rooms that have members here, those of users among them.
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// The users that have a socket here.
+    pub fn users(&self) -> usize {
+        self.users
+    }
+
+    fn is_called(&self, id: RoomId, namespace: NamespaceId, name: &str) -> bool {
+        let room = &self.rooms[id as usize];
+        room.namespace == namespace && &*room.name == name
+    }
+
+    fn hash(&self, namespace: NamespaceId, name: &str) -> u64 {
+        self.hasher.hash_one((namespace, name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: NamespaceId = NamespaceId(0);
+
+    fn member(client: u32) -> Member {
+        Member { client, socket: 0, link: 0 }
+    }
+
+    #[test]
+    fn a_room_lives_from_its_first_member_to_its_last() {
+        let mut rooms = Rooms::with_capacity(0);
+        let links: Vec<_> = (0..3).map(|client| rooms.join(ROOT, "user:a", member(client))).collect();
+        assert_eq!((rooms.len(), rooms.users()), (1, 1));
+        let room = rooms.find(ROOT, "user:a").unwrap();
+        assert_eq!(rooms.members(room).len(), 3);
+        // The last one moves into the first one's place.
+        assert_eq!(rooms.leave(links[0]), Some(member(2)));
+        assert_eq!(rooms.leave(links[1]), None);
+        assert_eq!(rooms.members(room), [member(2)]);
+        assert_eq!(rooms.leave(Link { room, position: 0 }), None);
+        assert_eq!((rooms.len(), rooms.users(), rooms.find(ROOT, "user:a")), (0, 0, None));
+    }
+
+    #[test]
+    fn namespaces_do_not_share_rooms() {
+        let mut rooms = Rooms::with_capacity(0);
+        rooms.join(ROOT, "news", member(1));
+        rooms.join(NamespaceId(1), "news", member(2));
+        let members = |rooms: &Rooms, namespace| rooms.members(rooms.find(namespace, "news").unwrap()).to_vec();
+        assert_eq!(members(&rooms, ROOT), [member(1)]);
+        assert_eq!(members(&rooms, NamespaceId(1)), [member(2)]);
+    }
+
+    #[test]
+    fn a_room_is_small() {
+        assert!(size_of::<Room>() <= 48, "{}", size_of::<Room>());
+    }
+}

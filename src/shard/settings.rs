@@ -1,0 +1,110 @@
+//! `EngineSettings`: what a shard needs to know, each limit with its default and its consequence.
+
+use sockring_protocol::engineio::SessionTimes;
+use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
+use sockring_protocol::socketio::PacketLimits;
+use sockring_protocol::websocket::MessageLimits;
+
+use super::sockets::NamespaceId;
+
+/// Which protocol the application speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    SocketIo,
+    /// Engine.IO messages, without Socket.IO packets.
+    EngineIo,
+    /// WebSocket messages on any path.
+    WebSocket,
+}
+
+/// What happens to requests outside `path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// They go to the API's tasks of this core.
+    HandOver,
+    NotFound,
+}
+
+/// The engine's settings. Times are milliseconds, sizes bytes.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    pub layer: Layer,
+    pub elsewhere: Elsewhere,
+    /// Prefix of the Engine.IO requests, with both slashes.
+    pub path: String,
+    /// `/` first.
+    pub namespaces: Vec<String>,
+    pub times: SessionTimes,
+    pub cors: CorsPolicy,
+    pub head: HeadLimits,
+    pub packet: PacketLimits,
+    /// Fragments of one WebSocket message; its bytes are bounded by `payload_bytes_max`.
+    pub fragments_max: u32,
+    /// A WebSocket message (close code 1009), a POST body (413), a packet with its attachments.
+    pub payload_bytes_max: usize,
+    /// Packets in one POST; more: 400, and the session ends.
+    pub payload_packets_max: usize,
+    /// No CONNECT in this time: the session ends.
+    pub connect_timeout_ms: u64,
+    /// A request head has to be complete in this time, else the connection closes.
+    pub head_timeout_ms: u64,
+    /// A POST body has to be complete in this time, else the session ends.
+    pub body_timeout_ms: u64,
+    /// A message, once begun, has to be complete in this time, else the session ends.
+    pub message_timeout_ms: u64,
+    /// An idle keep-alive connection closes after this.
+    pub idle_timeout_ms: u64,
+    /// TCP connections of a shard; further ones are closed at once.
+    pub connections_max: usize,
+    /// Sessions of a shard; further handshakes get 503.
+    pub clients_max: usize,
+    /// Namespaces of one client; a further CONNECT is refused.
+    pub namespaces_per_client_max: usize,
+    /// Rooms of one socket; a further join does nothing.
+    pub rooms_per_socket_max: usize,
+    /// Bytes that wait for one client; more: the client is closed.
+    pub queue_bytes_max: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings {
+            layer: Layer::SocketIo,
+            elsewhere: Elsewhere::NotFound,
+            path: "/socket.io/".to_owned(),
+            namespaces: vec!["/".to_owned()],
+            times: SessionTimes::default(),
+            cors: CorsPolicy { origins: Origins::SameOrigin, credentials: false },
+            head: HeadLimits::default(),
+            packet: PacketLimits::default(),
+            fragments_max: 1024,
+            payload_bytes_max: 1_000_000,
+            payload_packets_max: 1_000,
+            connect_timeout_ms: 45_000,
+            head_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            message_timeout_ms: 30_000,
+            idle_timeout_ms: 65_000,
+            connections_max: 16_384,
+            clients_max: 16_384,
+            namespaces_per_client_max: 16,
+            rooms_per_socket_max: 128,
+            queue_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl EngineSettings {
+    pub(super) fn namespace(&self, name: &str) -> Option<NamespaceId> {
+        let place = self.namespaces.iter().position(|namespace| namespace == name)?;
+        u16::try_from(place).ok().map(NamespaceId)
+    }
+
+    pub(super) fn namespace_name(&self, id: NamespaceId) -> &str {
+        self.namespaces.get(usize::from(id.0)).map_or("/", String::as_str)
+    }
+
+    pub(super) fn message_limits(&self) -> MessageLimits {
+        MessageLimits { message_bytes_max: self.payload_bytes_max, fragments_max: self.fragments_max }
+    }
+}

@@ -1,0 +1,203 @@
+//! `Socket`: a client's membership of a namespace, and the rooms that it is in.
+
+use super::rooms::RoomId;
+use super::sid::RANDOM_BYTES;
+
+/// A namespace by its place in the settings; 0 is `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NamespaceId(pub u16);
+
+/// A socket's place in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub room: RoomId,
+    pub position: u32,
+}
+
+/// One socket. Its sid is the shard's and client's numbers with these random bytes.
+#[derive(Debug)]
+pub struct Socket {
+    pub random: [u8; RANDOM_BYTES],
+    pub namespace: NamespaceId,
+    /// The room of the user that the socket belongs to; its name holds the user's id.
+    pub user: Option<NonMaxRoom>,
+    pub links: Links,
+}
+
+/// A room id that leaves room for `None` in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NonMaxRoom(std::num::NonZeroU32);
+
+impl NonMaxRoom {
+    pub fn new(room: RoomId) -> Option<NonMaxRoom> {
+        std::num::NonZeroU32::new(room.wrapping_add(1)).map(NonMaxRoom)
+    }
+
+    pub fn room(self) -> RoomId {
+        self.0.get() - 1
+    }
+}
+
+/// The rooms of a socket: the first inline, since most sockets are in their user's room only.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
+pub enum Links {
+    #[default]
+    None,
+    One(Link),
+    Many(Box<Vec<Link>>),
+}
+
+impl Links {
+    pub fn as_slice(&self) -> &[Link] {
+        match self {
+            Links::None => &[],
+            Links::One(link) => std::slice::from_ref(link),
+            Links::Many(links) => links,
+        }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [Link] {
+        match self {
+            Links::None => &mut [],
+            Links::One(link) => std::slice::from_mut(link),
+            Links::Many(links) => links,
+        }
+    }
+
+    pub fn push(&mut self, link: Link) {
+        match self {
+            Links::None => *self = Links::One(link),
+            Links::One(first) => *self = Links::Many(Box::new(vec![*first, link])),
+            Links::Many(links) => links.push(link),
+        }
+    }
+
+    /// Removes the link at `position`; the last one takes its place.
+    pub fn swap_remove(&mut self, position: usize) -> Link {
+        match self {
+            Links::None => unreachable!("a socket without rooms leaves none"),
+            Links::One(link) => {
+                let link = *link;
+                *self = Links::None;
+                link
+            }
+            Links::Many(links) => links.swap_remove(position),
+        }
+    }
+}
+
+/// The sockets of a client. A place in it is stable while its socket lives, because rooms point to it.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
+pub enum Sockets {
+    #[default]
+    None,
+    One(Socket),
+    Many(Box<Vec<Option<Socket>>>),
+}
+
+impl Sockets {
+    /// Adds a socket and returns its place.
+    pub fn insert(&mut self, socket: Socket) -> u16 {
+        match self {
+            Sockets::None => {
+                *self = Sockets::One(socket);
+                0
+            }
+            Sockets::One(_) => {
+                if let Sockets::One(first) = std::mem::take(self) {
+                    *self = Sockets::Many(Box::new(vec![Some(first), Some(socket)]));
+                }
+                1
+            }
+            Sockets::Many(sockets) => {
+                let free = sockets.iter().position(Option::is_none).unwrap_or_else(|| {
+                    sockets.push(None);
+                    sockets.len() - 1
+                });
+                sockets[free] = Some(socket);
+                u16::try_from(free).expect("namespaces per client are limited")
+            }
+        }
+    }
+
+    pub fn remove(&mut self, place: u16) -> Option<Socket> {
+        match self {
+            Sockets::Many(sockets) => sockets.get_mut(usize::from(place))?.take(),
+            Sockets::One(_) if place == 0 => match std::mem::take(self) {
+                Sockets::One(socket) => Some(socket),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub fn get(&self, place: u16) -> Option<&Socket> {
+        match self {
+            Sockets::One(socket) if place == 0 => Some(socket),
+            Sockets::Many(sockets) => sockets.get(usize::from(place))?.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub fn get_mut(&mut self, place: u16) -> Option<&mut Socket> {
+        match self {
+            Sockets::One(socket) if place == 0 => Some(socket),
+            Sockets::Many(sockets) => sockets.get_mut(usize::from(place))?.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Socket)> {
+        let (one, many) = match self {
+            Sockets::None => (None, [].as_slice()),
+            Sockets::One(socket) => (Some((0, socket)), [].as_slice()),
+            Sockets::Many(sockets) => (None, sockets.as_slice()),
+        };
+        one.into_iter().chain((0..).zip(many).filter_map(|(place, socket)| Some((place, socket.as_ref()?))))
+    }
+
+    pub fn place_in(&self, namespace: NamespaceId) -> Option<u16> {
+        self.iter().find(|(_, socket)| socket.namespace == namespace).map(|(place, _)| place)
+    }
+
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(namespace: u16) -> Socket {
+        Socket { random: [0; RANDOM_BYTES], namespace: NamespaceId(namespace), user: None, links: Links::None }
+    }
+
+    #[test]
+    fn places_are_stable_and_reused() {
+        let mut sockets = Sockets::default();
+        assert_eq!((0..3).map(|n| sockets.insert(socket(n))).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(sockets.remove(1).is_some() && sockets.remove(1).is_none());
+        assert_eq!(sockets.place_in(NamespaceId(2)), Some(2));
+        assert_eq!((sockets.insert(socket(7)), sockets.len()), (1, 3));
+        assert_eq!(sockets.place_in(NamespaceId(7)), Some(1));
+    }
+
+    #[test]
+    fn the_first_socket_and_the_first_link_are_inline() {
+        assert!(size_of::<Socket>() <= 32, "{}", size_of::<Socket>());
+        assert!(size_of::<Sockets>() <= 40, "{}", size_of::<Sockets>());
+        let mut links = Links::default();
+        for room in 0..3 {
+            links.push(Link { room, position: 0 });
+        }
+        assert_eq!(links.swap_remove(0).room, 0);
+        assert_eq!(links.as_slice().iter().map(|link| link.room).collect::<Vec<_>>(), [2, 1]);
+    }
+}

@@ -1,0 +1,246 @@
+//! `Timers`: one lazy timer wheel per shard.
+//!
+//! An entry is a hint: when it fires, its owner is asked for its real deadline and put in again if that is later. Nothing
+//! is ever cancelled. The near wheel has a slot per millisecond, the far one a slot per 1,024 of them; what lies beyond the
+//! far wheel waits in its last slot.
+
+use sockring_protocol::Millis;
+
+const NEAR_SLOTS: u64 = 1024;
+const FAR_SLOTS: u64 = 256;
+/// Deadlines further away than this are rounded up, so that heartbeats of many clients share a wake-up.
+const EXACT_MS: u64 = 1500;
+const COARSE_MS: u64 = 16;
+
+struct Entry<T> {
+    at: Millis,
+    owner: T,
+}
+
+/// Deadlines of many owners, fired in order of time to the millisecond.
+pub(super) struct Timers<T> {
+    now: Millis,
+    near: Vec<Vec<Entry<T>>>,
+    far: Vec<Vec<Entry<T>>>,
+    near_filled: Bitmap<16>,
+    far_filled: Bitmap<4>,
+    firing: Vec<Entry<T>>,
+}
+
+impl<T: Copy> Timers<T> {
+    pub(super) fn new(now: Millis) -> Timers<T> {
+        Timers {
+            now,
+            near: (0..NEAR_SLOTS).map(|_| Vec::new()).collect(),
+            far: (0..FAR_SLOTS).map(|_| Vec::new()).collect(),
+            near_filled: Bitmap([0; 16]),
+            far_filled: Bitmap([0; 4]),
+            firing: Vec::new(),
+        }
+    }
+
+    /// Fires `owner` at `at`, or at the next `advance` if that is past. Returns the time that it will fire at.
+    pub(super) fn put(&mut self, at: Millis, owner: T) -> Millis {
+        let at = match at - self.now {
+            0..=EXACT_MS => at.max(self.now + 1),
+            _ => Millis(at.0.saturating_add(COARSE_MS - 1) / COARSE_MS * COARSE_MS),
+        };
+        self.place(Entry { at, owner });
+        at
+    }
+
+    fn place(&mut self, entry: Entry<T>) {
+        let far_now = self.now.0 / NEAR_SLOTS;
+        let far_at = entry.at.0 / NEAR_SLOTS;
+        if far_at <= far_now || entry.at - self.now < NEAR_SLOTS {
+            let slot = entry.at.0.max(self.now.0 + 1) % NEAR_SLOTS;
+            self.near_filled.set(slot);
+            self.near[slot as usize].push(entry);
+        } else {
+            let slot = far_at.min(far_now + FAR_SLOTS - 1) % FAR_SLOTS;
+            self.far_filled.set(slot);
+            self.far[slot as usize].push(entry);
+        }
+    }
+
+    /// Moves to `now` and calls `fire` for each owner whose time has come. What `fire` returns is put in again.
+    pub(super) fn advance(&mut self, now: Millis, mut fire: impl FnMut(T) -> Option<Millis>) {
+        let mut again = Vec::new();
+        while self.now < now {
+            // Straight to the next slot that holds something, or to the next far slot.
+            let near_end = Millis((self.now.0 / NEAR_SLOTS + 1) * NEAR_SLOTS);
+            let next = match self.near_filled.next_after(self.now.0 % NEAR_SLOTS) {
+                Some(distance) => (self.now + distance).min(near_end),
+                None => near_end,
+            };
+            if next > now {
+                self.now = now;
+                break;
+            }
+            self.now = next;
+            if next == near_end {
+                self.cascade();
+            }
+            self.fire_slot(&mut fire, &mut again);
+        }
+        for (at, owner) in again {
+            self.put(at, owner);
+        }
+    }
+
+    fn cascade(&mut self) {
+        let slot = self.now.0 / NEAR_SLOTS % FAR_SLOTS;
+        self.far_filled.clear(slot);
+        // The kept capacity of a drained slot would add up to megabytes.
+        for entry in std::mem::take(&mut self.far[slot as usize]) {
+            if entry.at <= self.now {
+                self.near_filled.set(self.now.0 % NEAR_SLOTS);
+                self.near[(self.now.0 % NEAR_SLOTS) as usize].push(entry);
+            } else {
+                self.place(entry);
+            }
+        }
+    }
+
+    fn fire_slot(&mut self, fire: &mut impl FnMut(T) -> Option<Millis>, again: &mut Vec<(Millis, T)>) {
+        let slot = self.now.0 % NEAR_SLOTS;
+        self.near_filled.clear(slot);
+        std::mem::swap(&mut self.near[slot as usize], &mut self.firing);
+        for entry in self.firing.drain(..) {
+            if let Some(at) = fire(entry.owner) {
+                again.push((at, entry.owner));
+            }
+        }
+    }
+
+    /// When `advance` has to be called next; early by at most one far slot's width when nothing is near.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let near_end = (self.now.0 / NEAR_SLOTS + 1) * NEAR_SLOTS;
+        let near = self.near_filled.next_after(self.now.0 % NEAR_SLOTS).map(|distance| self.now + distance);
+        let far_now = self.now.0 / NEAR_SLOTS;
+        let far =
+            self.far_filled.next_after(far_now % FAR_SLOTS).map(|distance| Millis((far_now + distance) * NEAR_SLOTS));
+        match (near, far) {
+            // A full round of the near wheel: what the far wheel holds for its second half comes down first.
+            (Some(near), Some(far)) if near.0 >= near_end => Some(near.min(far)),
+            (Some(near), _) => Some(near),
+            (None, far) => far,
+        }
+    }
+}
+
+/// Which slots of a wheel hold entries.
+struct Bitmap<const WORDS: usize>([u64; WORDS]);
+
+impl<const WORDS: usize> Bitmap<WORDS> {
+    fn set(&mut self, slot: u64) {
+        self.0[(slot / 64) as usize] |= 1 << (slot % 64);
+    }
+
+    fn clear(&mut self, slot: u64) {
+        self.0[(slot / 64) as usize] &= !(1 << (slot % 64));
+    }
+
+    /// Slots from `slot` to the next filled one, going round: 1 for the one behind it, the wheel's size for itself.
+    fn next_after(&self, slot: u64) -> Option<u64> {
+        let size = 64 * WORDS as u64;
+        let mut distance = 1;
+        while distance <= size {
+            let at = (slot + distance) % size;
+            let word = self.0[(at / 64) as usize] >> (at % 64);
+            if word != 0 {
+                let found = distance + u64::from(word.trailing_zeros());
+                return (found <= size).then_some(found);
+            }
+            distance += 64 - at % 64;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Advances in the steps that `deadline` asks for and records (when, who).
+    fn run(timers: &mut Timers<u32>, until: Millis) -> Vec<(u64, u32)> {
+        let mut fired = Vec::new();
+        while let Some(at) = timers.deadline().filter(|at| *at <= until) {
+            timers.advance(at, |owner| {
+                fired.push((at.0, owner));
+                None
+            });
+        }
+        timers.advance(until, |owner| {
+            fired.push((until.0, owner));
+            None
+        });
+        fired
+    }
+
+    #[test]
+    fn near_deadlines_fire_to_the_millisecond() {
+        let mut timers = Timers::new(Millis(5_000));
+        for (owner, delay) in [(1, 500), (2, 1), (3, 1_023), (4, 1_024), (5, 1_400), (6, 0), (7, 501)] {
+            timers.put(Millis(5_000 + delay), owner);
+        }
+        let fired = run(&mut timers, Millis(10_000));
+        assert_eq!(fired, [(5_001, 2), (5_001, 6), (5_500, 1), (5_501, 7), (6_023, 3), (6_024, 4), (6_400, 5)]);
+        assert_eq!(timers.deadline(), None);
+    }
+
+    #[test]
+    fn far_deadlines_fire_within_the_coarse_step_and_never_early() {
+        for start in [0, 1, 1_023, 777_777] {
+            let mut timers = Timers::new(Millis(start));
+            let delays = [2_000, 25_000, 45_003, 100_000, 262_000, 300_000, 1_000_000];
+            for (owner, delay) in (0..).zip(delays) {
+                timers.put(Millis(start + delay), owner);
+            }
+            let fired = run(&mut timers, Millis(start + 2_000_000));
+            assert_eq!(fired.len(), delays.len());
+            for (at, owner) in fired {
+                let wanted = start + delays[owner as usize];
+                assert!(at >= wanted && at < wanted + COARSE_MS, "start {start}: {at} for {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn random_deadlines_fire_once_in_order() {
+        let mut state = 88_172_645_463_325_252u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..200 {
+            let start = random() % 100_000;
+            let mut timers = Timers::new(Millis(start));
+            let wanted: Vec<_> = (0..50).map(|owner| (start + random() % 400_000, owner)).collect();
+            for (at, owner) in &wanted {
+                timers.put(Millis(*at), *owner);
+            }
+            let fired = run(&mut timers, Millis(start + 500_000));
+            assert!(fired.is_sorted_by_key(|(at, _)| *at));
+            assert_eq!(fired.len(), 50);
+            for (at, owner) in fired {
+                let (deadline, _) = wanted[owner as usize];
+                assert!(at >= deadline && at <= deadline + COARSE_MS, "{at} for {deadline} from {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_owner_whose_deadline_moved_is_put_in_again() {
+        let mut timers = Timers::new(Millis(0));
+        timers.put(Millis(100), 1u32);
+        let mut calls = 0;
+        timers.advance(Millis(150), |_| {
+            calls += 1;
+            Some(Millis(400))
+        });
+        assert_eq!((calls, timers.deadline()), (1, Some(Millis(400))));
+    }
+}
