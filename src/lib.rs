@@ -3,5 +3,7 @@
 
 pub mod app;
 pub mod broadcast;
+pub mod mailbox;
 pub mod ring;
 pub mod shard;
+pub mod worker;

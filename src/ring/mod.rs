@@ -13,6 +13,7 @@ mod buffers;
 mod files;
 mod flight;
 mod probe;
+mod signal;
 mod token;
 
 use std::io;
@@ -30,6 +31,7 @@ use token::{Operation, pack, unpack};
 pub use files::{Descriptor, Slot};
 pub use flight::SendBytes;
 pub use probe::{RingError, requirements};
+pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
 
 /// Sizes of one ring.
@@ -44,6 +46,19 @@ pub struct RingOptions {
     /// Receive buffers, a power of two.
     pub buffers: u16,
     pub buffer_bytes: usize,
+}
+
+impl RingOptions {
+    /// Sizes for a core with this many connections.
+    pub fn for_connections(connections: usize) -> RingOptions {
+        RingOptions {
+            submissions: 4096,
+            completions: 65_536,
+            files: u32::try_from(connections).unwrap_or(u32::MAX),
+            buffers: 1024,
+            buffer_bytes: 4096,
+        }
+    }
 }
 
 /// How a receive treats an empty socket.
@@ -217,6 +232,12 @@ impl Ring {
         self.push(opcode::AsyncCancel2::new(cancel).build().user_data(pack(Operation::Cancel, token)));
     }
 
+    /// Cancels the receive of this token; it completes by itself, perhaps with bytes.
+    pub fn cancel_receive(&mut self, token: Token) {
+        let entry = opcode::AsyncCancel::new(pack(Operation::Receive, token)).build();
+        self.push(entry.user_data(pack(Operation::Cancel, token)));
+    }
+
     /// Closes the descriptor. Nothing may be under way on it: an armed poll would keep the file open.
     pub fn close(&mut self, descriptor: Descriptor, token: Token) {
         let entry = match descriptor {
@@ -283,9 +304,8 @@ impl Ring {
         count
     }
 
-    /// Whether the pool's buffers are this large: a receive that filled one may have left more behind.
-    pub fn buffer_bytes(&self) -> usize {
-        self.buffers.buffer_bytes()
+    pub fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
     }
 
     fn dispatch(&mut self, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {

@@ -461,6 +461,14 @@ impl<A: Application> Shard<A> {
         self.effects.push(Effect::Read(key));
     }
 
+    /// Closes a connection that is between two requests, or within the head of one.
+    pub(super) fn close_if_idle(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get(key.0) else { return };
+        if matches!(&connection.stage, Stage::Http(stage) if matches!(stage.request, Request::Head)) {
+            self.begin_close(key);
+        }
+    }
+
     /// Closes without further ado.
     pub(super) fn finish(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };

@@ -10,11 +10,11 @@ pub struct Ticket(pub u64);
 #[derive(Debug)]
 pub enum Mail {
     /// Deliver to the members that this shard has; answered by `Reply::Delivered`.
-    Emit(Ticket, Broadcast),
+    Emit(Broadcast),
     /// Answered by `Reply::Stats`.
-    Stats(Ticket),
+    Stats,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
-    UserStatus(Ticket, String),
+    UserStatus(String),
 }
 
 /// A shard's answer.

@@ -85,6 +85,19 @@ impl<A: Application> Shard<A> {
 
     /// A connection was accepted, or came back from where it had been handed to. `None`: there is no room for it.
     pub fn on_accept(&mut self) -> Option<ConnectionKey> {
+        let key = self.add_connection()?;
+        self.effects.push(Effect::Read(key));
+        Some(key)
+    }
+
+    /// A connection came back with bytes that were read elsewhere.
+    pub fn on_arrival(&mut self, bytes: &mut [u8]) -> Option<ConnectionKey> {
+        let key = self.add_connection()?;
+        self.on_bytes(key, bytes);
+        Some(key)
+    }
+
+    fn add_connection(&mut self) -> Option<ConnectionKey> {
         let Some(key) = self.connections.insert(Connection::new()).map(ConnectionKey) else {
             self.hub.counters.full += 1;
             return None;
@@ -93,14 +106,6 @@ impl<A: Application> Shard<A> {
             connection.deadline = self.hub.now.at + self.hub.settings.head_timeout_ms;
         }
         self.arm_connection(key);
-        self.effects.push(Effect::Read(key));
-        Some(key)
-    }
-
-    /// A connection came back with bytes that were read elsewhere.
-    pub fn on_arrival(&mut self, bytes: &mut [u8]) -> Option<ConnectionKey> {
-        let key = self.on_accept()?;
-        self.on_bytes(key, bytes);
         Some(key)
     }
 
@@ -136,13 +141,22 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// A mail came; its answer is among the effects.
-    pub fn on_mail(&mut self, mail: Mail) {
-        let (ticket, mut reply) = self.hub.on_mail(mail);
+    /// A mail came; its answer is among the effects, under the ticket.
+    pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
+        let mut reply = self.hub.on_mail(mail);
         if let Reply::Stats(stats) = &mut reply {
             stats.connections = self.connections.len() as u64;
         }
         self.effects.push(Effect::Reply(ticket, reply));
+    }
+
+    /// Ends every client at the engine level, so that each reconnects by itself, and every idle connection.
+    pub fn shut_down(&mut self) {
+        self.hub.shut_down();
+        let connections: Vec<_> = self.connections.iter().map(|(key, _)| ConnectionKey(key)).collect();
+        for key in connections {
+            self.close_if_idle(key);
+        }
     }
 
     /// How many of each there are.

@@ -4,7 +4,7 @@ use sockring_protocol::engineio::{Transport, Upgrades};
 use sockring_protocol::http::{
     BodyDecoder, CONTINUE, Framing, Head, KeepAlive, Method, OriginDecision, Origins, Response, Upgrade,
 };
-use sockring_protocol::websocket::{self, Opcode, encode_frame};
+use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 
 use crate::app::Application;
 
@@ -12,7 +12,7 @@ use super::Shard;
 use super::client::{ClientKey, ConnectionKey, Handshake};
 use super::connection::{Role, WebSocketStage};
 use super::effects::Destination;
-use super::hub::{PollOutcome, PostOutcome};
+use super::hub::{PollOutcome, PostOutcome, ProbeAdmission};
 use super::settings::{Elsewhere, Layer};
 
 /// What a request head leads to.
@@ -155,13 +155,15 @@ impl<A: Application> Shard<A> {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };
-        if !self.hub.on_probe(client, key) {
-            return self.refuse(key, head, 400, BAD_REQUEST, reply);
-        }
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            accept.encode_response(&reply.cors, connection.pending());
-        }
+        let probe = self.hub.on_probe(client, key);
         self.mark_dirty(key);
+        let Some(connection) = self.connections.get_mut(key.0) else { return Outcome::Answered(KeepAlive::Close) };
+        accept.encode_response(&reply.cors, connection.pending());
+        if probe == ProbeAdmission::Refused {
+            // As the reference does: a client library takes a refused handshake for a fault, a closed one for an answer.
+            encode_close(None, "", connection.pending());
+            return Outcome::Answered(KeepAlive::Close);
+        }
         Outcome::Upgrade(WebSocketStage::new(client, Role::Probe))
     }
 

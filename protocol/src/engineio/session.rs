@@ -52,7 +52,8 @@ enum State {
     Closing {
         at: Millis,
     },
-    Closed,
+    /// Over; what carried it last is still told.
+    Closed(Transport),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +183,10 @@ impl Session {
         use State::{Closed, Closing, Polling, Probing, Upgrading, WebSocket};
         match (self.state, input) {
             // Requests that the state does not allow, and all requests after the end.
-            (WebSocket | Closed, Input::Poll | Input::Post | Input::PostComplete | Input::Probe) => Step::Refuse,
+            (WebSocket | Closed(_), Input::Poll | Input::Post | Input::PostComplete | Input::Probe) => Step::Refuse,
             (Closing { .. } | Probing { .. } | Upgrading { .. }, Input::Probe) => Step::Refuse,
             (Closing { .. }, Input::Post | Input::PostComplete) => Step::Refuse,
-            (Closing { .. } | Closed, Input::Packet(_) | Input::BadPacket) => Step::Nothing,
+            (Closing { .. } | Closed(_), Input::Packet(_) | Input::BadPacket) => Step::Nothing,
 
             // Polling. A POST goes on beside a probe.
             (Closing { .. }, Input::Poll) => self.end(SessionEnd::ClientClose),
@@ -210,7 +211,7 @@ impl Session {
             }
             (Polling | Probing { .. } | Upgrading { .. }, Input::PollLost) => self.end(SessionEnd::TransportClose),
             (Polling | Probing { .. } | Upgrading { .. }, Input::PostLost) => self.end(SessionEnd::TransportError),
-            (WebSocket | Closing { .. } | Closed, Input::PollLost | Input::PostLost) => Step::Nothing,
+            (WebSocket | Closing { .. } | Closed(_), Input::PollLost | Input::PostLost) => Step::Nothing,
 
             // The probe.
             (Polling, Input::Probe) => {
@@ -234,7 +235,9 @@ impl Session {
                 self.state = Polling;
                 Step::Nothing
             }
-            (Polling | WebSocket | Closing { .. } | Closed, Input::ProbePacket(_) | Input::ProbeLost) => Step::Nothing,
+            (Polling | WebSocket | Closing { .. } | Closed(_), Input::ProbePacket(_) | Input::ProbeLost) => {
+                Step::Nothing
+            }
 
             // Packets of the transport.
             (_, Input::Packet(PacketType::Message)) => Step::Deliver,
@@ -258,7 +261,7 @@ impl Session {
     /// Says what has become due at `now`. Call it until it returns `Nothing`.
     pub fn expire(&mut self, now: Millis, times: &SessionTimes) -> Step {
         match self.state {
-            State::Closed => return Step::Nothing,
+            State::Closed(_) => return Step::Nothing,
             State::Closing { at } if at <= now => return self.end(SessionEnd::ClientClose),
             State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. } if upgrade_by <= now => {
                 self.state = State::Polling;
@@ -286,7 +289,7 @@ impl Session {
             Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => at,
         };
         match self.state {
-            State::Closed => Millis::NEVER,
+            State::Closed(_) => Millis::NEVER,
             State::Closing { at } => at.min(heartbeat),
             State::Probing { upgrade_by } => upgrade_by.min(heartbeat),
             State::Upgrading { upgrade_by, release_poll_at } => upgrade_by.min(release_poll_at).min(heartbeat),
@@ -294,9 +297,10 @@ impl Session {
         }
     }
 
-    /// What carries the session's packets now.
+    /// What carries the session's packets now, or carried them last.
     pub fn transport(&self) -> Transport {
         match self.state {
+            State::Closed(transport) => transport,
             State::WebSocket => Transport::WebSocket,
             _ => Transport::Polling,
         }
@@ -304,7 +308,7 @@ impl Session {
 
     /// Whether a close packet has come: packets behind it are not processed.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, State::Closing { .. } | State::Closed)
+        matches!(self.state, State::Closing { .. } | State::Closed(_))
     }
 
     /// Whether a probe WebSocket is open that has not become the transport yet.
@@ -329,7 +333,7 @@ impl Session {
     }
 
     fn end(&mut self, end: SessionEnd) -> Step {
-        self.state = State::Closed;
+        self.state = State::Closed(self.transport());
         Step::End(end)
     }
 }

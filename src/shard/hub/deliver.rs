@@ -9,7 +9,7 @@ use crate::broadcast::Broadcast;
 
 use super::super::client::{ClientKey, CloseReason};
 use super::super::encode::{self, Carrier};
-use super::super::mail::{Mail, Reply, ShardStats, Ticket};
+use super::super::mail::{Mail, Reply, ShardStats};
 use super::super::rooms::USER_PREFIX;
 use super::super::sid::Sid;
 use super::super::sockets::NamespaceId;
@@ -19,14 +19,14 @@ use super::{Farewell, Hub, Queued, enqueue};
 type Place = (u32, u16);
 
 impl<A: Application> Hub<A> {
-    /// Takes one mail; the answer is for whoever holds the ticket.
-    pub(in super::super) fn on_mail(&mut self, mail: Mail) -> (Ticket, Reply) {
+    /// Takes one mail and answers it.
+    pub(in super::super) fn on_mail(&mut self, mail: Mail) -> Reply {
         match mail {
-            Mail::Emit(ticket, broadcast) => (ticket, Reply::Delivered(self.deliver(&broadcast))),
-            Mail::Stats(ticket) => (ticket, Reply::Stats(self.stats())),
-            Mail::UserStatus(ticket, user) => {
+            Mail::Emit(broadcast) => Reply::Delivered(self.deliver(&broadcast)),
+            Mail::Stats => Reply::Stats(self.stats()),
+            Mail::UserStatus(user) => {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
-                (ticket, Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64)))
+                Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
         }
     }

@@ -30,7 +30,7 @@ use super::sockets::{Socket, Sockets};
 use super::timers::Timers;
 
 pub(super) use polling::{PollOutcome, PostOutcome};
-pub(super) use probe::ProbeOutcome;
+pub(super) use probe::{ProbeAdmission, ProbeOutcome};
 
 /// How long a polling client that was ended by us may take to fetch its last packets.
 const FAREWELL_MS: u64 = 10_000;
@@ -363,6 +363,14 @@ impl<A: Application> Hub<A> {
             (_, None) => {}
         }
         self.forget(key);
+    }
+
+    /// Ends every client.
+    pub(super) fn shut_down(&mut self) {
+        let keys: Vec<_> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
+        for key in keys {
+            self.drop_client(key, CloseReason::Shutdown, None, Farewell::Now);
+        }
     }
 
     /// Frees the slot of a client that nothing refers to any more.

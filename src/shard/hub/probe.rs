@@ -20,16 +20,23 @@ pub(in super::super) enum ProbeOutcome {
     Drop,
 }
 
+/// Whether a client may have this probe: one at a time, and none after its upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum ProbeAdmission {
+    Accepted,
+    Refused,
+}
+
 impl<A: Application> Hub<A> {
-    /// A WebSocket handshake with a client's sid arrived. Says whether it may go on.
-    pub(in super::super) fn on_probe(&mut self, key: ClientKey, connection: ConnectionKey) -> bool {
+    /// A WebSocket handshake with a client's sid arrived.
+    pub(in super::super) fn on_probe(&mut self, key: ClientKey, connection: ConnectionKey) -> ProbeAdmission {
         if !self.is_alive(key) || self.step(key, Input::Probe) != Step::Accept {
-            return false;
+            return ProbeAdmission::Refused;
         }
         if let Some(client) = self.clients.get_mut(key.0) {
             client.probe = Some(connection);
         }
-        true
+        ProbeAdmission::Accepted
     }
 
     pub(in super::super) fn on_probe_text(&mut self, key: ClientKey, text: &str) -> ProbeOutcome {

@@ -15,7 +15,7 @@ const STATES: [State; 6] = [
     State::Upgrading { upgrade_by: Millis(2_000), release_poll_at: Millis::NEVER },
     State::WebSocket,
     State::Closing { at: Millis(1_010) },
-    State::Closed,
+    State::Closed(Transport::Polling),
 ];
 
 /// One row per input, one column per state in the order of `STATES`.
@@ -110,6 +110,7 @@ fn heartbeat_pings_and_times_out_to_the_millisecond() {
     assert_eq!(session.expire(NOW + 789, &TIMES), Step::Nothing);
     assert_eq!(session.expire(NOW + 790, &TIMES), Step::End(SessionEnd::PingTimeout));
     assert_eq!(session.expire(NOW + 9_999, &TIMES), Step::Nothing);
+    assert_eq!(session.transport(), Transport::WebSocket);
 }
 
 #[test]

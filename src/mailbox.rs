@@ -1,0 +1,88 @@
+//! Mail between threads and tasks: a `Mailbox` per worker, and a `Postbox` for everyone who writes to it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
+
+use crate::shard::{Mail, Reply};
+
+/// One thing for a worker.
+#[derive(Debug)]
+pub enum Letter {
+    /// For its shard; the answer goes to whoever waits for it.
+    Mail(Mail, oneshot::Sender<Reply>),
+    /// A connection, with bytes that were read from it and not used.
+    Arrival(OwnedFd, Vec<u8>),
+    /// Close everything and return.
+    ShutDown,
+}
+
+/// The letters that wait for one worker. Nobody waits to put one in.
+#[derive(Debug)]
+pub struct Mailbox {
+    letters: Mutex<Vec<Letter>>,
+    /// Set while the worker may be asleep: who posts then has to write the event.
+    asleep: AtomicBool,
+    event: OwnedFd,
+}
+
+impl Mailbox {
+    pub fn new() -> std::io::Result<Mailbox> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Mailbox { letters: Mutex::default(), asleep: AtomicBool::new(false), event })
+    }
+
+    /// Takes all letters; `into` must be empty.
+    pub fn collect(&self, into: &mut Vec<Letter>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// From now on posting writes the event. Look once more for letters after this.
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Mailbox {
+    /// The event that is written when a letter comes while the worker is asleep.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+/// The sending end of a mailbox.
+#[derive(Clone, Debug)]
+pub struct Postbox(Arc<Mailbox>);
+
+impl Postbox {
+    pub fn new(mailbox: Arc<Mailbox>) -> Postbox {
+        Postbox(mailbox)
+    }
+
+    pub fn post(&self, letter: Letter) {
+        self.0.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
+        // The lock above and this swap order the letter before the look that the worker takes after `fall_asleep`.
+        if self.0.asleep.swap(false, Ordering::SeqCst) {
+            let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Asks the worker's shard and waits for its answer; `None` if the worker is gone.
+    pub async fn ask(&self, mail: Mail) -> Option<Reply> {
+        let (answer, answered) = oneshot::channel();
+        self.post(Letter::Mail(mail, answer));
+        answered.await.ok()
+    }
+}

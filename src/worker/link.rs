@@ -1,0 +1,327 @@
+//! `Link`: which operations of one connection are under way, and which have to be started next. No kernel in here.
+//!
+//! A connection in the HTTP stage is read when the shard says so. A settled one is watched by an edge-triggered poll, and
+//! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
+//! meanwhile is remembered. A connection closes when everything under way has come back.
+
+/// What to start now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) receive: bool,
+    pub(super) watch: bool,
+    pub(super) cancel: bool,
+    pub(super) cancel_receive: bool,
+    /// Nothing is under way any more: the descriptor may be closed or given away.
+    pub(super) release: bool,
+}
+
+/// How a receive ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Bytes, and the socket holds more.
+    More,
+    /// Bytes; perhaps more.
+    Some,
+    /// The socket was empty.
+    Empty,
+    /// The pool of buffers was empty: try again when buffers are back.
+    Starved,
+    /// The end of the stream, an error, or a cancelled receive.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Read when asked to.
+    OnRequest,
+    /// Read whenever it has bytes.
+    Watched,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Everything is being cancelled.
+    Ending,
+    /// `release` was said.
+    Released,
+}
+
+/// The operations of one connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    mode: Mode,
+    phase: Phase,
+    receiving: bool,
+    /// An edge came while a receive was under way.
+    again: bool,
+    /// Waits for a buffer.
+    starved: bool,
+    watching: bool,
+    /// No more bytes will come.
+    ended: bool,
+    sending: bool,
+    shutting: bool,
+    cancelling: bool,
+}
+
+const NOTHING: Start = Start { receive: false, watch: false, cancel: false, cancel_receive: false, release: false };
+
+impl Link {
+    pub(super) fn new() -> Link {
+        Link {
+            mode: Mode::OnRequest,
+            phase: Phase::Open,
+            receiving: false,
+            again: false,
+            starved: false,
+            watching: false,
+            ended: false,
+            sending: false,
+            shutting: false,
+            cancelling: false,
+        }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.mode == Mode::Watched
+    }
+
+    /// Whether the descriptor may be exchanged for another one of the same socket now.
+    pub(super) fn is_idle(&self) -> bool {
+        !(self.receiving || self.watching || self.sending || self.shutting || self.cancelling)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// The shard wants bytes.
+    pub(super) fn read(&mut self) -> Start {
+        if self.mode == Mode::Watched { NOTHING } else { self.start_receive() }
+    }
+
+    /// From now on the connection is read whenever it has bytes.
+    pub(super) fn watch(&mut self) -> Start {
+        if self.phase != Phase::Open || self.mode == Mode::Watched {
+            return NOTHING;
+        }
+        self.mode = Mode::Watched;
+        self.watching = true;
+        // Arming reports what is readable already.
+        Start { watch: true, ..NOTHING }
+    }
+
+    pub(super) fn on_readable(&mut self, is_still_armed: bool) -> Start {
+        self.watching = is_still_armed;
+        if self.phase != Phase::Open {
+            return self.settle_ending();
+        }
+        if self.ended {
+            return NOTHING;
+        }
+        let mut start = self.start_receive();
+        if !is_still_armed {
+            self.watching = true;
+            start.watch = true;
+        }
+        start
+    }
+
+    pub(super) fn on_received(&mut self, received: Received) -> Start {
+        self.receiving = false;
+        self.starved = received == Received::Starved;
+        self.ended |= received == Received::Ended;
+        if self.phase != Phase::Open {
+            return self.settle_ending();
+        }
+        let again = std::mem::take(&mut self.again);
+        match (self.mode, received) {
+            (_, Received::Ended) => NOTHING,
+            // Retried by `on_buffers`; the edge is remembered in the retry itself.
+            (_, Received::Starved) => NOTHING,
+            (Mode::Watched, Received::More) => self.start_receive(),
+            (Mode::Watched, Received::Some | Received::Empty) if again => self.start_receive(),
+            (Mode::Watched, Received::Some | Received::Empty) => NOTHING,
+            (Mode::OnRequest, _) => NOTHING,
+        }
+    }
+
+    /// Buffers are back in the pool.
+    pub(super) fn on_buffers(&mut self) -> Start {
+        if self.starved && self.phase == Phase::Open { self.start_receive() } else { NOTHING }
+    }
+
+    pub(super) fn send(&mut self) {
+        self.sending = true;
+    }
+
+    pub(super) fn on_sent(&mut self) -> Start {
+        self.sending = false;
+        self.settle_ending()
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        self.shutting = true;
+    }
+
+    pub(super) fn on_shut_down(&mut self) -> Start {
+        self.shutting = false;
+        self.settle_ending()
+    }
+
+    /// Ends everything: what is under way is cancelled.
+    pub(super) fn end(&mut self) -> Start {
+        if self.phase != Phase::Open {
+            return NOTHING;
+        }
+        self.phase = Phase::Ending;
+        if self.is_idle() {
+            return self.settle_ending();
+        }
+        self.cancelling = true;
+        Start { cancel: true, ..NOTHING }
+    }
+
+    /// Ends receiving only: what is being sent goes out first. For connections that are read on request.
+    pub(super) fn leave(&mut self) -> Start {
+        if self.phase != Phase::Open {
+            return NOTHING;
+        }
+        self.phase = Phase::Ending;
+        if self.receiving {
+            self.cancelling = true;
+            return Start { cancel_receive: true, ..NOTHING };
+        }
+        self.settle_ending()
+    }
+
+    pub(super) fn on_cancelled(&mut self) -> Start {
+        self.cancelling = false;
+        self.settle_ending()
+    }
+
+    fn start_receive(&mut self) -> Start {
+        if self.receiving {
+            self.again = true;
+            return NOTHING;
+        }
+        if self.ended || self.phase != Phase::Open {
+            return NOTHING;
+        }
+        self.receiving = true;
+        self.starved = false;
+        Start { receive: true, ..NOTHING }
+    }
+
+    fn settle_ending(&mut self) -> Start {
+        if self.phase != Phase::Ending || !self.is_idle() {
+            return NOTHING;
+        }
+        self.phase = Phase::Released;
+        Start { release: true, ..NOTHING }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECEIVE: Start = Start { receive: true, ..NOTHING };
+    const WATCH: Start = Start { watch: true, ..NOTHING };
+    const CANCEL: Start = Start { cancel: true, ..NOTHING };
+    const RELEASE: Start = Start { release: true, ..NOTHING };
+
+    fn watched() -> Link {
+        let mut link = Link::new();
+        assert_eq!(link.watch(), WATCH);
+        link
+    }
+
+    #[test]
+    fn an_edge_during_a_receive_is_not_lost() {
+        let mut link = watched();
+        assert_eq!(link.on_readable(true), RECEIVE);
+        assert_eq!(link.on_readable(true), NOTHING);
+        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        assert_eq!(link.on_received(Received::Empty), NOTHING);
+        assert_eq!(link.on_readable(true), RECEIVE);
+    }
+
+    #[test]
+    fn a_full_buffer_means_receive_again() {
+        let mut link = watched();
+        link.on_readable(true);
+        assert_eq!(link.on_received(Received::More), RECEIVE);
+        assert_eq!(link.on_received(Received::More), RECEIVE);
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+    }
+
+    #[test]
+    fn a_starved_receive_is_retried_when_buffers_are_back() {
+        let mut link = watched();
+        link.on_readable(true);
+        assert_eq!(link.on_received(Received::Starved), NOTHING);
+        assert_eq!(link.on_buffers(), RECEIVE);
+        assert_eq!(link.on_buffers(), NOTHING);
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+    }
+
+    #[test]
+    fn a_poll_that_ended_is_armed_again_and_followed_by_a_receive() {
+        let mut link = watched();
+        assert_eq!(link.on_readable(false), Start { receive: true, watch: true, ..NOTHING });
+    }
+
+    #[test]
+    fn nothing_is_read_behind_the_end() {
+        let mut link = watched();
+        link.on_readable(true);
+        assert_eq!(link.on_received(Received::Ended), NOTHING);
+        assert_eq!(link.on_readable(true), NOTHING);
+        assert_eq!(link.on_readable(false), NOTHING);
+    }
+
+    #[test]
+    fn a_descriptor_is_released_once_and_only_when_all_came_back() {
+        // All orders in which the completions may come.
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+            let mut link = watched();
+            link.on_readable(true);
+            link.send();
+            assert_eq!(link.end(), CANCEL);
+            assert_eq!(link.end(), NOTHING);
+            let starts = order.map(|which| match which {
+                0 => link.on_received(Received::Ended),
+                1 => link.on_readable(false),
+                2 => link.on_sent(),
+                _ => link.on_cancelled(),
+            });
+            assert_eq!(starts, [NOTHING, NOTHING, NOTHING, RELEASE], "{order:?}");
+        }
+        assert_eq!(Link::new().end(), RELEASE);
+    }
+
+    #[test]
+    fn leaving_waits_for_what_is_being_sent() {
+        let mut link = Link::new();
+        link.send();
+        assert_eq!(link.leave(), NOTHING);
+        assert_eq!(link.on_sent(), RELEASE);
+        // A receive under way is cancelled first, and may still bring bytes.
+        let mut link = Link::new();
+        assert_eq!(link.read(), RECEIVE);
+        assert_eq!(link.leave(), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+        assert_eq!(link.on_cancelled(), RELEASE);
+    }
+
+    #[test]
+    fn on_request_reads_once_per_request() {
+        let mut link = Link::new();
+        assert_eq!(link.read(), RECEIVE);
+        assert_eq!(link.read(), NOTHING);
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+        assert_eq!(link.read(), RECEIVE);
+    }
+}

@@ -1,0 +1,76 @@
+//! The listening socket of a worker, and when it accepts.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How long accepting pauses when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+const BACKLOG: i32 = 4096;
+
+/// A bound and listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds and listens. The unspecified IPv6 address takes IPv4 too; where there is no IPv6, IPv4 alone.
+    pub fn bind(host: IpAddr, port: u16) -> io::Result<Listener> {
+        match bind(SocketAddr::new(host, port)) {
+            Err(error)
+                if host == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+            }
+            result => result,
+        }
+    }
+
+    /// The address with the port that was really bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Inherited by accepted sockets.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(Listener { socket: socket.into(), address })
+}
+
+/// Whether a worker accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepting {
+    Armed,
+    /// Being cancelled.
+    Ending(Instant),
+    /// No room, or no descriptors: try again at this time.
+    Paused(Instant),
+    /// For good.
+    Stopped,
+}
+
+impl Accepting {
+    pub(super) fn pause(now: Instant) -> Accepting {
+        Accepting::Paused(now + PAUSE)
+    }
+}

@@ -1,0 +1,120 @@
+//! A worker: the thread of one core. It waits, tells its shard what happened and what time it is, and carries out what the
+//! shard wants.
+
+mod link;
+mod listener;
+mod table;
+mod turn;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::app::Application;
+use crate::mailbox::Mailbox;
+use crate::ring::{Ring, RingError, RingOptions, Signal};
+use crate::shard::{EngineSettings, Entropy, Shard};
+
+use turn::{Clock, Turned, Worker};
+
+pub use listener::Listener;
+pub use turn::Reception;
+
+/// What a worker is made of, to be turned into one on its own thread.
+pub struct WorkerParts<A> {
+    pub settings: Arc<EngineSettings>,
+    /// The shard's number among its siblings.
+    pub number: u16,
+    pub app: A,
+    pub listener: Listener,
+    pub mailbox: Arc<Mailbox>,
+    pub ring: RingOptions,
+}
+
+/// A worker could not run.
+#[derive(Debug)]
+pub enum WorkerError {
+    Ring(RingError),
+    Io(io::Error),
+}
+
+impl std::fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WorkerError::Ring(error) => error.fmt(f),
+            WorkerError::Io(error) => write!(f, "the worker's events failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+/// Turns without a pause before the other tasks of the core get their turn.
+const TURNS_IN_A_ROW: u32 = 4;
+
+/// Runs a worker on this thread until its mailbox says that it is over. `make_reception` is called within the runtime.
+pub fn run<A: Application>(
+    parts: WorkerParts<A>,
+    make_reception: impl FnOnce() -> Reception,
+) -> Result<(), WorkerError> {
+    // Before the runtime, which would panic where io_uring is missing.
+    let ring = Ring::new(&parts.ring).map_err(WorkerError::Ring)?;
+    tokio_uring::builder().entries(256).start(async {
+        let clock = Clock::new();
+        let shard = Shard::new(parts.settings, parts.number, parts.app, Box::new(OsEntropy), clock.now());
+        let reception = make_reception();
+        let worker = Worker::new(ring, shard, parts.mailbox, parts.listener, reception, clock);
+        drive(worker).await.map_err(WorkerError::Io)
+    })
+}
+
+async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
+    let signal = Signal::new()?;
+    worker.ring.signal(&signal)?;
+    worker.ring.signal_off();
+    let mut in_a_row = 0;
+    loop {
+        let turned = worker.turn();
+        if worker.is_done() {
+            return Ok(());
+        }
+        if turned == Turned::Busy {
+            worker.ring.enter(0, None);
+            in_a_row += 1;
+            if in_a_row == TURNS_IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
+            continue;
+        }
+        in_a_row = 0;
+        // From here on mail and completions signal; what came before is seen by one more look.
+        worker.mailbox.fall_asleep();
+        worker.ring.signal_on();
+        worker.ring.enter(0, None);
+        if !worker.ring.has_completions() && worker.mailbox.is_empty() {
+            sleep(&signal, worker.deadline()).await?;
+        }
+        worker.ring.signal_off();
+        worker.mailbox.wake_up();
+        worker.ring.enter(0, None);
+    }
+}
+
+/// Awaits what ends a worker's sleep.
+async fn sleep(signal: &Signal, deadline: Option<Instant>) -> io::Result<()> {
+    match deadline {
+        None => signal.wait().await,
+        // Time being up is as good a reason to turn as any.
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), signal.wait()).await.unwrap_or(Ok(())),
+    }
+}
+
+/// The operating system's randomness.
+struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system has random bytes");
+    }
+}

@@ -1,0 +1,61 @@
+//! The worker's connections by key: descriptor, link, and what goes along when one is handed over.
+
+use crate::ring::{Descriptor, Token};
+use crate::shard::{ConnectionKey, Destination, Key};
+
+use super::link::Link;
+
+/// One connection as the worker keeps it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: ConnectionKey,
+    pub(super) descriptor: Option<Descriptor>,
+    pub(super) link: Link,
+    pub(super) departure: Option<Box<Departure>>,
+    /// To be settled as soon as nothing is under way.
+    pub(super) settles: bool,
+}
+
+/// A connection that is about to be handed over.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) destination: Destination,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// All connections of a worker. A place is reused only after `remove`.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: Vec<Option<Entry>>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, key: ConnectionKey, descriptor: Descriptor) {
+        let index = key.0.index as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
+        }
+        let entry = Entry { key, descriptor: Some(descriptor), link: Link::new(), departure: None, settles: false };
+        debug_assert!(self.entries[index].is_none());
+        self.entries[index] = Some(entry);
+    }
+
+    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key.0.index as usize)?.as_mut().filter(|entry| entry.key == key)
+    }
+
+    /// The connection that a completion is about.
+    pub(super) fn find(&mut self, token: Token) -> Option<&mut Entry> {
+        self.entries.get_mut(token.index as usize)?.as_mut().filter(|entry| token_of(entry.key) == token)
+    }
+
+    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Entry> {
+        self.get_mut(key)?;
+        self.entries.get_mut(key.0.index as usize)?.take()
+    }
+}
+
+/// How a connection is called in the ring.
+pub(super) fn token_of(ConnectionKey(Key { index, generation }): ConnectionKey) -> Token {
+    Token { index, generation: generation.get() }
+}
