@@ -1,8 +1,12 @@
 //! sockring: a standalone Socket.IO server on io_uring.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod app;
+pub mod auth;
 pub mod broadcast;
+pub mod config;
+pub mod events;
 pub mod mailbox;
 pub mod ring;
 pub mod shard;

@@ -79,10 +79,10 @@ impl Postbox {
         }
     }
 
-    /// Asks the worker's shard and waits for its answer; `None` if the worker is gone.
-    pub async fn ask(&self, mail: Mail) -> Option<Reply> {
+    /// Asks the worker's shard; the answer comes by the receiver, which fails if the worker is gone.
+    pub fn ask(&self, mail: Mail) -> oneshot::Receiver<Reply> {
         let (answer, answered) = oneshot::channel();
         self.post(Letter::Mail(mail, answer));
-        answered.await.ok()
+        answered
     }
 }

@@ -1,1 +1,128 @@
-//! notifications
+//! The product: clients prove who they are, join their user's room and are greeted; what they send is ignored.
+
+use std::sync::Arc;
+
+use simd_json::prelude::ValueAsScalar;
+use simd_json::prelude::ValueObjectAccess;
+
+use crate::auth::{AuthError, Verifier};
+use crate::events::{self, Connected};
+
+use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, SocketInfo};
+
+/// Notifications to users. Events from clients do nothing, whatever they are called.
+#[derive(Clone, Debug)]
+pub struct Notifications {
+    verifier: Arc<Verifier>,
+    /// What `server` is in every payload: the environment's name.
+    server: Arc<str>,
+    /// simd-json parses in place and destroys what it parses.
+    scratch: Vec<u8>,
+}
+
+impl Notifications {
+    pub fn new(verifier: Arc<Verifier>, server: Arc<str>) -> Notifications {
+        Notifications { verifier, server, scratch: Vec::new() }
+    }
+
+    /// The token of the CONNECT payload, else the bearer of the handshake.
+    fn token<'s>(&'s mut self, request: &ConnectRequest<'s>) -> Result<String, AuthError> {
+        if let Some(payload) = request.payload {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(payload.as_bytes());
+            let value = simd_json::to_borrowed_value(&mut self.scratch).map_err(|_| AuthError::Invalid)?;
+            match value.get("token") {
+                None => {}
+                Some(token) => match token.as_str() {
+                    Some("") => {}
+                    Some(token) => return Ok(token.to_owned()),
+                    None if is_null(token) => {}
+                    None => return Err(AuthError::Invalid),
+                },
+            }
+        }
+        let bearer = request.authorization.and_then(bearer).filter(|token| !token.is_empty());
+        bearer.map(str::to_owned).ok_or(AuthError::Missing)
+    }
+}
+
+impl Application for Notifications {
+    fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
+        let identity = self.token(request).and_then(|token| self.verifier.verify(&token, request.now_unix_ms));
+        match identity {
+            Ok(identity) => Ok(Admission { user: Some(identity.user) }),
+            Err(AuthError::Missing) => Err(Refusal { message: "Authentication token required".into() }),
+            Err(error) => {
+                tracing::debug!(%error, "a client was refused");
+                Err(Refusal { message: "Authentication failed".into() })
+            }
+        }
+    }
+
+    fn connected(&mut self, socket: &SocketInfo<'_>, _: &ConnectRequest<'_>, actions: &mut Actions) {
+        let payload = Connected {
+            message: "Connected to the notification server",
+            user_id: socket.user.unwrap_or_default(),
+            socket_id: socket.sid,
+            timestamp: events::iso_8601(socket.now_unix_ms),
+            server: &self.server,
+        };
+        let args = events::args(events::CONNECTED, &payload);
+        actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });
+    }
+}
+
+fn is_null(value: &simd_json::BorrowedValue<'_>) -> bool {
+    value.as_null().is_some()
+}
+
+/// The credentials of `Authorization: Bearer ...`.
+pub fn bearer(header: &str) -> Option<&str> {
+    let (scheme, credentials) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::TokenRules;
+
+    fn admit(payload: Option<&str>, authorization: Option<&str>) -> Result<Admission, Refusal> {
+        let rules =
+            TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None };
+        let mut app = Notifications::new(Arc::new(Verifier::new(rules).unwrap()), "test".into());
+        app.admit(&ConnectRequest { namespace: "/", payload, authorization, now_unix_ms: 1_000_000 })
+    }
+
+    fn token() -> String {
+        let rules =
+            TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None };
+        Verifier::new(rules).unwrap().mint("alice", 1_000, 60).unwrap()
+    }
+
+    #[test]
+    fn the_token_is_looked_for_in_the_payload_and_then_in_the_header() {
+        let alice = Ok(Admission { user: Some("alice".to_owned()) });
+        let payload = format!(r#"{{"token":"{}"}}"#, token());
+        let header = format!("Bearer {}", token());
+        assert_eq!(admit(Some(&payload), None), alice);
+        assert_eq!(admit(None, Some(&header)), alice);
+        assert_eq!(admit(Some(r#"{"token":null}"#), Some(&header)), alice);
+        assert_eq!(admit(Some(r#"{"token":""}"#), Some(&header)), alice);
+        // A wrong one in the payload is not healed by the header.
+        assert!(admit(Some(r#"{"token":"x"}"#), Some(&header)).is_err());
+    }
+
+    #[test]
+    fn refusals_have_the_words_of_the_guide() {
+        let words = |result: Result<Admission, Refusal>| result.unwrap_err().message.into_owned();
+        for payload in [None, Some("{}"), Some(r#"{"token":""}"#), Some(r#"{"token":null}"#)] {
+            assert_eq!(words(admit(payload, None)), "Authentication token required", "{payload:?}");
+        }
+        for payload in [r#"{"token":"x"}"#, r#"{"token":7}"#, r#"{"token":{}}"#, r#"{"token":"\ud800"}"#] {
+            assert_eq!(words(admit(Some(payload), None)), "Authentication failed", "{payload}");
+        }
+        assert_eq!(words(admit(None, Some("Basic abc"))), "Authentication token required");
+        assert_eq!(words(admit(None, Some("Bearer abc"))), "Authentication failed");
+    }
+}

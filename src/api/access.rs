@@ -1,0 +1,83 @@
+//! Who may use the API: whoever has a key; without keys, in development, this machine alone.
+
+use std::net::SocketAddr;
+
+use sockring_protocol::http::{Head, Method};
+use subtle::ConstantTimeEq;
+
+use crate::app::notifications::bearer;
+
+use super::Api;
+use super::answer::ApiError;
+
+/// A request with one of these came through a proxy: its peer says nothing about who asks.
+const PROXY_HEADERS: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
+
+/// May this request use the API?
+pub(super) fn check(api: &Api, head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError> {
+    if api.settings.keys.is_empty() && !api.is_production() {
+        check_local(head, peer)?;
+    } else {
+        check_key(&api.settings.keys, head)?;
+    }
+    let content_type = head.header("content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    // A page of another site can send a form, but not this type, without asking first.
+    if head.method == Method::Post && !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::new(415, "a POST needs Content-Type: application/json"));
+    }
+    Ok(())
+}
+
+fn check_key(keys: &[String], head: &Head<'_>) -> Result<(), ApiError> {
+    let given = head.header("x-api-key").or_else(|| bearer(head.header("authorization")?));
+    let Some(given) = given else {
+        return Err(ApiError::new(401, "an API key is needed: send it as x-api-key or as Authorization: Bearer"));
+    };
+    // Every key is compared, each in a time that does not depend on where it differs.
+    let found = keys.iter().fold(false, |found, key| found | bool::from(key.as_bytes().ct_eq(given.as_bytes())));
+    if found { Ok(()) } else { Err(ApiError::new(401, "this API key is not valid")) }
+}
+
+fn check_local(head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError> {
+    let refusal = |what: &str| {
+        let fix = "set API_KEY to use the API from elsewhere";
+        Err(ApiError::new(403, format!("without an API key this API answers this machine only, and {what}: {fix}")))
+    };
+    if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        return refusal("the request came from another one");
+    }
+    if PROXY_HEADERS.iter().any(|name| head.header(name).is_some()) {
+        return refusal("the request came through a proxy");
+    }
+    // A site whose name was made to point here (DNS rebinding) still says its own name.
+    if !head.host().is_some_and(is_loopback_name) {
+        return refusal("the request was made to another host name");
+    }
+    Ok(())
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_names() {
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "127.9.9.9:1", "[::1]", "[::1]:8080"] {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in ["", "example.com", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1:80", "[::2]:80"] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
+}

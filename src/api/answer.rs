@@ -1,0 +1,97 @@
+//! Answers of the API: the envelope of the guide's backend, and errors that name the field.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// One answer, ready to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FieldError {
+    /// As `rooms[2]`; empty: the body as a whole.
+    pub(super) path: String,
+    pub(super) message: String,
+}
+
+/// A request that could not be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ApiError {
+    pub(super) status: u16,
+    pub(super) message: String,
+    pub(super) errors: Vec<FieldError>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: u16, message: impl Into<String>) -> ApiError {
+        ApiError { status, message: message.into(), errors: Vec::new() }
+    }
+
+    /// 422 with the path of the field.
+    pub(super) fn field(path: impl Into<String>, message: impl Into<String>) -> ApiError {
+        let error = FieldError { path: path.into(), message: message.into() };
+        ApiError { status: 422, message: format!("{}: {}", error.path, error.message), errors: vec![error] }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    status_code: u16,
+    data: Value,
+    message: &'a str,
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a [FieldError]>,
+}
+
+impl Answer {
+    /// 200 with data in the envelope.
+    pub(super) fn ok(data: impl Serialize, message: &str) -> Answer {
+        let data = serde_json::to_value(data).unwrap_or_default();
+        Answer::envelope(&Envelope { status_code: 200, data, message, success: true, errors: None })
+    }
+
+    fn envelope(envelope: &Envelope<'_>) -> Answer {
+        Answer {
+            status: envelope.status_code,
+            content_type: "application/json; charset=utf-8",
+            headers: vec![("Cache-Control", "no-store".to_owned())],
+            body: serde_json::to_vec(envelope).unwrap_or_default(),
+        }
+    }
+
+    /// JSON without an envelope, for machines that poll it.
+    pub(super) fn bare(status: u16, body: &impl Serialize) -> Answer {
+        Answer {
+            status,
+            content_type: "application/json; charset=utf-8",
+            headers: vec![("Cache-Control", "no-store".to_owned())],
+            body: serde_json::to_vec(body).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<ApiError> for Answer {
+    fn from(error: ApiError) -> Answer {
+        let mut answer = Answer::envelope(&Envelope {
+            status_code: error.status,
+            data: Value::Null,
+            message: &error.message,
+            success: false,
+            errors: Some(&error.errors),
+        });
+        match error.status {
+            401 => answer.headers.push(("WWW-Authenticate", "Bearer".to_owned())),
+            429 | 503 => answer.headers.push(("Retry-After", "1".to_owned())),
+            _ => {}
+        }
+        answer
+    }
+}

@@ -1,0 +1,245 @@
+//! One connection of the API: request after request, until it ends or one comes that is for a shard.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown};
+use sockring_protocol::http::{
+    BodyDecoder, BodyState, CONTINUE, Framing, Head, KeepAlive, Method, RequestError, Response,
+};
+use tokio::time::Instant;
+use tokio_uring::net::TcpStream;
+
+use super::answer::{Answer, ApiError};
+use super::routes::{self, Request};
+use super::{Api, Counted};
+
+const READ_BYTES: usize = 16 << 10;
+/// How long a peer may take to read an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// After the last answer: read on for this long, so that the peer gets it even if it is still sending.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 64 << 10;
+
+/// Serves requests. Gives the connection back, with the bytes that are not used, when one comes for a shard.
+pub(super) async fn serve(api: &Arc<Api>, descriptor: OwnedFd, bytes: Vec<u8>) -> Option<(OwnedFd, Vec<u8>)> {
+    let mut connection = Connection::new(descriptor, bytes).ok()?;
+    let Some(_counted) = Counted::below(&api.connections, api.settings.connections_max) else {
+        let answer = Answer::from(ApiError::new(503, "too many connections to the API"));
+        let _ = connection.write(&answer, BodyOf::Get, KeepAlive::Close).await;
+        return None;
+    };
+    let mut scanned = 0;
+    loop {
+        let deadline = Instant::now() + Duration::from_millis(api.engine.idle_timeout_ms);
+        match connection.next_head(api, &mut scanned, deadline).await {
+            Heard::Head => {}
+            Heard::Nothing => return None,
+            Heard::Wrong(error) => {
+                let answer = Answer::from(ApiError::new(error.status(), error.reason()));
+                return connection.finish(&answer).await;
+            }
+        }
+        match connection.answer_one(api).await {
+            Served::Next => {}
+            Served::ForShard => return Some(connection.give_back()),
+            Served::Over => return None,
+        }
+    }
+}
+
+struct Connection {
+    /// The socket is this one's; the runtime works on a duplicate, because it does not give one back.
+    descriptor: OwnedFd,
+    stream: TcpStream,
+    peer: Option<SocketAddr>,
+    /// Read and not used yet.
+    input: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+enum Heard {
+    /// `input` begins with a whole head.
+    Head,
+    /// The peer is gone, or was silent for too long.
+    Nothing,
+    Wrong(RequestError),
+}
+
+enum Served {
+    Next,
+    ForShard,
+    Over,
+}
+
+/// Whether an answer's body is written.
+#[derive(Clone, Copy)]
+enum BodyOf {
+    Get,
+    Head,
+}
+
+impl Connection {
+    fn new(descriptor: OwnedFd, input: Vec<u8>) -> std::io::Result<Connection> {
+        let duplicate = std::net::TcpStream::from(descriptor.try_clone()?);
+        let peer = duplicate.peer_addr().ok();
+        let stream = TcpStream::from_std(duplicate);
+        Ok(Connection { descriptor, stream, peer, input, buffer: Vec::with_capacity(READ_BYTES) })
+    }
+
+    fn give_back(self) -> (OwnedFd, Vec<u8>) {
+        (self.descriptor, self.input)
+    }
+
+    async fn next_head(&mut self, api: &Api, scanned: &mut usize, idle_until: Instant) -> Heard {
+        let mut deadline = idle_until;
+        let mut has_begun = false;
+        loop {
+            if !self.input.is_empty() {
+                match Head::decode(&self.input, scanned, &api.engine.head) {
+                    Ok(Some(_)) => return Heard::Head,
+                    Ok(None) if !has_begun => {
+                        has_begun = true;
+                        deadline = Instant::now() + Duration::from_millis(api.engine.head_timeout_ms);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Heard::Wrong(error),
+                }
+            }
+            if !self.read(deadline).await {
+                return Heard::Nothing;
+            }
+        }
+    }
+
+    /// Answers the request that `input` begins with.
+    async fn answer_one(&mut self, api: &Arc<Api>) -> Served {
+        let input = std::mem::take(&mut self.input);
+        let mut scanned = 0;
+        let Ok(Some((head, length))) = Head::decode(&input, &mut scanned, &api.engine.head) else {
+            return Served::Over;
+        };
+        if routes::is_engine_request(api, &head) {
+            drop(head);
+            self.input = input;
+            return Served::ForShard;
+        }
+        self.input = input.get(length..).unwrap_or_default().to_vec();
+        let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
+        let body = match self.read_body(api, &head).await {
+            Ok(body) => body,
+            Err(Some(error)) => {
+                let answer = Answer::from(ApiError::new(error.status(), error.reason()));
+                self.finish(&answer).await;
+                return Served::Over;
+            }
+            Err(None) => return Served::Over,
+        };
+        let answer = routes::answer(api, &Request { head: &head, body: &body, peer: self.peer }).await;
+        match head.keep_alive {
+            KeepAlive::Keep => match self.write(&answer, body_of, KeepAlive::Keep).await {
+                true => Served::Next,
+                false => Served::Over,
+            },
+            KeepAlive::Close => {
+                self.write(&answer, body_of, KeepAlive::Close).await;
+                self.linger().await;
+                Served::Over
+            }
+        }
+    }
+
+    async fn read_body(&mut self, api: &Api, head: &Head<'_>) -> Result<Vec<u8>, Option<RequestError>> {
+        let mut body = Vec::new();
+        if head.framing == Framing::None {
+            return Ok(body);
+        }
+        let mut decoder = BodyDecoder::new(head.framing, api.settings.body_bytes_max).map_err(Some)?;
+        let deadline = Instant::now() + Duration::from_millis(api.engine.body_timeout_ms);
+        if head.expects_continue && !self.write_bytes(CONTINUE.to_vec()).await {
+            return Err(None);
+        }
+        loop {
+            let (used, state) = decoder.decode(&self.input, &mut body).map_err(Some)?;
+            self.input.drain(..used);
+            if state == BodyState::Complete {
+                return Ok(body);
+            }
+            if !self.read(deadline).await {
+                return Err(None);
+            }
+        }
+    }
+
+    /// Reads once; says whether anything came. Past the deadline the socket is shut down, which ends the read.
+    async fn read(&mut self, deadline: Instant) -> bool {
+        let buffer = std::mem::take(&mut self.buffer);
+        let reading = self.stream.read(buffer);
+        let (result, mut buffer) = until(self.descriptor.as_fd(), deadline, reading).await;
+        let count = result.unwrap_or(0);
+        self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        buffer.clear();
+        self.buffer = buffer;
+        count > 0
+    }
+
+    async fn write(&mut self, answer: &Answer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
+        let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let response = Response {
+            status: answer.status,
+            content_type: answer.content_type,
+            headers: &headers,
+            cors: b"",
+            body: &answer.body,
+            keep_alive,
+        };
+        let mut bytes = Vec::with_capacity(answer.body.len() + 512);
+        match body_of {
+            BodyOf::Get => response.encode(&mut bytes),
+            BodyOf::Head => response.encode_head_only(&mut bytes),
+        }
+        self.write_bytes(bytes).await
+    }
+
+    async fn write_bytes(&mut self, bytes: Vec<u8>) -> bool {
+        let deadline = Instant::now() + WRITE_TIMEOUT;
+        let (result, _) = until(self.descriptor.as_fd(), deadline, self.stream.write_all(bytes)).await;
+        result.is_ok()
+    }
+
+    /// Answers for the last time.
+    async fn finish(&mut self, answer: &Answer) -> Option<(OwnedFd, Vec<u8>)> {
+        if self.write(answer, BodyOf::Get, KeepAlive::Close).await {
+            self.linger().await;
+        }
+        None
+    }
+
+    /// Closing with unread bytes would destroy the answer on its way: end our side, and read until the peer ends its.
+    async fn linger(&mut self) {
+        let _ = shutdown(&self.descriptor, Shutdown::Write);
+        let deadline = Instant::now() + LINGER;
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES_MAX && Instant::now() < deadline {
+            self.input.clear();
+            if !self.read(deadline).await {
+                break;
+            }
+            discarded += self.input.len();
+        }
+    }
+}
+
+/// Waits for an operation on a socket. Past the deadline the socket is shut down and the operation still awaited: a read
+/// that is dropped would stay with the kernel and eat bytes.
+async fn until<T>(socket: std::os::fd::BorrowedFd<'_>, deadline: Instant, operation: impl Future<Output = T>) -> T {
+    let mut operation = std::pin::pin!(operation);
+    tokio::select! {
+        result = &mut operation => return result,
+        () = tokio::time::sleep_until(deadline) => {}
+    }
+    let _ = shutdown(socket, Shutdown::Both);
+    operation.await
+}

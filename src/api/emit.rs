@@ -1,0 +1,215 @@
+//! `POST /emit`: from a body to a broadcast.
+
+use std::sync::Arc;
+
+use sockring_protocol::json::{self, Kind, Value};
+
+use crate::auth::is_user_id;
+use crate::broadcast::{Broadcast, Delivery};
+use crate::events::{RESERVED, iso_8601};
+use crate::shard::USER_PREFIX;
+
+use super::answer::ApiError;
+use super::fields::Fields;
+
+/// Bytes of the name of an event, a room or a namespace.
+pub(super) const NAME_BYTES_MAX: usize = 256;
+/// Rooms or users of one emit.
+const TARGETS_MAX: usize = 1000;
+
+const KNOWN: [&str; 15] = [
+    "event",
+    "data",
+    "args",
+    "user",
+    "userId",
+    "users",
+    "room",
+    "rooms",
+    "broadcast",
+    "except",
+    "namespace",
+    "volatile",
+    "ttl",
+    "idempotencyKey",
+    "conflateKey",
+];
+
+/// What a body asks to be emitted.
+pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<Broadcast, ApiError> {
+    fields.only(&KNOWN)?;
+    for later in ["ttl", "idempotencyKey", "conflateKey"] {
+        if fields.has(later) {
+            return Err(fields.refuse(later, "is not supported yet"));
+        }
+    }
+    let event = fields.required("event", NAME_BYTES_MAX)?;
+    if RESERVED.contains(&&*event) {
+        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
+    }
+    let namespace = fields.string("namespace", NAME_BYTES_MAX)?.unwrap_or("/".into());
+    if !namespace.starts_with('/') {
+        return Err(fields.refuse("namespace", "has to begin with `/`"));
+    }
+    let mut except = Vec::new();
+    for room in fields.strings("except", TARGETS_MAX, NAME_BYTES_MAX)?.unwrap_or_default() {
+        except.push(room.into());
+    }
+    let delivery = match fields.boolean("volatile")? {
+        Some(true) => Delivery::Volatile,
+        _ => Delivery::Queue,
+    };
+    Ok(Broadcast {
+        rooms: targets(fields)?,
+        namespace: namespace.into(),
+        except,
+        delivery,
+        args: Arc::from(arguments(fields, &event, server, now_unix_ms)?),
+        attachments: Vec::new(),
+    })
+}
+
+/// Exactly one kind of target. No rooms: everybody.
+fn targets(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
+    let user = fields.either("user", "userId", NAME_BYTES_MAX)?;
+    let users = fields.strings("users", TARGETS_MAX, NAME_BYTES_MAX)?;
+    let room = fields.string("room", NAME_BYTES_MAX)?;
+    let rooms = fields.strings("rooms", TARGETS_MAX, NAME_BYTES_MAX)?;
+    let everybody = fields.boolean("broadcast")?.unwrap_or(false);
+    match (user, users, room, rooms, everybody) {
+        (Some(user), None, None, None, false) => Ok(vec![user_room(fields, "user", &user)?]),
+        (None, Some(users), None, None, false) => users.iter().map(|user| user_room(fields, "users", user)).collect(),
+        (None, None, Some(room), None, false) => Ok(vec![room.into()]),
+        (None, None, None, Some(rooms), false) => Ok(rooms.into_iter().map(Into::into).collect()),
+        (None, None, None, None, true) => Ok(Vec::new()),
+        (None, None, None, None, false) => {
+            Err(fields.refuse("user", "a target is required: user, users, room, rooms, or broadcast: true"))
+        }
+        _ => Err(fields.refuse("user", "only one of user, users, room, rooms and broadcast may be given")),
+    }
+}
+
+/// The room of a user.
+pub(super) fn user_room(fields: &Fields<'_>, name: &str, user: &str) -> Result<Box<str>, ApiError> {
+    if !is_user_id(user) {
+        return Err(fields.refuse(name, "a user id has 1 to 128 bytes"));
+    }
+    Ok([USER_PREFIX, user].concat().into())
+}
+
+/// The event's arguments as a JSON array. Values are passed on as they came.
+fn arguments(fields: &Fields<'_>, event: &str, server: &str, now_unix_ms: u64) -> Result<Vec<u8>, ApiError> {
+    let mut args = vec![b'['];
+    json::encode_string(event, &mut args);
+    match (fields.raw("data"), fields.list("args")?) {
+        (Some(_), Some(_)) => return Err(fields.refuse("args", "says the same as data: give one of them")),
+        (Some(data), None) => {
+            args.push(b',');
+            enrich(data, server, now_unix_ms, &mut args);
+        }
+        (None, Some(list)) => {
+            for element in list {
+                args.push(b',');
+                args.extend_from_slice(element.as_bytes());
+            }
+        }
+        (None, None) => {}
+    }
+    args.push(b']');
+    Ok(args)
+}
+
+/// Copies a value; an object gets `timestamp` and `server` behind its own fields, where it has none.
+fn enrich(data: &str, server: &str, now_unix_ms: u64, args: &mut Vec<u8>) {
+    let is_object = Value::decode(data).is_ok_and(|value| value.kind() == Kind::Object);
+    let Some(inside) = data.strip_suffix('}').filter(|_| is_object) else {
+        return args.extend_from_slice(data.as_bytes());
+    };
+    let mut names = Vec::new();
+    names.extend(json::entries(data).map(|(name, _)| name));
+    args.extend_from_slice(inside.trim_end().as_bytes());
+    let mut separator: &[u8] = if names.is_empty() { b"" } else { b"," };
+    for (name, value) in [("timestamp", iso_8601(now_unix_ms)), ("server", server.to_owned())] {
+        if !names.iter().any(|known| known == name) {
+            args.extend_from_slice(separator);
+            json::encode_string(name, args);
+            args.push(b':');
+            json::encode_string(&value, args);
+            separator = b",";
+        }
+    }
+    args.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emit(body: &str) -> Result<Broadcast, ApiError> {
+        decode(&Fields::decode(body.as_bytes())?, "test", 0)
+    }
+
+    fn args_of(body: &str) -> String {
+        String::from_utf8(emit(body).unwrap().args.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn data_is_passed_on_as_it_came() {
+        let stamp = r#""timestamp":"1970-01-01T00:00:00.000Z","server":"test""#;
+        for (data, expected) in [
+            ("null", "".to_owned()),
+            ("7", ",7".to_owned()),
+            ("[1, 2]", ",[1, 2]".to_owned()),
+            ("\"x\\u001e\"", ",\"x\\u001e\"".to_owned()),
+            ("123456789012345678901234567890", ",123456789012345678901234567890".to_owned()),
+            ("{}", format!(",{{{stamp}}}")),
+            ("{ \"a\" : 1.50 }", format!(",{{ \"a\" : 1.50,{stamp}}}")),
+            (r#"{"timestamp":1,"server":2}"#, r#",{"timestamp":1,"server":2}"#.to_owned()),
+            (r#"{"server":null}"#, r#",{"server":null,"timestamp":"1970-01-01T00:00:00.000Z"}"#.to_owned()),
+        ] {
+            let body = format!(r#"{{"event":"e","user":"u","data":{data}}}"#);
+            assert_eq!(args_of(&body), format!("[\"e\"{expected}]"), "{data}");
+        }
+        assert_eq!(args_of(r#"{"event":"e","user":"u","args":[1,{"a":2},"3"]}"#), r#"["e",1,{"a":2},"3"]"#);
+    }
+
+    #[test]
+    fn targets_are_rooms() {
+        let rooms = |target: &str| emit(&format!(r#"{{"event":"e",{target}}}"#)).unwrap().rooms;
+        assert_eq!(rooms(r#""user":"a""#), ["user:a".into()]);
+        assert_eq!(rooms(r#""userId":"a""#), ["user:a".into()]);
+        assert_eq!(rooms(r#""users":["a","b"]"#), ["user:a".into(), "user:b".into()]);
+        assert_eq!(rooms(r#""room":"news""#), ["news".into()]);
+        assert!(rooms(r#""broadcast":true"#).is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, status, path) in [
+            ("{", 400, ""),
+            ("[]", 400, ""),
+            ("\u{feff}{}", 400, ""),
+            ("{}", 422, "event"),
+            (r#"{"event":"e"}"#, 422, "user"),
+            (r#"{"event":"e","broadcast":false}"#, 422, "user"),
+            (r#"{"event":"","user":"a"}"#, 422, "event"),
+            (r#"{"event":5,"user":"a"}"#, 422, "event"),
+            (r#"{"event":"connect","user":"a"}"#, 422, "event"),
+            (r#"{"event":"e","user":"a","room":"b"}"#, 422, "user"),
+            (r#"{"event":"e","user":"a","userId":"a"}"#, 422, "userId"),
+            (r#"{"event":"e","user":["a"]}"#, 422, "user"),
+            (r#"{"event":"e","rooms":["a",7]}"#, 422, "rooms[1]"),
+            (r#"{"event":"e","rooms":[]}"#, 422, "rooms"),
+            (r#"{"event":"e","user":"a","ttl":5}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","colour":5}"#, 422, "colour"),
+            (r#"{"event":"e","user":"a","volatile":"yes"}"#, 422, "volatile"),
+            (r#"{"event":"e","user":"a","namespace":"x"}"#, 422, "namespace"),
+            (r#"{"event":"e","user":"a","data":1,"args":[]}"#, 422, "args"),
+        ] {
+            let error = emit(body).unwrap_err();
+            assert_eq!((error.status, error.errors[0].path.as_str()), (status, path), "{body}");
+        }
+        let long = format!(r#"{{"event":"{}","user":"a"}}"#, "e".repeat(257));
+        assert!(emit(&long).unwrap_err().message.contains("at most 256"));
+    }
+}

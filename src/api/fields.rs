@@ -1,0 +1,139 @@
+//! Request bodies: a JSON object whose fields are known, each read as what it has to be.
+
+use std::borrow::Cow;
+
+use sockring_protocol::json::{self, JsonError, Kind, Value};
+
+use super::answer::{ApiError, FieldError};
+
+/// The fields of a body, as they came.
+pub(super) struct Fields<'b> {
+    entries: Vec<(Cow<'b, str>, &'b str)>,
+    /// Where this object stands in the body, as `[3].`.
+    path: String,
+}
+
+impl<'b> Fields<'b> {
+    /// The fields of a whole body. An empty body has none.
+    pub(super) fn decode(body: &'b [u8]) -> Result<Fields<'b>, ApiError> {
+        let whole = |message: &str| ApiError {
+            status: 400,
+            message: message.to_owned(),
+            errors: vec![FieldError { path: String::new(), message: message.to_owned() }],
+        };
+        let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8"))?;
+        if text.trim().is_empty() {
+            return Ok(Fields { entries: Vec::new(), path: String::new() });
+        }
+        let value = Value::decode(text).map_err(|error| match error {
+            JsonError::TooDeep => whole("the body is nested too deeply"),
+            _ => whole("the body is not JSON"),
+        })?;
+        if !value.is_object() {
+            return Err(whole("the body is not a JSON object"));
+        }
+        Ok(Fields { entries: json::entries(value.as_str()).collect(), path: String::new() })
+    }
+
+    /// Refuses fields that nobody knows.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+        match self.entries.iter().find(|(name, _)| !known.contains(&&**name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(ApiError::field(self.at(name), format!("is unknown; known are {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// A field's JSON text. `null` is as good as absent; of duplicates the last counts.
+    pub(super) fn raw(&self, name: &str) -> Option<&'b str> {
+        let (_, raw) = self.entries.iter().rev().find(|(known, _)| known == name)?;
+        (*raw != "null").then_some(*raw)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
+    /// A string of 1 to `bytes_max` bytes.
+    pub(super) fn string(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
+        self.raw(name).map(|raw| text_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
+    }
+
+    /// A string that has to be there.
+    pub(super) fn required(&self, name: &str, bytes_max: usize) -> Result<Cow<'b, str>, ApiError> {
+        self.string(name, bytes_max)?.ok_or_else(|| self.refuse(name, "is required"))
+    }
+
+    /// `name` or its other name; both at once are one too many.
+    pub(super) fn either(&self, name: &str, other: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
+        match (self.string(name, bytes_max)?, self.string(other, bytes_max)?) {
+            (Some(_), Some(_)) => Err(self.refuse(other, format!("says the same as {name}: give one of them"))),
+            (one, another) => Ok(one.or(another)),
+        }
+    }
+
+    /// A list of 1 to `count_max` strings.
+    pub(super) fn strings(
+        &self,
+        name: &str,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        if kind_of(raw) != Some(Kind::Array) {
+            return Err(self.refuse(name, "has to be a list of strings"));
+        }
+        let mut strings = Vec::new();
+        for (index, element) in json::elements(raw).enumerate() {
+            if index == count_max {
+                return Err(self.refuse(name, format!("has more than {count_max} entries")));
+            }
+            let text = text_of(element, bytes_max).map_err(|error| self.refuse(&format!("{name}[{index}]"), error))?;
+            strings.push(text);
+        }
+        if strings.is_empty() {
+            return Err(self.refuse(name, "is empty"));
+        }
+        Ok(Some(strings))
+    }
+
+    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(self.refuse(name, "has to be true or false")),
+        }
+    }
+
+    /// The elements of a list, as they came.
+    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<&'b str>>, ApiError> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some(raw) if kind_of(raw) == Some(Kind::Array) => Ok(Some(json::elements(raw).collect())),
+            Some(_) => Err(self.refuse(name, "has to be a list")),
+        }
+    }
+
+    pub(super) fn refuse(&self, name: &str, message: impl Into<String>) -> ApiError {
+        ApiError::field(self.at(name), message)
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
+    }
+}
+
+fn text_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
+    let text = Value::decode(raw).ok().and_then(Value::string).ok_or("has to be a string")?;
+    match text.len() {
+        0 => Err("is empty".to_owned()),
+        length if length > bytes_max => Err(format!("has {length} bytes; at most {bytes_max} are allowed")),
+        _ => Ok(text),
+    }
+}
+
+fn kind_of(raw: &str) -> Option<Kind> {
+    Value::decode(raw).ok().map(Value::kind)
+}

@@ -1,0 +1,200 @@
+//! Which request is answered how.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::json;
+use sockring_protocol::http::{Head, Method, decode_percent};
+
+use crate::broadcast::{Broadcast, Delivery};
+use crate::events::{self, TestMessage};
+
+use super::answer::{Answer, ApiError};
+use super::emit::{self, NAME_BYTES_MAX, user_room};
+use super::fields::Fields;
+use super::{Api, access, demo, page, unix_ms};
+
+const API: &str = "/api/v1/websocket/";
+/// Bytes of a test message, and of the name of an interview.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// A request with its body.
+pub(super) struct Request<'r> {
+    pub(super) head: &'r Head<'r>,
+    pub(super) body: &'r [u8],
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// Whether this request is for a shard and not for us.
+pub(super) fn is_engine_request(api: &Api, head: &Head<'_>) -> bool {
+    head.path.starts_with(&api.engine.path) && file_of(api, head.path).is_none()
+}
+
+/// The file that a path under the Engine.IO path names.
+fn file_of<'p>(api: &Api, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix(&*api.engine.path).filter(|file| file.ends_with(".js") || file.ends_with(".map"))
+}
+
+/// Answers a request.
+pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
+    let head = request.head;
+    if let Some(route) = head.path.strip_prefix(API) {
+        return match api_route(api, request, route).await {
+            Ok(answer) => answer,
+            Err(error) => error.into(),
+        };
+    }
+    if let Some(file) = file_of(api, head.path) {
+        return match file {
+            "socket.io.js" | "socket.io.min.js" => get(head, || page::bundle(head.header("if-none-match"))),
+            _ => not_found(),
+        };
+    }
+    match head.path {
+        "/" if !api.is_production() => get(head, || api.page.answer()),
+        "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
+        "/ready" => get(head, || Answer::bare(200, &json!({"status": "ready"}))),
+        _ => not_found(),
+    }
+}
+
+fn get(head: &Head<'_>, answer: impl FnOnce() -> Answer) -> Answer {
+    match head.method {
+        Method::Get | Method::Head => answer(),
+        _ => method_not_allowed("GET, HEAD").into(),
+    }
+}
+
+fn not_found() -> Answer {
+    ApiError::new(404, "there is nothing here").into()
+}
+
+fn method_not_allowed(allowed: &str) -> ApiError {
+    ApiError::new(405, format!("only {allowed} is allowed here"))
+}
+
+async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result<Answer, ApiError> {
+    access::check(api, request.head, request.peer)?;
+    let segments: Vec<&str> = route.split('/').collect();
+    let is_get = matches!(request.head.method, Method::Get | Method::Head);
+    let is_post = request.head.method == Method::Post;
+    match segments.as_slice() {
+        ["stats"] if is_get => stats(api).await,
+        ["events"] if is_get => Ok(Answer::ok(events::constants(), "Event constants")),
+        ["user", user, "status"] if is_get => status(api, user).await,
+        ["emit"] if is_post => emit_event(api, request.body).await,
+        ["test", "emit-to-user"] if is_post && !api.is_production() => emit_to_user(api, request.body).await,
+        ["test", "analysis-events", user] if is_post && !api.is_production() => {
+            analysis_events(api, user, request.body)
+        }
+        ["stats" | "events"] | ["user", _, "status"] => Err(method_not_allowed("GET")),
+        ["emit"] => Err(method_not_allowed("POST")),
+        ["test", "emit-to-user"] | ["test", "analysis-events", _] if !api.is_production() => {
+            Err(method_not_allowed("POST"))
+        }
+        _ => Err(ApiError::new(404, "there is no such route")),
+    }
+}
+
+async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
+    if !api.engine.namespaces.iter().any(|namespace| **namespace == *broadcast.namespace) {
+        return Err(fields.refuse("namespace", "is not one of the server's namespaces"));
+    }
+    let delivered = api.emit(&broadcast).await?;
+    Ok(Answer::ok(json!({"delivered": delivered, "published": false}), "Event emitted"))
+}
+
+async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    fields.only(&["userId", "user", "event", "message"])?;
+    let user =
+        fields.either("userId", "user", NAME_BYTES_MAX)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
+    let event = fields.required("event", NAME_BYTES_MAX)?;
+    if events::RESERVED.contains(&&*event) {
+        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
+    }
+    let message = fields.required("message", TEXT_BYTES_MAX)?;
+    let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
+    let broadcast = Broadcast {
+        namespace: "/".into(),
+        rooms: vec![user_room(&fields, "userId", &user)?],
+        except: Vec::new(),
+        delivery: Delivery::Queue,
+        args: Arc::from(events::args(&event, &payload)),
+        attachments: Vec::new(),
+    };
+    let delivered = api.emit(&broadcast).await?;
+    let message = match delivered {
+        0 => "The user is not connected",
+        _ => "Event sent to the user",
+    };
+    let data = json!({"userId": user, "event": event, "delivered": delivered});
+    Ok(Answer::ok(data, message))
+}
+
+fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    fields.only(&["interviewId"])?;
+    let interview_id = fields.string("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
+    let user = decode_user(user)?;
+    let room = user_room(&fields, "userId", &user)?;
+    if !demo::start(api, room, interview_id.clone()) {
+        return Err(ApiError::new(429, format!("{} test analyses run already", demo::DEMOS_MAX)));
+    }
+    Ok(Answer::ok(json!({"userId": user, "interviewId": interview_id}), "Test analysis started"))
+}
+
+async fn status(api: &Api, user: &str) -> Result<Answer, ApiError> {
+    let user = decode_user(user)?;
+    let sockets = api.sockets_of(&user).await?;
+    let data = json!({
+        "userId": user,
+        "connected": sockets > 0,
+        "sockets": sockets,
+        "instances": u8::from(sockets > 0),
+    });
+    Ok(Answer::ok(data, if sockets > 0 { "User is connected" } else { "User is not connected" }))
+}
+
+async fn stats(api: &Api) -> Result<Answer, ApiError> {
+    let shards = api.stats().await?;
+    let total = |count: fn(&crate::shard::ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
+    let rows: Vec<_> = shards
+        .iter()
+        .enumerate()
+        .map(|(number, shard)| {
+            json!({
+                "shard": number,
+                "connections": shard.connections,
+                "clients": shard.clients,
+                "connected": shard.connected,
+                "sockets": shard.sockets,
+                "users": shard.users,
+                "rooms": shard.rooms,
+                "queuedBytes": shard.queued_bytes,
+            })
+        })
+        .collect();
+    let data = json!({
+        "connected": total(|shard| shard.connected),
+        "users": total(|shard| shard.users),
+        "rooms": total(|shard| shard.rooms),
+        "transports": {
+            "websocket": total(|shard| shard.websocket),
+            "polling": total(|shard| shard.polling),
+        },
+        "instances": 1,
+        "shards": rows,
+        "uptimeSeconds": api.started.elapsed().as_secs(),
+        "timestamp": events::iso_8601(unix_ms()),
+    });
+    Ok(Answer::ok(data, "WebSocket statistics"))
+}
+
+fn decode_user(segment: &str) -> Result<String, ApiError> {
+    let user = decode_percent(segment).map(|user| user.into_owned());
+    user.filter(|user| crate::auth::is_user_id(user))
+        .ok_or_else(|| ApiError::field("userId", "a user id has 1 to 128 bytes of UTF-8"))
+}

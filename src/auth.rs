@@ -1,0 +1,252 @@
+//! Who a client is: tokens are verified and minted here. It reads no clock; the time is an argument.
+
+use std::fmt;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value, json};
+
+/// A token longer than this is refused unread.
+const TOKEN_BYTES_MAX: usize = 8192;
+/// A user id longer than this is refused.
+pub const USER_BYTES_MAX: usize = 128;
+const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+
+/// Why a token was not accepted. The client hears only `Missing` or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthError {
+    Missing,
+    TooLong,
+    /// Not a token, a wrong signature, an algorithm that does not go with the key, a wrong issuer or audience.
+    Invalid,
+    Expired,
+    NotYetValid,
+    /// No user id, or one that is not a string of 1 to 128 bytes.
+    NoUser,
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthError::Missing => "no token",
+            AuthError::TooLong => "the token is too long",
+            AuthError::Invalid => "the token is not valid",
+            AuthError::Expired => "the token has expired",
+            AuthError::NotYetValid => "the token is not valid yet",
+            AuthError::NoUser => "the token names no user",
+        })
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+/// What a valid token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub user: String,
+    /// Unix seconds.
+    pub expires_at: Option<u64>,
+}
+
+/// What a token must satisfy.
+#[derive(Clone, Debug)]
+pub struct TokenRules {
+    pub secret: String,
+    /// The claim that holds the user's id.
+    pub user_claim: String,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+}
+
+/// Verifies and mints tokens.
+#[derive(Clone)]
+pub struct Verifier {
+    key: DecodingKey,
+    minting_key: EncodingKey,
+    validation: Validation,
+    rules: TokenRules,
+}
+
+impl fmt::Debug for Verifier {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("user_claim", &self.rules.user_claim).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Mints and verifies a token, so that a fault of the cryptography shows at start and not with the first client.
+    pub fn new(rules: TokenRules) -> Result<Verifier, jsonwebtoken::errors::Error> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The algorithms follow from the key, never from the token.
+        validation.algorithms = HMAC.to_vec();
+        validation.leeway = 0;
+        // Times are checked below, against the time that the caller gives.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let mut required: Vec<&str> = Vec::new();
+        match &rules.issuer {
+            Some(issuer) => {
+                validation.set_issuer(&[issuer]);
+                required.push("iss");
+            }
+            None => validation.iss = None,
+        }
+        match &rules.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                required.push("aud");
+            }
+            None => validation.validate_aud = false,
+        }
+        validation.set_required_spec_claims(&required);
+        let verifier = Verifier {
+            key: DecodingKey::from_secret(rules.secret.as_bytes()),
+            minting_key: EncodingKey::from_secret(rules.secret.as_bytes()),
+            validation,
+            rules,
+        };
+        let token = verifier.mint("self-test", 0, 60)?;
+        jsonwebtoken::decode::<Map<String, Value>>(&token, &verifier.key, &verifier.validation)?;
+        Ok(verifier)
+    }
+
+    /// Says who the token's bearer is at this time.
+    pub fn verify(&self, token: &str, now_unix_ms: u64) -> Result<Identity, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(AuthError::TooLong);
+        }
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
+            .map_err(|_| AuthError::Invalid)?
+            .claims;
+        let expires_at = seconds(&claims, "exp")?;
+        if expires_at.is_some_and(|at| at.saturating_mul(1000) <= now_unix_ms) {
+            return Err(AuthError::Expired);
+        }
+        if seconds(&claims, "nbf")?.is_some_and(|at| at.saturating_mul(1000) > now_unix_ms) {
+            return Err(AuthError::NotYetValid);
+        }
+        match claims.get(&self.rules.user_claim) {
+            Some(Value::String(user)) if is_user_id(user) => Ok(Identity { user: user.clone(), expires_at }),
+            _ => Err(AuthError::NoUser),
+        }
+    }
+
+    /// Makes a token for a user, valid for `ttl_s` seconds from `now_s`.
+    pub fn mint(&self, user: &str, now_s: u64, ttl_s: u64) -> Result<String, jsonwebtoken::errors::Error> {
+        let mut claims = Map::new();
+        claims.insert(self.rules.user_claim.clone(), json!(user));
+        claims.insert("iat".to_owned(), json!(now_s));
+        claims.insert("exp".to_owned(), json!(now_s.saturating_add(ttl_s)));
+        if let Some(issuer) = &self.rules.issuer {
+            claims.insert("iss".to_owned(), json!(issuer));
+        }
+        if let Some(audience) = &self.rules.audience {
+            claims.insert("aud".to_owned(), json!(audience));
+        }
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.minting_key)
+    }
+}
+
+/// Whether a text may be a user's id.
+pub fn is_user_id(user: &str) -> bool {
+    !user.is_empty() && user.len() <= USER_BYTES_MAX
+}
+
+/// A claim in whole seconds; anything else under that name is refused.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or(AuthError::Invalid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    const NOW_S: u64 = 1_700_000_000;
+
+    fn rules() -> TokenRules {
+        TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None }
+    }
+
+    fn sign(header: Header, claims: Value, secret: &str) -> String {
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    fn verify(token: &str) -> Result<String, AuthError> {
+        Verifier::new(rules()).unwrap().verify(token, NOW_S * 1000).map(|identity| identity.user)
+    }
+
+    #[test]
+    fn a_minted_token_is_valid_until_the_second_it_expires() {
+        let verifier = Verifier::new(rules()).unwrap();
+        let token = verifier.mint("alice", NOW_S, 60).unwrap();
+        let identity = Identity { user: "alice".to_owned(), expires_at: Some(NOW_S + 60) };
+        assert_eq!(verifier.verify(&token, (NOW_S + 60) * 1000 - 1), Ok(identity));
+        assert_eq!(verifier.verify(&token, (NOW_S + 60) * 1000), Err(AuthError::Expired));
+    }
+
+    #[test]
+    fn all_hmac_sizes_pass_and_nothing_else() {
+        for algorithm in HMAC {
+            let token = sign(Header::new(algorithm), json!({"_id": "a"}), "secret");
+            assert_eq!(verify(&token), Ok("a".to_owned()), "{algorithm:?}");
+        }
+        let none = format!(
+            "{}.{}.",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#),
+            URL_SAFE_NO_PAD.encode(r#"{"_id":"a"}"#)
+        );
+        let other_secret = sign(Header::new(Algorithm::HS256), json!({"_id": "a"}), "other");
+        for token in [none.as_str(), other_secret.as_str(), "a.b.c", "..", "x", "\u{0}"] {
+            assert_eq!(verify(token), Err(AuthError::Invalid), "{token}");
+        }
+        assert_eq!(verify(""), Err(AuthError::Missing));
+        assert_eq!(verify(&"a".repeat(1 << 20)), Err(AuthError::TooLong));
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_are_refused() {
+        let header = || Header::new(Algorithm::HS256);
+        let table = [
+            (json!({"_id": "a", "exp": "2999999999"}), AuthError::Invalid),
+            (json!({"_id": "a", "exp": 2_999_999_999.5}), AuthError::Invalid),
+            (json!({"_id": "a", "exp": -1}), AuthError::Invalid),
+            (json!({"_id": "a", "exp": 1}), AuthError::Expired),
+            (json!({"_id": "a", "exp": null}), AuthError::Invalid),
+            (json!({"_id": "a", "nbf": NOW_S + 1}), AuthError::NotYetValid),
+            (json!({"_id": ""}), AuthError::NoUser),
+            (json!({"_id": 7}), AuthError::NoUser),
+            (json!({"sub": "a"}), AuthError::NoUser),
+            (json!({"_id": "a".repeat(129)}), AuthError::NoUser),
+        ];
+        for (claims, error) in table {
+            assert_eq!(verify(&sign(header(), claims.clone(), "secret")), Err(error), "{claims}");
+        }
+        assert_eq!(verify(&sign(header(), json!({"_id": "a", "exp": u64::MAX}), "secret")), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn issuer_and_audience_count_once_they_are_set() {
+        let strict = TokenRules { issuer: Some("us".to_owned()), audience: Some("app".to_owned()), ..rules() };
+        let strict = Verifier::new(strict).unwrap();
+        let header = || Header::new(Algorithm::HS256);
+        for (claims, passes) in [
+            (json!({"_id": "a", "iss": "us", "aud": "app"}), true),
+            (json!({"_id": "a", "iss": "us"}), false),
+            (json!({"_id": "a", "aud": "app"}), false),
+            (json!({"_id": "a", "iss": "them", "aud": "app"}), false),
+        ] {
+            let token = sign(header(), claims.clone(), "secret");
+            assert_eq!(strict.verify(&token, NOW_S * 1000).is_ok(), passes, "{claims}");
+        }
+        // Unset, any audience passes.
+        assert!(verify(&sign(header(), json!({"_id": "a", "aud": "x", "iss": "y"}), "secret")).is_ok());
+    }
+}

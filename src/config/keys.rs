@@ -1,0 +1,79 @@
+//! The table of settings: what each is called, where it may be set, its default and what it does.
+//!
+//! Flags, environment, the settings file and README's table all follow from this one.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name in the settings file. The flag is the same with `-` for `_`.
+    pub name: &'static str,
+    /// Environment variables, the first that is set counts; `SOCKRING_<NAME>` always does too.
+    pub environment: &'static [&'static str],
+    /// As it would be written; empty: none.
+    pub default: &'static str,
+    /// One sentence for `--help` and README.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { name, environment: &[], default, help }
+}
+
+const fn known_as(environment: &'static [&'static str], key: Key) -> Key {
+    Key { environment, ..key }
+}
+
+/// All settings, in the order in which they are shown.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    known_as(&["SOCKRING_ENV", "NODE_ENV"], key("env", "development", "name of the environment: `production` is strict, anything else counts as development; it is the `server` of every payload")),
+    key("host", "::", "address to listen on; `::` is every address, IPv4 too"),
+    known_as(&["PORT"], key("port", "8080", "port to listen on; 0 is any free one")),
+    known_as(&["ACCESS_TOKEN_SECRET"], key("access_token_secret", "", "secret of the clients' tokens (HS256, HS384, HS512); in development one is made for the run")),
+    key("user_claim", "_id", "claim of the token that holds the user's id"),
+    key("token_issuer", "", "the `iss` that a token must have; empty: any"),
+    key("token_audience", "", "the `aud` that a token must have; empty: any"),
+    known_as(&["API_KEY"], key("api_key", "", "keys of the HTTP API, comma-separated; without one, in development, the API answers this machine only")),
+    known_as(&["CORS_ORIGIN"], key("cors_origin", "", "origins that may connect, comma-separated, or `*`; default: `*` in development, the same origin only in production")),
+    key("cors_credentials", "", "whether browsers may send credentials; default: true for a list of origins, false for `*`"),
+    key("path", "/socket.io/", "path of the Engine.IO requests"),
+    key("namespaces", "/", "namespaces that clients may connect to, comma-separated"),
+    key("ping_interval_ms", "25000", "time between heartbeats"),
+    key("ping_timeout_ms", "20000", "time for the answer to a heartbeat; later: the client is closed"),
+    key("upgrade_timeout_ms", "10000", "time for an upgrade to WebSocket; later: its probe is closed, polling goes on"),
+    key("connect_timeout_ms", "45000", "time for the first accepted CONNECT; later: the client is closed"),
+    key("payload_bytes_max", "1000000", "bytes of one message or POST from a client; more: close code 1009 or status 413"),
+    key("payload_packets_max", "1000", "packets in one POST; more: status 400, the client is closed"),
+    key("fragments_max", "1024", "WebSocket fragments of one message; more: close code 1008"),
+    key("attachments_max", "10", "binary attachments of one packet, up to 255; more: the client is closed"),
+    key("message_timeout_ms", "30000", "time for a message, or a packet's attachments, once begun; later: the client is closed"),
+    key("head_bytes_max", "16384", "bytes of a request head; more: status 431"),
+    key("head_timeout_ms", "10000", "time for a request head; later: status 408"),
+    key("body_timeout_ms", "30000", "time for a request body; later: status 408, a client is closed"),
+    key("idle_timeout_ms", "65000", "time between requests on a connection; later: it is closed"),
+    key("connections_max", "16384", "TCP connections; more wait to be accepted"),
+    key("clients_max", "16384", "clients; more: their handshake gets status 503"),
+    key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),
+    key("rooms_per_socket_max", "128", "rooms of one socket; more are not joined"),
+    key("queue_bytes_max", "1048576", "bytes that wait for one client; more: it is closed"),
+    key("api_connections_max", "1024", "connections served by the API and the page at once; more: status 503"),
+    key("api_body_bytes_max", "1048576", "bytes of a request body of the API; more: status 413"),
+    key("log", "info", "what is logged: error, warn, info, debug, trace, or a filter by module"),
+    key("log_format", "text", "`text` or `json`"),
+];
+
+/// The variable that every setting has besides its own.
+pub fn variable(key: &Key) -> String {
+    format!("SOCKRING_{}", key.name.to_uppercase())
+}
+
+/// The key with this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known key whose name is most like this one.
+pub fn nearest(name: &str) -> &'static str {
+    let distance = |key: &&Key| strsim::damerau_levenshtein(name, key.name);
+    KEYS.iter().min_by_key(distance).map_or("", |key| key.name)
+}

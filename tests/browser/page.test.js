@@ -1,0 +1,244 @@
+// The test page at `/`, in a real Chromium against the real server.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { OUTPUT, WAIT_MS_MAX, launchBrowser, openPage, textIs } from './support/browser.js';
+import { SECRET, mint, reusablePort, startServer } from './support/server.js';
+
+const TEST = { timeout: 90_000 };
+const ANALYSIS = [
+  ['analysis:started'],
+  ...[0, 25, 50, 75, 100].map((progress) => ['analysis:progress', progress]),
+  ['analysis:completed'],
+  ['analysis:failed'],
+];
+
+let browser;
+before(async () => { browser = await launchBrowser(); });
+after(() => browser?.close());
+
+// What the list of events shows, oldest first.
+const shownEvents = (page) => page.$$eval('#events li', (items) => items.reverse().map((item) => ({
+  name: item.querySelector('strong').textContent,
+  text: item.querySelector('pre').textContent,
+})));
+
+const listed = (page, name) => page.locator('#events strong').getByText(name, { exact: true }).first().waitFor();
+
+async function assertNoOverflow(page, what) {
+  const [needed, width] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(needed <= width, `${what}: the page needs ${needed} px and has ${width}`);
+}
+
+async function takeScreenshots(page, name) {
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    window.scrollTo(0, 0);
+  });
+  await page.mouse.move(0, 0);
+  for (const [size, viewport] of [['desktop', { width: 1280, height: 800 }], ['phone', { width: 390, height: 844 }]]) {
+    await page.setViewportSize(viewport);
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      await page.screenshot({ path: `${OUTPUT}${name}-${size}-${colorScheme}.png`, fullPage: size === 'phone' });
+    }
+  }
+}
+
+describe('a server that made its own secret', () => {
+  let server;
+  before(async () => { server = await startServer(); });
+  after(() => server?.stop());
+
+  it('prints a URL whose page connects, upgrades, and shows the test events', TEST, async (t) => {
+    const [url] = await server.printed(/http:\/\/localhost:\d+\/#token=[\w.-]+/);
+    const { page, seen } = await openPage(t, browser, url);
+
+    await textIs(page, '#state', 'connected');
+    await textIs(page, '#transport', 'polling → websocket');
+    await listed(page, 'connected');
+    const welcome = JSON.parse((await shownEvents(page))[0].text);
+    assert.equal(await page.textContent('#user-id'), welcome.userId);
+    assert.equal(await page.textContent('#socket-id'), welcome.socketId);
+    assert.equal(await page.textContent('#server-name'), welcome.server);
+    assert.equal(page.url(), `${server.origin}/`, 'the token left the address bar');
+
+    await page.fill('#message', 'Hello from the browser test');
+    await page.click('text=Send test message');
+    await textIs(page, '#message-form .answer', /^Delivered to 1 socket of user /);
+    await listed(page, 'test:message');
+    const message = JSON.parse((await shownEvents(page)).at(-1).text);
+    assert.equal(message.message, 'Hello from the browser test');
+    assert.match(message.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+
+    await page.fill('#interview', 'interview-42');
+    await page.click('text=Run a test analysis');
+    await textIs(page, '#analysis-form .answer', /^Started/);
+    await listed(page, 'analysis:failed');
+    const events = (await shownEvents(page)).filter(({ name }) => name.startsWith('analysis:'));
+    const payloads = events.map(({ text }) => JSON.parse(text));
+    assert.deepEqual(events.map(({ name }, i) => [name, payloads[i].progress].filter((part) => part !== undefined)), ANALYSIS);
+    assert.ok(payloads.every(({ interviewId }) => interviewId === 'interview-42'));
+    assert.equal(await page.locator('#analysis-bar').evaluate((bar) => bar.value), 100);
+    assert.equal(await page.locator('.steps .seen').count(), 4);
+    await textIs(page, '#analysis-text', new RegExp(payloads.at(-1).error));
+
+    await takeScreenshots(page, 'connected');
+    for (const width of [360, 390, 768, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      await assertNoOverflow(page, `${width} px wide`);
+    }
+
+    assert.deepEqual(seen.errors, [], 'nothing in the console');
+    const allowed = new RegExp(`^(${server.origin}|ws://localhost:${server.port})/|^data:`);
+    assert.deepEqual([...seen.requests, ...seen.sockets].filter((address) => !allowed.test(address)), [], 'no other origin');
+    assert.equal(seen.sockets.length, 1);
+  });
+});
+
+describe('a server with a known secret', () => {
+  let server;
+  before(async () => { server = await startServer({ ACCESS_TOKEN_SECRET: SECRET }); });
+  after(() => server?.stop());
+
+  it('refuses wrong tokens, and the page says why and how to go on', TEST, async (t) => {
+    const { page } = await openPage(t, browser, server.pageUrl(mint('user-1', { secret: 'another-secret-of-at-least-32-bytes!' })));
+    await textIs(page, '#state', 'refused');
+    await textIs(page, '#reason', /“Authentication failed”.*signed with another secret/);
+    await takeScreenshots(page, 'refused');
+
+    await page.fill('#token', mint('user-1', { ttlSeconds: -60 }));
+    await textIs(page, '#token-hint', /^User user-1, expired at/);
+    await page.click('#connect');
+    await textIs(page, '#reason', /The token has expired: mint a new one with sockring token --user ID/);
+
+    await page.fill('#token', 'nonsense');
+    await page.click('#connect');
+    await textIs(page, '#reason', /is not a JWT/);
+
+    await page.fill('#token', '');
+    await page.click('#connect');
+    await textIs(page, '#reason', /“Authentication token required”/);
+    await textIs(page, '#state', 'refused');
+
+    await page.fill('#token', mint('user-1'));
+    await page.click('#connect');
+    await textIs(page, '#state', 'connected');
+    await textIs(page, '#reason', '');
+    await page.click('#disconnect');
+    await textIs(page, '#state', 'disconnected');
+    await page.reload();
+    await textIs(page, '#user-id', 'user-1'); // the tab remembers the token
+  });
+
+  it('serves each choice of transport', TEST, async (t) => {
+    const { page, seen } = await openPage(t, browser, server.pageUrl(mint('user-2')));
+    await textIs(page, '#transport', 'polling → websocket');
+    for (const choice of ['websocket', 'polling']) {
+      await page.selectOption('#transport-choice', choice);
+      await page.click('#connect');
+      await textIs(page, '#transport', choice);
+      await textIs(page, '#user-id', 'user-2');
+      await page.click('#clear');
+      await page.click('text=Send test message');
+      await listed(page, 'test:message');
+    }
+    assert.equal(seen.sockets.length, 2, 'polling only opens no WebSocket');
+    assert.deepEqual(seen.errors, []);
+  });
+
+  it('shows HTML in names, data, ids and answers as text', TEST, async (t) => {
+    const html = '<img src="/x" onerror="window.injected=1"><script>window.injected=1</script>';
+    const user = '<b onclick="window.injected=1">user</b>';
+    const { page, seen } = await openPage(t, browser, server.pageUrl(mint(user)));
+    await textIs(page, '#user-id', user);
+    const probes = [
+      [html, { html }],
+      ['analysis:progress', { interviewId: html, message: html, status: 'processing', progress: 10 }],
+      ['last', html],
+    ];
+    for (const [event, data] of probes) {
+      assert.equal((await server.post('/emit', { user, event, data })).delivered, 1);
+    }
+    await listed(page, 'last');
+    const events = await shownEvents(page);
+    assert.deepEqual(events.map(({ name }) => name), ['connected', ...probes.map(([event]) => event)]);
+    assert.equal(JSON.parse(events[1].text).html, html);
+    assert.equal(JSON.parse(events.at(-1).text), html);
+    await textIs(page, '#analysis-text', `${html} · 10 %`);
+
+    await page.fill('#recipient', html);
+    await page.click('text=Send test message');
+    await textIs(page, '#message-form .answer', /has no open connection/);
+    assert.ok((await page.textContent('#message-form .answer')).includes(html));
+
+    const made = await page.evaluate(() => [window.injected, document.querySelectorAll('img, b, [onclick], [onerror]').length, document.scripts.length]);
+    assert.deepEqual(made, [undefined, 0, 2]);
+    assert.deepEqual(seen.errors, []);
+  });
+
+  it('emits any event from the form, keeps the last 200, filters and clears', TEST, async (t) => {
+    const { page } = await openPage(t, browser, server.pageUrl(mint('user-3')));
+    await textIs(page, '#user-id', 'user-3');
+    await page.click('summary:has-text("Emit any event")');
+    await page.fill('#emit-event', 'report:generated');
+    await page.fill('#emit-data', '{ "reportId": ');
+    await page.click('#emit-form button');
+    await textIs(page, '#emit-form .answer', /^The data is not valid JSON/);
+    await page.fill('#emit-data', '{ "reportId": "r-7" }');
+    await page.click('#emit-form button');
+    await textIs(page, '#emit-form .answer', 'Delivered to 1 socket of user user-3.');
+    await listed(page, 'report:generated');
+    assert.equal(JSON.parse((await shownEvents(page)).at(-1).text).reportId, 'r-7');
+
+    for (let i = 0; i < 210; i += 1) await server.post('/emit', { user: 'user-3', event: `tick:${i}`, data: i });
+    await listed(page, 'tick:209');
+    const names = (await shownEvents(page)).map(({ name }) => name);
+    assert.deepEqual(names, Array.from({ length: 200 }, (_, i) => `tick:${i + 10}`));
+    await textIs(page, '#count', '212, 200 shown');
+    await page.fill('#filter', 'TICK:20');
+    await page.locator('#events li:visible').nth(10).waitFor();
+    assert.equal(await page.locator('#events li:visible').count(), 11); // 20 and 200 to 209
+    await page.fill('#filter', '');
+    await page.click('#clear');
+    await textIs(page, '#count', '0');
+    assert.equal(await page.locator('#events li').count(), 0);
+  });
+});
+
+it('asks for the API key of a server that has one', TEST, async (t) => {
+  const server = await startServer({ ACCESS_TOKEN_SECRET: SECRET, API_KEY: 'browser-tests-key' });
+  t.after(() => server.stop());
+  const { page } = await openPage(t, browser, server.pageUrl(mint('user-1')));
+  await textIs(page, '#user-id', 'user-1');
+  await page.click('text=Send test message');
+  await textIs(page, '#message-form .answer', /put it in “API key” below/);
+  await page.fill('#api-key', 'wrong');
+  await page.click('text=Send test message');
+  await textIs(page, '#message-form .answer', /does not accept this API key/);
+  await page.fill('#api-key', 'browser-tests-key');
+  await page.click('text=Send test message');
+  await textIs(page, '#message-form .answer', /^Delivered to 1 socket/);
+});
+
+it('reconnects by itself when the server comes back, after a shutdown and after a crash', TEST, async (t) => {
+  const settings = { ACCESS_TOKEN_SECRET: SECRET, PORT: String(await reusablePort()), SOCKRING_DRAIN: '1' };
+  let server = await startServer(settings);
+  t.after(() => server.stop());
+  const { page } = await openPage(t, browser, server.pageUrl(mint('user-1')));
+  await textIs(page, '#transport', 'polling → websocket');
+  for (const end of ['stop', 'kill']) {
+    const socketId = await page.textContent('#socket-id');
+    await server[end]();
+    await textIs(page, '#state', 'connecting');
+    await textIs(page, '#reason', /is the server running\?/);
+    server = await startServer(settings);
+    await textIs(page, '#state', 'connected');
+    await textIs(page, '#transport', 'polling → websocket');
+    await textIs(page, '#user-id', 'user-1');
+    assert.notEqual(await page.textContent('#socket-id'), socketId);
+    await page.click('#clear');
+    await page.click('text=Send test message');
+    await listed(page, 'test:message');
+  }
+  assert.ok(WAIT_MS_MAX * 4 < TEST.timeout, 'every wait fits into the test');
+});
