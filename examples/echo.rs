@@ -45,6 +45,10 @@ struct Flags {
     upgrade_timeout: u64,
     #[arg(long, default_value_t = 45_000, value_name = "MS")]
     connect_timeout: u64,
+    /// From the CONNECT answer to `auth`: a client that waits for one message at a time may lose the second of two that
+    /// come in one read.
+    #[arg(long, default_value_t = 5, value_name = "MS")]
+    connect_gap: u64,
     /// Bytes of one message; 16 MiB by default on the WebSocket layer.
     #[arg(long, value_name = "BYTES")]
     max_payload: Option<usize>,
@@ -119,6 +123,7 @@ fn settings(flags: &Flags) -> EngineSettings {
         },
         cors: CorsPolicy { origins: Origins::Any, credentials: false },
         payload_bytes_max,
+        connect_gap_ms: flags.connect_gap,
         connect_timeout_ms: flags.connect_timeout,
         // Messages of many megabytes in small fragments are part of what an echo is tested with.
         fragments_max: if layer == Layer::WebSocket { 1 << 20 } else { 1024 },

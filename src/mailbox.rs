@@ -31,6 +31,9 @@ pub struct Mailbox {
 
 impl Mailbox {
     pub fn new() -> std::io::Result<Mailbox> {
+        // Written by posters here and by the kernel when completions come: one event ends a worker's sleep. With two, one
+        // polled by the ring and one signalled by it, the second signal would come from within the first, and the kernel
+        // puts such a nested one off by a grace period of milliseconds.
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Mailbox { letters: Mutex::default(), asleep: AtomicBool::new(false), event })
     }
@@ -56,7 +59,7 @@ impl Mailbox {
 }
 
 impl AsFd for Mailbox {
-    /// The event that is written when a letter comes while the worker is asleep.
+    /// The event that ends the worker's sleep.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }

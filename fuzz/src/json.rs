@@ -98,11 +98,38 @@ fn kind(value: Value<'_>) {
     let string = value.string();
     assert_eq!(string.is_some(), value.kind() == Kind::String);
     if let Some(string) = string {
-        match serde_json::from_str::<String>(value.as_str()) {
-            Ok(reference) => assert_eq!(string, reference),
-            Err(_) => assert!(string.contains(char::REPLACEMENT_CHARACTER), "a lone surrogate is replaced"),
+        assert_eq!(string, reference_string(value.as_str()));
+        if let Ok(reference) = serde_json::from_str::<String>(value.as_str()) {
+            assert_eq!(string, reference);
         }
     }
+}
+
+/// What a valid JSON string stands for in the units of UTF-16 that JavaScript's strings are of; serde_json refuses those
+/// with half a surrogate pair.
+fn reference_string(quoted: &str) -> String {
+    let mut units = Vec::new();
+    let mut characters = quoted[1..quoted.len() - 1].chars();
+    while let Some(character) = characters.next() {
+        let plain = match character {
+            '\\' => match characters.next().expect("an escape") {
+                'u' => {
+                    let digits: String = characters.by_ref().take(4).collect();
+                    units.push(u16::from_str_radix(&digits, 16).expect("four digits"));
+                    continue;
+                }
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                itself => itself,
+            },
+            itself => itself,
+        };
+        units.extend_from_slice(plain.encode_utf16(&mut [0; 2]));
+    }
+    String::from_utf16_lossy(&units)
 }
 
 /// The parts of a whole array or object are those that serde_json finds.

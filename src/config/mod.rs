@@ -238,6 +238,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         fragments_max: values.number("fragments_max", 1)?,
         payload_bytes_max: values.number("payload_bytes_max", 128)?,
         payload_packets_max: values.number("payload_packets_max", 1)?,
+        connect_gap_ms: 0,
         connect_timeout_ms: values.number("connect_timeout_ms", 10)?,
         head_timeout_ms: values.number("head_timeout_ms", 10)?,
         body_timeout_ms: values.number("body_timeout_ms", 10)?,

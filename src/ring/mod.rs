@@ -104,8 +104,6 @@ pub enum Completion<'b> {
     Cancelled(Token),
     /// The descriptor is closed; a slot may be used again.
     Closed(Token),
-    /// The eventfd given to `wake_on` was written.
-    Woken(Armed),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,13 +162,7 @@ impl Ring {
         self.push(entry.user_data(pack(Operation::CancelAccept, Token { index: 0, generation: 0 })));
     }
 
-    /// Polls an eventfd for good: each write to it ends a wait in the ring with `Woken`.
-    pub fn wake_on(&mut self, event: &impl AsFd) {
-        let entry = opcode::PollAdd::new(types::Fd(event.as_fd().as_raw_fd()), POLL_IN).multi(true).build();
-        self.push(entry.user_data(pack(Operation::Wake, Token { index: 0, generation: 0 })));
-    }
-
-    /// Signals this eventfd when completions come while `sleep_signal` is on.
+    /// Signals this eventfd when completions come while signals are on.
     pub fn signal(&mut self, event: &impl AsFd) -> io::Result<()> {
         self.uring.submitter().register_eventfd(event.as_fd().as_raw_fd())
     }
@@ -326,7 +318,6 @@ impl Ring {
             Operation::Shutdown => handle(Completion::ShutDown(token)),
             Operation::Cancel => handle(Completion::Cancelled(token)),
             Operation::Close => handle(Completion::Closed(token)),
-            Operation::Wake => handle(Completion::Woken(armed)),
         }
     }
 
@@ -381,7 +372,6 @@ impl Drop for Ring {
     }
 }
 
-const POLL_IN: u32 = libc::POLLIN as u32;
 const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 /// IORING_ENTER_GETEVENTS
 const ENTER_GETEVENTS: u32 = 1;

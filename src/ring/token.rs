@@ -23,14 +23,13 @@ pub(super) enum Operation {
     Shutdown = 5,
     Cancel = 6,
     Close = 7,
-    Wake = 8,
-    CancelAccept = 9,
+    CancelAccept = 8,
 }
 
 impl Operation {
     fn from_byte(byte: u8) -> Option<Operation> {
         use Operation::*;
-        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, Wake, CancelAccept]
+        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, CancelAccept]
             .into_iter()
             .find(|operation| *operation as u8 == byte)
     }

@@ -135,10 +135,7 @@ impl<A: Application> Shard<A> {
 
     /// When the next turn has to come at the latest.
     pub fn deadline(&self) -> Option<Millis> {
-        match (self.hub.timers.deadline(), self.timers.deadline()) {
-            (Some(clients), Some(connections)) => Some(clients.min(connections)),
-            (deadline, None) | (None, deadline) => deadline,
-        }
+        [self.hub.deadline(), self.timers.deadline()].into_iter().flatten().min()
     }
 
     /// A mail came; its answer is among the effects, under the ticket.

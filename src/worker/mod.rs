@@ -69,7 +69,7 @@ pub fn run<A: Application>(
 }
 
 async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
-    let signal = Signal::new()?;
+    let signal = Signal::of(&*worker.mailbox)?;
     worker.ring.signal(&signal)?;
     worker.ring.signal_off();
     let mut in_a_row = 0;

@@ -35,6 +35,9 @@ pub(super) struct Worker<A> {
     /// Connections that wait for a receive buffer.
     starved: Vec<Token>,
     effects: Vec<Effect>,
+    starts: Vec<(ConnectionKey, Start)>,
+    /// Receives started in this turn because a settled connection became readable.
+    received_later: usize,
     letters: Vec<Letter>,
     answers: Slab<oneshot::Sender<Reply>>,
     clock: Clock,
@@ -70,6 +73,12 @@ fn as_millis(duration: Duration) -> u64 {
 /// How long connections may take to close when the worker is asked to return.
 const RETURN_AFTER: Duration = Duration::from_millis(1500);
 
+/// What came from a connection in the HTTP stage.
+enum FromHttp {
+    Bytes(Vec<u8>),
+    End,
+}
+
 /// Whether a turn found something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turned {
@@ -96,12 +105,13 @@ impl<A: Application> Worker<A> {
             table: Table::default(),
             starved: Vec::new(),
             effects: Vec::new(),
+            starts: Vec::new(),
+            received_later: 0,
             letters: Vec::new(),
             answers: Slab::new(),
             clock,
             return_by: None,
         };
-        worker.ring.wake_on(&*worker.mailbox);
         worker.ring.accept(&worker.listener);
         worker
     }
@@ -146,11 +156,30 @@ impl<A: Application> Worker<A> {
                 self.start(key, start);
             }
         }
+        let mut requests = Vec::new();
+        let mut count = self.reap(&mut requests);
+        // A settled connection says first that it is readable, and is received from then; an HTTP request is there at
+        // once. So that a frame wins over a request sent after it, what is readable is received before requests count.
+        if !requests.is_empty() && self.received_later > 0 {
+            self.ring.enter(0, None);
+            count += self.reap(&mut requests);
+        }
+        self.received_later = 0;
+        for (key, request) in requests {
+            match request {
+                FromHttp::Bytes(mut bytes) => self.shard.on_bytes(key, &mut bytes),
+                FromHttp::End => self.shard.on_hangup(key),
+            }
+        }
+        count
+    }
+
+    /// Handles the completions that are there. What came from connections in the HTTP stage is kept for later.
+    fn reap(&mut self, requests: &mut Vec<(ConnectionKey, FromHttp)>) -> usize {
         // Completions borrow the ring, and starting operations needs it: what is to be started is collected.
-        let mut starts: Vec<(ConnectionKey, Start)> = Vec::new();
+        let mut starts = std::mem::take(&mut self.starts);
         let mut accepted: Vec<OwnedFd> = Vec::new();
         let Worker { ring, shard, table, accepting, starved, .. } = self;
-        let mut rearm_wake = false;
         let count = ring.complete(COMPLETIONS_PER_TURN, |completion| match completion {
             Completion::Accepted(result, armed) => {
                 let failed = result.is_err();
@@ -165,7 +194,6 @@ impl<A: Application> Worker<A> {
                     *accepting = Accepting::Paused(*until);
                 }
             }
-            Completion::Woken(armed) => rearm_wake |= armed == Armed::Ended,
             Completion::Readable(token, armed) => {
                 if let Some(entry) = table.find(token) {
                     starts.push((entry.key, entry.link.on_readable(armed == Armed::Still)));
@@ -180,14 +208,15 @@ impl<A: Application> Worker<A> {
                 };
                 let key = entry.key;
                 let was_open = entry.link.is_open();
-                let start = entry.link.on_received(received);
+                starts.push((key, entry.link.on_received(received)));
                 match (&mut entry.departure, received) {
                     (Some(departure), _) => departure.bytes.extend_from_slice(bytes),
                     (None, _) if !was_open => {}
-                    (None, Received::Ended) => shard.on_hangup(key),
-                    (None, _) => shard.on_bytes(key, bytes),
+                    (None, Received::Ended) if entry.link.is_watched() => shard.on_hangup(key),
+                    (None, Received::Ended) => requests.push((key, FromHttp::End)),
+                    (None, _) if entry.link.is_watched() => shard.on_bytes(key, bytes),
+                    (None, _) => requests.push((key, FromHttp::Bytes(bytes.to_vec()))),
                 }
-                starts.push((key, start));
             }
             Completion::ReceiveFailed(token, error) => {
                 let Some(entry) = table.find(token) else { return };
@@ -201,7 +230,7 @@ impl<A: Application> Worker<A> {
                 starts.push((key, entry.link.on_received(received)));
                 match received {
                     Received::Starved => starved.push(token),
-                    Received::Ended if was_open => shard.on_hangup(key),
+                    Received::Ended if was_open => requests.push((key, FromHttp::End)),
                     _ => {}
                 }
             }
@@ -230,13 +259,12 @@ impl<A: Application> Worker<A> {
                 }
             }
         });
-        if rearm_wake {
-            self.ring.wake_on(&*self.mailbox);
-        }
-        for (key, start) in starts {
+        for (key, start) in starts.drain(..) {
+            self.received_later += usize::from(start.receive);
             self.start(key, start);
             self.settle_if_due(key);
         }
+        self.starts = starts;
         for descriptor in accepted {
             self.arrive(descriptor, Vec::new());
         }

@@ -207,6 +207,9 @@ impl Session {
             }
             (_, Input::PollAnswered) => {
                 self.poll = Request::Absent;
+                if let Upgrading { upgrade_by, .. } = self.state {
+                    self.state = Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
+                }
                 Step::Nothing
             }
             (Polling | Probing { .. } | Upgrading { .. }, Input::PollLost) => self.end(SessionEnd::TransportClose),
@@ -275,7 +278,8 @@ impl Session {
         }
         match self.heartbeat {
             Heartbeat::PingAt(at) if at <= now => {
-                self.heartbeat = Heartbeat::PongBy(at + times.ping_timeout_ms);
+                // From when it is really sent: after a pause of the whole process every client has its time to answer.
+                self.heartbeat = Heartbeat::PongBy(now + times.ping_timeout_ms);
                 Step::SendPing
             }
             Heartbeat::PongBy(by) if by <= now => self.end(SessionEnd::PingTimeout),

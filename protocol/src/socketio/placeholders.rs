@@ -1,5 +1,6 @@
 //! `Placeholders`: checks that the placeholders of a binary packet point at its attachments.
 
+use super::Args;
 use crate::json::{Observer, string_of};
 
 /// Watches a packet's arguments for `{"_placeholder":true,"num":N}` at any depth (socket.io-protocol v5, "Packet
@@ -14,12 +15,20 @@ pub(super) struct Placeholders {
     marked: u128,
     /// Likewise: `num` points at an attachment.
     valid: u128,
+    found_any: bool,
     found_bad: bool,
+}
+
+/// Whether arguments refer to attachments at all. A header may announce attachments that nothing refers to: they are
+/// received and dropped (P21).
+pub fn has_placeholders(args: &Args<'_>) -> bool {
+    let mut placeholders = Placeholders::new(u8::MAX);
+    Args::decode_observed(args.text(), &mut placeholders).is_ok() && placeholders.found_any
 }
 
 impl Placeholders {
     pub(super) fn new(attachments: u8) -> Placeholders {
-        Placeholders { attachments, marked: 0, valid: 0, found_bad: false }
+        Placeholders { attachments, marked: 0, valid: 0, found_any: false, found_bad: false }
     }
 
     /// A placeholder was seen that points at no attachment.
@@ -49,6 +58,7 @@ impl Observer for Placeholders {
     }
 
     fn object_ends(&mut self) {
+        self.found_any |= self.marked & 1 == 1;
         self.found_bad |= self.marked & !self.valid & 1 == 1;
         self.marked >>= 1;
         self.valid >>= 1;
@@ -58,4 +68,22 @@ impl Observer for Placeholders {
 /// Whether a key, with its quotes and possibly escapes, is `name`.
 fn is_key(key: &str, name: &str) -> bool {
     string_of(key).is_some_and(|key| key == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_marked_objects_are_placeholders() {
+        for (text, expected) in [
+            (r#"["a",{"_placeholder":true,"num":0}]"#, true),
+            (r#"["a",[{"x":{"num":0,"_placeholder":true}}]]"#, true),
+            (r#"["a",{"\u005fplaceholder":true,"num":0}]"#, true),
+            (r#"["a","_placeholder",{"_placeholder":false,"num":0}]"#, false),
+            (r#"["a"]"#, false),
+        ] {
+            assert_eq!(has_placeholders(&Args::decode(text).unwrap()), expected, "{text}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod packets;
 mod polling;
 mod probe;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
@@ -75,6 +76,7 @@ pub(super) struct Hub<A> {
     pub(super) actions: Actions,
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
+    greetings: VecDeque<packets::Greeting>,
     ping: Frames,
     due: Vec<ClientKey>,
 }
@@ -95,6 +97,7 @@ impl<A: Application> Hub<A> {
             counters: Counters::default(),
             actions: Actions::default(),
             scratch: Vec::new(),
+            greetings: VecDeque::new(),
             ping: encode::text_packet(b"2"),
             due: Vec::new(),
         }
@@ -243,6 +246,13 @@ impl<A: Application> Hub<A> {
             self.expire_client(key);
         }
         self.due = due;
+        self.greet();
+    }
+
+    /// When something will be due.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let greeting = self.greetings.front().map(|greeting| greeting.at);
+        [self.timers.deadline(), greeting].into_iter().flatten().min()
     }
 
     fn expire_client(&mut self, key: ClientKey) {

@@ -1,8 +1,10 @@
 //! Socket.IO: what each packet from a client does, and how an application's actions are performed.
 
+use std::sync::Arc;
+
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::Data;
-use sockring_protocol::socketio::{self, AckId, Args, Assembler, Packet, Progress};
+use sockring_protocol::socketio::{self, AckId, Args, Assembler, Packet, Progress, has_placeholders};
 
 use crate::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, SocketInfo};
 use crate::broadcast::Delivery;
@@ -11,9 +13,19 @@ use super::super::client::{Client, ClientKey, CloseReason, Phase};
 use super::super::encode::{self, Carrier};
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
-use super::super::sid::Sid;
+use super::super::sid::{RANDOM_BYTES, Sid};
 use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket};
 use super::{Farewell, Hub, user_of};
+
+/// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
+pub(super) struct Greeting {
+    pub(super) at: Millis,
+    client: ClientKey,
+    place: u16,
+    /// Of the socket, lest another one is at its place by then.
+    random: [u8; RANDOM_BYTES],
+    payload: Option<Box<str>>,
+}
 
 impl<A: Application> Hub<A> {
     /// One message of the layer that the settings name.
@@ -96,7 +108,8 @@ impl<A: Application> Hub<A> {
         match packet {
             Packet::BinaryEvent { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
-                self.on_event(key, place, &ClientEvent { args, ack, attachments: assembler.attachments() });
+                let attachments = if has_placeholders(&args) { assembler.attachments() } else { &[] };
+                self.on_event(key, place, &ClientEvent { args, ack, attachments });
             }
             Packet::BinaryAck { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
@@ -179,7 +192,33 @@ impl<A: Application> Hub<A> {
         let namespace = request.namespace;
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
         self.push(key, frames, Delivery::Queue);
-        self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions));
+        match self.settings.connect_gap_ms {
+            0 => self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions)),
+            gap_ms => self.greetings.push_back(Greeting {
+                at: self.now.at + gap_ms,
+                client: key,
+                place,
+                random,
+                payload: request.payload.map(Box::from),
+            }),
+        }
+    }
+
+    /// Calls the application about sockets whose CONNECT answer has had its time.
+    pub(super) fn greet(&mut self) {
+        while self.greetings.front().is_some_and(|greeting| greeting.at <= self.now.at) {
+            let Some(Greeting { client, place, random, payload, .. }) = self.greetings.pop_front() else { return };
+            let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
+            let Some(socket) = socket.filter(|socket| socket.random == random) else { continue };
+            let settings = Arc::clone(&self.settings);
+            let request = ConnectRequest {
+                namespace: settings.namespace_name(socket.namespace),
+                payload: payload.as_deref(),
+                authorization: None,
+                now_unix_ms: self.now.unix_ms,
+            };
+            self.with_socket(client, place, |app, info, actions| app.connected(info, &request, actions));
+        }
     }
 
     fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {

@@ -114,6 +114,14 @@ fn heartbeat_pings_and_times_out_to_the_millisecond() {
 }
 
 #[test]
+fn a_late_ping_leaves_the_client_its_time_to_answer() {
+    let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 0);
+    assert_eq!(session.expire(NOW + 60_000, &TIMES), Step::SendPing);
+    assert_eq!(session.expire(NOW + 60_000, &TIMES), Step::Nothing);
+    assert_eq!(session.deadline(), NOW + 60_200);
+}
+
+#[test]
 fn an_upgrade_releases_polls_and_takes_over() {
     let mut session = session(State::Polling);
     assert_eq!(session.receive(Input::Poll, NOW, &TIMES), Step::Accept);
