@@ -118,9 +118,13 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TooLong);
         }
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
-            .map_err(|_| AuthError::Invalid)?
-            .claims;
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
+            .map_err(|_| AuthError::Invalid)?;
+        // RFC 7515 section 4.1.11: extensions that we do not know are critical to whoever signed.
+        if decoded.header.crit.is_some() {
+            return Err(AuthError::Invalid);
+        }
+        let claims = decoded.claims;
         let expires_at = seconds(&claims, "exp")?;
         if expires_at.is_some_and(|at| at.saturating_mul(1000) <= now_unix_ms) {
             return Err(AuthError::Expired);
@@ -209,6 +213,12 @@ mod tests {
         }
         assert_eq!(verify(""), Err(AuthError::Missing));
         assert_eq!(verify(&"a".repeat(1 << 20)), Err(AuthError::TooLong));
+    }
+
+    #[test]
+    fn critical_extensions_are_refused() {
+        let header = Header { crit: Some(vec!["exp-v2".to_owned()]), ..Header::new(Algorithm::HS256) };
+        assert_eq!(verify(&sign(header, json!({"_id": "a"}), "secret")), Err(AuthError::Invalid));
     }
 
     #[test]

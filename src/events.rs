@@ -14,12 +14,15 @@ pub const EVENTS: [(&str, &str); 10] = [
     ("INTERVIEW_DELETED", "interview:deleted"),
     ("REPORT_GENERATED", "report:generated"),
     ("REPORT_UPDATED", "report:updated"),
-    ("SERVER_SHUTDOWN", "server:shutdown"),
+    ("SERVER_SHUTDOWN", SERVER_SHUTDOWN),
     ("MAINTENANCE_MODE", "maintenance:mode"),
 ];
 
 /// The event that greets a socket.
 pub const CONNECTED: &str = "connected";
+
+/// The event that announces the end.
+pub const SERVER_SHUTDOWN: &str = "server:shutdown";
 
 /// Names that `socket.io-client` keeps for itself: emitting one would be lost or misunderstood.
 pub const RESERVED: [&str; 6] =
@@ -82,6 +85,16 @@ pub struct Failed<'a> {
     pub error: &'a str,
     pub retryable: bool,
     pub failed_at: String,
+}
+
+/// `server:shutdown`: all clients are closed next, and come back by themselves.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shutdown<'a> {
+    pub message: &'a str,
+    pub reconnect_in_ms: u64,
+    pub timestamp: String,
+    pub server: &'a str,
 }
 
 /// A message to a user, as the test endpoint sends it.

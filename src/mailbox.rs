@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
+use crate::broadcast::Broadcast;
 use crate::shard::{Mail, Reply};
 
 /// One thing for a worker.
@@ -16,8 +17,8 @@ pub enum Letter {
     Mail(Mail, oneshot::Sender<Reply>),
     /// A connection, with bytes that were read from it and not used.
     Arrival(OwnedFd, Vec<u8>),
-    /// Close everything and return.
-    ShutDown,
+    /// Tell all clients this, close everything and return.
+    ShutDown(Broadcast),
 }
 
 /// The letters that wait for one worker. Nobody waits to put one in.

@@ -14,7 +14,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockring::api::Api;
 use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
+use sockring::broadcast::{Broadcast, Delivery};
 use sockring::config::{LogFormat, Settings, Strictness};
+use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
 use sockring::worker::{self, Listener, WorkerError, WorkerParts};
@@ -22,6 +24,8 @@ use sockring::worker::{self, Listener, WorkerError, WorkerParts};
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
 const DEMO_TTL_S: u64 = 24 * 3600;
+/// When clients may come back after a shutdown: what the stock client does by itself.
+const RECONNECT_IN_MS: u64 = 1000;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
@@ -62,7 +66,7 @@ pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     end_on_signal(ended)?;
     let ending = end.recv()?;
     for shard in &shards {
-        shard.post(Letter::ShutDown);
+        shard.post(Letter::ShutDown(shutdown_event(&settings)));
     }
     let result = match ending {
         Ending::Signal => worker.join().map_err(|_| "a worker panicked")?,
@@ -148,6 +152,25 @@ fn announce(settings: &Settings, port: u16, verifier: &Verifier, is_made_up: boo
          -d '{{\"user\":\"{DEMO_USER}\",\"event\":\"analysis:started\",\"data\":{{\"interviewId\":\"42\"}}}}'\n"
     );
     Ok(())
+}
+
+/// What every client is told before it is closed.
+fn shutdown_event(settings: &Settings) -> Broadcast {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let payload = Shutdown {
+        message: "The server is shutting down",
+        reconnect_in_ms: RECONNECT_IN_MS,
+        timestamp: events::iso_8601(u64::try_from(now_ms).unwrap_or(0)),
+        server: &settings.environment,
+    };
+    Broadcast {
+        namespace: "/".into(),
+        rooms: Vec::new(),
+        except: Vec::new(),
+        delivery: Delivery::Queue,
+        args: events::args(events::SERVER_SHUTDOWN, &payload).into(),
+        attachments: Vec::new(),
+    }
 }
 
 fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {

@@ -15,8 +15,8 @@ use super::requests::{Outcome, ReplyHead};
 
 /// A closing connection is read and discarded for this long, so that the peer still gets what was sent last.
 const LINGER_MS: u64 = 1_000;
-/// And up to this many bytes.
-const LINGER_BYTES_MAX: u32 = 64 << 10;
+/// And up to this many bytes: enough for the rest of a body that was refused by its length, and nothing is kept of it.
+const LINGER_BYTES_MAX: u32 = 16 << 20;
 /// Control frames that wait for a peer that does not read them; more: the connection ends.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
 

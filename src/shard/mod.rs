@@ -27,6 +27,7 @@ use std::sync::Arc;
 use sockring_protocol::Millis;
 
 use crate::app::Application;
+use crate::broadcast::Broadcast;
 
 use connection::Connection;
 use hub::Hub;
@@ -147,8 +148,9 @@ impl<A: Application> Shard<A> {
         self.effects.push(Effect::Reply(ticket, reply));
     }
 
-    /// Ends every client at the engine level, so that each reconnects by itself, and every idle connection.
-    pub fn shut_down(&mut self) {
+    /// Tells every client this and ends it at the engine level, so that it reconnects by itself. Ends idle connections too.
+    pub fn shut_down(&mut self, farewell: &Broadcast) {
+        self.hub.deliver(farewell);
         self.hub.shut_down();
         let connections: Vec<_> = self.connections.iter().map(|(key, _)| ConnectionKey(key)).collect();
         for key in connections {

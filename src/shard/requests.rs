@@ -71,10 +71,11 @@ impl<A: Application> Shard<A> {
             };
         }
         let reply = self.reply_head(head);
-        if head.method == Method::Options && !matches!(settings.cors.origins, Origins::SameOrigin) {
+        let is_preflight = head.method == Method::Options;
+        if is_preflight && !matches!(settings.cors.origins, Origins::SameOrigin) {
             return self.answer_preflight(key, head);
         }
-        if settings.cors.decide(head.header("origin"), head.host()) == OriginDecision::Refused {
+        if !is_preflight && settings.cors.decide(head.header("origin"), head.host()) == OriginDecision::Refused {
             self.hub.counters.origins_refused += 1;
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
@@ -102,6 +103,11 @@ impl<A: Application> Shard<A> {
         let is_upgrade = head.upgrade == Upgrade::WebSocket;
         if let Some(sid) = head.query.value("sid") {
             let client = self.hub.find(&sid).ok_or(SESSION_UNKNOWN)?;
+            // A session that is over may only fetch its last packets.
+            let is_poll = !is_upgrade && transport == Transport::Polling && head.method == Method::Get;
+            if !self.hub.is_alive(client) && !is_poll {
+                return Err(SESSION_UNKNOWN);
+            }
             return match (is_upgrade, transport, self.hub.transport(client)) {
                 // A session keeps the revision that it began with.
                 (true, ..) if revision.as_deref() != Some("4") => Err(UNSUPPORTED_REVISION),

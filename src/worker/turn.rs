@@ -282,13 +282,13 @@ impl<A: Application> Worker<A> {
                     self.shard.on_mail(ticket, mail);
                 }
                 Letter::Arrival(descriptor, bytes) => self.arrive(descriptor, bytes),
-                Letter::ShutDown => {
+                Letter::ShutDown(farewell) => {
                     if self.accepting == Accepting::Armed {
                         self.ring.cancel_accept();
                     }
                     self.accepting = Accepting::Stopped;
                     self.return_by = Some(Instant::now() + RETURN_AFTER);
-                    self.shard.shut_down();
+                    self.shard.shut_down(&farewell);
                 }
             }
         }

@@ -32,7 +32,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues a broadcast for its members here; says for how many sockets.
-    pub(super) fn deliver(&mut self, broadcast: &Broadcast) -> u64 {
+    pub(in super::super) fn deliver(&mut self, broadcast: &Broadcast) -> u64 {
         let Some(namespace) = self.settings.namespace(&broadcast.namespace) else { return 0 };
         let mut targets = self.targets(namespace, &broadcast.rooms);
         if !broadcast.except.is_empty() {

@@ -358,17 +358,24 @@ impl<A: Application> Hub<A> {
             (Transport::WebSocket, Some(connection)) => {
                 self.orders.push(Order::CloseWebSocket(connection, outbox, code));
             }
-            (Transport::Polling, Some(connection)) => {
-                let last = last_packet(reason);
-                self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, Some(last))));
-            }
-            (Transport::Polling, None) if farewell == Farewell::NextPoll => {
-                client.outbox = outbox;
-                client.outbox.push(encode::text_packet(last_packet(reason)));
+            // The stock client loses an event that comes in one payload with the close packet: that is for the next poll.
+            (Transport::Polling, connection)
+                if farewell == Farewell::NextPoll && (connection.is_none() || !outbox.is_empty()) =>
+            {
+                match connection {
+                    Some(connection) => {
+                        self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, None)));
+                    }
+                    None => client.outbox = outbox,
+                }
                 client.phase = Phase::Farewell;
                 client.assembler = None;
                 client.half_open_by = self.now.at + FAREWELL_MS;
                 return self.arm(key);
+            }
+            (Transport::Polling, Some(connection)) => {
+                let last = last_packet(reason);
+                self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, Some(last))));
             }
             (_, None) => {}
         }
@@ -379,7 +386,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn shut_down(&mut self) {
         let keys: Vec<_> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
         for key in keys {
-            self.drop_client(key, CloseReason::Shutdown, None, Farewell::Now);
+            self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);
         }
     }
 

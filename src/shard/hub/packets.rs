@@ -207,21 +207,33 @@ impl<A: Application> Hub<A> {
     /// Calls the application about sockets whose CONNECT answer has had its time.
     pub(super) fn greet(&mut self) {
         while self.greetings.front().is_some_and(|greeting| greeting.at <= self.now.at) {
-            let Some(Greeting { client, place, random, payload, .. }) = self.greetings.pop_front() else { return };
-            let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
-            let Some(socket) = socket.filter(|socket| socket.random == random) else { continue };
-            let settings = Arc::clone(&self.settings);
-            let request = ConnectRequest {
-                namespace: settings.namespace_name(socket.namespace),
-                payload: payload.as_deref(),
-                authorization: None,
-                now_unix_ms: self.now.unix_ms,
-            };
-            self.with_socket(client, place, |app, info, actions| app.connected(info, &request, actions));
+            if let Some(greeting) = self.greetings.pop_front() {
+                self.greet_one(greeting);
+            }
         }
     }
 
+    fn greet_one(&mut self, Greeting { client, place, random, payload, .. }: Greeting) {
+        let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
+        let Some(socket) = socket.filter(|socket| socket.random == random) else { return };
+        let settings = Arc::clone(&self.settings);
+        let request = ConnectRequest {
+            namespace: settings.namespace_name(socket.namespace),
+            payload: payload.as_deref(),
+            authorization: None,
+            now_unix_ms: self.now.unix_ms,
+        };
+        self.with_socket(client, place, |app, info, actions| app.connected(info, &request, actions));
+    }
+
     fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
+        // An application hears that a socket is connected before it hears from it.
+        if let Some(waiting) =
+            self.greetings.iter().position(|greeting| (greeting.client, greeting.place) == (key, place))
+            && let Some(greeting) = self.greetings.remove(waiting)
+        {
+            self.greet_one(greeting);
+        }
         self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
     }
 

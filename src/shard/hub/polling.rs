@@ -36,7 +36,10 @@ impl<A: Application> Hub<A> {
             && client.phase == Phase::Farewell
         {
             let outbox = std::mem::take(&mut client.outbox);
-            self.forget(key);
+            if outbox.is_empty() {
+                self.forget(key);
+                return PollOutcome::Answer(b"1".to_vec());
+            }
             return PollOutcome::Answer(polling_payload(outbox, None));
         }
         match self.step(key, Input::Poll) {

@@ -15,6 +15,7 @@ export const deadlines = {
   SOCKRING_PING_TIMEOUT_MS: '1000',
   SOCKRING_CONNECT_TIMEOUT_MS: '1500',
   SOCKRING_UPGRADE_TIMEOUT_MS: '1000',
+  SOCKRING_IDLE_TIMEOUT_MS: '3000',
 };
 
 /** Gives `attack(name, body, options)`. After each body a new client must be served and `connected` be 0 again. */
