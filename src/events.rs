@@ -1,5 +1,6 @@
 //! The product's events: their names, and the payloads of those that sockring itself sends.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -15,7 +16,7 @@ pub const EVENTS: [(&str, &str); 10] = [
     ("REPORT_GENERATED", "report:generated"),
     ("REPORT_UPDATED", "report:updated"),
     ("SERVER_SHUTDOWN", SERVER_SHUTDOWN),
-    ("MAINTENANCE_MODE", "maintenance:mode"),
+    ("MAINTENANCE_MODE", MAINTENANCE_MODE),
 ];
 
 /// The event that greets a socket.
@@ -23,6 +24,9 @@ pub const CONNECTED: &str = "connected";
 
 /// The event that announces the end.
 pub const SERVER_SHUTDOWN: &str = "server:shutdown";
+
+/// The event that says whether the product is under maintenance.
+pub const MAINTENANCE_MODE: &str = "maintenance:mode";
 
 /// Names that `socket.io-client` keeps for itself: emitting one would be lost or misunderstood.
 pub const RESERVED: [&str; 6] =
@@ -93,6 +97,18 @@ pub struct Failed<'a> {
 pub struct Shutdown<'a> {
     pub message: &'a str,
     pub reconnect_in_ms: u64,
+    pub timestamp: String,
+    pub server: &'a str,
+}
+
+/// `maintenance:mode`
+#[derive(Debug, Serialize)]
+pub struct Maintenance<'a> {
+    pub enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Cow<'a, str>>,
     pub timestamp: String,
     pub server: &'a str,
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::broadcast::{Broadcast, Delivery};
 use crate::events::{self, Analysis, Completed, Failed, Progress, Started, Summary};
 
+use super::routes::to_rooms;
 use super::{Api, Counted, unix_ms};
 
 /// Between two events.
@@ -61,14 +61,7 @@ async fn send(
 ) {
     let timestamp = events::iso_8601(unix_ms());
     let payload = Analysis { interview_id, message, status, details, timestamp, server: &api.server };
-    let broadcast = Broadcast {
-        namespace: "/".into(),
-        rooms: vec![room.into()],
-        except: Vec::new(),
-        delivery: Delivery::Queue,
-        args: Arc::from(events::args(event, &payload)),
-        attachments: Vec::new(),
-    };
+    let broadcast = to_rooms(vec![room.into()], events::args(event, &payload).into());
     if let Err(error) = api.emit(&broadcast).await {
         tracing::warn!(message = error.message, "a test event was not sent");
     }

@@ -69,6 +69,14 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
     })
 }
 
+/// Refuses namespaces that the server has not.
+pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], broadcast: &Broadcast) -> Result<(), ApiError> {
+    if known.iter().any(|namespace| **namespace == *broadcast.namespace) {
+        return Ok(());
+    }
+    Err(fields.refuse("namespace", "is not one of the server's namespaces"))
+}
+
 /// Exactly one kind of target. No rooms: everybody.
 fn targets(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
     let user = fields.either("user", "userId", NAME_BYTES_MAX)?;

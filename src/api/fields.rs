@@ -16,23 +16,37 @@ pub(super) struct Fields<'b> {
 impl<'b> Fields<'b> {
     /// The fields of a whole body. An empty body has none.
     pub(super) fn decode(body: &'b [u8]) -> Result<Fields<'b>, ApiError> {
-        let whole = |message: &str| ApiError {
-            status: 400,
-            message: message.to_owned(),
-            errors: vec![FieldError { path: String::new(), message: message.to_owned() }],
-        };
-        let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8"))?;
-        if text.trim().is_empty() {
+        let text = decode_text(body)?;
+        if text.is_empty() {
             return Ok(Fields { entries: Vec::new(), path: String::new() });
         }
-        let value = Value::decode(text).map_err(|error| match error {
-            JsonError::TooDeep => whole("the body is nested too deeply"),
-            _ => whole("the body is not JSON"),
-        })?;
+        let value = Value::decode(text).map_err(|_| whole("the body is not JSON"))?;
         if !value.is_object() {
             return Err(whole("the body is not a JSON object"));
         }
         Ok(Fields { entries: json::entries(value.as_str()).collect(), path: String::new() })
+    }
+
+    /// The objects of a body that is a list of 1 to `count_max` of them, each with its place in the body.
+    pub(super) fn decode_list(body: &'b [u8], count_max: usize) -> Result<Vec<Fields<'b>>, ApiError> {
+        let text = decode_text(body)?;
+        if kind_of(text) != Some(Kind::Array) {
+            return Err(whole("the body is not a JSON list"));
+        }
+        let mut list = Vec::new();
+        for (index, element) in json::elements(text).enumerate() {
+            if index == count_max {
+                return Err(ApiError::field("", format!("the list has more than {count_max} entries")));
+            }
+            if kind_of(element) != Some(Kind::Object) {
+                return Err(ApiError::field(format!("[{index}]"), "has to be an object"));
+            }
+            list.push(Fields { entries: json::entries(element).collect(), path: format!("[{index}].") });
+        }
+        if list.is_empty() {
+            return Err(ApiError::field("", "the list is empty"));
+        }
+        Ok(list)
     }
 
     /// Refuses fields that nobody knows.
@@ -123,6 +137,24 @@ impl<'b> Fields<'b> {
     fn at(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
+}
+
+/// A body that is JSON, or nothing but white space: then empty.
+fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8"))?;
+    if text.trim().is_empty() {
+        return Ok("");
+    }
+    json::check(text).map(|()| text).map_err(|error| match error {
+        JsonError::TooDeep => whole("the body is nested too deeply"),
+        _ => whole("the body is not JSON"),
+    })
+}
+
+/// 400: the body as a whole is wrong.
+fn whole(message: &str) -> ApiError {
+    let errors = vec![FieldError { path: String::new(), message: message.to_owned() }];
+    ApiError { status: 400, message: message.to_owned(), errors }
 }
 
 fn text_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {

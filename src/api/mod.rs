@@ -74,13 +74,22 @@ impl Api {
 
     /// Emits to every shard that may have members; says how many sockets have it queued.
     async fn emit(&self, broadcast: &Broadcast) -> Result<u64, ApiError> {
-        let mut delivered = 0;
-        for reply in self.ask_all(|| Mail::Emit(broadcast.clone())).await? {
-            if let Reply::Delivered(count) = reply {
-                delivered += count;
-            }
-        }
-        Ok(delivered)
+        Ok(self.emit_all(std::slice::from_ref(broadcast)).await?.iter().sum())
+    }
+
+    /// Emits several at once; the answers are in their order.
+    async fn emit_all(&self, broadcasts: &[Broadcast]) -> Result<Vec<u64>, ApiError> {
+        let shards = self.shards.len();
+        let mails = broadcasts.iter().flat_map(|broadcast| (0..shards).map(|_| Mail::Emit(broadcast.clone())));
+        let replies = self.ask(mails).await?;
+        let delivered = |reply: &Reply| if let Reply::Delivered(count) = reply { *count } else { 0 };
+        Ok(replies.chunks(shards).map(|chunk| chunk.iter().map(delivered).sum()).collect())
+    }
+
+    /// Has something done to sockets; says to how many it was done.
+    async fn change(&self, mail: impl Fn() -> Mail) -> Result<u64, ApiError> {
+        let replies = self.ask_all(mail).await?;
+        Ok(replies.into_iter().map(|reply| if let Reply::Changed(count) = reply { count } else { 0 }).sum())
     }
 
     /// What each shard says of itself.
@@ -98,10 +107,15 @@ impl Api {
         Ok(replies.into_iter().map(|reply| if let Reply::Sockets(count) = reply { count } else { 0 }).sum())
     }
 
-    /// Asks all shards at once and waits for all answers.
+    /// Asks all shards the same.
     async fn ask_all(&self, mail: impl Fn() -> Mail) -> Result<Vec<Reply>, ApiError> {
+        self.ask(self.shards.iter().map(|_| mail())).await
+    }
+
+    /// Posts mails to the shards in turn, again and again from the first, and waits for all answers.
+    async fn ask(&self, mails: impl Iterator<Item = Mail>) -> Result<Vec<Reply>, ApiError> {
         // Every question is posted before the first answer is awaited.
-        let answers: Vec<_> = self.shards.iter().map(|shard| shard.ask(mail())).collect();
+        let answers: Vec<_> = self.shards.iter().cycle().zip(mails).map(|(shard, mail)| shard.ask(mail)).collect();
         let all = async {
             let mut replies = Vec::with_capacity(answers.len());
             for answer in answers {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 use sockring_protocol::http::{Head, Method, decode_percent};
 
+use crate::auth::is_user_id;
 use crate::broadcast::{Broadcast, Delivery};
-use crate::events::{self, TestMessage};
+use crate::events::{self, Maintenance, TestMessage};
+use crate::shard::{Ending, Mail, Target, USER_PREFIX};
 
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
@@ -17,6 +19,9 @@ use super::{Api, access, demo, page, unix_ms};
 const API: &str = "/api/v1/websocket/";
 /// Bytes of a test message, and of the name of an interview.
 const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Emits of one batch.
+const BATCH_MAX: usize = 1000;
 
 /// A request with its body.
 pub(super) struct Request<'r> {
@@ -83,12 +88,19 @@ async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result
         ["events"] if is_get => Ok(Answer::ok(events::constants(), "Event constants")),
         ["user", user, "status"] if is_get => status(api, user).await,
         ["emit"] if is_post => emit_event(api, request.body).await,
+        ["emit", "batch"] if is_post => emit_batch(api, request.body).await,
+        ["rooms", "join"] if is_post => change_rooms(api, request.body, Mail::Join).await,
+        ["rooms", "leave"] if is_post => change_rooms(api, request.body, Mail::Leave).await,
+        ["disconnect"] if is_post => disconnect(api, request.body).await,
+        ["maintenance"] if is_post => maintenance(api, request.body).await,
         ["test", "emit-to-user"] if is_post && !api.is_production() => emit_to_user(api, request.body).await,
         ["test", "analysis-events", user] if is_post && !api.is_production() => {
             analysis_events(api, user, request.body)
         }
         ["stats" | "events"] | ["user", _, "status"] => Err(method_not_allowed("GET")),
-        ["emit"] => Err(method_not_allowed("POST")),
+        ["emit" | "disconnect" | "maintenance"] | ["emit", "batch"] | ["rooms", "join" | "leave"] => {
+            Err(method_not_allowed("POST"))
+        }
         ["test", "emit-to-user"] | ["test", "analysis-events", _] if !api.is_production() => {
             Err(method_not_allowed("POST"))
         }
@@ -99,11 +111,98 @@ async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result
 async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
-    if !api.engine.namespaces.iter().any(|namespace| **namespace == *broadcast.namespace) {
-        return Err(fields.refuse("namespace", "is not one of the server's namespaces"));
-    }
+    emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
     let delivered = api.emit(&broadcast).await?;
     Ok(Answer::ok(json!({"delivered": delivered, "published": false}), "Event emitted"))
+}
+
+/// Each entry is emitted, or says what is wrong with it; the others do not mind.
+async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+    let now = unix_ms();
+    let mut broadcasts = Vec::new();
+    let mut results = Vec::new();
+    for fields in Fields::decode_list(body, BATCH_MAX)? {
+        let decoded = emit::decode(&fields, &api.server, now).and_then(|broadcast| {
+            emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
+            Ok(broadcast)
+        });
+        results.push(decoded.map(|broadcast| broadcasts.push(broadcast)));
+    }
+    let mut delivered = api.emit_all(&broadcasts).await?.into_iter();
+    let mut refused = 0;
+    let data: Vec<_> = results
+        .into_iter()
+        .map(|result| match result {
+            Ok(()) => json!({"delivered": delivered.next().unwrap_or(0), "published": false}),
+            Err(error) => {
+                refused += 1;
+                json!({"statusCode": error.status, "message": error.message, "errors": error.errors})
+            }
+        })
+        .collect();
+    let message = match refused {
+        0 => "Events emitted".to_owned(),
+        _ => format!("Events emitted, but {refused} were not accepted"),
+    };
+    Ok(Answer::ok(data, &message))
+}
+
+/// `{user}` or `{socketId}`, and what else the route knows.
+fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
+    match (fields.either("user", "userId", NAME_BYTES_MAX)?, fields.string("socketId", NAME_BYTES_MAX)?) {
+        (Some(user), None) if is_user_id(&user) => Ok(Target::User(user.into())),
+        (Some(_), None) => Err(fields.refuse("user", "a user id has 1 to 128 bytes")),
+        (None, Some(sid)) => Ok(Target::Socket(sid.into())),
+        _ => Err(fields.refuse("user", "one of user and socketId is required")),
+    }
+}
+
+async fn change_rooms(api: &Api, body: &[u8], mail: fn(Target, Box<str>) -> Mail) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    fields.only(&["user", "userId", "socketId", "room"])?;
+    let target = target(&fields)?;
+    let room = fields.required("room", NAME_BYTES_MAX)?;
+    if room.starts_with(USER_PREFIX) {
+        return Err(fields.refuse("room", "the rooms of users are theirs alone"));
+    }
+    let sockets = api.change(|| mail(target.clone(), (&*room).into())).await?;
+    Ok(Answer::ok(json!({"room": room, "sockets": sockets}), "Rooms changed"))
+}
+
+async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    fields.only(&["user", "userId", "socketId", "reconnect"])?;
+    let target = target(&fields)?;
+    let ending = match fields.boolean("reconnect")? {
+        Some(true) => Ending::Session,
+        _ => Ending::Socket,
+    };
+    let sockets = api.change(|| Mail::Disconnect(target.clone(), ending)).await?;
+    Ok(Answer::ok(json!({"sockets": sockets}), "Disconnected"))
+}
+
+async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    fields.only(&["enabled", "message", "until"])?;
+    let enabled = fields.boolean("enabled")?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
+    let payload = Maintenance {
+        enabled,
+        message: fields.string("message", TEXT_BYTES_MAX)?,
+        until: fields.string("until", NAME_BYTES_MAX)?,
+        timestamp: events::iso_8601(unix_ms()),
+        server: &api.server,
+    };
+    let args: Arc<[u8]> = events::args(events::MAINTENANCE_MODE, &payload).into();
+    // Who connects while this is under way gets it twice rather than not at all.
+    api.change(|| Mail::Stand(enabled.then(|| Arc::clone(&args)))).await?;
+    let delivered = api.emit(&to_rooms(Vec::new(), args)).await?;
+    Ok(Answer::ok(json!({"enabled": enabled, "delivered": delivered}), "Maintenance mode set"))
+}
+
+/// An event to rooms of the main namespace.
+pub(super) fn to_rooms(rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
+    let namespace = "/".into();
+    Broadcast { namespace, rooms, except: Vec::new(), delivery: Delivery::Queue, args, attachments: Vec::new() }
 }
 
 async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -117,15 +216,8 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     }
     let message = fields.required("message", TEXT_BYTES_MAX)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
-    let broadcast = Broadcast {
-        namespace: "/".into(),
-        rooms: vec![user_room(&fields, "userId", &user)?],
-        except: Vec::new(),
-        delivery: Delivery::Queue,
-        args: Arc::from(events::args(&event, &payload)),
-        attachments: Vec::new(),
-    };
-    let delivered = api.emit(&broadcast).await?;
+    let room = user_room(&fields, "userId", &user)?;
+    let delivered = api.emit(&to_rooms(vec![room], events::args(&event, &payload).into())).await?;
     let message = match delivered {
         0 => "The user is not connected",
         _ => "Event sent to the user",
@@ -195,6 +287,6 @@ async fn stats(api: &Api) -> Result<Answer, ApiError> {
 
 fn decode_user(segment: &str) -> Result<String, ApiError> {
     let user = decode_percent(segment).map(|user| user.into_owned());
-    user.filter(|user| crate::auth::is_user_id(user))
+    user.filter(|user| is_user_id(user))
         .ok_or_else(|| ApiError::field("userId", "a user id has 1 to 128 bytes of UTF-8"))
 }

@@ -1,5 +1,7 @@
 //! `Mail`: what others tell a shard or ask of it, and what it answers.
 
+use std::sync::Arc;
+
 use crate::broadcast::Broadcast;
 
 /// Names a question, so that its answer finds who asked.
@@ -11,10 +13,37 @@ pub struct Ticket(pub u64);
 pub enum Mail {
     /// Deliver to the members that this shard has; answered by `Reply::Delivered`.
     Emit(Broadcast),
+    /// Puts sockets into a room; answered by `Reply::Changed`.
+    Join(Target, Box<str>),
+    /// Takes sockets out of a room; answered by `Reply::Changed`. A user's own room is never left.
+    Leave(Target, Box<str>),
+    /// Ends sockets or their sessions; answered by `Reply::Changed`.
+    Disconnect(Target, Ending),
+    /// From now on every new socket gets this event behind its greeting: a JSON array, its name first. `None`: no more.
+    /// Answered by `Reply::Changed(0)`.
+    Stand(Option<Arc<[u8]>>),
     /// Answered by `Reply::Stats`.
     Stats,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
+}
+
+/// The sockets that a mail is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All sockets of a user.
+    User(Box<str>),
+    /// The socket with this Socket.IO sid.
+    Socket(Box<str>),
+}
+
+/// How a socket is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A Socket.IO DISCONNECT: the client does not come back by itself.
+    Socket,
+    /// The whole session: the client reconnects.
+    Session,
 }
 
 /// A shard's answer.
@@ -22,6 +51,8 @@ pub enum Mail {
 pub enum Reply {
     /// Sockets that have it queued.
     Delivered(u64),
+    /// Sockets that it was done to.
+    Changed(u64),
     Stats(ShardStats),
     Sockets(u64),
 }

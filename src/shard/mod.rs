@@ -39,7 +39,7 @@ pub use client::{ClientKey, CloseReason, ConnectionKey};
 pub use effects::{Bytes, Destination, Effect};
 pub use flush::Broken;
 pub use hub::Now;
-pub use mail::{Mail, Reply, ShardStats, Ticket};
+pub use mail::{Ending, Mail, Reply, ShardStats, Target, Ticket};
 pub use metrics::Counters;
 pub use outbox::Frames;
 pub use placement::home_of;

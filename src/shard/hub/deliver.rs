@@ -16,13 +16,20 @@ use super::super::sockets::NamespaceId;
 use super::{Farewell, Hub, Queued, enqueue};
 
 /// A socket of this shard: its client's slot and its place there.
-type Place = (u32, u16);
+pub(super) type Place = (u32, u16);
 
 impl<A: Application> Hub<A> {
     /// Takes one mail and answers it.
     pub(in super::super) fn on_mail(&mut self, mail: Mail) -> Reply {
         match mail {
             Mail::Emit(broadcast) => Reply::Delivered(self.deliver(&broadcast)),
+            Mail::Join(target, room) => Reply::Changed(self.join_target(&target, &room)),
+            Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
+            Mail::Disconnect(target, ending) => Reply::Changed(self.end_target(&target, ending)),
+            Mail::Stand(event) => {
+                self.standing = event;
+                Reply::Changed(0)
+            }
             Mail::Stats => Reply::Stats(self.stats()),
             Mail::UserStatus(user) => {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
@@ -94,7 +101,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
-    fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Place> {
+    pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Place> {
         let sid = Sid::parse(sid).filter(|sid| sid.shard == self.shard)?;
         let (key, client) = self.clients.at(sid.slot)?;
         let place = client.sockets.place_in(namespace)?;

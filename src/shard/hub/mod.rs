@@ -3,6 +3,7 @@
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
 mod deliver;
+mod manage;
 mod packets;
 mod polling;
 mod probe;
@@ -77,6 +78,8 @@ pub(super) struct Hub<A> {
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
     greetings: VecDeque<packets::Greeting>,
+    /// An event that every new socket gets behind its greeting: a JSON array.
+    standing: Option<Arc<[u8]>>,
     ping: Frames,
     due: Vec<ClientKey>,
 }
@@ -98,6 +101,7 @@ impl<A: Application> Hub<A> {
             actions: Actions::default(),
             scratch: Vec::new(),
             greetings: VecDeque::new(),
+            standing: None,
             ping: encode::text_packet(b"2"),
             due: Vec::new(),
         }

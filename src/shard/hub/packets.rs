@@ -193,7 +193,7 @@ impl<A: Application> Hub<A> {
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
         self.push(key, frames, Delivery::Queue);
         match self.settings.connect_gap_ms {
-            0 => self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions)),
+            0 => self.tell_connected(key, place, request),
             gap_ms => self.greetings.push_back(Greeting {
                 at: self.now.at + gap_ms,
                 client: key,
@@ -223,7 +223,14 @@ impl<A: Application> Hub<A> {
             authorization: None,
             now_unix_ms: self.now.unix_ms,
         };
-        self.with_socket(client, place, |app, info, actions| app.connected(info, &request, actions));
+        self.tell_connected(client, place, &request);
+    }
+
+    fn tell_connected(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
+        self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions));
+        if let Some(event) = self.standing.clone() {
+            self.send_args(key, place, Carrier::Event(None), &event, &[]);
+        }
     }
 
     fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
@@ -270,7 +277,9 @@ impl<A: Application> Hub<A> {
                 (Action::Join(room), Some(place)) => {
                     self.join(key, place, &room);
                 }
-                (Action::Leave(room), Some(place)) => self.leave(key, place, &room),
+                (Action::Leave(room), Some(place)) => {
+                    self.leave(key, place, &room);
+                }
                 (Action::Disconnect, Some(place)) => self.disconnect(key, place),
                 (Action::CloseSession, _) => {
                     self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll);
@@ -298,7 +307,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A Socket.IO DISCONNECT: the socket ends, the session goes on.
-    fn disconnect(&mut self, key: ClientKey, place: u16) {
+    pub(super) fn disconnect(&mut self, key: ClientKey, place: u16) {
         let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
         let namespace = self.settings.namespace_name(socket.namespace);
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
@@ -307,7 +316,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Puts a socket into a room; `None` when it is in too many. Being in it already is no error.
-    fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
+    pub(super) fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
         let client = self.clients.get_mut(key.0)?;
         let socket = client.sockets.get_mut(place)?;
         let links = socket.links.as_slice();
@@ -326,16 +335,16 @@ impl<A: Application> Hub<A> {
         Some(link.room)
     }
 
-    fn leave(&mut self, key: ClientKey, place: u16, name: &str) {
-        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
-        let Some(room) = self.rooms.find(socket.namespace, name) else { return };
+    /// Takes a socket out of a room; says whether it was in it.
+    pub(super) fn leave(&mut self, key: ClientKey, place: u16, name: &str) -> bool {
+        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return false };
+        let Some(room) = self.rooms.find(socket.namespace, name) else { return false };
         // The user's own room holds its identity.
         if socket.user.is_some_and(|user| user.room() == room) {
-            return;
+            return false;
         }
-        if let Some(link) = socket.links.as_slice().iter().position(|link| link.room == room) {
-            self.leave_at(key, place, link);
-        }
+        let link = socket.links.as_slice().iter().position(|link| link.room == room);
+        link.is_some_and(|link| self.leave_at(key, place, link).is_some())
     }
 }
 

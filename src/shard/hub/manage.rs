@@ -1,0 +1,57 @@
+//! What a backend does to sockets: joins, leaves and disconnects.
+
+use crate::app::Application;
+
+use super::super::client::{ClientKey, CloseReason};
+use super::super::mail::{Ending, Target};
+use super::super::rooms::USER_PREFIX;
+use super::super::sockets::NamespaceId;
+use super::deliver::Place;
+use super::{Farewell, Hub};
+
+impl<A: Application> Hub<A> {
+    pub(super) fn join_target(&mut self, target: &Target, room: &str) -> u64 {
+        self.for_each(target, |hub, key, place| hub.join(key, place, room).is_some())
+    }
+
+    pub(super) fn leave_target(&mut self, target: &Target, room: &str) -> u64 {
+        self.for_each(target, |hub, key, place| hub.leave(key, place, room))
+    }
+
+    pub(super) fn end_target(&mut self, target: &Target, ending: Ending) -> u64 {
+        self.for_each(target, |hub, key, place| {
+            match ending {
+                Ending::Socket => hub.disconnect(key, place),
+                Ending::Session => hub.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
+            }
+            true
+        })
+    }
+
+    /// Does something to each socket that a target names; says to how many it was done.
+    fn for_each(&mut self, target: &Target, mut act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool) -> u64 {
+        let mut count = 0;
+        for (slot, place) in self.places_of(target) {
+            let Some(key) = self.clients.at(slot).map(|(key, _)| ClientKey(key)) else { continue };
+            count += u64::from(act(self, key, place));
+        }
+        count
+    }
+
+    /// Sockets in all namespaces.
+    fn places_of(&self, target: &Target) -> Vec<Place> {
+        let mut places = Vec::new();
+        for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
+            let namespace = NamespaceId(namespace);
+            match target {
+                Target::User(user) => {
+                    let room = self.rooms.find(namespace, &[USER_PREFIX, user].concat());
+                    let members = room.map_or(&[][..], |room| self.rooms.members(room));
+                    places.extend(members.iter().map(|member| (member.client, member.socket)));
+                }
+                Target::Socket(sid) => places.extend(self.socket_with(namespace, sid)),
+            }
+        }
+        places
+    }
+}
