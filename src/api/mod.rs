@@ -8,6 +8,7 @@ mod connection;
 mod demo;
 mod emit;
 mod fields;
+mod metrics;
 mod page;
 mod routes;
 
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::broadcast::Broadcast;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
-use crate::shard::{EngineSettings, Mail, Reply, ShardStats};
+use crate::shard::{EngineSettings, Mail, Reply, ShardMetrics, ShardStats};
 
 use answer::ApiError;
 
@@ -98,6 +99,15 @@ impl Api {
         Ok(replies
             .into_iter()
             .filter_map(|reply| if let Reply::Stats(stats) = reply { Some(stats) } else { None })
+            .collect())
+    }
+
+    /// What each shard counts.
+    async fn metrics(&self) -> Result<Vec<ShardMetrics>, ApiError> {
+        let replies = self.ask_all(|| Mail::Metrics).await?;
+        Ok(replies
+            .into_iter()
+            .filter_map(|reply| if let Reply::Metrics(metrics) = reply { Some(*metrics) } else { None })
             .collect())
     }
 

@@ -14,7 +14,7 @@ use crate::shard::{Ending, Mail, Target, USER_PREFIX};
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
-use super::{Api, access, demo, page, unix_ms};
+use super::{Api, access, demo, metrics, page, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
 /// Bytes of a test message, and of the name of an interview.
@@ -58,6 +58,10 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
     match head.path {
         "/" if !api.is_production() => get(head, || api.page.answer()),
         "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
+        "/metrics" => match api.metrics().await {
+            Ok(shards) => get(head, || metrics::answer(&shards)),
+            Err(error) => error.into(),
+        },
         "/ready" => get(head, || Answer::bare(200, &json!({"status": "ready"}))),
         _ => not_found(),
     }

@@ -104,6 +104,10 @@ impl Connection {
         self.pending.take().map_or_else(Vec::new, |pending| pending.0)
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing { .. } | Stage::Gone)
+    }
+
     /// The client whose outbox this connection sends, if it is a client's transport.
     pub(super) fn transport_of(&self) -> Option<ClientKey> {
         match &self.stage {
@@ -123,7 +127,7 @@ impl<A: Application> Shard<A> {
     /// Bytes came from a connection. They may be changed in place.
     pub fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        self.bytes_in += bytes.len() as u64;
+        self.hub.counters.bytes_in += bytes.len() as u64;
         match &mut connection.stage {
             Stage::Http(_) => self.on_http_bytes(key, bytes),
             Stage::WebSocket(_) => self.on_frames(key, bytes),

@@ -107,7 +107,7 @@ impl<A: Application> Shard<A> {
         match (bytes, &mut connection.stage) {
             (Some(bytes), _) => {
                 connection.is_sending = true;
-                self.bytes_out += bytes.as_slice().len() as u64;
+                self.hub.counters.bytes_out += bytes.as_slice().len() as u64;
                 self.effects.push(Effect::Send(key, bytes));
             }
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {

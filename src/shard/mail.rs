@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::broadcast::Broadcast;
 
+use super::metrics::Counters;
+
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
@@ -24,6 +26,8 @@ pub enum Mail {
     Stand(Option<Arc<[u8]>>),
     /// Answered by `Reply::Stats`.
     Stats,
+    /// Answered by `Reply::Metrics`.
+    Metrics,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
 }
@@ -54,7 +58,15 @@ pub enum Reply {
     /// Sockets that it was done to.
     Changed(u64),
     Stats(ShardStats),
+    Metrics(Box<ShardMetrics>),
     Sockets(u64),
+}
+
+/// Everything that a shard counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardMetrics {
+    pub stats: ShardStats,
+    pub counters: Counters,
 }
 
 /// How many of each there are in a shard now.
@@ -75,4 +87,14 @@ pub struct ShardStats {
     pub polling: u64,
     /// Bytes that wait for clients.
     pub queued_bytes: u64,
+    /// Half open: clients that have sent no CONNECT that was accepted.
+    pub unclaimed: u64,
+    /// Half open: clients with a probe that is not their transport yet.
+    pub probing: u64,
+    /// Half open: clients whose attachments have not all come.
+    pub assembling: u64,
+    /// Polling clients that are over and have still to fetch how.
+    pub leaving: u64,
+    /// Connections that wait for their peer to end its side.
+    pub closing: u64,
 }

@@ -3,8 +3,11 @@
 use super::client::CloseReason;
 
 /// Counts since start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Bytes received from and handed to the kernel for connections.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
     /// Sessions opened.
     pub opened: u64,
     /// Messages from clients.

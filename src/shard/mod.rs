@@ -30,7 +30,7 @@ use crate::app::Application;
 use crate::broadcast::Broadcast;
 
 use connection::Connection;
-use hub::Hub;
+use hub::{ConnectionCounts, Hub};
 use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
@@ -39,7 +39,7 @@ pub use client::{ClientKey, CloseReason, ConnectionKey};
 pub use effects::{Bytes, Destination, Effect};
 pub use flush::Broken;
 pub use hub::Now;
-pub use mail::{Ending, Mail, Reply, ShardStats, Target, Ticket};
+pub use mail::{Ending, Mail, Reply, ShardMetrics, ShardStats, Target, Ticket};
 pub use metrics::Counters;
 pub use outbox::Frames;
 pub use placement::home_of;
@@ -59,8 +59,6 @@ pub struct Shard<A> {
     /// Connections whose held GET was answered, with more bytes behind it.
     resumable: Vec<ConnectionKey>,
     due: Vec<ConnectionKey>,
-    bytes_in: u64,
-    bytes_out: u64,
 }
 
 impl<A: Application> Shard<A> {
@@ -74,8 +72,6 @@ impl<A: Application> Shard<A> {
             dirty: Vec::new(),
             resumable: Vec::new(),
             due: Vec::new(),
-            bytes_in: 0,
-            bytes_out: 0,
         }
     }
 
@@ -141,10 +137,7 @@ impl<A: Application> Shard<A> {
 
     /// A mail came; its answer is among the effects, under the ticket.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
-        let mut reply = self.hub.on_mail(mail);
-        if let Reply::Stats(stats) = &mut reply {
-            stats.connections = self.connections.len() as u64;
-        }
+        let reply = self.hub.on_mail(mail, self.connection_counts());
         self.effects.push(Effect::Reply(ticket, reply));
     }
 
@@ -160,7 +153,12 @@ impl<A: Application> Shard<A> {
 
     /// How many of each there are.
     pub fn stats(&self) -> ShardStats {
-        ShardStats { connections: self.connections.len() as u64, ..self.hub.stats() }
+        self.hub.stats(self.connection_counts())
+    }
+
+    fn connection_counts(&self) -> ConnectionCounts {
+        let closing = self.connections.iter().filter(|(_, connection)| connection.is_closing()).count();
+        ConnectionCounts { all: self.connections.len() as u64, closing: closing as u64 }
     }
 
     /// How often things happened.

@@ -287,6 +287,11 @@ impl Session {
         }
     }
 
+    /// Ends the session from our side: every further input is refused.
+    pub fn close(&mut self) {
+        self.state = State::Closed(self.transport());
+    }
+
     /// When `expire` will have something to say; `NEVER` after the end.
     pub fn deadline(&self) -> Millis {
         let heartbeat = match self.heartbeat {
@@ -337,7 +342,7 @@ impl Session {
     }
 
     fn end(&mut self, end: SessionEnd) -> Step {
-        self.state = State::Closed(self.transport());
+        self.close();
         Step::End(end)
     }
 }

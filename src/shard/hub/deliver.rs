@@ -7,9 +7,9 @@ use sockring_protocol::engineio::Transport;
 use crate::app::Application;
 use crate::broadcast::Broadcast;
 
-use super::super::client::{ClientKey, CloseReason};
+use super::super::client::{ClientKey, CloseReason, Phase};
 use super::super::encode::{self, Carrier};
-use super::super::mail::{Mail, Reply, ShardStats};
+use super::super::mail::{Mail, Reply, ShardMetrics, ShardStats};
 use super::super::rooms::USER_PREFIX;
 use super::super::sid::Sid;
 use super::super::sockets::NamespaceId;
@@ -18,9 +18,16 @@ use super::{Farewell, Hub, Queued, enqueue};
 /// A socket of this shard: its client's slot and its place there.
 pub(super) type Place = (u32, u16);
 
+/// What the shard knows of connections and the hub does not.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct ConnectionCounts {
+    pub(in super::super) all: u64,
+    pub(in super::super) closing: u64,
+}
+
 impl<A: Application> Hub<A> {
     /// Takes one mail and answers it.
-    pub(in super::super) fn on_mail(&mut self, mail: Mail) -> Reply {
+    pub(in super::super) fn on_mail(&mut self, mail: Mail, connections: ConnectionCounts) -> Reply {
         match mail {
             Mail::Emit(broadcast) => Reply::Delivered(self.deliver(&broadcast)),
             Mail::Join(target, room) => Reply::Changed(self.join_target(&target, &room)),
@@ -30,7 +37,11 @@ impl<A: Application> Hub<A> {
                 self.standing = event;
                 Reply::Changed(0)
             }
-            Mail::Stats => Reply::Stats(self.stats()),
+            Mail::Stats => Reply::Stats(self.stats(connections)),
+            Mail::Metrics => {
+                let metrics = ShardMetrics { stats: self.stats(connections), counters: self.counters.clone() };
+                Reply::Metrics(Box::new(metrics))
+            }
             Mail::UserStatus(user) => {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
@@ -109,8 +120,10 @@ impl<A: Application> Hub<A> {
     }
 
     /// How many of each there are.
-    pub(in super::super) fn stats(&self) -> ShardStats {
+    pub(in super::super) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
         let mut stats = ShardStats {
+            connections: connections.all,
+            closing: connections.closing,
             clients: self.clients.len() as u64,
             users: self.rooms.users() as u64,
             rooms: self.rooms.len() as u64,
@@ -119,6 +132,10 @@ impl<A: Application> Hub<A> {
         for (_, client) in self.clients.iter() {
             stats.queued_bytes += u64::from(client.queued_bytes);
             stats.sockets += client.sockets.len() as u64;
+            stats.unclaimed += u64::from(client.phase == Phase::Unclaimed);
+            stats.leaving += u64::from(client.phase == Phase::Farewell);
+            stats.probing += u64::from(client.session.is_probing());
+            stats.assembling += u64::from(client.assembler.is_some());
             if client.is_connected() {
                 stats.connected += 1;
                 match client.session.transport() {

@@ -31,6 +31,7 @@ use super::slots::Slots;
 use super::sockets::{Socket, Sockets};
 use super::timers::Timers;
 
+pub(super) use deliver::ConnectionCounts;
 pub(super) use polling::{PollOutcome, PostOutcome};
 pub(super) use probe::{ProbeAdmission, ProbeOutcome};
 
@@ -350,6 +351,7 @@ impl<A: Application> Hub<A> {
             return self.forget(key);
         }
         self.counters.count_close(reason);
+        client.session.close();
         if let Some(probe) = client.probe.take() {
             self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
         }
