@@ -1,6 +1,7 @@
 //! `sockring serve`: the workers, the API on top of them, what a developer is told at start, and the end.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -176,7 +177,10 @@ fn shutdown_event(settings: &Settings) -> Broadcast {
 fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log)
         .map_err(|error| format!("log: `{}` is no filter: {error}", settings.log))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => logs.with_target(false).init(),
         LogFormat::Json => logs.json().init(),

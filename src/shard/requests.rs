@@ -76,7 +76,7 @@ impl<A: Application> Shard<A> {
             return self.answer_preflight(key, head);
         }
         if !is_preflight && settings.cors.decide(head.header("origin"), head.host()) == OriginDecision::Refused {
-            self.hub.counters.origins_refused += 1;
+            self.hub.refuse_origin(head.header("origin").unwrap_or_default());
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
         match self.verify(head) {

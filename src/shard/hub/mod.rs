@@ -40,6 +40,10 @@ const FAREWELL_MS: u64 = 10_000;
 /// The first ping comes up to this share of the interval early.
 const JITTER_SHARE: u64 = 10;
 
+/// Refused origins that are logged, and how long they may be.
+const ORIGINS_LOGGED_MAX: usize = 64;
+const ORIGIN_BYTES_MAX: usize = 256;
+
 /// What the hub wants of a connection.
 pub(super) enum Order {
     /// Answer the held GET with this payload.
@@ -81,6 +85,8 @@ pub(super) struct Hub<A> {
     greetings: VecDeque<packets::Greeting>,
     /// An event that every new socket gets behind its greeting: a JSON array.
     standing: Option<Arc<[u8]>>,
+    /// Those that were logged.
+    refused_origins: Vec<Box<str>>,
     ping: Frames,
     due: Vec<ClientKey>,
 }
@@ -103,6 +109,7 @@ impl<A: Application> Hub<A> {
             scratch: Vec::new(),
             greetings: VecDeque::new(),
             standing: None,
+            refused_origins: Vec::new(),
             ping: encode::text_packet(b"2"),
             due: Vec::new(),
         }
@@ -155,6 +162,19 @@ impl<A: Application> Hub<A> {
             payload_bytes_max: self.settings.payload_bytes_max as u64,
         }
         .encode(out);
+    }
+
+    /// Counts an origin that is not allowed. The operator reads about each once, up to a number of them.
+    pub(super) fn refuse_origin(&mut self, origin: &str) {
+        self.counters.origins_refused += 1;
+        let is_known = self.refused_origins.iter().any(|known| **known == *origin);
+        if !is_known && self.refused_origins.len() < ORIGINS_LOGGED_MAX && origin.len() <= ORIGIN_BYTES_MAX {
+            self.refused_origins.push(origin.into());
+            tracing::warn!(
+                ?origin,
+                "a page of this origin was refused; if it is yours, add it to cors_origin (CORS_ORIGIN)"
+            );
+        }
     }
 
     /// The client with this Engine.IO sid.
