@@ -47,10 +47,51 @@ pub struct Identity {
     pub expires_at: Option<u64>,
 }
 
+/// Whether a token has to expire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    #[default]
+    Optional,
+    Required,
+}
+
+/// A key that tokens may be signed with. The algorithms follow from it, never from the token.
+#[derive(Clone)]
+pub struct TokenKey {
+    decoding: DecodingKey,
+    algorithms: Vec<Algorithm>,
+}
+
+impl TokenKey {
+    /// HS256, HS384 and HS512.
+    pub fn from_secret(secret: &str) -> TokenKey {
+        TokenKey { decoding: DecodingKey::from_secret(secret.as_bytes()), algorithms: HMAC.to_vec() }
+    }
+
+    /// RS256, ES256 or EdDSA, by what the PEM file of a public key holds. `None` if it holds none of these.
+    pub fn from_pem(pem: &[u8]) -> Option<TokenKey> {
+        let key = |decoding, algorithm| TokenKey { decoding, algorithms: vec![algorithm] };
+        None.or_else(|| DecodingKey::from_rsa_pem(pem).ok().map(|decoding| key(decoding, Algorithm::RS256)))
+            .or_else(|| DecodingKey::from_ec_pem(pem).ok().map(|decoding| key(decoding, Algorithm::ES256)))
+            .or_else(|| DecodingKey::from_ed_pem(pem).ok().map(|decoding| key(decoding, Algorithm::EdDSA)))
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenKey").field("algorithms", &self.algorithms).finish_non_exhaustive()
+    }
+}
+
 /// What a token must satisfy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenRules {
-    pub secret: String,
+    /// Any of these may have signed it.
+    pub keys: Vec<TokenKey>,
+    /// Signs the tokens that are minted here.
+    pub minting_secret: Option<String>,
+    pub expiry: Expiry,
     /// The claim that holds the user's id.
     pub user_claim: String,
     pub issuer: Option<String>,
@@ -60,9 +101,8 @@ pub struct TokenRules {
 /// Verifies and mints tokens.
 #[derive(Clone)]
 pub struct Verifier {
-    key: DecodingKey,
-    minting_key: EncodingKey,
-    validation: Validation,
+    keys: Vec<(DecodingKey, Validation)>,
+    minting_key: Option<EncodingKey>,
     rules: TokenRules,
 }
 
@@ -74,39 +114,16 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Mints and verifies a token, so that a fault of the cryptography shows at start and not with the first client.
+    /// Mints and verifies a token where it can, so that a fault of the cryptography shows at start and not with the first
+    /// client.
     pub fn new(rules: TokenRules) -> Result<Verifier, jsonwebtoken::errors::Error> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        // The algorithms follow from the key, never from the token.
-        validation.algorithms = HMAC.to_vec();
-        validation.leeway = 0;
-        // Times are checked below, against the time that the caller gives.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        let mut required: Vec<&str> = Vec::new();
-        match &rules.issuer {
-            Some(issuer) => {
-                validation.set_issuer(&[issuer]);
-                required.push("iss");
-            }
-            None => validation.iss = None,
+        let keys = rules.keys.iter().map(|key| (key.decoding.clone(), validation(&rules, &key.algorithms))).collect();
+        let minting_key = rules.minting_secret.as_ref().map(|secret| EncodingKey::from_secret(secret.as_bytes()));
+        let verifier = Verifier { keys, minting_key, rules };
+        if verifier.minting_key.is_some() {
+            let token = verifier.mint("self-test", 0, 60)?;
+            verifier.decode(&token).map_err(|_| jsonwebtoken::errors::ErrorKind::InvalidSignature)?;
         }
-        match &rules.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                required.push("aud");
-            }
-            None => validation.validate_aud = false,
-        }
-        validation.set_required_spec_claims(&required);
-        let verifier = Verifier {
-            key: DecodingKey::from_secret(rules.secret.as_bytes()),
-            minting_key: EncodingKey::from_secret(rules.secret.as_bytes()),
-            validation,
-            rules,
-        };
-        let token = verifier.mint("self-test", 0, 60)?;
-        jsonwebtoken::decode::<Map<String, Value>>(&token, &verifier.key, &verifier.validation)?;
         Ok(verifier)
     }
 
@@ -118,16 +135,12 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TooLong);
         }
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
-            .map_err(|_| AuthError::Invalid)?;
-        // RFC 7515 section 4.1.11: extensions that we do not know are critical to whoever signed.
-        if decoded.header.crit.is_some() {
-            return Err(AuthError::Invalid);
-        }
-        let claims = decoded.claims;
+        let claims = self.decode(token)?;
         let expires_at = seconds(&claims, "exp")?;
-        if expires_at.is_some_and(|at| at.saturating_mul(1000) <= now_unix_ms) {
-            return Err(AuthError::Expired);
+        match expires_at {
+            Some(at) if at.saturating_mul(1000) <= now_unix_ms => return Err(AuthError::Expired),
+            None if self.rules.expiry == Expiry::Required => return Err(AuthError::Invalid),
+            _ => {}
         }
         if seconds(&claims, "nbf")?.is_some_and(|at| at.saturating_mul(1000) > now_unix_ms) {
             return Err(AuthError::NotYetValid);
@@ -138,8 +151,21 @@ impl Verifier {
         }
     }
 
-    /// Makes a token for a user, valid for `ttl_s` seconds from `now_s`.
+    /// The claims of a token that one of the keys has signed.
+    fn decode(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
+        // RFC 7515 section 4.1.11: extensions that we do not know are critical to whoever signed.
+        if header.crit.is_some() {
+            return Err(AuthError::Invalid);
+        }
+        let fitting = self.keys.iter().filter(|(_, validation)| validation.algorithms.contains(&header.alg));
+        let mut decoded = fitting.map(|(key, validation)| jsonwebtoken::decode(token, key, validation));
+        decoded.find_map(Result::ok).map(|token| token.claims).ok_or(AuthError::Invalid)
+    }
+
+    /// Makes a token for a user, valid for `ttl_s` seconds from `now_s`. Needs a secret.
     pub fn mint(&self, user: &str, now_s: u64, ttl_s: u64) -> Result<String, jsonwebtoken::errors::Error> {
+        let key = self.minting_key.as_ref().ok_or(jsonwebtoken::errors::ErrorKind::InvalidKeyFormat)?;
         let mut claims = Map::new();
         claims.insert(self.rules.user_claim.clone(), json!(user));
         claims.insert("iat".to_owned(), json!(now_s));
@@ -150,8 +176,35 @@ impl Verifier {
         if let Some(audience) = &self.rules.audience {
             claims.insert("aud".to_owned(), json!(audience));
         }
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.minting_key)
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key)
     }
+}
+
+/// How one key's tokens are checked.
+fn validation(rules: &TokenRules, algorithms: &[Algorithm]) -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.algorithms = algorithms.to_vec();
+    validation.leeway = 0;
+    // Times are checked by `verify`, against the time that the caller gives.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    let mut required: Vec<&str> = Vec::new();
+    match &rules.issuer {
+        Some(issuer) => {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        None => validation.iss = None,
+    }
+    match &rules.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        None => validation.validate_aud = false,
+    }
+    validation.set_required_spec_claims(&required);
+    validation
 }
 
 /// Whether a text may be a user's id.
@@ -176,7 +229,12 @@ mod tests {
     const NOW_S: u64 = 1_700_000_000;
 
     fn rules() -> TokenRules {
-        TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None }
+        TokenRules {
+            keys: vec![TokenKey::from_secret("secret")],
+            minting_secret: Some("secret".to_owned()),
+            user_claim: "_id".to_owned(),
+            ..TokenRules::default()
+        }
     }
 
     fn sign(header: Header, claims: Value, secret: &str) -> String {
@@ -213,6 +271,47 @@ mod tests {
         }
         assert_eq!(verify(""), Err(AuthError::Missing));
         assert_eq!(verify(&"a".repeat(1 << 20)), Err(AuthError::TooLong));
+    }
+
+    #[test]
+    fn a_previous_secret_stays_valid_and_new_tokens_use_the_new_one() {
+        let old = Verifier::new(rules()).unwrap().mint("a", NOW_S, 60).unwrap();
+        let keys = vec![TokenKey::from_secret("new"), TokenKey::from_secret("secret")];
+        let rotated = Verifier::new(TokenRules { keys, minting_secret: Some("new".to_owned()), ..rules() }).unwrap();
+        let new = rotated.mint("a", NOW_S, 60).unwrap();
+        assert!(rotated.verify(&old, NOW_S * 1000).is_ok() && rotated.verify(&new, NOW_S * 1000).is_ok());
+        assert_eq!(verify(&new), Err(AuthError::Invalid));
+    }
+
+    #[test]
+    fn a_public_key_brings_its_algorithm_and_no_other() {
+        const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+            MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+            -----END PUBLIC KEY-----\n";
+        // The private key of RFC 8032 section 7.1, test 1.
+        const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
+            -----END PRIVATE KEY-----\n";
+        let key = TokenKey::from_pem(PUBLIC.as_bytes()).unwrap();
+        let verifier = Verifier::new(TokenRules { keys: vec![key], minting_secret: None, ..rules() }).unwrap();
+        let signed = jsonwebtoken::encode(
+            &Header::new(Algorithm::EdDSA),
+            &json!({"_id": "a"}),
+            &EncodingKey::from_ed_pem(PRIVATE.as_bytes()).unwrap(),
+        );
+        assert!(verifier.verify(&signed.unwrap(), NOW_S * 1000).is_ok());
+        // The public key is no secret: a token "signed" with its text must not pass.
+        let confused = sign(Header::new(Algorithm::HS256), json!({"_id": "a"}), PUBLIC);
+        assert_eq!(verifier.verify(&confused, NOW_S * 1000), Err(AuthError::Invalid));
+        assert!(TokenKey::from_pem(b"nonsense").is_none());
+    }
+
+    #[test]
+    fn tokens_that_never_expire_pass_unless_that_is_required() {
+        let forever = sign(Header::new(Algorithm::HS256), json!({"_id": "a"}), "secret");
+        assert!(verify(&forever).is_ok());
+        let strict = Verifier::new(TokenRules { expiry: Expiry::Required, ..rules() }).unwrap();
+        assert_eq!(strict.verify(&forever, NOW_S * 1000), Err(AuthError::Invalid));
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub fn print_token(settings: &Settings, user: &str, ttl: Duration) -> Result<(),
     if !sockring::auth::is_user_id(user) {
         return Err("--user: a user id has 1 to 128 bytes".into());
     }
-    let verifier = Verifier::new(settings.token_rules(secret))?;
+    let verifier = Verifier::new(settings.token_rules(Some(secret)))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     println!("{}", verifier.mint(user, now, ttl.as_secs())?);
     Ok(())

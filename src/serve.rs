@@ -38,9 +38,10 @@ pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
             "{name} is set, but this version does not join a cluster: events reach this instance's clients only"
         );
     }
-    let (secret, is_made_up) = match settings.access_token_secret.clone() {
-        Some(secret) => (secret, false),
-        None => (made_up_secret()?, true),
+    let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
+        (Some(secret), _) => (Some(secret), Secret::Given),
+        (None, Some(_)) => (None, Secret::Elsewhere),
+        (None, None) => (Some(made_up_secret()?), Secret::MadeUp),
     };
     let verifier = Arc::new(Verifier::new(settings.token_rules(secret))?);
     let listener = Listener::bind(settings.host, settings.port).map_err(|error| {
@@ -63,7 +64,7 @@ pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     };
     let (ended, end) = mpsc::channel();
     let worker = start_worker(parts, api, ended.clone())?;
-    announce(&settings, port, &verifier, is_made_up)?;
+    announce(&settings, port, &verifier, origin)?;
     end_on_signal(ended)?;
     let ending = end.recv()?;
     for shard in &shards {
@@ -125,20 +126,29 @@ fn end_on_signal(ended: mpsc::Sender<Ending>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Where the secret of tokens comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secret {
+    Given,
+    MadeUp,
+    /// Tokens are signed by the holder of a private key.
+    Elsewhere,
+}
+
 /// Says where the server listens, and in development how to try it.
-fn announce(settings: &Settings, port: u16, verifier: &Verifier, is_made_up: bool) -> Result<(), Box<dyn Error>> {
+fn announce(settings: &Settings, port: u16, verifier: &Verifier, secret: Secret) -> Result<(), Box<dyn Error>> {
     let host = match settings.host {
         host if host.is_unspecified() || host.is_loopback() => "localhost".to_owned(),
         IpAddr::V6(host) => format!("[{host}]"),
         IpAddr::V4(host) => host.to_string(),
     };
     println!("sockring {} is listening on http://{host}:{port}", env!("CARGO_PKG_VERSION"));
-    if settings.strictness == Strictness::Production {
+    if settings.strictness == Strictness::Production || secret == Secret::Elsewhere {
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
-    if is_made_up {
+    if secret == Secret::MadeUp {
         println!("\nACCESS_TOKEN_SECRET is not set: a secret was made for this run; its tokens end with it.");
     }
     println!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}");

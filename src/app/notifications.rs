@@ -85,19 +85,24 @@ pub fn bearer(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::TokenRules;
+    use crate::auth::{TokenKey, TokenRules};
+
+    fn rules() -> TokenRules {
+        TokenRules {
+            keys: vec![TokenKey::from_secret("secret")],
+            minting_secret: Some("secret".to_owned()),
+            user_claim: "_id".to_owned(),
+            ..TokenRules::default()
+        }
+    }
 
     fn admit(payload: Option<&str>, authorization: Option<&str>) -> Result<Admission, Refusal> {
-        let rules =
-            TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None };
-        let mut app = Notifications::new(Arc::new(Verifier::new(rules).unwrap()), "test".into());
+        let mut app = Notifications::new(Arc::new(Verifier::new(rules()).unwrap()), "test".into());
         app.admit(&ConnectRequest { namespace: "/", payload, authorization, now_unix_ms: 1_000_000 })
     }
 
     fn token() -> String {
-        let rules =
-            TokenRules { secret: "secret".to_owned(), user_claim: "_id".to_owned(), issuer: None, audience: None };
-        Verifier::new(rules).unwrap().mint("alice", 1_000, 60).unwrap()
+        Verifier::new(rules()).unwrap().mint("alice", 1_000, 60).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
 use sockring_protocol::socketio::PacketLimits;
 
-use crate::auth::TokenRules;
+use crate::auth::{Expiry, TokenKey, TokenRules};
 use crate::shard::{Elsewhere, EngineSettings, Layer};
 
 use keys::KEYS;
@@ -58,8 +58,11 @@ pub struct Settings {
     pub strictness: Strictness,
     pub host: IpAddr,
     pub port: u16,
-    /// `None`, in development only: make one for this run.
+    /// `None` without a public key, in development only: make one for this run.
     pub access_token_secret: Option<String>,
+    pub access_token_secret_previous: Option<String>,
+    pub token_public_key: Option<TokenKey>,
+    pub token_expiry: Expiry,
     pub user_claim: String,
     pub token_issuer: Option<String>,
     pub token_audience: Option<String>,
@@ -169,9 +172,10 @@ impl Settings {
             _ => Strictness::Development,
         };
         let access_token_secret = values.optional("access_token_secret");
+        let token_public_key = public_key(values)?;
         let keys = values.list("api_key");
         if strictness == Strictness::Production {
-            if access_token_secret.is_none() {
+            if access_token_secret.is_none() && token_public_key.is_none() {
                 let reason = "must be set in production: the secret that your backend signs its tokens with \
                               (ACCESS_TOKEN_SECRET)";
                 return Err(wrong("access_token_secret", reason));
@@ -191,6 +195,13 @@ impl Settings {
             host: values.parse("host", "an IP address")?,
             port: values.parse("port", "a port from 0 to 65535")?,
             access_token_secret,
+            access_token_secret_previous: values.optional("access_token_secret_previous"),
+            token_public_key,
+            token_expiry: match values.text("token_require_exp") {
+                "true" => Expiry::Required,
+                "false" => Expiry::Optional,
+                other => return Err(wrong("token_require_exp", format!("`{other}` is neither `true` nor `false`"))),
+            },
             user_claim: values
                 .optional("user_claim")
                 .ok_or_else(|| wrong("user_claim", "must name a claim, as `_id` or `sub`"))?,
@@ -210,10 +221,14 @@ impl Settings {
         })
     }
 
-    /// What a client's token must satisfy, with this secret.
-    pub fn token_rules(&self, secret: String) -> TokenRules {
+    /// What a client's token must satisfy, with this secret if there is one.
+    pub fn token_rules(&self, secret: Option<String>) -> TokenRules {
+        let secrets = secret.iter().chain(&self.access_token_secret_previous);
+        let keys = secrets.map(|secret| TokenKey::from_secret(secret)).chain(self.token_public_key.clone()).collect();
         TokenRules {
-            secret,
+            keys,
+            minting_secret: secret,
+            expiry: self.token_expiry,
             user_claim: self.user_claim.clone(),
             issuer: self.token_issuer.clone(),
             audience: self.token_audience.clone(),
@@ -250,6 +265,16 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
         queue_bytes_max: values.number("queue_bytes_max", 1024)?,
     })
+}
+
+fn public_key(values: &Values) -> Result<Option<TokenKey>, ConfigError> {
+    let name = "token_public_key_file";
+    let Some(path) = values.optional(name) else { return Ok(None) };
+    let pem = std::fs::read(&path).map_err(|error| wrong(name, format!("`{path}` cannot be read: {error}")))?;
+    match TokenKey::from_pem(&pem) {
+        Some(key) => Ok(Some(key)),
+        None => Err(wrong(name, format!("`{path}` holds no public key of RSA, EC P-256 or Ed25519 in PEM"))),
+    }
 }
 
 fn path(values: &Values) -> Result<String, ConfigError> {
