@@ -207,6 +207,12 @@ fn validation(rules: &TokenRules, algorithms: &[Algorithm]) -> Validation {
     validation
 }
 
+/// The credentials of `Authorization: Bearer ...`.
+pub fn bearer(header: &str) -> Option<&str> {
+    let (scheme, credentials) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+}
+
 /// Whether a text may be a user's id.
 pub fn is_user_id(user: &str) -> bool {
     !user.is_empty() && user.len() <= USER_BYTES_MAX

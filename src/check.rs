@@ -3,14 +3,14 @@
 use std::error::Error;
 
 use rustix::process::{Resource, getrlimit};
-use sockring::config::Settings;
+use sockring::config::{ConfigError, Settings};
 use sockring::ring;
 
 /// Connections that the program needs descriptors for besides those of clients.
-const SPARE_DESCRIPTORS: u64 = 256;
+const SPARE_DESCRIPTORS: usize = 256;
 
 /// Prints a line per check; an error if one failed.
-pub fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
+pub fn run(settings: Result<Settings, ConfigError>) -> Result<(), Box<dyn Error>> {
     let mut failed = false;
     let mut line = |name: &str, result: Result<String, String>| match result {
         Ok(fine) => println!("ok    {name}: {fine}"),
@@ -19,14 +19,12 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
             println!("FAIL  {name}: {fix}");
         }
     };
-    let secret = match settings.access_token_secret {
-        Some(_) => "a secret is set",
-        None => "no secret is set: one is made for each run",
-    };
-    line("settings", Ok(format!("environment `{}`, port {}, {secret}", settings.environment, settings.port)));
+    line("settings", settings.as_ref().map(describe).map_err(ConfigError::to_string));
     line("io_uring", ring::requirements().map(|()| "usable".to_owned()).map_err(|error| error.to_string()));
     line("kernel", kernel());
-    line("descriptors", descriptors(settings.engine.connections_max as u64));
+    if let Ok(settings) = &settings {
+        line("descriptors", descriptors(settings));
+    }
     line("redis", redis());
     if failed { Err("some checks failed".into()) } else { Ok(()) }
 }
@@ -34,24 +32,32 @@ pub fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
 fn kernel() -> Result<String, String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| error.to_string())?;
     let release = release.trim();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (6, 1) {
+    if !ring::is_new_enough(release) {
         return Err(format!("{release} is too old: Linux 6.1 or newer is needed"));
     }
     Ok(release.to_owned())
 }
 
-fn descriptors(connections_max: u64) -> Result<String, String> {
+fn descriptors(settings: &Settings) -> Result<String, String> {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    if limit < connections_max + SPARE_DESCRIPTORS {
+    // The API works on a duplicate of each connection's descriptor.
+    let needed = settings.engine.connections_max + 2 * settings.api.connections_max + SPARE_DESCRIPTORS;
+    if limit < needed as u64 {
         return Err(format!(
-            "RLIMIT_NOFILE allows {limit}, connections_max is {connections_max}: raise the limit (ulimit -n, or \
-             LimitNOFILE= in systemd) to {}, or lower connections_max",
-            connections_max + SPARE_DESCRIPTORS
+            "RLIMIT_NOFILE allows {limit}; connections_max and api_connections_max may need {needed}: raise the limit \
+             (ulimit -n, or LimitNOFILE= in systemd), or lower them"
         ));
     }
-    Ok(format!("{limit} allowed, connections_max is {connections_max}"))
+    Ok(format!("{limit} allowed, {needed} needed at most"))
+}
+
+fn describe(settings: &Settings) -> String {
+    let secret = match (&settings.access_token_secret, &settings.token_public_key) {
+        (Some(_), _) => "a secret is set",
+        (None, Some(_)) => "a public key is set",
+        (None, None) => "no secret is set: one is made for each run",
+    };
+    format!("environment `{}`, port {}, {secret}", settings.environment, settings.port)
 }
 
 fn redis() -> Result<String, String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Arg;
 use sockring::auth::Verifier;
 use sockring::config::keys::{KEYS, Key, variable};
-use sockring::config::{Settings, Values};
+use sockring::config::{ConfigError, Settings, Values};
 
 /// What to do.
 pub enum Command {
@@ -20,11 +20,12 @@ pub enum Command {
 /// What to do, with which settings.
 pub struct Invocation {
     pub command: Command,
-    pub settings: Settings,
+    /// Some commands can say more than what is wrong with them.
+    pub settings: Result<Settings, ConfigError>,
 }
 
 /// Reads flags, environment and settings file; prints help and ends the process where that is asked for.
-pub fn parse() -> Result<Invocation, Box<dyn Error>> {
+pub fn parse() -> Invocation {
     let matches = command_line().get_matches();
     let (command, flags) = match matches.subcommand() {
         Some(("token", flags)) => {
@@ -44,10 +45,8 @@ pub fn parse() -> Result<Invocation, Box<dyn Error>> {
         }
     }
     values.offer_environment(|name| std::env::var(name).ok());
-    if let Some(path) = flags.get_one::<PathBuf>("config") {
-        values.offer_file(path)?;
-    }
-    Ok(Invocation { command, settings: Settings::from_values(&values)? })
+    let read = flags.get_one::<PathBuf>("config").map_or(Ok(()), |path| values.offer_file(path));
+    Invocation { command, settings: read.and_then(|()| Settings::from_values(&values)) }
 }
 
 fn command_line() -> clap::Command {

@@ -12,12 +12,13 @@ use flags::{Command, Invocation};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let result = match flags::parse() {
-        Ok(Invocation { command: Command::Serve, settings }) => serve::run(settings),
-        Ok(Invocation { command: Command::Token { user, ttl }, settings }) => flags::print_token(&settings, &user, ttl),
-        Ok(Invocation { command: Command::Check, settings }) => check::run(&settings),
-        Ok(Invocation { command: Command::Events, .. }) => flags::print_events(),
-        Err(error) => Err(error),
+    let Invocation { command, settings } = flags::parse();
+    let result = match (command, settings) {
+        (Command::Events, _) => flags::print_events(),
+        (Command::Check, settings) => check::run(settings),
+        (Command::Serve, Ok(settings)) => serve::run(settings),
+        (Command::Token { user, ttl }, Ok(settings)) => flags::print_token(&settings, &user, ttl),
+        (_, Err(error)) => Err(error.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

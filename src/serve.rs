@@ -21,6 +21,7 @@ use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
 use sockring::worker::{self, Listener, WorkerError, WorkerParts};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -32,7 +33,7 @@ const RECONNECT_IN_MS: u64 = 1000;
 pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     start_logging(&settings)?;
     ring::requirements()?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     if let Some(name) = redis_variable() {
         tracing::warn!(
             "{name} is set, but this version does not join a cluster: events reach this instance's clients only"
@@ -59,48 +60,55 @@ pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         app: Notifications::new(Arc::clone(&verifier), server),
         listener,
         mailbox,
-        ring: RingOptions::for_connections(engine.connections_max),
+        // A ring's table cannot be larger than the limit of open files; connections beyond it keep their descriptors.
+        ring: RingOptions::for_connections(engine.connections_max.min(descriptors)),
         settings: engine,
     };
     let (ended, end) = mpsc::channel();
-    let worker = start_worker(parts, api, ended.clone())?;
-    announce(&settings, port, &verifier, origin)?;
+    let (ready, started) = mpsc::channel();
+    let worker = start_worker(parts, api, ready, ended.clone())?;
+    // The worker drops its end without a word if it cannot start; then it says why by the other one.
+    if started.recv().is_err() {
+        return match end.recv()? {
+            Ending::Worker(error) => Err(error.into()),
+            Ending::Signal => Ok(()),
+        };
+    }
     end_on_signal(ended)?;
+    announce(&settings, port, &verifier, origin)?;
     let ending = end.recv()?;
     for shard in &shards {
         shard.post(Letter::ShutDown(shutdown_event(&settings)));
     }
-    let result = match ending {
-        Ending::Signal => worker.join().map_err(|_| "a worker panicked")?,
-        Ending::Worker(result) => result,
-    };
-    result.map_err(Into::into)
+    match ending {
+        Ending::Signal => worker.join().map_err(|_| "a worker panicked".into()),
+        Ending::Worker(error) => Err(error.into()),
+    }
 }
 
 /// Why the process ends.
 enum Ending {
     Signal,
-    /// A worker returned by itself.
-    Worker(Result<(), WorkerError>),
+    /// A worker could not run, or not go on.
+    Worker(WorkerError),
 }
 
 fn start_worker(
     parts: WorkerParts<Notifications>,
     api: Arc<Api>,
+    ready: mpsc::Sender<()>,
     ended: mpsc::Sender<Ending>,
-) -> Result<thread::JoinHandle<Result<(), WorkerError>>, Box<dyn Error>> {
+) -> Result<thread::JoinHandle<()>, Box<dyn Error>> {
     let number = usize::from(parts.number);
     let handle = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        let reception = || -> worker::Reception {
+        let reception = move || -> worker::Reception {
+            // The ring stands.
+            let _ = ready.send(());
             Box::new(move |descriptor: OwnedFd, bytes| api.receive(number, descriptor, bytes))
         };
-        match worker::run(parts, reception) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // The main thread reports it and ends the process.
-                let _ = ended.send(Ending::Worker(Err(error)));
-                Ok(())
-            }
+        if let Err(error) = worker::run(parts, reception) {
+            // The main thread reports it and ends the process.
+            let _ = ended.send(Ending::Worker(error));
         }
     })?;
     Ok(handle)
@@ -108,14 +116,13 @@ fn start_worker(
 
 fn end_on_signal(ended: mpsc::Sender<Ending>) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    // Registered before anybody is told that the server runs.
+    let (mut terminate, mut interrupt) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
-                return;
-            };
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!("closing all clients; a second signal ends at once");
             let _ = ended.send(Ending::Signal);
@@ -199,12 +206,14 @@ fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// Descriptors are needed for connections that are not WebSockets yet; the soft limit is often far below the hard one.
-fn raise_descriptor_limit() {
+/// Returns the limit that is in force then.
+fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 fn made_up_secret() -> Result<String, Box<dyn Error>> {

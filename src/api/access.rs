@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use sockring_protocol::http::{Head, Method};
 use subtle::ConstantTimeEq;
 
-use crate::app::notifications::bearer;
+use crate::auth::bearer;
 
 use super::Api;
 use super::answer::ApiError;
 
-/// A request with one of these came through a proxy: its peer says nothing about who asks.
-const PROXY_HEADERS: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
+/// A request with a header of one of these families came through a proxy: its peer says nothing about who asks.
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-", "x-real-ip", "via"];
 
 /// May this request use the API?
 pub(super) fn check(api: &Api, head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError> {
@@ -48,7 +47,7 @@ fn check_local(head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError
     if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
         return refusal("the request came from another one");
     }
-    if PROXY_HEADERS.iter().any(|name| head.header(name).is_some()) {
+    if PROXY_HEADERS.iter().any(|prefix| head.has_header_beginning(prefix)) {
         return refusal("the request came through a proxy");
     }
     // A site whose name was made to point here (DNS rebinding) still says its own name.

@@ -26,17 +26,28 @@ pub(super) struct ApiError {
     pub(super) status: u16,
     pub(super) message: String,
     pub(super) errors: Vec<FieldError>,
+    /// The methods that would be right.
+    pub(super) allow: Option<&'static str>,
 }
 
 impl ApiError {
     pub(super) fn new(status: u16, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), errors: Vec::new() }
+        ApiError { status, message: message.into(), errors: Vec::new(), allow: None }
+    }
+
+    pub(super) fn method_not_allowed(allow: &'static str) -> ApiError {
+        ApiError { allow: Some(allow), ..ApiError::new(405, format!("only {allow} is allowed here")) }
     }
 
     /// 422 with the path of the field.
     pub(super) fn field(path: impl Into<String>, message: impl Into<String>) -> ApiError {
         let error = FieldError { path: path.into(), message: message.into() };
-        ApiError { status: 422, message: format!("{}: {}", error.path, error.message), errors: vec![error] }
+        ApiError {
+            status: 422,
+            message: format!("{}: {}", error.path, error.message),
+            errors: vec![error],
+            allow: None,
+        }
     }
 }
 
@@ -88,6 +99,7 @@ impl From<ApiError> for Answer {
             errors: Some(&error.errors),
         });
         match error.status {
+            405 => answer.headers.extend(error.allow.map(|allow| ("Allow", allow.to_owned()))),
             401 => answer.headers.push(("WWW-Authenticate", "Bearer".to_owned())),
             429 | 503 => answer.headers.push(("Retry-After", "1".to_owned())),
             _ => {}

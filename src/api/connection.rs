@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
@@ -27,16 +28,24 @@ const LINGER_BYTES_MAX: usize = 64 << 20;
 pub(super) async fn serve(api: &Arc<Api>, descriptor: OwnedFd, bytes: Vec<u8>) -> Option<(OwnedFd, Vec<u8>)> {
     let mut connection = Connection::new(descriptor, bytes).ok()?;
     let Some(_counted) = Counted::below(&api.connections, api.settings.connections_max) else {
+        api.refused.fetch_add(1, Ordering::Relaxed);
         let answer = Answer::from(ApiError::new(503, "too many connections to the API"));
-        let _ = connection.write(&answer, BodyOf::Get, KeepAlive::Close).await;
-        return None;
+        return connection.finish(&answer).await;
     };
     let mut scanned = 0;
     loop {
+        // An idle connection costs a shard less than it costs us: it goes back when there are many.
+        if connection.is_idle() && api.connections.load(Ordering::Relaxed) > api.settings.connections_max / 2 {
+            return Some(connection.give_back());
+        }
         let deadline = Instant::now() + Duration::from_millis(api.engine.idle_timeout_ms);
         match connection.next_head(api, &mut scanned, deadline).await {
             Heard::Head => {}
             Heard::Nothing => return None,
+            Heard::TooSlow => {
+                let answer = Answer::from(ApiError::new(408, "the request head took too long"));
+                return connection.finish(&answer).await;
+            }
             Heard::Wrong(error) => {
                 let answer = Answer::from(ApiError::new(error.status(), error.reason()));
                 return connection.finish(&answer).await;
@@ -63,8 +72,10 @@ struct Connection {
 enum Heard {
     /// `input` begins with a whole head.
     Head,
-    /// The peer is gone, or was silent for too long.
+    /// The peer is gone, or was idle for too long.
     Nothing,
+    /// A head was begun and not completed in time.
+    TooSlow,
     Wrong(RequestError),
 }
 
@@ -72,6 +83,21 @@ enum Served {
     Next,
     ForShard,
     Over,
+}
+
+/// Why there is no body.
+enum NoBody {
+    Wrong(RequestError),
+    Gone,
+    TooSlow,
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Some,
+    End,
+    TooLate,
 }
 
 /// Whether an answer's body is written.
@@ -93,6 +119,11 @@ impl Connection {
         (self.descriptor, self.input)
     }
 
+    /// Whether requests were answered, and no other has begun.
+    fn is_idle(&self) -> bool {
+        self.input.is_empty()
+    }
+
     async fn next_head(&mut self, api: &Api, scanned: &mut usize, idle_until: Instant) -> Heard {
         let mut deadline = idle_until;
         let mut has_begun = false;
@@ -108,8 +139,10 @@ impl Connection {
                     Err(error) => return Heard::Wrong(error),
                 }
             }
-            if !self.read(deadline).await {
-                return Heard::Nothing;
+            match self.read(deadline).await {
+                Read::Some => {}
+                Read::TooLate if has_begun => return Heard::TooSlow,
+                Read::End | Read::TooLate => return Heard::Nothing,
             }
         }
     }
@@ -122,7 +155,6 @@ impl Connection {
             return Served::Over;
         };
         if routes::is_engine_request(api, &head) {
-            drop(head);
             self.input = input;
             return Served::ForShard;
         }
@@ -130,12 +162,17 @@ impl Connection {
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
         let body = match self.read_body(api, &head).await {
             Ok(body) => body,
-            Err(Some(error)) => {
+            Err(NoBody::Wrong(error)) => {
                 let answer = Answer::from(ApiError::new(error.status(), error.reason()));
                 self.finish(&answer).await;
                 return Served::Over;
             }
-            Err(None) => return Served::Over,
+            Err(NoBody::TooSlow) => {
+                let answer = Answer::from(ApiError::new(408, "the request body took too long"));
+                self.finish(&answer).await;
+                return Served::Over;
+            }
+            Err(NoBody::Gone) => return Served::Over,
         };
         let answer = routes::answer(api, &Request { head: &head, body: &body, peer: self.peer }).await;
         match head.keep_alive {
@@ -151,38 +188,44 @@ impl Connection {
         }
     }
 
-    async fn read_body(&mut self, api: &Api, head: &Head<'_>) -> Result<Vec<u8>, Option<RequestError>> {
+    async fn read_body(&mut self, api: &Api, head: &Head<'_>) -> Result<Vec<u8>, NoBody> {
         let mut body = Vec::new();
         if head.framing == Framing::None {
             return Ok(body);
         }
-        let mut decoder = BodyDecoder::new(head.framing, api.settings.body_bytes_max).map_err(Some)?;
+        let mut decoder = BodyDecoder::new(head.framing, api.settings.body_bytes_max).map_err(NoBody::Wrong)?;
         let deadline = Instant::now() + Duration::from_millis(api.engine.body_timeout_ms);
         if head.expects_continue && !self.write_bytes(CONTINUE.to_vec()).await {
-            return Err(None);
+            return Err(NoBody::Gone);
         }
         loop {
-            let (used, state) = decoder.decode(&self.input, &mut body).map_err(Some)?;
+            let (used, state) = decoder.decode(&self.input, &mut body).map_err(NoBody::Wrong)?;
             self.input.drain(..used);
             if state == BodyState::Complete {
                 return Ok(body);
             }
-            if !self.read(deadline).await {
-                return Err(None);
+            match self.read(deadline).await {
+                Read::Some => {}
+                Read::End => return Err(NoBody::Gone),
+                Read::TooLate => return Err(NoBody::TooSlow),
             }
         }
     }
 
-    /// Reads once; says whether anything came. Past the deadline the socket is shut down, which ends the read.
-    async fn read(&mut self, deadline: Instant) -> bool {
+    /// Reads once. Past the deadline our reading side is shut down, which ends the read; an answer can still be written.
+    async fn read(&mut self, deadline: Instant) -> Read {
         let buffer = std::mem::take(&mut self.buffer);
         let reading = self.stream.read(buffer);
-        let (result, mut buffer) = until(self.descriptor.as_fd(), deadline, reading).await;
+        let (result, mut buffer) = until(self.descriptor.as_fd(), deadline, Shutdown::Read, reading).await;
         let count = result.unwrap_or(0);
         self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
         buffer.clear();
         self.buffer = buffer;
-        count > 0
+        match count {
+            0 if Instant::now() >= deadline => Read::TooLate,
+            0 => Read::End,
+            _ => Read::Some,
+        }
     }
 
     async fn write(&mut self, answer: &Answer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
@@ -205,7 +248,7 @@ impl Connection {
 
     async fn write_bytes(&mut self, bytes: Vec<u8>) -> bool {
         let deadline = Instant::now() + WRITE_TIMEOUT;
-        let (result, _) = until(self.descriptor.as_fd(), deadline, self.stream.write_all(bytes)).await;
+        let (result, _) = until(self.descriptor.as_fd(), deadline, Shutdown::Both, self.stream.write_all(bytes)).await;
         result.is_ok()
     }
 
@@ -224,7 +267,7 @@ impl Connection {
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX && Instant::now() < deadline {
             self.input.clear();
-            if !self.read(deadline).await {
+            if self.read(deadline).await != Read::Some {
                 break;
             }
             discarded += self.input.len();
@@ -234,12 +277,17 @@ impl Connection {
 
 /// Waits for an operation on a socket. Past the deadline the socket is shut down and the operation still awaited: a read
 /// that is dropped would stay with the kernel and eat bytes.
-async fn until<T>(socket: std::os::fd::BorrowedFd<'_>, deadline: Instant, operation: impl Future<Output = T>) -> T {
+async fn until<T>(
+    socket: std::os::fd::BorrowedFd<'_>,
+    deadline: Instant,
+    side: Shutdown,
+    operation: impl Future<Output = T>,
+) -> T {
     let mut operation = std::pin::pin!(operation);
     tokio::select! {
         result = &mut operation => return result,
         () = tokio::time::sleep_until(deadline) => {}
     }
-    let _ = shutdown(socket, Shutdown::Both);
+    let _ = shutdown(socket, side);
     operation.await
 }

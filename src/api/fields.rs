@@ -154,7 +154,7 @@ fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
 /// 400: the body as a whole is wrong.
 fn whole(message: &str) -> ApiError {
     let errors = vec![FieldError { path: String::new(), message: message.to_owned() }];
-    ApiError { status: 400, message: message.to_owned(), errors }
+    ApiError { errors, ..ApiError::new(400, message) }
 }
 
 fn text_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {

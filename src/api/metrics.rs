@@ -58,7 +58,7 @@ const COUNTERS: &[Row<Counters>] = &[
 ];
 
 /// The metrics of all shards, by their number.
-pub(super) fn answer(shards: &[ShardMetrics]) -> Answer {
+pub(super) fn answer(shards: &[ShardMetrics], api_connections: u64, api_refused: u64) -> Answer {
     let mut registry = Registry::with_prefix("sockring");
     for (name, help, value) in GAUGES {
         let family = Family::<OfShard, Gauge>::default();
@@ -82,6 +82,12 @@ pub(super) fn answer(shards: &[ShardMetrics]) -> Answer {
         }
     }
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
+    let connections: Gauge = Gauge::default();
+    connections.set(i64::try_from(api_connections).unwrap_or(i64::MAX));
+    registry.register("api_connections", "Connections that the API serves", connections);
+    let refused: Counter = Counter::default();
+    refused.inc_by(api_refused);
+    registry.register("api_connections_refused", "Connections beyond api_connections_max", refused);
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = encode(&mut text, &registry);
@@ -102,7 +108,7 @@ mod tests {
         let mut metrics = ShardMetrics::default();
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.stats.rooms = 7;
-        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics]).body).unwrap();
+        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], 0, 0).body).unwrap();
         for line in [
             "sockring_rooms{shard=\"0\"} 0",
             "sockring_rooms{shard=\"1\"} 7",

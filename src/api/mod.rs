@@ -15,7 +15,7 @@ mod routes;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broadcast::Broadcast;
@@ -41,6 +41,8 @@ pub struct Api {
     started: Instant,
     connections: AtomicUsize,
     demos: AtomicUsize,
+    /// Connections that found `api_connections_max` reached.
+    refused: AtomicU64,
 }
 
 impl Api {
@@ -54,6 +56,7 @@ impl Api {
             started: Instant::now(),
             connections: AtomicUsize::new(0),
             demos: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 

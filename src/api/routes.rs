@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use sockring_protocol::http::{Head, Method, decode_percent};
@@ -32,12 +33,12 @@ pub(super) struct Request<'r> {
 
 /// Whether this request is for a shard and not for us.
 pub(super) fn is_engine_request(api: &Api, head: &Head<'_>) -> bool {
-    head.path.starts_with(&api.engine.path) && file_of(api, head.path).is_none()
+    api.engine.is_engine_path(head.path)
 }
 
 /// The file that a path under the Engine.IO path names.
 fn file_of<'p>(api: &Api, path: &'p str) -> Option<&'p str> {
-    path.strip_prefix(&*api.engine.path).filter(|file| file.ends_with(".js") || file.ends_with(".map"))
+    path.strip_prefix(&*api.engine.path).filter(|_| !api.engine.is_engine_path(path))
 }
 
 /// Answers a request.
@@ -59,27 +60,39 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
         "/" if !api.is_production() => get(head, || api.page.answer()),
         "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
         "/metrics" => match api.metrics().await {
-            Ok(shards) => get(head, || metrics::answer(&shards)),
+            Ok(shards) => get(head, || {
+                let connections = api.connections.load(Ordering::Relaxed) as u64;
+                metrics::answer(&shards, connections, api.refused.load(Ordering::Relaxed))
+            }),
             Err(error) => error.into(),
         },
-        "/ready" => get(head, || Answer::bare(200, &json!({"status": "ready"}))),
+        "/ready" => ready(api).await,
         _ => not_found(),
+    }
+}
+
+/// Whether this instance should get traffic: its shards answer, and one of them has room.
+async fn ready(api: &Api) -> Answer {
+    let not = |reason: &str| Answer::bare(503, &json!({"status": "not ready", "reason": reason}));
+    let Ok(shards) = api.stats().await else { return not("a shard does not answer") };
+    let full = |shard: &crate::shard::ShardStats| {
+        shard.connections >= api.engine.connections_max as u64 || shard.clients >= api.engine.clients_max as u64
+    };
+    match shards.iter().all(full) {
+        true => not("there is no room for another client"),
+        false => Answer::bare(200, &json!({"status": "ready"})),
     }
 }
 
 fn get(head: &Head<'_>, answer: impl FnOnce() -> Answer) -> Answer {
     match head.method {
         Method::Get | Method::Head => answer(),
-        _ => method_not_allowed("GET, HEAD").into(),
+        _ => ApiError::method_not_allowed("GET, HEAD").into(),
     }
 }
 
 fn not_found() -> Answer {
     ApiError::new(404, "there is nothing here").into()
-}
-
-fn method_not_allowed(allowed: &str) -> ApiError {
-    ApiError::new(405, format!("only {allowed} is allowed here"))
 }
 
 async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result<Answer, ApiError> {
@@ -101,12 +114,12 @@ async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result
         ["test", "analysis-events", user] if is_post && !api.is_production() => {
             analysis_events(api, user, request.body)
         }
-        ["stats" | "events"] | ["user", _, "status"] => Err(method_not_allowed("GET")),
+        ["stats" | "events"] | ["user", _, "status"] => Err(ApiError::method_not_allowed("GET")),
         ["emit" | "disconnect" | "maintenance"] | ["emit", "batch"] | ["rooms", "join" | "leave"] => {
-            Err(method_not_allowed("POST"))
+            Err(ApiError::method_not_allowed("POST"))
         }
         ["test", "emit-to-user"] | ["test", "analysis-events", _] if !api.is_production() => {
-            Err(method_not_allowed("POST"))
+            Err(ApiError::method_not_allowed("POST"))
         }
         _ => Err(ApiError::new(404, "there is no such route")),
     }
@@ -199,7 +212,13 @@ async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let args: Arc<[u8]> = events::args(events::MAINTENANCE_MODE, &payload).into();
     // Who connects while this is under way gets it twice rather than not at all.
     api.change(|| Mail::Stand(enabled.then(|| Arc::clone(&args)))).await?;
-    let delivered = api.emit(&to_rooms(Vec::new(), args)).await?;
+    let everywhere: Vec<_> = api
+        .engine
+        .namespaces
+        .iter()
+        .map(|namespace| Broadcast { namespace: namespace.as_str().into(), ..to_rooms(Vec::new(), Arc::clone(&args)) })
+        .collect();
+    let delivered: u64 = api.emit_all(&everywhere).await?.iter().sum();
     Ok(Answer::ok(json!({"enabled": enabled, "delivered": delivered}), "Maintenance mode set"))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use simd_json::prelude::ValueAsScalar;
 use simd_json::prelude::ValueObjectAccess;
 
-use crate::auth::{AuthError, Verifier};
+use crate::auth::{AuthError, Verifier, bearer};
 use crate::events::{self, Connected};
 
 use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, SocketInfo};
@@ -74,12 +74,6 @@ impl Application for Notifications {
 
 fn is_null(value: &simd_json::BorrowedValue<'_>) -> bool {
     value.as_null().is_some()
-}
-
-/// The credentials of `Authorization: Bearer ...`.
-pub fn bearer(header: &str) -> Option<&str> {
-    let (scheme, credentials) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub const KEYS: &[Key] = &[
     key("head_timeout_ms", "10000", "time for a request head; later: status 408"),
     key("body_timeout_ms", "30000", "time for a request body; later: status 408, a client is closed"),
     key("idle_timeout_ms", "65000", "time between requests on a connection; later: it is closed"),
+    key("requests_per_connection_max", "1000", "requests on one connection; the last one's answer closes it"),
     key("connections_max", "16384", "TCP connections; more wait to be accepted"),
     key("clients_max", "16384", "clients; more: their handshake gets status 503"),
     key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),

@@ -37,6 +37,10 @@ fn wrong(key: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError { key: key.to_owned(), reason: reason.into() }
 }
 
+/// The most connections or clients of one shard, and bytes of one message or queue.
+const CONNECTIONS_MOST: usize = 4_000_000;
+const BYTES_MOST: usize = 1 << 30;
+
 /// How strict the server is about what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
@@ -140,6 +144,14 @@ impl Values {
         let value: T = self.parse(name, "a whole number")?;
         if value < least {
             return Err(wrong(name, format!("`{value}` is too small; the least is {least}")));
+        }
+        Ok(value)
+    }
+
+    fn number_up_to(&self, name: &str, least: usize, most: usize) -> Result<usize, ConfigError> {
+        let value = self.number(name, least)?;
+        if value > most {
+            return Err(wrong(name, format!("`{value}` is too large; the most is {most}")));
         }
         Ok(value)
     }
@@ -251,7 +263,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         head: HeadLimits { head_bytes_max: values.number("head_bytes_max", 1024)? },
         packet: PacketLimits { attachments_max: values.number("attachments_max", 1)?, ..PacketLimits::default() },
         fragments_max: values.number("fragments_max", 1)?,
-        payload_bytes_max: values.number("payload_bytes_max", 128)?,
+        payload_bytes_max: values.number_up_to("payload_bytes_max", 128, BYTES_MOST)?,
         payload_packets_max: values.number("payload_packets_max", 1)?,
         connect_gap_ms: 0,
         connect_timeout_ms: values.number("connect_timeout_ms", 10)?,
@@ -259,11 +271,12 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         body_timeout_ms: values.number("body_timeout_ms", 10)?,
         message_timeout_ms: values.number("message_timeout_ms", 10)?,
         idle_timeout_ms: values.number("idle_timeout_ms", 10)?,
-        connections_max: values.number("connections_max", 1)?,
-        clients_max: values.number("clients_max", 1)?,
+        requests_per_connection_max: values.number("requests_per_connection_max", 1)?,
+        connections_max: values.number_up_to("connections_max", 1, CONNECTIONS_MOST)?,
+        clients_max: values.number_up_to("clients_max", 1, CONNECTIONS_MOST)?,
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
-        queue_bytes_max: values.number("queue_bytes_max", 1024)?,
+        queue_bytes_max: values.number_up_to("queue_bytes_max", 1024, BYTES_MOST)?,
     })
 }
 

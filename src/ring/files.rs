@@ -29,10 +29,6 @@ impl Descriptor {
             Descriptor::Direct(slot) => RawTarget::Direct(slot.0),
         }
     }
-
-    pub fn is_direct(&self) -> bool {
-        matches!(self, Descriptor::Direct(_))
-    }
 }
 
 /// The free slots of a file table: those never used yet, and those given back.

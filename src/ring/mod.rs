@@ -1,7 +1,7 @@
 //! io_uring with a safe face: accept, watch, receive, send, shut down, cancel and close, by token. All `unsafe` is in here.
 //!
 //! The invariants that the unsafe blocks lean on:
-//! - R1: the io_uring is dropped before the memory that it knows (field order, and `Drop`).
+//! - R1: the io_uring is dropped before the memory that it knows (field order).
 //! - R2: one thread submits (`Ring` is not `Send`), so the queues have one producer and one consumer.
 //! - B1, B2: receive buffers, see `buffers`.
 //! - F1: bytes under way, see `flight`. A ring that is dropped with sends under way leaks them.
@@ -16,6 +16,7 @@ mod probe;
 mod signal;
 mod token;
 
+use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -30,7 +31,7 @@ use token::{Operation, pack, unpack};
 
 pub use files::{Descriptor, Slot};
 pub use flight::SendBytes;
-pub use probe::{RingError, requirements};
+pub use probe::{RingError, is_new_enough, requirements};
 pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
 
@@ -123,8 +124,8 @@ pub struct Ring {
     buffers: Buffers,
     flight: Flight,
     files: Files,
-    /// Slots given back since the last submission: their close has to run before one is filled again.
-    slots_closing: bool,
+    /// Slots whose close is under way, by its user data. They are free when it has completed.
+    closing: HashMap<u64, u32>,
     /// R2.
     not_send: PhantomData<*const ()>,
 }
@@ -136,7 +137,10 @@ impl Ring {
         builder.setup_cqsize(options.completions).setup_submit_all().setup_single_issuer().setup_defer_taskrun();
         let uring = builder.build(options.submissions).map_err(probe::explain)?;
         let at = |operation| move |error| RingError::Setup(operation, error);
-        uring.submitter().register_files_sparse(options.files).map_err(at("registering the file table"))?;
+        uring.submitter().register_files_sparse(options.files).map_err(|error| match error.raw_os_error() {
+            Some(libc::EMFILE) => RingError::Files,
+            _ => RingError::Setup("registering the file table", error),
+        })?;
         let buffers = Buffers::register(&uring, options.buffers, options.buffer_bytes)
             .map_err(at("registering the receive buffers"))?;
         Ok(Ring {
@@ -144,7 +148,7 @@ impl Ring {
             buffers,
             flight: Flight::default(),
             files: Files::new(options.files),
-            slots_closing: false,
+            closing: HashMap::new(),
             not_send: PhantomData,
         })
     }
@@ -232,23 +236,20 @@ impl Ring {
 
     /// Closes the descriptor. Nothing may be under way on it: an armed poll would keep the file open.
     pub fn close(&mut self, descriptor: Descriptor, token: Token) {
+        let user_data = pack(Operation::Close, token);
         let entry = match descriptor {
             Descriptor::Plain(fd) => opcode::Close::new(types::Fd(fd.into_raw_fd())).build(),
             Descriptor::Direct(slot) => {
-                self.files.give_back(slot.number());
-                self.slots_closing = true;
+                self.closing.insert(user_data, slot.number());
                 opcode::Close::new(types::Fixed(slot.number())).build()
             }
         };
-        self.push(entry.user_data(pack(Operation::Close, token)));
+        self.push(entry.user_data(user_data));
     }
 
     /// Moves an ordinary descriptor into the file table. Gives it back when the table is full.
     pub fn settle(&mut self, descriptor: OwnedFd) -> Result<Descriptor, OwnedFd> {
         let Some(slot) = self.files.take() else { return Err(descriptor) };
-        if self.slots_closing {
-            self.submit();
-        }
         match self.uring.submitter().register_files_update(slot.number(), &[descriptor.as_raw_fd()]) {
             Ok(_) => Ok(Descriptor::Direct(slot)),
             Err(_) => {
@@ -261,7 +262,6 @@ impl Ring {
     /// Submits what is queued, lets deferred completions in, and waits for `want` of them, `timeout` at the longest.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
         self.buffers.publish();
-        self.slots_closing = false;
         let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
         let result = match timeout {
             None => {
@@ -296,8 +296,9 @@ impl Ring {
         count
     }
 
-    pub fn has_completions(&mut self) -> bool {
-        !self.uring.completion().is_empty()
+    /// Whether completions wait to be handed out, or entries to be submitted.
+    pub fn has_work(&mut self) -> bool {
+        !self.uring.completion().is_empty() || !self.uring.submission().is_empty()
     }
 
     fn dispatch(&mut self, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {
@@ -317,7 +318,12 @@ impl Ring {
             },
             Operation::Shutdown => handle(Completion::ShutDown(token)),
             Operation::Cancel => handle(Completion::Cancelled(token)),
-            Operation::Close => handle(Completion::Closed(token)),
+            Operation::Close => {
+                if let Some(slot) = self.closing.remove(&entry.user_data()) {
+                    self.files.give_back(slot);
+                }
+                handle(Completion::Closed(token));
+            }
         }
     }
 
@@ -355,7 +361,6 @@ impl Ring {
     }
 
     fn submit(&mut self) {
-        self.slots_closing = false;
         match self.uring.submitter().submit() {
             Ok(_) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}

@@ -16,6 +16,8 @@ pub enum RingError {
     Kernel(String),
     /// RLIMIT_MEMLOCK is too low.
     Memory,
+    /// RLIMIT_NOFILE is below the size of the file table.
+    Files,
     /// Anything else, with what was being done.
     Setup(&'static str, io::Error),
 }
@@ -43,6 +45,11 @@ impl fmt::Display for RingError {
                 f,
                 "io_uring could not lock memory: raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= in systemd)"
             ),
+            RingError::Files => write!(
+                f,
+                "the limit of open files is below connections_max: raise RLIMIT_NOFILE (ulimit -n, or LimitNOFILE= in \
+                 systemd), or lower connections_max"
+            ),
             RingError::Setup(what, error) => write!(f, "io_uring failed while {what}: {error}"),
         }
     }
@@ -69,11 +76,20 @@ fn classify(error: io::Error, release: String, disabled: Option<&str>) -> RingEr
         (Some(libc::EPERM), Some(value @ ("1" | "2"))) => RingError::Sysctl(value.to_owned()),
         (Some(libc::EPERM | libc::EACCES), _) => RingError::Seccomp,
         // A filter may also answer ENOSYS; on a kernel that is new enough it is the likelier reason.
-        (Some(libc::ENOSYS), Some(_)) => RingError::Seccomp,
+        (Some(libc::ENOSYS), _) if is_new_enough(&release) => RingError::Seccomp,
         (Some(libc::ENOSYS | libc::EINVAL), _) => RingError::Kernel(release),
         (Some(libc::ENOMEM), _) => RingError::Memory,
         _ => RingError::Setup("setting up", error),
     }
+}
+
+/// The oldest kernel that has all that is used here.
+const KERNEL_LEAST: (u32, u32) = (6, 1);
+
+/// Whether a kernel release, as `6.1.0-18-amd64`, is at least the oldest one that will do.
+pub fn is_new_enough(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= KERNEL_LEAST
 }
 
 #[cfg(test)]
@@ -83,16 +99,17 @@ mod tests {
     #[test]
     fn each_failure_names_its_reason() {
         let table = [
-            (libc::EPERM, Some("2"), "kernel.io_uring_disabled = 2"),
-            (libc::EPERM, Some("0"), "seccomp"),
-            (libc::ENOSYS, Some("0"), "seccomp"),
-            (libc::ENOSYS, None, "5.4.0"),
-            (libc::EINVAL, None, "Linux 6.1 or newer"),
-            (libc::ENOMEM, Some("0"), "RLIMIT_MEMLOCK"),
-            (libc::EMFILE, Some("0"), "while setting up"),
+            (libc::EPERM, "6.6.1", Some("2"), "kernel.io_uring_disabled = 2"),
+            (libc::EPERM, "6.6.1", Some("0"), "seccomp"),
+            (libc::ENOSYS, "6.6.1", Some("0"), "seccomp"),
+            (libc::ENOSYS, "6.1.0-18-amd64", None, "seccomp"),
+            (libc::ENOSYS, "5.4.0", None, "5.4.0"),
+            (libc::EINVAL, "5.19.0", None, "Linux 6.1 or newer"),
+            (libc::ENOMEM, "6.6.1", Some("0"), "RLIMIT_MEMLOCK"),
+            (libc::EMFILE, "6.6.1", Some("0"), "while setting up"),
         ];
-        for (errno, disabled, words) in table {
-            let error = classify(io::Error::from_raw_os_error(errno), "5.4.0".to_owned(), disabled);
+        for (errno, release, disabled, words) in table {
+            let error = classify(io::Error::from_raw_os_error(errno), release.to_owned(), disabled);
             assert!(error.to_string().contains(words), "{errno}: {error}");
         }
     }

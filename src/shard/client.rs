@@ -52,10 +52,9 @@ pub(super) enum Phase {
     Farewell,
 }
 
-/// What the first request said that an admission may need. Kept until a socket is admitted.
-#[derive(Default)]
+/// What the first request said that an admission may need. Kept for the session: a client may leave and CONNECT again.
 pub struct Handshake {
-    pub authorization: Option<Box<str>>,
+    pub authorization: Box<str>,
 }
 
 impl fmt::Debug for Handshake {

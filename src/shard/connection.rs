@@ -1,37 +1,39 @@
 //! `Connection`: one TCP connection as the shard sees it: what its bytes mean now, and what it has to send itself.
 
 use sockring_protocol::Millis;
-use sockring_protocol::engineio::ProbePacket;
 use sockring_protocol::http::{BodyDecoder, BodyState, Head, KeepAlive, Response};
-use sockring_protocol::websocket::{self, CloseFrame, Decoder, Event, FrameError, Opcode, encode_close, encode_frame};
+use sockring_protocol::websocket::Decoder;
 
 use crate::app::Application;
 
 use super::Shard;
 use super::client::{ClientKey, CloseReason, ConnectionKey};
 use super::effects::Effect;
-use super::hub::{PostOutcome, ProbeOutcome};
+use super::hub::PostOutcome;
 use super::requests::{Outcome, ReplyHead};
 
-/// A closing connection is read and discarded for this long, so that the peer still gets what was sent last.
+/// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.
 const LINGER_MS: u64 = 1_000;
 /// And up to this many bytes: enough for the rest of a body that was refused by its length, and nothing is kept of it.
 const LINGER_BYTES_MAX: u32 = 16 << 20;
-/// Control frames that wait for a peer that does not read them; more: the connection ends.
-const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
+/// WebSocket: more, and the connection ends.
+pub(super) const PENDING_BYTES_MAX: usize = 64 << 10;
+/// A peer that takes nothing of what is being sent for this long is given up, where no heartbeat would notice.
+const SEND_TIMEOUT_MS: u64 = 30_000;
 
 /// One TCP connection.
 pub(super) struct Connection {
     pub(super) stage: Stage,
     /// Bytes of the connection's own: answers, handshakes, control frames. They go before the client's outbox.
-    pending: Option<Box<Pending>>,
+    pub(super) pending: Option<Box<Pending>>,
     pub(super) deadline: Millis,
     pub(super) timer_at: Millis,
     pub(super) is_sending: bool,
     pub(super) is_dirty: bool,
 }
 
-struct Pending(Vec<u8>);
+pub(super) struct Pending(pub(super) Vec<u8>);
 
 /// What a connection's bytes mean.
 pub(super) enum Stage {
@@ -42,7 +44,9 @@ pub(super) enum Stage {
         discarded: u32,
         is_shut: bool,
     },
-    /// Closed or handed over; the worker has yet to say so.
+    /// Handed over as soon as what is being sent has gone out.
+    Leaving,
+    /// Closed; the worker has yet to say so.
     Gone,
 }
 
@@ -53,6 +57,9 @@ pub(super) struct HttpStage {
     input: Vec<u8>,
     scanned: usize,
     request: Request,
+    requests: u32,
+    /// Whether nothing waited after the bytes before.
+    input_was_empty: bool,
 }
 
 #[derive(Default)]
@@ -69,13 +76,15 @@ struct PostBody {
     decoder: BodyDecoder,
     body: Vec<u8>,
     reply: ReplyHead,
+    /// Set when the head came; bytes that dribble in do not move it.
+    deadline: Millis,
 }
 
 /// A WebSocket: a client's transport, or a probe beside its polling.
 pub(super) struct WebSocketStage {
-    decoder: Decoder,
-    client: ClientKey,
-    role: Role,
+    pub(super) decoder: Decoder,
+    pub(super) client: ClientKey,
+    pub(super) role: Role,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +113,13 @@ impl Connection {
         self.pending.take().map_or_else(Vec::new, |pending| pending.0)
     }
 
+    /// Whether the peer has not taken all that was said to it.
+    fn is_behind(&self) -> bool {
+        self.is_sending || self.pending.as_ref().is_some_and(|pending| pending.0.len() > PENDING_BYTES_MAX)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
-        matches!(self.stage, Stage::Closing { .. } | Stage::Gone)
+        matches!(self.stage, Stage::Closing { .. } | Stage::Leaving | Stage::Gone)
     }
 
     /// The client whose outbox this connection sends, if it is a client's transport.
@@ -139,12 +153,34 @@ impl<A: Application> Shard<A> {
                     self.effects.push(Effect::Read(key));
                 }
             }
-            Stage::Gone => {}
+            Stage::Leaving | Stage::Gone => {}
         }
     }
 
-    /// The peer has ended its side, or the connection broke.
+    /// The peer has ended its side.
     pub fn on_hangup(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let is_behind = connection.is_sending || connection.pending.is_some();
+        if let (Stage::Closing { is_shut: false, .. }, true) = (&connection.stage, is_behind) {
+            // It may still read.
+            return;
+        }
+        self.leave_peer(key);
+        let is_http = self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Http(_)));
+        match is_http && is_behind {
+            true => self.begin_close(key),
+            false => self.finish(key),
+        }
+    }
+
+    /// The connection is broken: nothing can be sent any more.
+    pub(super) fn on_break(&mut self, key: ConnectionKey) {
+        self.leave_peer(key);
+        self.finish(key);
+    }
+
+    /// Tells the client, if there is one, that this connection is of no more use to it.
+    fn leave_peer(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
@@ -155,22 +191,28 @@ impl<A: Application> Shard<A> {
                 }
                 Request::Held(client, _) => {
                     let client = *client;
-                    self.hub.on_poll_lost(client);
+                    self.hub.on_poll_lost(client, key);
                 }
             },
             Stage::WebSocket(stage) => match (stage.role, stage.client) {
-                (Role::Transport, client) => self.hub.on_transport_end(client, CloseReason::TransportClose, None),
-                (Role::Probe, client) => self.hub.on_probe_lost(client),
+                (Role::Transport, client) => self.hub.on_transport_end(client, key, CloseReason::TransportClose, None),
+                (Role::Probe, client) => self.hub.on_probe_lost(client, key),
             },
-            Stage::Closing { .. } => {}
-            Stage::Gone => return,
+            Stage::Closing { .. } | Stage::Leaving | Stage::Gone => {}
         }
-        self.finish(key);
     }
 
     /// Continues with the bytes that came while a request was being answered.
     pub(super) fn resume(&mut self, key: ConnectionKey) {
         self.on_http_bytes(key, &[]);
+    }
+
+    /// What was being sent has gone out, and time for the peer's end begins.
+    pub(super) fn begin_linger(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.deadline = self.hub.now.at + LINGER_MS;
+        }
+        self.arm_connection(key);
     }
 
     fn on_http_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
@@ -182,6 +224,11 @@ impl<A: Application> Shard<A> {
         let mut at = 0;
         loop {
             let rest = input.get(at..).unwrap_or_default();
+            // A peer that does not read its answers gets no more of them: its bytes wait, and it is not read.
+            let is_behind = self.connections.get(key.0).is_none_or(Connection::is_behind);
+            if is_behind && matches!(stage.request, Request::Head) {
+                break;
+            }
             let next = match std::mem::take(&mut stage.request) {
                 Request::Head => self.on_head_bytes(key, &mut stage, rest),
                 Request::Body(body) => self.on_body_bytes(key, &mut stage, body, rest),
@@ -190,7 +237,7 @@ impl<A: Application> Shard<A> {
                     let too_much = rest.len() > self.hub.settings.head.head_bytes_max;
                     stage.request = Request::Held(client, reply);
                     if too_much {
-                        self.hub.on_poll_lost(client);
+                        self.hub.on_poll_lost(client, key);
                         return self.finish(key);
                     }
                     Next::Wait
@@ -207,27 +254,27 @@ impl<A: Application> Shard<A> {
             }
         }
         input.drain(..at);
-        let deadline = self.http_deadline(&stage, &input);
-        stage.input = input;
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            // A head that dribbles in does not move its deadline.
-            connection.deadline = match (&stage.request, stage.input.is_empty()) {
-                (Request::Head, false) | (Request::Body(_), _) if at == 0 => connection.deadline.min(deadline),
-                _ => deadline,
-            };
-            connection.stage = Stage::Http(stage);
-        }
-        self.arm_connection(key);
-        self.effects.push(Effect::Read(key));
-    }
-
-    fn http_deadline(&self, stage: &HttpStage, input: &[u8]) -> Millis {
+        let now = self.hub.now.at;
         let settings = &self.hub.settings;
-        match &stage.request {
-            Request::Head if input.is_empty() => self.hub.now.at + settings.idle_timeout_ms,
-            Request::Head => self.hub.now.at + settings.head_timeout_ms,
-            Request::Body(_) => self.hub.now.at + settings.body_timeout_ms,
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let is_behind = connection.is_behind();
+        let was_waiting = at == 0 && !stage.input_was_empty;
+        connection.deadline = match &stage.request {
+            Request::Head if is_behind => now + SEND_TIMEOUT_MS,
+            Request::Head if input.is_empty() => now + settings.idle_timeout_ms,
+            // A head that dribbles in does not move its deadline.
+            Request::Head if was_waiting => connection.deadline,
+            Request::Head => now + settings.head_timeout_ms,
+            Request::Body(post) => post.deadline,
             Request::Held(..) => Millis::NEVER,
+        };
+        let reads_on = !(is_behind && matches!(stage.request, Request::Head));
+        stage.input_was_empty = input.is_empty();
+        stage.input = input;
+        connection.stage = Stage::Http(stage);
+        self.arm_connection(key);
+        if reads_on {
+            self.effects.push(Effect::Read(key));
         }
     }
 
@@ -235,7 +282,7 @@ impl<A: Application> Shard<A> {
         if input.is_empty() {
             return Next::Wait;
         }
-        let (head, length) = match Head::decode(input, &mut stage.scanned, &self.hub.settings.head) {
+        let (mut head, length) = match Head::decode(input, &mut stage.scanned, &self.hub.settings.head) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Next::Wait,
             Err(error) => {
@@ -246,6 +293,10 @@ impl<A: Application> Shard<A> {
             }
         };
         stage.scanned = 0;
+        stage.requests += 1;
+        if stage.requests >= self.hub.settings.requests_per_connection_max {
+            head.keep_alive = KeepAlive::Close;
+        }
         match self.on_request(key, &head) {
             Outcome::Answered(KeepAlive::Keep) => Next::Consumed(length),
             Outcome::Answered(KeepAlive::Close) => {
@@ -253,7 +304,9 @@ impl<A: Application> Shard<A> {
                 Next::Over
             }
             Outcome::ReadBody(client, decoder, reply) => {
-                stage.request = Request::Body(Box::new(PostBody { client, decoder, body: Vec::new(), reply }));
+                let deadline = self.hub.now.at + self.hub.settings.body_timeout_ms;
+                stage.request =
+                    Request::Body(Box::new(PostBody { client, decoder, body: Vec::new(), reply, deadline }));
                 Next::Consumed(length)
             }
             Outcome::Hold(client, reply) => {
@@ -269,11 +322,14 @@ impl<A: Application> Shard<A> {
                 Next::Frames(length)
             }
             Outcome::HandOver(destination) => {
+                // No send is under way here, so this one takes all answers before the connection leaves.
                 self.flush_connection(key);
                 self.effects.push(Effect::HandOver(key, destination, input.to_vec()));
                 if let Some(connection) = self.connections.get_mut(key.0) {
-                    connection.stage = Stage::Gone;
+                    connection.stage = Stage::Leaving;
+                    connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
                 }
+                self.arm_connection(key);
                 Next::Over
             }
         }
@@ -330,136 +386,14 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let limits = self.hub.settings.message_limits();
-        let mut at = 0;
-        loop {
-            let Some(connection) = self.connections.get_mut(key.0) else { return };
-            let Connection { stage: Stage::WebSocket(stage), pending, .. } = connection else { return };
-            let (client, role) = (stage.client, stage.role);
-            let step = match stage.decoder.decode(bytes.get_mut(at..).unwrap_or_default(), &limits) {
-                Ok(step) => step,
-                Err(error) => return self.fail_frames(key, client, role, error),
-            };
-            at += step.consumed;
-            match (step.event, role) {
-                (None, _) => break,
-                (Some(Event::Text(text)), Role::Transport) => self.hub.on_text(client, text),
-                (Some(Event::Binary(data)), Role::Transport) => self.hub.on_binary(client, data),
-                (Some(Event::Text(text)), Role::Probe) => {
-                    let outcome = self.hub.on_probe_text(client, text);
-                    self.on_probe_outcome(key, outcome);
-                }
-                (Some(Event::Binary(_)), Role::Probe) => {
-                    let outcome = self.hub.on_probe_packet(client, ProbePacket::Other);
-                    self.on_probe_outcome(key, outcome);
-                }
-                (Some(Event::Ping(data)), _) => {
-                    let pending = &mut pending.get_or_insert_with(|| Box::new(Pending(Vec::new()))).0;
-                    if pending.len() > CONTROL_BYTES_MAX {
-                        self.leave_websocket(client, role, CloseReason::QueueFull, None);
-                        return self.finish(key);
-                    }
-                    encode_frame(Opcode::Pong, data, pending);
-                    self.mark_dirty(key);
-                }
-                (Some(Event::Pong(_)), _) => {}
-                (Some(Event::Close(frame)), _) => {
-                    let code =
-                        websocket::reply_code(frame.map(|CloseFrame { code, reason }| CloseFrame { code, reason }));
-                    return self.close_websocket(key, client, role, CloseReason::ClientClose, code, "");
-                }
-            }
-            if role == Role::Transport && !self.hub.is_alive(client) {
-                // The order to close it is on the hub's list.
-                return;
-            }
-        }
-        self.see_to_partial(key);
-    }
-
-    /// A message that has begun has to end in time; an idle decoder holds no memory.
-    fn see_to_partial(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let Stage::WebSocket(stage) = &mut connection.stage else { return };
-        stage.decoder.release();
-        match (stage.decoder.has_partial(), connection.deadline) {
-            (false, _) => connection.deadline = Millis::NEVER,
-            (true, Millis::NEVER) => {
-                connection.deadline = self.hub.now.at + self.hub.settings.message_timeout_ms;
-                self.arm_connection(key);
-            }
-            (true, _) => {}
-        }
-    }
-
-    fn on_probe_outcome(&mut self, key: ConnectionKey, outcome: ProbeOutcome) {
-        match outcome {
-            ProbeOutcome::Answer => {
-                if let Some(connection) = self.connections.get_mut(key.0) {
-                    encode_frame(Opcode::Text, b"3probe", connection.pending());
-                }
-                self.mark_dirty(key);
-            }
-            ProbeOutcome::Upgraded => {
-                if let Some(Connection { stage: Stage::WebSocket(stage), .. }) = self.connections.get_mut(key.0) {
-                    stage.role = Role::Transport;
-                }
-                self.mark_dirty(key);
-            }
-            // Dropping is an order on the hub's list.
-            ProbeOutcome::Drop | ProbeOutcome::Nothing => {}
-        }
-    }
-
-    fn fail_frames(&mut self, key: ConnectionKey, client: ClientKey, role: Role, error: FrameError) {
-        self.hub.counters.malformed += 1;
-        let reason = match error {
-            FrameError::MessageTooBig => CloseReason::PayloadTooBig,
-            _ => CloseReason::FrameError,
-        };
-        self.close_websocket(key, client, role, reason, Some(error.close_code()), error.reason());
-    }
-
-    /// Ends a WebSocket from our side with a close frame, and what it was to its client.
-    fn close_websocket(
-        &mut self,
-        key: ConnectionKey,
-        client: ClientKey,
-        role: Role,
-        reason: CloseReason,
-        code: Option<u16>,
-        words: &str,
-    ) {
-        // What is queued for the client goes out before the close frame.
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            let outbox = match role {
-                Role::Transport => self.hub.take_outbox(client),
-                Role::Probe => Default::default(),
-            };
-            let pending = connection.pending();
-            outbox.for_each(|frames| pending.extend_from_slice(&frames));
-            encode_close(code, words, pending);
-        }
-        self.leave_websocket(client, role, reason, code);
-        self.begin_close(key);
-    }
-
-    fn leave_websocket(&mut self, client: ClientKey, role: Role, reason: CloseReason, code: Option<u16>) {
-        match role {
-            Role::Transport => self.hub.on_transport_end(client, reason, code),
-            Role::Probe => self.hub.on_probe_lost(client),
-        }
-    }
-
     /// Our side has said all: flush, shut down, linger.
     pub(super) fn begin_close(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if matches!(connection.stage, Stage::Closing { .. } | Stage::Gone) {
+        if connection.is_closing() {
             return;
         }
         connection.stage = Stage::Closing { discarded: 0, is_shut: false };
-        connection.deadline = self.hub.now.at + LINGER_MS;
+        connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.mark_dirty(key);
         self.effects.push(Effect::Read(key));
@@ -497,6 +431,10 @@ impl<A: Application> Shard<A> {
         }
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
+                Request::Head if connection.is_behind() => {
+                    self.hub.counters.slow_requests += 1;
+                    self.finish(key);
+                }
                 Request::Head if stage.input.is_empty() => self.begin_close(key),
                 Request::Head => {
                     self.hub.counters.slow_requests += 1;
@@ -517,7 +455,7 @@ impl<A: Application> Shard<A> {
                 let words = "a message took too long";
                 self.close_websocket(key, client, role, CloseReason::MessageTimeout, Some(1008), words);
             }
-            Stage::Closing { .. } => self.finish(key),
+            Stage::Closing { .. } | Stage::Leaving => self.finish(key),
             Stage::Gone => {}
         }
     }

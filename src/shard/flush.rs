@@ -113,6 +113,7 @@ impl<A: Application> Shard<A> {
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
                 *is_shut = true;
                 self.effects.push(Effect::ShutDown(key));
+                self.begin_linger(key);
             }
             (None, _) => {}
         }
@@ -123,8 +124,12 @@ impl<A: Application> Shard<A> {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.is_sending = false;
         match result {
-            Ok(()) => self.mark_dirty(key),
-            Err(Broken) => self.on_hangup(key),
+            Ok(()) => {
+                self.mark_dirty(key);
+                // Requests that waited until their predecessors' answers were taken.
+                self.resume(key);
+            }
+            Err(Broken) => self.on_break(key),
         }
     }
 

@@ -9,11 +9,11 @@ mod connection;
 mod effects;
 mod encode;
 mod flush;
+mod frames;
 mod hub;
 mod mail;
 mod metrics;
 mod outbox;
-mod placement;
 mod requests;
 mod rooms;
 mod settings;
@@ -42,7 +42,6 @@ pub use hub::Now;
 pub use mail::{Ending, Mail, Reply, ShardMetrics, ShardStats, Target, Ticket};
 pub use metrics::Counters;
 pub use outbox::Frames;
-pub use placement::home_of;
 pub use rooms::USER_PREFIX;
 pub use settings::{Elsewhere, EngineSettings, Layer};
 pub use sid::{Entropy, Sid};
@@ -120,10 +119,7 @@ impl<A: Application> Shard<A> {
     pub fn on_tick(&mut self) {
         self.hub.expire();
         let mut due = std::mem::take(&mut self.due);
-        self.timers.advance(self.hub.now.at, |key| {
-            due.push(key);
-            None
-        });
+        self.timers.advance(self.hub.now.at, |key| due.push(key));
         for key in due.drain(..) {
             self.expire_connection(key);
         }
@@ -137,13 +133,16 @@ impl<A: Application> Shard<A> {
 
     /// A mail came; its answer is among the effects, under the ticket.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
-        let reply = self.hub.on_mail(mail, self.connection_counts());
+        let Shard { hub, connections, .. } = self;
+        let reply = hub.on_mail(mail, || count(connections));
         self.effects.push(Effect::Reply(ticket, reply));
     }
 
     /// Tells every client this and ends it at the engine level, so that it reconnects by itself. Ends idle connections too.
     pub fn shut_down(&mut self, farewell: &Broadcast) {
-        self.hub.deliver(farewell);
+        for namespace in &Arc::clone(&self.hub.settings).namespaces {
+            self.hub.deliver(&Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
+        }
         self.hub.shut_down();
         let connections: Vec<_> = self.connections.iter().map(|(key, _)| ConnectionKey(key)).collect();
         for key in connections {
@@ -153,12 +152,7 @@ impl<A: Application> Shard<A> {
 
     /// How many of each there are.
     pub fn stats(&self) -> ShardStats {
-        self.hub.stats(self.connection_counts())
-    }
-
-    fn connection_counts(&self) -> ConnectionCounts {
-        let closing = self.connections.iter().filter(|(_, connection)| connection.is_closing()).count();
-        ConnectionCounts { all: self.connections.len() as u64, closing: closing as u64 }
+        self.hub.stats(count(&self.connections))
     }
 
     /// How often things happened.
@@ -169,7 +163,13 @@ impl<A: Application> Shard<A> {
     fn arm_connection(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.deadline < connection.timer_at {
-            connection.timer_at = self.timers.put(connection.deadline, key);
+            connection.timer_at = self.timers.put(connection.deadline, key, self.hub.now.at);
         }
     }
+}
+
+/// Walks over all of them: for those who ask, not for every turn.
+fn count(connections: &Slots<Connection>) -> ConnectionCounts {
+    let closing = connections.iter().filter(|(_, connection)| connection.is_closing()).count();
+    ConnectionCounts { all: connections.len() as u64, closing: closing as u64 }
 }

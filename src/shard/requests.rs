@@ -64,13 +64,17 @@ impl<A: Application> Shard<A> {
         if settings.layer == Layer::WebSocket {
             return self.on_plain_websocket(key, head);
         }
-        if !is_engine_request(head, &settings.path) {
+        if !settings.is_engine_path(head.path) {
             return match settings.elsewhere {
                 Elsewhere::HandOver => Outcome::HandOver(Destination::Api),
                 Elsewhere::NotFound => self.answer_not_found(key, head),
             };
         }
         let reply = self.reply_head(head);
+        // A body that nobody reads would be taken for the next request.
+        if head.method != Method::Post && !matches!(head.framing, Framing::None | Framing::Length(0)) {
+            return self.refuse(key, head, 400, BAD_REQUEST, &reply);
+        }
         let is_preflight = head.method == Method::Options;
         if is_preflight && !matches!(settings.cors.origins, Origins::SameOrigin) {
             return self.answer_preflight(key, head);
@@ -182,7 +186,7 @@ impl<A: Application> Shard<A> {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };
-        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), Handshake::default()) else {
+        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), None) else {
             let reply = self.reply_head(head);
             return self.answer_full(key, &reply);
         };
@@ -390,12 +394,7 @@ enum Target {
     Upgrade(ClientKey),
 }
 
-/// Whether the shard answers this request. Files under the path, as the client bundle, are the API's.
-fn is_engine_request(head: &Head<'_>, path: &str) -> bool {
-    let is_file = head.path.ends_with(".js") || head.path.ends_with(".map");
-    head.path.starts_with(path) && !is_file
-}
-
-fn handshake_of(head: &Head<'_>) -> Handshake {
-    Handshake { authorization: head.header("authorization").map(Box::from) }
+/// What an admission may need of the first request; `None` if it holds nothing of the kind.
+fn handshake_of(head: &Head<'_>) -> Option<Box<Handshake>> {
+    head.header("authorization").map(|authorization| Box::new(Handshake { authorization: authorization.into() }))
 }

@@ -37,6 +37,7 @@ pub struct Rooms {
     rooms: Slab<Room>,
     index: HashTable<RoomId>,
     hasher: RandomState,
+    namespaces: u16,
     users: usize,
 }
 
@@ -44,13 +45,9 @@ pub struct Rooms {
 pub const USER_PREFIX: &str = "user:";
 
 impl Rooms {
-    pub fn with_capacity(capacity: usize) -> Rooms {
-        Rooms {
-            rooms: Slab::with_capacity(capacity),
-            index: HashTable::new(),
-            hasher: RandomState::default(),
-            users: 0,
-        }
+    /// No rooms, in this many namespaces.
+    pub fn new(namespaces: u16) -> Rooms {
+        Rooms { namespaces, rooms: Slab::new(), index: HashTable::new(), hasher: RandomState::default(), users: 0 }
     }
 
     pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
@@ -84,7 +81,7 @@ impl Rooms {
             let room = &rooms[*id as usize];
             hasher.hash_one((room.namespace, &*room.name))
         });
-        self.users += usize::from(name.starts_with(USER_PREFIX));
+        self.users += usize::from(self.is_only_room_of_a_user(namespace, name));
         Link { room: id, position: 0 }
     }
 
@@ -111,12 +108,20 @@ impl Rooms {
     }
 
     fn remove(&mut self, id: RoomId) {
-        let room = self.rooms.remove(id as usize);
-        self.users -= usize::from(room.name.starts_with(USER_PREFIX));
-        let hash = self.hash(room.namespace, &room.name);
+        let Room { namespace, name, .. } = &self.rooms[id as usize];
+        let hash = self.hash(*namespace, name);
+        // Out of the index first: looking something up reads the names of rooms that it leads to.
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
+        let room = self.rooms.remove(id as usize);
+        self.users -= usize::from(self.is_only_room_of_a_user(room.namespace, &room.name));
+    }
+
+    /// A user with sockets in several namespaces counts once.
+    fn is_only_room_of_a_user(&self, namespace: NamespaceId, name: &str) -> bool {
+        let others = (0..self.namespaces).map(NamespaceId).filter(|other| *other != namespace);
+        name.starts_with(USER_PREFIX) && others.into_iter().all(|other| self.find(other, name).is_none())
     }
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.
@@ -170,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_room_lives_from_its_first_member_to_its_last() {
-        let mut rooms = Rooms::with_capacity(0);
+        let mut rooms = Rooms::new(2);
         let links: Vec<_> = (0..3).map(|client| rooms.join(ROOT, "user:a", member(client))).collect();
         assert_eq!((rooms.len(), rooms.users()), (1, 1));
         let room = rooms.find(ROOT, "user:a").unwrap();
@@ -185,9 +190,14 @@ mod tests {
 
     #[test]
     fn namespaces_do_not_share_rooms() {
-        let mut rooms = Rooms::with_capacity(0);
+        let mut rooms = Rooms::new(2);
         rooms.join(ROOT, "news", member(1));
         rooms.join(NamespaceId(1), "news", member(2));
+        rooms.join(ROOT, "user:a", member(1));
+        let link = rooms.join(NamespaceId(1), "user:a", member(2));
+        assert_eq!(rooms.users(), 1);
+        rooms.leave(link);
+        assert_eq!(rooms.users(), 1);
         let members = |rooms: &Rooms, namespace| rooms.members(rooms.find(namespace, "news").unwrap()).to_vec();
         assert_eq!(members(&rooms, ROOT), [member(1)]);
         assert_eq!(members(&rooms, NamespaceId(1)), [member(2)]);

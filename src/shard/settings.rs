@@ -57,7 +57,9 @@ pub struct EngineSettings {
     pub message_timeout_ms: u64,
     /// An idle keep-alive connection closes after this.
     pub idle_timeout_ms: u64,
-    /// TCP connections of a shard; further ones are closed at once.
+    /// Requests of one connection; the last one's answer closes it.
+    pub requests_per_connection_max: u32,
+    /// TCP connections of a shard; further ones wait to be accepted.
     pub connections_max: usize,
     /// Sessions of a shard; further handshakes get 503.
     pub clients_max: usize,
@@ -89,6 +91,7 @@ impl Default for EngineSettings {
             body_timeout_ms: 30_000,
             message_timeout_ms: 30_000,
             idle_timeout_ms: 65_000,
+            requests_per_connection_max: 1_000,
             connections_max: 16_384,
             clients_max: 16_384,
             namespaces_per_client_max: 16,
@@ -99,6 +102,11 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
+    /// Whether a shard answers requests with this path. Files under the path, as the client bundle, are the API's.
+    pub fn is_engine_path(&self, path: &str) -> bool {
+        path.starts_with(&self.path) && !path.ends_with(".js") && !path.ends_with(".map")
+    }
+
     pub(super) fn namespace(&self, name: &str) -> Option<NamespaceId> {
         let place = self.namespaces.iter().position(|namespace| namespace == name)?;
         u16::try_from(place).ok().map(NamespaceId)

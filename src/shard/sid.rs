@@ -89,7 +89,8 @@ impl RandomPool {
 
     /// A number below `bound`; 0 if `bound` is 0. For spreading, not for secrets.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        (u64::from(u32::from_be_bytes(self.take())) * bound) >> 32
+        let scaled = (u128::from(u32::from_be_bytes(self.take())) * u128::from(bound)) >> 32;
+        u64::try_from(scaled).unwrap_or(u64::MAX)
     }
 }
 
@@ -137,5 +138,6 @@ mod tests {
         }
         assert!((0..1000).all(|_| pool.below(10) < 10));
         assert_eq!(pool.below(0), 0);
+        assert!(pool.below(u64::MAX) < u64::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! `Timers`: one lazy timer wheel per shard.
 //!
-//! An entry is a hint: when it fires, its owner is asked for its real deadline and put in again if that is later. Nothing
-//! is ever cancelled. The near wheel has a slot per millisecond, the far one a slot per 1,024 of them; what lies beyond the
+//! An entry is a hint: when it fires, its owner looks at its real deadline and puts itself in again if that is later.
+//! Nothing is ever cancelled. The near wheel has a slot per millisecond, the far one a slot per 1,024 of them; what lies beyond the
 //! far wheel waits in its last slot.
 
 use sockring_protocol::Millis;
@@ -39,9 +39,10 @@ impl<T: Copy> Timers<T> {
         }
     }
 
-    /// Fires `owner` at `at`, or at the next `advance` if that is past. Returns the time that it will fire at.
-    pub(super) fn put(&mut self, at: Millis, owner: T) -> Millis {
-        let at = match at - self.now {
+    /// Fires `owner` at `at`, or at the next `advance` if that is past. Returns the time that it will fire at. `now` is the
+    /// turn's time, which the wheel itself learns only by `advance`.
+    pub(super) fn put(&mut self, at: Millis, owner: T, now: Millis) -> Millis {
+        let at = match at - now {
             0..=EXACT_MS => at.max(self.now + 1),
             _ => Millis(at.0.saturating_add(COARSE_MS - 1) / COARSE_MS * COARSE_MS),
         };
@@ -63,9 +64,8 @@ impl<T: Copy> Timers<T> {
         }
     }
 
-    /// Moves to `now` and calls `fire` for each owner whose time has come. What `fire` returns is put in again.
-    pub(super) fn advance(&mut self, now: Millis, mut fire: impl FnMut(T) -> Option<Millis>) {
-        let mut again = Vec::new();
+    /// Moves to `now` and calls `fire` for each owner whose time has come.
+    pub(super) fn advance(&mut self, now: Millis, mut fire: impl FnMut(T)) {
         while self.now < now {
             // Straight to the next slot that holds something, or to the next far slot.
             let near_end = Millis((self.now.0 / NEAR_SLOTS + 1) * NEAR_SLOTS);
@@ -81,10 +81,7 @@ impl<T: Copy> Timers<T> {
             if next == near_end {
                 self.cascade();
             }
-            self.fire_slot(&mut fire, &mut again);
-        }
-        for (at, owner) in again {
-            self.put(at, owner);
+            self.fire_slot(&mut fire);
         }
     }
 
@@ -102,14 +99,12 @@ impl<T: Copy> Timers<T> {
         }
     }
 
-    fn fire_slot(&mut self, fire: &mut impl FnMut(T) -> Option<Millis>, again: &mut Vec<(Millis, T)>) {
+    fn fire_slot(&mut self, fire: &mut impl FnMut(T)) {
         let slot = self.now.0 % NEAR_SLOTS;
         self.near_filled.clear(slot);
         std::mem::swap(&mut self.near[slot as usize], &mut self.firing);
         for entry in self.firing.drain(..) {
-            if let Some(at) = fire(entry.owner) {
-                again.push((at, entry.owner));
-            }
+            fire(entry.owner);
         }
     }
 
@@ -166,15 +161,9 @@ mod tests {
     fn run(timers: &mut Timers<u32>, until: Millis) -> Vec<(u64, u32)> {
         let mut fired = Vec::new();
         while let Some(at) = timers.deadline().filter(|at| *at <= until) {
-            timers.advance(at, |owner| {
-                fired.push((at.0, owner));
-                None
-            });
+            timers.advance(at, |owner| fired.push((at.0, owner)));
         }
-        timers.advance(until, |owner| {
-            fired.push((until.0, owner));
-            None
-        });
+        timers.advance(until, |owner| fired.push((until.0, owner)));
         fired
     }
 
@@ -182,7 +171,7 @@ mod tests {
     fn near_deadlines_fire_to_the_millisecond() {
         let mut timers = Timers::new(Millis(5_000));
         for (owner, delay) in [(1, 500), (2, 1), (3, 1_023), (4, 1_024), (5, 1_400), (6, 0), (7, 501)] {
-            timers.put(Millis(5_000 + delay), owner);
+            timers.put(Millis(5_000 + delay), owner, Millis(5_000));
         }
         let fired = run(&mut timers, Millis(10_000));
         assert_eq!(fired, [(5_001, 2), (5_001, 6), (5_500, 1), (5_501, 7), (6_023, 3), (6_024, 4), (6_400, 5)]);
@@ -195,7 +184,7 @@ mod tests {
             let mut timers = Timers::new(Millis(start));
             let delays = [2_000, 25_000, 45_003, 100_000, 262_000, 300_000, 1_000_000];
             for (owner, delay) in (0..).zip(delays) {
-                timers.put(Millis(start + delay), owner);
+                timers.put(Millis(start + delay), owner, Millis(start));
             }
             let fired = run(&mut timers, Millis(start + 2_000_000));
             assert_eq!(fired.len(), delays.len());
@@ -220,7 +209,7 @@ mod tests {
             let mut timers = Timers::new(Millis(start));
             let wanted: Vec<_> = (0..50).map(|owner| (start + random() % 400_000, owner)).collect();
             for (at, owner) in &wanted {
-                timers.put(Millis(*at), *owner);
+                timers.put(Millis(*at), *owner, Millis(start));
             }
             let fired = run(&mut timers, Millis(start + 500_000));
             assert!(fired.is_sorted_by_key(|(at, _)| *at));
@@ -233,14 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_whose_deadline_moved_is_put_in_again() {
+    fn a_short_time_is_exact_although_the_wheel_has_slept() {
         let mut timers = Timers::new(Millis(0));
-        timers.put(Millis(100), 1u32);
-        let mut calls = 0;
-        timers.advance(Millis(150), |_| {
-            calls += 1;
-            Some(Millis(400))
-        });
-        assert_eq!((calls, timers.deadline()), (1, Some(Millis(400))));
+        assert_eq!(timers.put(Millis(10_010), 1u32, Millis(10_000)), Millis(10_010));
+        assert_eq!(run(&mut timers, Millis(20_000)), [(10_010, 1)]);
     }
 }

@@ -41,6 +41,8 @@ enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// About to be given away: nothing is started any more, what is under way may end by itself.
+    Leaving,
     /// Everything is being cancelled.
     Ending,
     /// `release` was said.
@@ -172,11 +174,15 @@ impl Link {
 
     /// Ends everything: what is under way is cancelled.
     pub(super) fn end(&mut self) -> Start {
-        if self.phase != Phase::Open {
+        if !matches!(self.phase, Phase::Open | Phase::Leaving) {
             return NOTHING;
         }
         self.phase = Phase::Ending;
-        if self.is_idle() {
+        self.cancel_or_settle()
+    }
+
+    fn cancel_or_settle(&mut self) -> Start {
+        if self.is_idle() || self.cancelling {
             return self.settle_ending();
         }
         self.cancelling = true;
@@ -188,7 +194,7 @@ impl Link {
         if self.phase != Phase::Open {
             return NOTHING;
         }
-        self.phase = Phase::Ending;
+        self.phase = Phase::Leaving;
         if self.receiving {
             self.cancelling = true;
             return Start { cancel_receive: true, ..NOTHING };
@@ -198,7 +204,11 @@ impl Link {
 
     pub(super) fn on_cancelled(&mut self) -> Start {
         self.cancelling = false;
-        self.settle_ending()
+        match self.phase {
+            // A send that had gone out in part when it was cancelled has started again with the rest.
+            Phase::Ending => self.cancel_or_settle(),
+            _ => self.settle_ending(),
+        }
     }
 
     fn start_receive(&mut self) -> Start {
@@ -215,7 +225,7 @@ impl Link {
     }
 
     fn settle_ending(&mut self) -> Start {
-        if self.phase != Phase::Ending || !self.is_idle() {
+        if !matches!(self.phase, Phase::Ending | Phase::Leaving) || !self.is_idle() {
             return NOTHING;
         }
         self.phase = Phase::Released;
@@ -297,7 +307,17 @@ mod tests {
                 2 => link.on_sent(),
                 _ => link.on_cancelled(),
             });
-            assert_eq!(starts, [NOTHING, NOTHING, NOTHING, RELEASE], "{order:?}");
+            let is_last = order[3] == 3;
+            // Where the cancel completes before what it was to cancel, it is said again.
+            match is_last {
+                true => assert_eq!(starts, [NOTHING, NOTHING, NOTHING, RELEASE], "{order:?}"),
+                false => {
+                    let again = order.iter().position(|which| *which == 3).unwrap();
+                    assert_eq!(starts[again], CANCEL, "{order:?}");
+                    assert!(starts[again + 1..].iter().all(|start| *start == NOTHING), "{order:?}");
+                    assert_eq!(link.on_cancelled(), RELEASE, "{order:?}");
+                }
+            }
         }
         assert_eq!(Link::new().end(), RELEASE);
     }
@@ -308,6 +328,13 @@ mod tests {
         link.send();
         assert_eq!(link.leave(), NOTHING);
         assert_eq!(link.on_sent(), RELEASE);
+        // Unless the peer does not take it.
+        let mut link = Link::new();
+        link.send();
+        link.leave();
+        assert_eq!(link.end(), CANCEL);
+        assert_eq!(link.on_sent(), NOTHING);
+        assert_eq!(link.on_cancelled(), RELEASE);
         // A receive under way is cancelled first, and may still bring bytes.
         let mut link = Link::new();
         assert_eq!(link.read(), RECEIVE);

@@ -92,7 +92,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         worker.mailbox.fall_asleep();
         worker.ring.signal_on();
         worker.ring.enter(0, None);
-        if !worker.ring.has_completions() && worker.mailbox.is_empty() {
+        if !worker.ring.has_work() && worker.mailbox.is_empty() {
             sleep(&signal, worker.deadline()).await?;
         }
         worker.ring.signal_off();

@@ -355,6 +355,7 @@ impl<A: Application> Worker<A> {
             }
             Effect::Close(key) => {
                 let Some(entry) = self.table.get_mut(key) else { return };
+                entry.departure = None;
                 let start = entry.link.end();
                 self.start(key, start);
             }

@@ -60,6 +60,12 @@ impl<'b> Head<'b> {
         self.header_values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// Whether there is a header whose name begins like this, in any case.
+    pub fn has_header_beginning(&self, prefix: &str) -> bool {
+        let begins = |name: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        self.headers.iter().any(|header| begins(header.name))
+    }
+
     /// Every value of the headers with that name, in order.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.headers

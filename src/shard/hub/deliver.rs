@@ -27,7 +27,7 @@ pub(in super::super) struct ConnectionCounts {
 
 impl<A: Application> Hub<A> {
     /// Takes one mail and answers it.
-    pub(in super::super) fn on_mail(&mut self, mail: Mail, connections: ConnectionCounts) -> Reply {
+    pub(in super::super) fn on_mail(&mut self, mail: Mail, connections: impl FnOnce() -> ConnectionCounts) -> Reply {
         match mail {
             Mail::Emit(broadcast) => Reply::Delivered(self.deliver(&broadcast)),
             Mail::Join(target, room) => Reply::Changed(self.join_target(&target, &room)),
@@ -37,9 +37,9 @@ impl<A: Application> Hub<A> {
                 self.standing = event;
                 Reply::Changed(0)
             }
-            Mail::Stats => Reply::Stats(self.stats(connections)),
+            Mail::Stats => Reply::Stats(self.stats(connections())),
             Mail::Metrics => {
-                let metrics = ShardMetrics { stats: self.stats(connections), counters: self.counters.clone() };
+                let metrics = ShardMetrics { stats: self.stats(connections()), counters: self.counters.clone() };
                 Reply::Metrics(Box::new(metrics))
             }
             Mail::UserStatus(user) => {

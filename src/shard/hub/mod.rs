@@ -95,7 +95,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn new(settings: Arc<EngineSettings>, shard: u16, app: A, random: RandomPool, now: Now) -> Hub<A> {
         Hub {
             clients: Slots::with_capacity(settings.clients_max),
-            rooms: Rooms::with_capacity(0),
+            rooms: Rooms::new(u16::try_from(settings.namespaces.len()).unwrap_or(u16::MAX)),
             timers: Timers::new(now.at),
             settings,
             shard,
@@ -120,7 +120,7 @@ impl<A: Application> Hub<A> {
         &mut self,
         transport: Transport,
         connection: Option<ConnectionKey>,
-        handshake: Handshake,
+        handshake: Option<Box<Handshake>>,
     ) -> Option<ClientKey> {
         let now = self.now.at;
         let slot = self.clients.next_key()?;
@@ -139,7 +139,7 @@ impl<A: Application> Hub<A> {
             outbox: Outbox::Empty,
             queued_bytes: 0,
             assembler: None,
-            handshake: Some(Box::new(handshake)),
+            handshake,
             half_open_by,
             timer_at: Millis::NEVER,
             phase: Phase::Unclaimed,
@@ -229,8 +229,16 @@ impl<A: Application> Hub<A> {
     }
 
     /// The client's WebSocket ended, or has to end with this close code.
-    pub(super) fn on_transport_end(&mut self, key: ClientKey, reason: CloseReason, code: Option<u16>) {
-        self.drop_client(key, reason, code, Farewell::Now);
+    pub(super) fn on_transport_end(
+        &mut self,
+        key: ClientKey,
+        connection: ConnectionKey,
+        reason: CloseReason,
+        code: Option<u16>,
+    ) {
+        if self.clients.get(key.0).is_some_and(|client| client.connection == Some(connection)) {
+            self.drop_client(key, reason, code, Farewell::Now);
+        }
     }
 
     /// Feeds an input whose only possible outcome besides nothing is the session's end.
@@ -263,10 +271,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn expire(&mut self) {
         let now = self.now.at;
         let mut due = std::mem::take(&mut self.due);
-        self.timers.advance(now, |key| {
-            due.push(key);
-            None
-        });
+        self.timers.advance(now, |key| due.push(key));
         for key in due.drain(..) {
             self.expire_client(key);
         }
@@ -314,7 +319,7 @@ impl<A: Application> Hub<A> {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let deadline = client.deadline();
         if deadline < client.timer_at {
-            client.timer_at = self.timers.put(deadline, key);
+            client.timer_at = self.timers.put(deadline, key, self.now.at);
         }
     }
 
@@ -367,8 +372,9 @@ impl<A: Application> Hub<A> {
     pub(super) fn drop_client(&mut self, key: ClientKey, reason: CloseReason, code: Option<u16>, farewell: Farewell) {
         self.leave_all(key);
         let Some(client) = self.clients.get_mut(key.0) else { return };
+        // Its last packets wait for its next poll, or for their own deadline.
         if client.phase == Phase::Farewell {
-            return self.forget(key);
+            return;
         }
         self.counters.count_close(reason);
         client.session.close();

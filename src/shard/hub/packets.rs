@@ -144,7 +144,7 @@ impl<A: Application> Hub<A> {
         let request = ConnectRequest {
             namespace,
             payload,
-            authorization: handshake.as_deref().and_then(|handshake| handshake.authorization.as_deref()),
+            authorization: handshake.as_deref().map(|handshake| &*handshake.authorization),
             now_unix_ms: self.now.unix_ms,
         };
         match self.app.admit(&request) {
@@ -154,17 +154,10 @@ impl<A: Application> Hub<A> {
                 self.refuse(key, namespace, &refusal.message);
             }
         }
-        // With one namespace nothing can ask for it again.
-        if (self.settings.namespaces.len() > 1 || self.is_unclaimed(key))
-            && let Some(client) = self.clients.get_mut(key.0)
-        {
+        if let Some(client) = self.clients.get_mut(key.0) {
             client.handshake = handshake;
         }
         Ok(())
-    }
-
-    fn is_unclaimed(&self, key: ClientKey) -> bool {
-        self.clients.get(key.0).is_some_and(|client| client.phase == Phase::Unclaimed)
     }
 
     fn refuse(&mut self, key: ClientKey, namespace: &str, message: &str) {

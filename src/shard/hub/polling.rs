@@ -65,11 +65,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// The connection of a held GET ended.
-    pub(in super::super) fn on_poll_lost(&mut self, key: ClientKey) {
-        if let Some(client) = self.clients.get_mut(key.0) {
+    pub(in super::super) fn on_poll_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        if client.connection == Some(connection) {
             client.connection = None;
+            self.on_session_input(key, Input::PollLost);
         }
-        self.on_session_input(key, Input::PollLost);
     }
 
     /// The head of a POST arrived.

@@ -39,16 +39,30 @@ impl<A: Application> Hub<A> {
         ProbeAdmission::Accepted
     }
 
-    pub(in super::super) fn on_probe_text(&mut self, key: ClientKey, text: &str) -> ProbeOutcome {
+    pub(in super::super) fn on_probe_text(
+        &mut self,
+        key: ClientKey,
+        connection: ConnectionKey,
+        text: &str,
+    ) -> ProbeOutcome {
         let packet = match engineio::decode_text(text) {
             Ok(engineio::Packet::Ping("probe")) => ProbePacket::Probe,
             Ok(engineio::Packet::Upgrade) => ProbePacket::Upgrade,
             _ => ProbePacket::Other,
         };
-        self.on_probe_packet(key, packet)
+        self.on_probe_packet(key, connection, packet)
     }
 
-    pub(in super::super) fn on_probe_packet(&mut self, key: ClientKey, packet: ProbePacket) -> ProbeOutcome {
+    pub(in super::super) fn on_probe_packet(
+        &mut self,
+        key: ClientKey,
+        connection: ConnectionKey,
+        packet: ProbePacket,
+    ) -> ProbeOutcome {
+        // One that was dropped in this turn still has frames behind.
+        if self.clients.get(key.0).is_none_or(|client| client.probe != Some(connection)) {
+            return ProbeOutcome::Nothing;
+        }
         match self.step(key, Input::ProbePacket(packet)) {
             Step::AnswerProbe => {
                 self.release_poll(key);
@@ -66,11 +80,12 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    pub(in super::super) fn on_probe_lost(&mut self, key: ClientKey) {
-        if let Some(client) = self.clients.get_mut(key.0) {
+    pub(in super::super) fn on_probe_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        if client.probe == Some(connection) {
             client.probe = None;
+            self.step(key, Input::ProbeLost);
         }
-        self.step(key, Input::ProbeLost);
     }
 
     pub(super) fn drop_probe(&mut self, key: ClientKey) {

@@ -1,0 +1,143 @@
+//! What the frames of a WebSocket do, and how one ends: as a client's transport, or as a probe beside its polling.
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::ProbePacket;
+use sockring_protocol::websocket::{self, CloseFrame, Event, FrameError, Opcode, encode_close, encode_frame};
+
+use crate::app::Application;
+
+use super::Shard;
+use super::client::{ClientKey, CloseReason, ConnectionKey};
+use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Role, Stage};
+use super::hub::ProbeOutcome;
+
+impl<A: Application> Shard<A> {
+    pub(super) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let limits = self.hub.settings.message_limits();
+        let mut at = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(key.0) else { return };
+            let Connection { stage: Stage::WebSocket(stage), pending, .. } = connection else { return };
+            let (client, role) = (stage.client, stage.role);
+            let step = match stage.decoder.decode(bytes.get_mut(at..).unwrap_or_default(), &limits) {
+                Ok(step) => step,
+                Err(error) => return self.fail_frames(key, client, role, error),
+            };
+            at += step.consumed;
+            match (step.event, role) {
+                (None, _) => break,
+                (Some(Event::Text(text)), Role::Transport) => self.hub.on_text(client, text),
+                (Some(Event::Binary(data)), Role::Transport) => self.hub.on_binary(client, data),
+                (Some(Event::Text(text)), Role::Probe) => {
+                    let outcome = self.hub.on_probe_text(client, key, text);
+                    self.on_probe_outcome(key, outcome);
+                }
+                (Some(Event::Binary(_)), Role::Probe) => {
+                    let outcome = self.hub.on_probe_packet(client, key, ProbePacket::Other);
+                    self.on_probe_outcome(key, outcome);
+                }
+                (Some(Event::Ping(data)), _) => {
+                    let pending = &mut pending.get_or_insert_with(|| Box::new(Pending(Vec::new()))).0;
+                    if pending.len() > PENDING_BYTES_MAX {
+                        self.leave_websocket(key, client, role, CloseReason::QueueFull, None);
+                        return self.finish(key);
+                    }
+                    encode_frame(Opcode::Pong, data, pending);
+                    self.mark_dirty(key);
+                }
+                (Some(Event::Pong(_)), _) => {}
+                (Some(Event::Close(frame)), _) => {
+                    let code =
+                        websocket::reply_code(frame.map(|CloseFrame { code, reason }| CloseFrame { code, reason }));
+                    return self.close_websocket(key, client, role, CloseReason::ClientClose, code, "");
+                }
+            }
+            if role == Role::Transport && !self.hub.is_alive(client) {
+                // The order to close it is on the hub's list.
+                return;
+            }
+        }
+        self.see_to_partial(key);
+    }
+
+    /// A message that has begun has to end in time; an idle decoder holds no memory.
+    fn see_to_partial(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let Stage::WebSocket(stage) = &mut connection.stage else { return };
+        stage.decoder.release();
+        match (stage.decoder.has_partial(), connection.deadline) {
+            (false, _) => connection.deadline = Millis::NEVER,
+            (true, Millis::NEVER) => {
+                connection.deadline = self.hub.now.at + self.hub.settings.message_timeout_ms;
+                self.arm_connection(key);
+            }
+            (true, _) => {}
+        }
+    }
+
+    fn on_probe_outcome(&mut self, key: ConnectionKey, outcome: ProbeOutcome) {
+        match outcome {
+            ProbeOutcome::Answer => {
+                if let Some(connection) = self.connections.get_mut(key.0) {
+                    encode_frame(Opcode::Text, b"3probe", connection.pending());
+                }
+                self.mark_dirty(key);
+            }
+            ProbeOutcome::Upgraded => {
+                if let Some(Connection { stage: Stage::WebSocket(stage), .. }) = self.connections.get_mut(key.0) {
+                    stage.role = Role::Transport;
+                }
+                self.mark_dirty(key);
+            }
+            // Dropping is an order on the hub's list.
+            ProbeOutcome::Drop | ProbeOutcome::Nothing => {}
+        }
+    }
+
+    fn fail_frames(&mut self, key: ConnectionKey, client: ClientKey, role: Role, error: FrameError) {
+        self.hub.counters.malformed += 1;
+        let reason = match error {
+            FrameError::MessageTooBig => CloseReason::PayloadTooBig,
+            _ => CloseReason::FrameError,
+        };
+        self.close_websocket(key, client, role, reason, Some(error.close_code()), error.reason());
+    }
+
+    /// Ends a WebSocket from our side with a close frame, and what it was to its client.
+    pub(super) fn close_websocket(
+        &mut self,
+        key: ConnectionKey,
+        client: ClientKey,
+        role: Role,
+        reason: CloseReason,
+        code: Option<u16>,
+        words: &str,
+    ) {
+        // What is queued for the client goes out before the close frame.
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            let outbox = match role {
+                Role::Transport => self.hub.take_outbox(client),
+                Role::Probe => Default::default(),
+            };
+            let pending = connection.pending();
+            outbox.for_each(|frames| pending.extend_from_slice(&frames));
+            encode_close(code, words, pending);
+        }
+        self.leave_websocket(key, client, role, reason, code);
+        self.begin_close(key);
+    }
+
+    pub(super) fn leave_websocket(
+        &mut self,
+        key: ConnectionKey,
+        client: ClientKey,
+        role: Role,
+        reason: CloseReason,
+        code: Option<u16>,
+    ) {
+        match role {
+            Role::Transport => self.hub.on_transport_end(client, key, reason, code),
+            Role::Probe => self.hub.on_probe_lost(client, key),
+        }
+    }
+}

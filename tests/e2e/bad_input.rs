@@ -1,0 +1,210 @@
+//! Bad frames and packets over TCP: each ends its own session in the documented way, and harms nobody else.
+
+use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
+
+use crate::client::{Client, MASK, WebSocket, frame};
+use crate::server::Server;
+
+/// A server with somebody who has to notice nothing.
+pub struct Scene {
+    pub server: Server,
+    bystander: Client,
+    descriptors: Vec<String>,
+}
+
+impl Scene {
+    pub fn new() -> Scene {
+        let server = Server::start(&[("SOCKRING_PAYLOAD_BYTES_MAX", "10000"), ("SOCKRING_FRAGMENTS_MAX", "8")]);
+        let descriptors = server.idle_descriptors();
+        let bystander = server.client("bystander");
+        Scene { server, bystander, descriptors }
+    }
+
+    /// The bystander still gets its events, and nothing else.
+    #[track_caller]
+    pub fn assert_undisturbed(&mut self, row: &str) {
+        let event = format!("after {row}");
+        assert_eq!(self.server.emit_to("bystander", &event), 1, "{row}");
+        assert_eq!(self.bystander.event().0, event);
+    }
+
+    /// All leave: nothing may be left.
+    #[track_caller]
+    pub fn end(mut self) {
+        self.server.assert_healthy();
+        self.bystander.leave();
+        self.server.assert_empties_to(&self.descriptors);
+    }
+}
+
+/// A frame that is not the last of its message.
+fn begun(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_client_frame(opcode, Fin::More, MASK, payload, &mut bytes);
+    bytes
+}
+
+/// A masked frame with these first two bytes, and what follows them.
+fn raw(first: u8, second: u8, rest: &[u8]) -> Vec<u8> {
+    [&[first, second], rest].concat()
+}
+
+#[test]
+fn bad_frames_end_with_the_close_code_of_the_rfc() {
+    let mut scene = Scene::new();
+    let rows: Vec<(&str, Vec<u8>, u16)> = vec![
+        ("unmasked", raw(0x81, 0x02, b"40"), 1002),
+        ("reserved bit 1", raw(0xc1, 0x80, &MASK), 1002),
+        ("reserved bit 2", raw(0xa1, 0x80, &MASK), 1002),
+        ("reserved bit 3", raw(0x91, 0x80, &MASK), 1002),
+        ("reserved opcode", raw(0x83, 0x80, &MASK), 1002),
+        ("reserved control opcode", raw(0x8b, 0x80, &MASK), 1002),
+        ("long ping", frame(Opcode::Ping, &[0; 126]), 1002),
+        ("fragmented ping", begun(Opcode::Ping, b""), 1002),
+        ("continuation of nothing", frame(Opcode::Continuation, b"x"), 1002),
+        ("text within text", [begun(Opcode::Text, b"4"), frame(Opcode::Text, b"2")].concat(), 1002),
+        ("length not minimal in 16 bits", raw(0x81, 0xfe, &[0, 125]), 1002),
+        ("length not minimal in 64 bits", raw(0x81, 0xff, &[0, 0, 0, 0, 0, 0, 255, 255]), 1002),
+        ("length of 2^63", raw(0x81, 0xff, &[128, 0, 0, 0, 0, 0, 0, 0]), 1002),
+        ("length of 2^62", [raw(0x81, 0xff, &[64, 0, 0, 0, 0, 0, 0, 0]), MASK.to_vec()].concat(), 1009),
+        ("a byte too long", frame(Opcode::Text, &[b'4'; 10_001]), 1009),
+        (
+            "too long in fragments",
+            [begun(Opcode::Text, &[b'4'; 9000]), frame(Opcode::Continuation, &[b'4'; 1001])].concat(),
+            1009,
+        ),
+        ("too many fragments", [begun(Opcode::Text, b"4"), begun(Opcode::Continuation, b"").repeat(9)].concat(), 1008),
+        ("text that is not UTF-8", frame(Opcode::Text, b"42[\"\xff\"]"), 1007),
+        ("text that ends within a character", frame(Opcode::Text, b"42[\"\xe2\x82"), 1007),
+        ("a surrogate", frame(Opcode::Text, b"\xed\xa0\x80"), 1007),
+        ("close payload of one byte", frame(Opcode::Close, b"\x03"), 1002),
+        ("close code 1005", frame(Opcode::Close, &1005_u16.to_be_bytes()), 1002),
+        ("close code 999", frame(Opcode::Close, &999_u16.to_be_bytes()), 1002),
+        ("close reason that is not UTF-8", frame(Opcode::Close, b"\x03\xe8\xff"), 1007),
+    ];
+    for (row, bytes, code) in rows {
+        println!("{row}");
+        for mut socket in [WebSocket::open(scene.server.address()), scene.server.client("breaker").socket] {
+            socket.connection.send(&bytes);
+            assert_eq!(socket.close_code(), Some(code), "{row}");
+        }
+        scene.assert_undisturbed(row);
+    }
+    scene.end();
+}
+
+#[test]
+fn bad_packets_end_the_session() {
+    let mut scene = Scene::new();
+    // Engine.IO and Socket.IO packets, after CONNECT.
+    let rows = [
+        "",
+        "x",
+        "7",
+        "2",
+        "9",
+        "2probe",
+        "4",
+        "47",
+        "4999",
+        "42",
+        "42{}",
+        "42[]",
+        "42[",
+        "442[\"a\"",
+        "42[null]",
+        "42[true,\"a\"]",
+        "42[{\"toString\":\"foo\"}]",
+        "42[\"connect\"]",
+        "42/none,[\"a\"]",
+        "42[\"a\"]x",
+        "4212345678901234567890[\"a\"]",
+        "43[]",
+        "431{}",
+        "44{}",
+        "44\"x\"",
+        "40",
+        "40{}",
+        "40[]",
+        "40/admin,\"x\"",
+        "41/admin,{}",
+        "45",
+        "451",
+        "451a-",
+        "45.5-",
+        "450-[\"x\"]",
+        "4511-[\"x\"]",
+        "45999999-[\"x\"]",
+        "451-[\"a\",{\"_placeholder\":true,\"num\":1}]",
+        "451-[\"a\",{\"_placeholder\":true,\"num\":-1}]",
+        "451-[\"a\",{\"_placeholder\":true,\"num\":\"splice\"}]",
+    ];
+    for packet in rows {
+        println!("{packet}");
+        let mut client = scene.server.client("breaker");
+        client.send(packet);
+        client.socket.close_code();
+        scene.assert_undisturbed(packet);
+    }
+    for (row, packets) in [
+        ("binary without a header", vec![frame(Opcode::Binary, b"x")]),
+        (
+            "text instead of an attachment",
+            vec![
+                frame(Opcode::Text, b"451-[\"a\",{\"_placeholder\":true,\"num\":0}]"),
+                frame(Opcode::Text, b"42[\"a\"]"),
+            ],
+        ),
+    ] {
+        println!("{row}");
+        let mut client = scene.server.client("breaker");
+        client.socket.connection.send(packets.concat());
+        client.socket.close_code();
+        scene.assert_undisturbed(row);
+    }
+    // The same before CONNECT.
+    for packet in ["42[\"a\"]", "431[]", "451-[\"a\",{\"_placeholder\":true,\"num\":0}]", "4x", "44{}"] {
+        println!("{packet} before CONNECT");
+        let mut socket = WebSocket::open(scene.server.address());
+        socket.send(packet);
+        socket.close_code();
+        scene.assert_undisturbed(packet);
+    }
+    scene.end();
+}
+
+#[test]
+fn harmless_oddities_end_nothing() {
+    let scene = Scene::new();
+    let mut client = scene.server.client("odd");
+    for packet in [
+        "3",
+        "0",
+        "5",
+        "42[\"a\"]",
+        "420[\"a\"]",
+        "42[7]",
+        "42[\"error\"]",
+        "42[\"\"]",
+        "42 [\"a\"]",
+        "430[]",
+        "43999[1]",
+        "40/none,",
+        "41/none,",
+        "6",
+        "451-[\"a\"]",
+    ] {
+        client.send(packet);
+        if packet.starts_with("451-") {
+            client.socket.connection.send(frame(Opcode::Binary, b"x"));
+        }
+        if packet == "40/none," {
+            assert_eq!(client.socket.text(), r#"44/none,{"message":"Invalid namespace"}"#);
+        }
+        client.socket.round_trip();
+        assert_eq!(scene.server.emit_to("odd", packet), 1, "{packet}");
+        assert_eq!(client.event().0, packet);
+    }
+    client.leave();
+    scene.end();
+}

@@ -1,0 +1,158 @@
+//! `WebSocket` and `Client`: frames as exactly as a test wants, and a Socket.IO client on top of them.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
+
+use crate::http::{Answer, Connection, request};
+
+pub const MASK: [u8; 4] = [0x1f, 0x80, 0x07, 0xe3];
+
+/// A WebSocket; what is sent is up to the test.
+pub struct WebSocket {
+    pub connection: Connection,
+}
+
+/// One frame of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    /// With its code, if it has one.
+    Close(Option<u16>),
+}
+
+impl WebSocket {
+    /// Asks for an upgrade on this connection.
+    pub fn upgrade(mut connection: Connection, target: &str) -> Result<WebSocket, Answer> {
+        connection.send(upgrade_request(target));
+        let answer = connection.answer();
+        if answer.status == 101 { Ok(WebSocket { connection }) } else { Err(answer) }
+    }
+
+    /// A WebSocket with an Engine.IO session, its open packet read.
+    pub fn open(address: SocketAddr) -> WebSocket {
+        let target = "/socket.io/?EIO=4&transport=websocket";
+        let mut socket = WebSocket::upgrade(Connection::open(address), target).expect("101");
+        let open = socket.text();
+        assert!(open.starts_with("0{\"sid\":"), "{open}");
+        socket
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, text: &str) {
+        self.connection.send(frame(Opcode::Text, text.as_bytes()));
+    }
+
+    #[track_caller]
+    pub fn frame(&mut self) -> Frame {
+        let head = self.connection.bytes(2);
+        assert_eq!(head[1] & 0x80, 0, "a server does not mask");
+        assert_eq!(head[0] & 0xf0, 0x80, "whole frames, no reserved bits");
+        let length = match head[1] {
+            126 => u64::from(u16::from_be_bytes(self.connection.bytes(2).try_into().expect("two bytes"))),
+            127 => u64::from_be_bytes(self.connection.bytes(8).try_into().expect("eight bytes")),
+            short => u64::from(short),
+        };
+        let payload = self.connection.bytes(usize::try_from(length).expect("fits in memory"));
+        match head[0] & 0x0f {
+            1 => Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
+            2 => Frame::Binary(payload),
+            8 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+            10 => Frame::Pong(payload),
+            other => panic!("opcode {other}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn text(&mut self) -> String {
+        match self.frame() {
+            Frame::Text(text) => text,
+            other => panic!("text expected, got {other:?}"),
+        }
+    }
+
+    /// A WebSocket ping and its pong: the server has seen everything that was sent before.
+    #[track_caller]
+    pub fn round_trip(&mut self) {
+        self.connection.send(frame(Opcode::Ping, b"are you there"));
+        assert_eq!(self.frame(), Frame::Pong(b"are you there".to_vec()));
+    }
+
+    /// Reads up to the close frame and the end behind it; the code.
+    #[track_caller]
+    pub fn close_code(&mut self) -> Option<u16> {
+        loop {
+            if let Frame::Close(code) = self.frame() {
+                self.connection.assert_ends();
+                return code;
+            }
+        }
+    }
+}
+
+/// A Socket.IO client on a WebSocket, connected to `/` and greeted.
+pub struct Client {
+    pub socket: WebSocket,
+    /// Of its Socket.IO socket.
+    pub sid: String,
+    /// The payload of the `connected` event.
+    pub greeting: Value,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr, token: &str) -> Client {
+        let mut socket = WebSocket::open(address);
+        socket.send(&format!(r#"40{{"token":"{token}"}}"#));
+        let connected = socket.text();
+        let payload = connected.strip_prefix("40").unwrap_or_else(|| panic!("CONNECT expected: {connected}"));
+        let payload: Value = serde_json::from_str(payload).expect("JSON");
+        let sid = payload["sid"].as_str().expect("a sid").to_owned();
+        let mut client = Client { socket, sid, greeting: Value::Null };
+        let (event, greeting) = client.event();
+        assert_eq!(event, "connected");
+        client.greeting = greeting;
+        client
+    }
+
+    /// The next event: its name and its first argument.
+    #[track_caller]
+    pub fn event(&mut self) -> (String, Value) {
+        let text = self.socket.text();
+        let args = text.strip_prefix("42").unwrap_or_else(|| panic!("an event expected: {text}"));
+        let mut args: Vec<Value> = serde_json::from_str(args).expect("a JSON array");
+        let name = args[0].as_str().expect("a name").to_owned();
+        (name, args.drain(1..).next().unwrap_or(Value::Null))
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, packet: &str) {
+        self.socket.send(packet);
+    }
+
+    /// Says good-bye as a browser does when its page is closed, and waits for the answer.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.socket.connection.send(frame(Opcode::Close, &1001_u16.to_be_bytes()));
+        assert_eq!(self.socket.close_code(), Some(1001));
+    }
+}
+
+/// One whole frame as a client sends it.
+pub fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_client_frame(opcode, Fin::Last, MASK, payload, &mut bytes);
+    bytes
+}
+
+pub fn upgrade_request(target: &str) -> String {
+    let headers = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    request("GET", target, &headers, "")
+}

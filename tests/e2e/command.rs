@@ -1,0 +1,60 @@
+//! The binary as a command that ends by itself.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::WAIT_MAX;
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The binary with an environment of its own, so that what the developer's shell has set changes nothing.
+pub fn sockring(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sockring"));
+    command.args(arguments).env_clear().envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end.
+pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    finish(sockring(arguments, environment).spawn().expect("the binary starts"))
+}
+
+/// Waits for a child's end and collects what it said, which has to fit in its pipes.
+pub fn finish(mut child: Child) -> Ended {
+    let ended_by_itself = has_ended_within(&child, WAIT_MAX);
+    if !ended_by_itself {
+        child.kill().expect("a child of ours can be killed");
+    }
+    let status = child.wait().expect("a child of ours can be awaited");
+    let ended = Ended { code: status.code(), stdout: all_of(child.stdout.take()), stderr: all_of(child.stderr.take()) };
+    assert!(ended_by_itself, "did not end within {WAIT_MAX:?}: {ended:?}");
+    ended
+}
+
+/// Waits for the end of a process for at most this long.
+pub fn has_ended_within(child: &Child, time: Duration) -> bool {
+    let pid = Pid::from_child(child);
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let time = Timespec::try_from(time).expect("a short time");
+    let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll(&mut polled, Some(&time)).expect("a process can be polled") > 0
+}
+
+fn all_of(stream: Option<impl Read>) -> String {
+    let mut text = String::new();
+    if let Some(mut stream) = stream {
+        stream.read_to_string(&mut text).expect("the output is UTF-8");
+    }
+    text
+}

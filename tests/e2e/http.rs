@@ -1,0 +1,186 @@
+//! `Connection`: one TCP connection that speaks HTTP/1.1, as exactly as a test wants.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::WAIT_MAX;
+
+pub struct Connection {
+    pub stream: TcpStream,
+    input: Vec<u8>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Connection {
+        Connection::of(TcpStream::connect_timeout(&address, WAIT_MAX).expect("the server accepts"))
+    }
+
+    pub fn of(stream: TcpStream) -> Connection {
+        stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("nodelay can be set");
+        Connection { stream, input: Vec::new() }
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the server takes bytes");
+    }
+
+    /// Sends what the server may refuse to read to the end.
+    pub fn send_what_is_taken(&mut self, bytes: &[u8]) {
+        match self.stream.write_all(bytes) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send(request("GET", target, &[], ""));
+        self.answer()
+    }
+
+    /// A POST of JSON.
+    #[track_caller]
+    pub fn post(&mut self, target: &str, body: &str) -> Answer {
+        self.send(request("POST", target, &["Content-Type: application/json"], body));
+        self.answer()
+    }
+
+    /// The next answer, interim ones too.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.next_answer(BodyOf::Answer).expect("an answer and not the end")
+    }
+
+    /// The answer to a HEAD request: no body follows.
+    #[track_caller]
+    pub fn answer_to_head(&mut self) -> Answer {
+        self.next_answer(BodyOf::Head).expect("an answer and not the end")
+    }
+
+    /// The next answer, if one comes before the end.
+    #[track_caller]
+    pub fn answer_or_end(&mut self) -> Option<Answer> {
+        self.next_answer(BodyOf::Answer)
+    }
+
+    #[track_caller]
+    fn next_answer(&mut self, body_of: BodyOf) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.read() {
+                assert!(self.input.is_empty(), "half an answer: {}", String::from_utf8_lossy(&self.input));
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.input.drain(..end).collect()).expect("heads are ASCII");
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+        let status = status.and_then(|line| line.get(..3)?.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {head}"));
+        let headers: Vec<_> = lines
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line}")))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        if body_of == BodyOf::Answer {
+            answer.body = self.bytes(length);
+        }
+        Some(answer)
+    }
+
+    /// Exactly this many bytes.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.input.len() < count {
+            assert!(self.read(), "the end after {} of {count} bytes", self.input.len());
+        }
+        self.input.drain(..count).collect()
+    }
+
+    /// Everything up to the end of the stream, which has to come.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.read() {}
+        std::mem::take(&mut self.input)
+    }
+
+    /// The server ends the connection and sends nothing more.
+    #[track_caller]
+    pub fn assert_ends(&mut self) {
+        let rest = self.rest();
+        assert!(rest.is_empty(), "more than expected: {}", String::from_utf8_lossy(&rest));
+    }
+
+    /// Ends this side and waits for the server's: then it has closed its descriptors.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("it is still open");
+        self.assert_ends();
+    }
+
+    /// Whether anything came; a broken connection is as good as its end.
+    #[track_caller]
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 16 << 10];
+        match self.stream.read(&mut bytes) {
+            Ok(count) => {
+                self.input.extend_from_slice(&bytes[..count]);
+                count > 0
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("nothing within {WAIT_MAX:?}: {error}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyOf {
+    Answer,
+    Head,
+}
+
+/// A request with these header lines besides Host and Content-Length.
+pub fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
+    for header in headers {
+        text.push_str(header);
+        text.push_str("\r\n");
+    }
+    if !body.is_empty() || method == "POST" {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text + "\r\n" + body
+}

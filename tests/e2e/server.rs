@@ -1,0 +1,219 @@
+//! `Server`: one `sockring serve`, killed when the test ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::WAIT_MAX;
+use crate::client::Client;
+use crate::command::{Ended, has_ended_within, sockring};
+use crate::http::{Connection, request};
+use crate::until;
+
+pub const SECRET: &str = "the secret of the end-to-end tests";
+pub const API: &str = "/api/v1/websocket";
+
+/// A server that runs.
+pub struct Server {
+    child: Child,
+    port: u16,
+    lines: Receiver<String>,
+    /// What it has logged so far.
+    log: Arc<Mutex<String>>,
+}
+
+/// What a server holds: all zero when nobody is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub connections: u64,
+    pub clients: u64,
+    pub sockets: u64,
+    pub rooms: u64,
+    pub queued_bytes: u64,
+}
+
+impl Server {
+    /// Starts one on a free port with `SECRET` and these variables.
+    pub fn start(environment: &[(&str, &str)]) -> Server {
+        Server::start_bare(&[&[("ACCESS_TOKEN_SECRET", SECRET)], environment].concat())
+    }
+
+    /// Starts one on a free port with these variables only.
+    pub fn start_bare(environment: &[(&str, &str)]) -> Server {
+        let environment = [&[("PORT", "0")], environment].concat();
+        let mut child = sockring(&["serve"], &environment).spawn().expect("the binary starts");
+        let (line, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let kept = Arc::clone(&log);
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+                kept.lock().expect("no panic while logging").push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        let mut server = Server { child, port: 0, lines, log };
+        let line = server.line_with("is listening on http://");
+        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        server.port = port.unwrap_or_else(|| panic!("a port at the end of `{line}`"));
+        server
+    }
+
+    /// The next line on stdout that contains this.
+    pub fn line_with(&self, wanted: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(WAIT_MAX) {
+                Ok(line) if line.contains(wanted) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("no line with `{wanted}` ({error}); the server logged: {}", self.log()),
+            }
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic while logging").clone()
+    }
+
+    /// A new HTTP connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    /// A WebSocket client of this user, greeted.
+    pub fn client(&self, user: &str) -> Client {
+        Client::connect(self.address(), &token_for(user))
+    }
+
+    /// Emits to a user by the API; says how many sockets have it queued.
+    pub fn emit_to(&self, user: &str, event: &str) -> u64 {
+        let body = json!({"user": user, "event": event}).to_string();
+        let headers = ["Content-Type: application/json"];
+        let answer = self.ask(&request("POST", &format!("{API}/emit"), &headers, &body));
+        data(&answer)["delivered"].as_u64().expect("a count")
+    }
+
+    /// One request on a connection of its own, which is over at both ends afterwards.
+    fn ask(&self, request: &str) -> Value {
+        let mut connection = self.connect();
+        connection.send(request);
+        let answer = connection.answer();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        connection.leave();
+        answer.json()
+    }
+
+    /// What the shards hold now, by the API.
+    pub fn held(&self) -> Held {
+        let answer = self.ask(&request("GET", &format!("{API}/stats"), &[], ""));
+        let data = data(&answer);
+        let shards = data["shards"].as_array().expect("a list of shards");
+        let sum = |name: &str| shards.iter().map(|shard| shard[name].as_u64().expect(name)).sum();
+        Held {
+            connections: sum("connections"),
+            clients: sum("clients"),
+            sockets: sum("sockets"),
+            rooms: sum("rooms"),
+            queued_bytes: sum("queuedBytes"),
+        }
+    }
+
+    /// Waits until nobody is there any more and these descriptors are open.
+    #[track_caller]
+    pub fn assert_empties_to(&self, descriptors: &[String]) {
+        until("the server is empty", || self.held(), |held| *held == Held::default());
+        until(&format!("only {descriptors:?} are open"), || self.descriptors(), |open| open == descriptors);
+    }
+
+    /// Open descriptors while nobody is there.
+    pub fn idle_descriptors(&self) -> Vec<String> {
+        // The first request makes what stays for good, and its connection is gone when this returns.
+        assert_eq!(self.held(), Held::default());
+        self.descriptors()
+    }
+
+    /// What is open, by kind: `socket`, `anon_inode`.
+    fn descriptors(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs");
+        let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        // The numbers of sockets are not the same in each run of a worker.
+        let kind = |target: PathBuf| target.to_string_lossy().split(":[").next().unwrap_or_default().to_owned();
+        let mut kinds: Vec<String> = targets.map(kind).collect();
+        kinds.sort();
+        kinds
+    }
+
+    /// Clock ticks that the process has spent so far, in user mode and in the kernel.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
+        // Behind the name, which may contain anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let fields: Vec<&str> = fields.split(' ').collect();
+        // utime and stime are fields 14 and 15; the state is field 3.
+        fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn finish(mut self) -> Ended {
+        assert!(has_ended_within(&self.child, WAIT_MAX), "the server did not end; it logged: {}", self.log());
+        let code = self.child.wait().expect("a child of ours").code();
+        Ended { code, stdout: self.lines.iter().collect::<Vec<_>>().join("\n"), stderr: self.log() }
+    }
+
+    /// It still runs, and has not complained.
+    #[track_caller]
+    pub fn assert_healthy(&mut self) {
+        let status = self.child.try_wait().expect("a child of ours");
+        assert!(status.is_none(), "the server ended ({status:?}): {}", self.log());
+        let answer = self.connect().get("/health");
+        assert_eq!((answer.status, answer.text()), (200, r#"{"status":"ok"}"#.to_owned()));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the server logged: {}", self.log());
+        }
+    }
+}
+
+/// A token of `SECRET` for an hour, as a backend would make it.
+pub fn token_for(user: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let claims = json!({"_id": user, "iat": now, "exp": now + 3600});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims can be signed")
+}
+
+/// What is in the API's envelope.
+#[track_caller]
+pub fn data(answer: &Value) -> &Value {
+    assert_eq!(answer["success"], true, "{answer}");
+    &answer["data"]
+}

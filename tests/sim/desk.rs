@@ -1,0 +1,90 @@
+//! `Desk`: the application of the simulation. It admits users by name and does what events ask for, on the record.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
+use sockring_protocol::socketio::EventName;
+
+use super::record::Record;
+
+/// An application that the oracle looks over the shoulder of.
+pub struct Desk {
+    record: Rc<RefCell<Record>>,
+}
+
+impl Desk {
+    pub fn new(record: Rc<RefCell<Record>>) -> Desk {
+        Desk { record }
+    }
+}
+
+/// The payload of a CONNECT that is admitted.
+pub fn payload_of(user: &str) -> String {
+    format!("{{\"user\":\"{user}\"}}")
+}
+
+impl Application for Desk {
+    fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
+        let user = request.payload.and_then(|payload| payload.strip_prefix("{\"user\":\"")?.strip_suffix("\"}"));
+        match user {
+            Some(user) if !user.is_empty() => Ok(Admission { user: Some(user.to_owned()) }),
+            _ => Err(Refusal { message: "no user".into() }),
+        }
+    }
+
+    fn connected(&mut self, socket: &SocketInfo<'_>, _: &ConnectRequest<'_>, actions: &mut Actions) {
+        let user = socket.user.expect("every admitted socket has a user");
+        let mut record = self.record.borrow_mut();
+        record.on_connected(socket.sid, socket.namespace, user);
+        let args = b"[\"welcome\"]".to_vec();
+        record.on_event_sent(socket.sid, None, &args, &[]);
+        if let Some(standing) = record.standing.clone() {
+            record.on_event_sent(socket.sid, None, &standing, &[]);
+        }
+        actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });
+    }
+
+    fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+        let mut record = self.record.borrow_mut();
+        let Some(EventName::Text(name)) = event.args.event() else { return };
+        let rest = event.args.after_event();
+        let word = rest.trim_matches('"');
+        let mut answer = Vec::new();
+        match &*name {
+            "echo" => answer.extend_from_slice(rest.as_bytes()),
+            "join" => {
+                record.on_join(socket.sid, word);
+                actions.push(Action::Join(word.to_owned()));
+            }
+            "leave" => {
+                record.on_leave(socket.sid, word);
+                actions.push(Action::Leave(word.to_owned()));
+            }
+            "bye" => {
+                record.on_disconnect_sent(socket.sid);
+                return actions.push(Action::Disconnect);
+            }
+            "end" => return actions.push(Action::CloseSession),
+            _ => return,
+        }
+        let attachments = event.attachments.to_vec();
+        match event.ack {
+            Some(ack) => {
+                let args = [b"[", answer.as_slice(), b"]"].concat();
+                record.on_ack_sent(socket.sid, ack, &args, &attachments);
+                actions.push(Action::Acknowledge { ack, args, attachments });
+            }
+            None if &*name == "echo" => {
+                let args = [b"[\"echo\",", answer.as_slice(), b"]"].concat();
+                record.on_event_sent(socket.sid, None, &args, &attachments);
+                actions.push(Action::Emit { ack: None, args, attachments });
+            }
+            None => {}
+        }
+    }
+
+    fn disconnected(&mut self, socket: &SocketInfo<'_>) {
+        self.record.borrow_mut().on_disconnected(socket.sid);
+    }
+}

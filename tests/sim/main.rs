@@ -1,0 +1,129 @@
+//! The shard in a simulated world: network, clients and time out of a seed, checked after every turn.
+//!
+//! `SIM_SEEDS=n` runs that many seeds, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in it.
+
+mod backend;
+mod browser;
+mod desk;
+mod endings;
+mod honest;
+mod hostile;
+mod network;
+mod races;
+mod random;
+mod record;
+mod table;
+mod timeouts;
+mod wire;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use sockring::shard::{Elsewhere, EngineSettings};
+use sockring_protocol::engineio::SessionTimes;
+
+use backend::Backend;
+use browser::Browser;
+use honest::{Honest, Leaving, Plan, Style};
+use hostile::Hostile;
+use network::End;
+use random::Random;
+use world::World;
+
+const SEEDS: u64 = 300;
+
+fn settings(random: &mut Random) -> EngineSettings {
+    let (ping_interval_ms, ping_timeout_ms) = random.pick(&[(300, 200), (1_000, 500), (25_000, 20_000)]);
+    let times = SessionTimes { ping_interval_ms, ping_timeout_ms, upgrade_timeout_ms: random.pick(&[500, 10_000]) };
+    EngineSettings {
+        elsewhere: random.pick(&[Elsewhere::HandOver, Elsewhere::NotFound]),
+        path: wire::PATH.to_owned(),
+        namespaces: vec!["/".to_owned(), "/custom".to_owned()],
+        times,
+        connect_timeout_ms: random.pick(&[400, 45_000]),
+        head_timeout_ms: random.pick(&[500, 10_000]),
+        body_timeout_ms: random.pick(&[1_000, 30_000]),
+        message_timeout_ms: random.pick(&[500, 30_000]),
+        requests_per_connection_max: random.pick(&[7, 1_000]),
+        connections_max: 1_024,
+        clients_max: 1_024,
+        rooms_per_socket_max: random.pick(&[3, 128]),
+        queue_bytes_max: random.pick(&[32 << 10, 1 << 20]),
+        ..EngineSettings::default()
+    }
+}
+
+fn plan(random: &mut Random, number: u64, start: u64, stay_ms: u64) -> Plan {
+    let leaving =
+        [Leaving::ClosePacket, Leaving::CloseFrame, Leaving::End(End::Fin), Leaving::End(End::Reset), Leaving::Silence];
+    Plan {
+        style: random.pick(&[Style::WebSocket, Style::Polling, Style::Upgrade, Style::Upgrade]),
+        user: format!("u{}", number / 2),
+        namespaces: if random.one_in(3) { vec!["/", "/custom"] } else { vec!["/"] },
+        pace_ms: random.pick(&[20, 100, 1_000]),
+        leaves_at: start + stay_ms / 2 + random.below(stay_ms),
+        leaving: random.pick(&leaving),
+        failed_probes: if random.one_in(3) { random.within(1..=2) } else { 0 },
+    }
+}
+
+/// One world out of a seed.
+fn simulate(seed: u64) -> u64 {
+    let mut random = Random::new(seed.wrapping_mul(0x0100_0193));
+    let settings = settings(&mut random);
+    let mut world = World::new(seed, settings);
+    let start = world.now;
+    let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };
+    let honest = random.within(1..=7);
+    for number in 0..honest {
+        let plan = plan(&mut random, number, start, stay_ms);
+        world.add(random.below(300), Honest::new(plan));
+    }
+    let hostile = if random.one_in(4) { 0 } else { random.within(1..=5) };
+    for number in 0..hostile {
+        let actor = Hostile::new(format!("h{number}"), &mut random);
+        world.add(random.below(1_000), actor);
+    }
+    for _ in 0..random.below(3) {
+        let actor = Browser::new(random.within(2..=12), random.one_in(3));
+        world.add(random.below(1_000), actor);
+    }
+    let users = (0..4).map(|number| format!("u{number}")).collect();
+    world.add(0, Backend { users, pace_ms: random.pick(&[5, 30, 200]), until: start + stay_ms * 2, emitted: 0 });
+    world.run(400_000);
+    let record = world.record.borrow();
+    record.received
+}
+
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn seeds() {
+    let begun = Instant::now();
+    let seeds = match environment("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..environment("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let (mut received, mut failures) = (0, BTreeMap::<String, Vec<u64>>::new());
+    for seed in seeds.clone() {
+        match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
+            Ok(count) => received += count,
+            Err(panic) => {
+                let words = panic.downcast_ref::<String>().cloned();
+                let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+                failures.entry(words.unwrap_or_default()).or_default().push(seed);
+            }
+        }
+    }
+    let count = seeds.end - seeds.start;
+    println!("{count} seeds, {received} packets received, {:.1} s", begun.elapsed().as_secs_f64());
+    let list: Vec<_> = failures
+        .iter()
+        .map(|(words, seeds)| format!("{words}\n  SIM_SEED={} cargo test --test sim -- seeds  ({seeds:?})", seeds[0]))
+        .collect();
+    assert!(list.is_empty(), "{}", list.join("\n"));
+}

@@ -1,0 +1,292 @@
+//! `Table`: a shard whose connections are played by hand, move by move, without latency; for races that are walked through
+//! exhaustively.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sockring::broadcast::{Broadcast, Delivery};
+use sockring::shard::{ConnectionKey, Effect, Ending, EngineSettings, Mail, Now, Shard, Target, Ticket};
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::SessionTimes;
+use sockring_protocol::websocket::Opcode;
+
+use super::desk::{Desk, payload_of};
+use super::random::Random;
+use super::record::Record;
+use super::wire;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Move {
+    Bytes(usize, Vec<u8>),
+    /// The peer's side of a line ends.
+    End(usize),
+    /// The backend emits `["news"]` to everybody.
+    Emit,
+    /// The same with this many bytes.
+    EmitBytes(usize),
+    /// The backend ends all sessions of the user.
+    EndSessions,
+    /// Time passes before what comes next.
+    Wait(u64),
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+struct Line {
+    key: Option<ConnectionKey>,
+    output: Vec<u8>,
+    is_websocket: bool,
+    is_sending: bool,
+    /// The shard has shut or closed it.
+    is_ended: bool,
+    is_hung_up: bool,
+    is_closing: bool,
+}
+
+/// A shard, some lines to it, and one session over them.
+pub struct Table {
+    shard: Shard<Desk>,
+    now: u64,
+    lines: Vec<Line>,
+    keys: HashMap<ConnectionKey, usize>,
+    pub sid: String,
+    effects: Vec<Effect>,
+}
+
+const USER: &str = "u0";
+
+/// Settings with short times, for few connections.
+pub fn settings() -> EngineSettings {
+    EngineSettings {
+        path: wire::PATH.to_owned(),
+        times: SessionTimes { ping_interval_ms: 3_000, ping_timeout_ms: 2_000, upgrade_timeout_ms: 1_000 },
+        connect_timeout_ms: 500,
+        namespaces: vec!["/".to_owned(), "/custom".to_owned()],
+        connections_max: 16,
+        clients_max: 4,
+        ..EngineSettings::default()
+    }
+}
+
+impl Table {
+    /// A polling session, nothing queued and no GET open, and this many fresh connections.
+    pub fn new(lines: usize) -> Table {
+        Table::with(settings(), lines)
+    }
+
+    pub fn with(settings: EngineSettings, lines: usize) -> Table {
+        let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max)));
+        let now = Now { at: Millis(1_000), unix_ms: 0 };
+        let shard = Shard::new(Arc::new(settings), 0, Desk::new(record), Box::new(Random::new(1)), now);
+        let mut table = Table {
+            shard,
+            now: 1_000,
+            lines: (0..=lines).map(|_| Line::default()).collect(),
+            keys: HashMap::new(),
+            sid: String::new(),
+            effects: Vec::new(),
+        };
+        for line in 0..=lines {
+            let key = table.shard.on_accept().expect("room for a few connections");
+            table.lines[line].key = Some(key);
+            table.keys.insert(key, line);
+        }
+        table.turn(&[Move::Bytes(lines, wire::handshake())]);
+        table.sid = wire::sid_in(&table.take(lines)).expect("an open packet");
+        table
+    }
+
+    /// The same with a socket in the main namespace.
+    pub fn connected(lines: usize) -> Table {
+        Table::connected_with(settings(), lines)
+    }
+
+    pub fn connected_with(settings: EngineSettings, lines: usize) -> Table {
+        let mut table = Table::with(settings, lines);
+        let connect = format!("40{}", payload_of(USER));
+        table.turn(&[Move::Bytes(lines, wire::post(&table.sid, connect.as_bytes()))]);
+        table.turn(&[Move::Bytes(lines, wire::poll(&table.sid))]);
+        let answers = table.take(lines);
+        assert!(answers.contains("ok") && answers.contains("welcome"), "{answers}");
+        table
+    }
+
+    /// One turn: these moves, in this order.
+    pub fn turn(&mut self, moves: &[Move]) {
+        self.now += 1;
+        for state in &mut self.lines {
+            let Some(key) = state.key else { continue };
+            if state.is_closing {
+                state.key = None;
+                self.keys.remove(&key);
+                self.shard.on_closed(key);
+            } else if std::mem::take(&mut state.is_sending) {
+                self.shard.on_sent(key, Ok(()));
+            }
+        }
+        for step in moves {
+            if let Move::Wait(wait_ms) = step {
+                self.pass(*wait_ms);
+            }
+        }
+        self.shard.on_time(Now { at: Millis(self.now), unix_ms: self.now });
+        for step in moves {
+            match step {
+                Move::Bytes(line, bytes) => self.bytes(*line, bytes),
+                Move::End(line) => self.hang_up(*line),
+                Move::Emit => self.emit(0),
+                Move::EmitBytes(length) => self.emit(*length),
+                Move::EndSessions => {
+                    let mail = Mail::Disconnect(Target::User(USER.into()), Ending::Session);
+                    self.shard.on_mail(Ticket(1), mail);
+                }
+                Move::Wait(_) => {}
+            }
+        }
+        self.shard.on_tick();
+        self.flush();
+    }
+
+    fn bytes(&mut self, line: usize, bytes: &[u8]) {
+        let state = &self.lines[line];
+        if let Some(key) = state.key
+            && !state.is_closing
+            && !state.is_hung_up
+        {
+            self.shard.on_bytes(key, &mut bytes.to_vec());
+        }
+    }
+
+    fn hang_up(&mut self, line: usize) {
+        let state = &mut self.lines[line];
+        if let Some(key) = state.key
+            && !state.is_closing
+            && !state.is_hung_up
+        {
+            state.is_hung_up = true;
+            self.shard.on_hangup(key);
+        }
+    }
+
+    fn emit(&mut self, length: usize) {
+        let args = match length {
+            0 => "[\"news\"]".to_owned(),
+            length => format!("[\"news\",\"{}\"]", "x".repeat(length)),
+        };
+        let broadcast = Broadcast {
+            namespace: "/".into(),
+            rooms: Vec::new(),
+            except: Vec::new(),
+            delivery: Delivery::Queue,
+            args: Arc::from(args.as_bytes()),
+            attachments: Vec::new(),
+        };
+        self.shard.on_mail(Ticket(1), Mail::Emit(broadcast));
+    }
+
+    fn flush(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.shard.flush(&mut effects);
+        for effect in effects.drain(..) {
+            let (key, bytes) = match &effect {
+                Effect::Reply(..) => continue,
+                Effect::Send(key, bytes) => (*key, bytes.as_slice()),
+                Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
+                Effect::HandOver(..) => unreachable!("nothing is handed over"),
+            };
+            let line = &mut self.lines[self.keys[&key]];
+            assert!(!line.is_closing, "{effect:?} after the end");
+            match effect {
+                Effect::Send(..) => {
+                    assert!(!line.is_sending && !line.is_ended, "a second send, or one after the end");
+                    line.is_sending = true;
+                    line.output.extend_from_slice(bytes);
+                }
+                Effect::Settle(_) => line.is_websocket = true,
+                Effect::ShutDown(_) => line.is_ended = true,
+                Effect::Close(_) => (line.is_ended, line.is_closing) = (true, true),
+                _ => {}
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// Lets time pass, waking the shard when it wants to be woken, and no more often.
+    pub fn pass(&mut self, duration_ms: u64) {
+        let until = self.now + duration_ms;
+        // Sends and closes complete first.
+        while self.lines.iter().any(|line| line.is_sending || line.key.is_some() && line.is_closing) {
+            self.turn(&[]);
+        }
+        while let Some(deadline) = self.shard.deadline().map(|at| at.0).filter(|at| *at <= until) {
+            self.now = deadline.max(self.now + 1) - 1;
+            self.turn(&[]);
+            self.turn(&[]);
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// What came on a line: answers as `status body`, frames as their text, and how it ended.
+    pub fn take(&mut self, line: usize) -> String {
+        let state = &mut self.lines[line];
+        let mut words = Vec::new();
+        while !state.output.starts_with(&[0x81]) && !state.output.starts_with(&[0x88]) {
+            let Some(answer) = wire::take_answer(&mut state.output) else { break };
+            match answer.status {
+                101 => words.push("101".to_owned()),
+                status => words.push(format!("{status} {}", answer.body)),
+            }
+        }
+        for (opcode, data) in wire::take_frames(&mut state.output) {
+            words.push(match opcode {
+                Opcode::Close => "close".to_owned(),
+                _ => String::from_utf8_lossy(&data).into_owned(),
+            });
+        }
+        assert!(state.output.is_empty(), "half an answer");
+        if state.is_ended {
+            words.push("end".to_owned());
+        }
+        words.join(", ")
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.shard.stats().clients > 0
+    }
+
+    pub fn queued_bytes(&self) -> u64 {
+        self.shard.stats().queued_bytes
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.shard.stats().connected > 0
+    }
+
+    /// The lines that are WebSockets and not ended.
+    pub fn websockets(&self) -> Vec<usize> {
+        let open = self.lines.iter().enumerate().filter(|(_, line)| line.is_websocket && !line.is_ended);
+        open.map(|(line, _)| line).collect()
+    }
+
+    pub fn is_websocket_transport(&self) -> bool {
+        self.shard.stats().websocket > 0
+    }
+
+    /// A line for questions afterwards.
+    pub fn add_line(&mut self) -> usize {
+        let key = self.shard.on_accept().expect("room");
+        self.lines.push(Line { key: Some(key), ..Line::default() });
+        self.keys.insert(key, self.lines.len() - 1);
+        self.lines.len() - 1
+    }
+
+    /// With nobody saying anything more, everything has to go.
+    pub fn drain(&mut self) {
+        self.pass(200_000);
+        self.turn(&[]);
+        assert_eq!(self.shard.stats(), Default::default(), "something is left for ever");
+    }
+}

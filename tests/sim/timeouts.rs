@@ -1,0 +1,110 @@
+//! Timeouts to the millisecond: who says nothing is gone in time, and no earlier.
+
+use sockring::shard::EngineSettings;
+
+use super::table::{Move, Table, settings};
+use super::wire;
+
+/// How late a timer may be where the protocol's times are short (DESIGN section 8).
+const LATE_MS_MAX: u64 = 5;
+
+fn until_gone(table: &mut Table, limit_ms: u64, is_there: impl Fn(&Table) -> bool) -> u64 {
+    (0..limit_ms)
+        .take_while(|_| {
+            table.pass(1);
+            is_there(table)
+        })
+        .count() as u64
+        + 1
+}
+
+#[test]
+fn a_silent_client_is_gone_after_interval_and_timeout() {
+    for (ping_interval_ms, ping_timeout_ms) in [(300, 200), (1_000, 500), (25_000, 20_000)] {
+        let mut settings = settings();
+        (settings.times.ping_interval_ms, settings.times.ping_timeout_ms) = (ping_interval_ms, ping_timeout_ms);
+        let (sum, jitter) = (ping_interval_ms + ping_timeout_ms, ping_interval_ms / 10);
+        let mut table = Table::connected_with(settings, 0);
+        let gone = until_gone(&mut table, sum + 100, Table::is_connected);
+        let late = if sum > 2_000 { 40 } else { LATE_MS_MAX };
+        assert!((sum - jitter - 20..=sum + late).contains(&gone), "{gone} of {sum}");
+        table.drain();
+    }
+}
+
+#[test]
+fn a_session_without_connect_is_gone_in_time() {
+    let settings = EngineSettings { connect_timeout_ms: 400, ..settings() };
+    let mut table = Table::with(settings, 1);
+    // The session of line 1, which nobody uses, goes by the same time; its slot is kept for its farewell.
+    table.turn(&[Move::Bytes(0, wire::websocket(None))]);
+    assert_eq!(table.websockets(), [0]);
+    let gone = until_gone(&mut table, 1_000, |table| !table.websockets().is_empty());
+    assert!((398..=400 + LATE_MS_MAX).contains(&gone), "{gone}");
+    table.drain();
+}
+
+#[test]
+fn a_short_time_after_a_long_pause_is_short() {
+    let mut settings = settings();
+    (settings.times.ping_interval_ms, settings.times.ping_timeout_ms) = (25_000, 20_000);
+    for pause_ms in [1_700, 3_003, 9_999] {
+        let mut table = Table::connected_with(settings.clone(), 1);
+        table.pass(pause_ms);
+        let close = wire::post(&table.sid, b"1");
+        table.turn(&[Move::Bytes(0, close)]);
+        let gone = until_gone(&mut table, 100, Table::is_alive);
+        assert!(gone <= 10 + LATE_MS_MAX, "a grace of 10 ms took {gone} ms after a pause of {pause_ms}");
+    }
+}
+
+#[test]
+fn a_body_that_dribbles_does_not_move_its_deadline() {
+    let mut settings = EngineSettings { body_timeout_ms: 1_000, ..settings() };
+    settings.times.ping_interval_ms = 60_000;
+    let mut table = Table::connected_with(settings, 1);
+    let post = wire::post(&table.sid, &[b'6'; 40]);
+    let (head, body) = post.split_at(post.len() - 40);
+    table.turn(&[Move::Bytes(0, head.to_vec())]);
+    for byte in &body[..30] {
+        table.pass(100);
+        table.turn(&[Move::Bytes(0, vec![*byte])]);
+    }
+    assert!(!table.is_alive(), "a body of 3 s where 1 s is allowed");
+}
+
+#[test]
+fn a_head_that_dribbles_does_not_move_its_deadline() {
+    let mut table = Table::with(EngineSettings { head_timeout_ms: 1_000, ..settings() }, 1);
+    for byte in &wire::handshake()[..20] {
+        table.pass(100);
+        table.turn(&[Move::Bytes(0, vec![*byte])]);
+    }
+    assert!(table.take(0).starts_with("408"));
+}
+
+#[test]
+fn a_message_that_dribbles_does_not_move_its_deadline() {
+    let mut settings = EngineSettings { message_timeout_ms: 1_000, ..settings() };
+    settings.times.ping_interval_ms = 60_000;
+    let mut table = Table::connected_with(settings, 1);
+    let connect = [wire::websocket(None), wire::text_frame("40{\"user\":\"w\"}", [1; 4])].concat();
+    table.turn(&[Move::Bytes(0, connect)]);
+    assert_eq!(table.websockets(), [0]);
+    for byte in &wire::text_frame("42[\"echo\",\"a long message\"]", [1; 4])[..20] {
+        table.pass(100);
+        table.turn(&[Move::Bytes(0, vec![*byte])]);
+    }
+    assert!(table.websockets().is_empty());
+}
+
+#[test]
+fn attachments_that_do_not_come_end_the_session() {
+    let mut settings = EngineSettings { message_timeout_ms: 1_000, ..settings() };
+    settings.times.ping_interval_ms = 60_000;
+    let mut table = Table::connected_with(settings, 1);
+    let header = wire::post(&table.sid, b"451-[\"echo\",{\"_placeholder\":true,\"num\":0}]");
+    table.turn(&[Move::Bytes(0, header)]);
+    let gone = until_gone(&mut table, 2_000, Table::is_connected);
+    assert!((998..=1_000 + LATE_MS_MAX).contains(&gone), "{gone}");
+}

@@ -1,0 +1,119 @@
+//! What clients write and read: requests, answers, frames.
+
+use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame, server_frames};
+
+/// The path of the simulated shard.
+pub const PATH: &str = "/socket.io/";
+
+/// `GET` of a new polling session.
+pub fn handshake() -> Vec<u8> {
+    request("GET", "EIO=4&transport=polling", "", None)
+}
+
+pub fn poll(sid: &str) -> Vec<u8> {
+    request("GET", &format!("EIO=4&transport=polling&sid={sid}"), "", None)
+}
+
+pub fn post(sid: &str, body: &[u8]) -> Vec<u8> {
+    request("POST", &format!("EIO=4&transport=polling&sid={sid}"), "", Some(body))
+}
+
+/// The same in two chunks.
+pub fn post_chunked(sid: &str, body: &[u8]) -> Vec<u8> {
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    let mut bytes = request("POST", &query, "Transfer-Encoding: chunked\r\n", None);
+    let (first, second) = body.split_at(body.len() / 2);
+    for chunk in [first, second] {
+        if !chunk.is_empty() {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
+}
+
+/// A WebSocket handshake: a new session, or the upgrade of the one with this sid.
+pub fn websocket(sid: Option<&str>) -> Vec<u8> {
+    let query = match sid {
+        Some(sid) => format!("EIO=4&transport=websocket&sid={sid}"),
+        None => "EIO=4&transport=websocket".to_owned(),
+    };
+    let headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    request("GET", &query, headers, None)
+}
+
+/// A request that the shard does not serve itself.
+pub fn elsewhere() -> Vec<u8> {
+    b"GET /page HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec()
+}
+
+fn request(method: &str, query: &str, headers: &str, body: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = format!("{method} {PATH}?{query} HTTP/1.1\r\nHost: sim\r\n{headers}").into_bytes();
+    if let Some(body) = body {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body.unwrap_or_default());
+    bytes
+}
+
+/// One answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub closes: bool,
+}
+
+/// Takes one whole answer from the front of `bytes`.
+pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..end]).expect("a head is ASCII").to_owned();
+    let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
+    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+    let length = value("Content-Length: ").map_or(0, |length| length.parse().expect("a length"));
+    if bytes.len() < end + length {
+        return None;
+    }
+    let body = String::from_utf8(bytes[end..end + length].to_vec()).expect("a body is UTF-8");
+    bytes.drain(..end + length);
+    Some(Answer { status, body, closes: value("Connection: close").is_some() })
+}
+
+/// Takes all whole frames of the server from the front of `bytes`.
+pub fn take_frames(bytes: &mut Vec<u8>) -> Vec<(Opcode, Vec<u8>)> {
+    let mut walk = server_frames(bytes);
+    let frames = walk.by_ref().map(|(opcode, data)| (opcode, data.to_vec())).collect();
+    let rest = walk.rest().len();
+    let taken = bytes.len() - rest;
+    bytes.drain(..taken);
+    frames
+}
+
+pub fn text_frame(text: &str, mask: [u8; 4]) -> Vec<u8> {
+    frame(Opcode::Text, text.as_bytes(), mask)
+}
+
+pub fn frame(opcode: Opcode, data: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_client_frame(opcode, Fin::Last, mask, data, &mut bytes);
+    bytes
+}
+
+/// A text message in two fragments.
+pub fn fragmented(text: &str, mask: [u8; 4]) -> Vec<u8> {
+    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+    let mut bytes = Vec::new();
+    encode_client_frame(Opcode::Text, Fin::More, mask, first, &mut bytes);
+    encode_client_frame(Opcode::Continuation, Fin::Last, mask, second, &mut bytes);
+    bytes
+}
+
+/// The value of `"sid"` in an open packet or a CONNECT reply.
+pub fn sid_in(text: &str) -> Option<String> {
+    let (_, after) = text.split_once("\"sid\":\"")?;
+    Some(after.split_once('"')?.0.to_owned())
+}
