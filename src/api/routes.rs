@@ -59,11 +59,14 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
     match head.path {
         "/" if !api.is_production() => get(head, || api.page.answer()),
         "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
+        "/ready" | "/metrics" if !matches!(head.method, Method::Get | Method::Head) => {
+            ApiError::method_not_allowed("GET, HEAD").into()
+        }
         "/metrics" => match api.metrics().await {
-            Ok(shards) => get(head, || {
+            Ok(shards) => {
                 let connections = api.connections.load(Ordering::Relaxed) as u64;
                 metrics::answer(&shards, connections, api.refused.load(Ordering::Relaxed))
-            }),
+            }
             Err(error) => error.into(),
         },
         "/ready" => ready(api).await,

@@ -15,7 +15,7 @@ use super::requests::{Outcome, ReplyHead};
 /// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.
 const LINGER_MS: u64 = 1_000;
 /// And up to this many bytes: enough for the rest of a body that was refused by its length, and nothing is kept of it.
-const LINGER_BYTES_MAX: u32 = 16 << 20;
+const LINGER_BYTES_MAX: u32 = 8 << 20;
 /// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
 /// WebSocket: more, and the connection ends.
 pub(super) const PENDING_BYTES_MAX: usize = 64 << 10;
@@ -213,6 +213,7 @@ impl<A: Application> Shard<A> {
             connection.deadline = self.hub.now.at + LINGER_MS;
         }
         self.arm_connection(key);
+        self.effects.push(Effect::Read(key));
     }
 
     fn on_http_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
@@ -396,7 +397,6 @@ impl<A: Application> Shard<A> {
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.mark_dirty(key);
-        self.effects.push(Effect::Read(key));
     }
 
     /// Closes a connection that is between two requests, or within the head of one.
