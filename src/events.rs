@@ -28,10 +28,6 @@ pub const SERVER_SHUTDOWN: &str = "server:shutdown";
 /// The event that says whether the product is under maintenance.
 pub const MAINTENANCE_MODE: &str = "maintenance:mode";
 
-/// Names that `socket.io-client` keeps for itself: emitting one would be lost or misunderstood.
-pub const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
 /// `connected`: the first event of every socket.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

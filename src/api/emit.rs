@@ -1,12 +1,14 @@
 //! `POST /emit`: from a body to a broadcast.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sockring_protocol::json::{self, Kind, Value};
+use sockring_protocol::socketio::RESERVED_EVENTS;
 
 use crate::auth::is_user_id;
 use crate::broadcast::{Broadcast, Delivery};
-use crate::events::{RESERVED, iso_8601};
+use crate::events::iso_8601;
 use crate::shard::USER_PREFIX;
 
 use super::answer::ApiError;
@@ -43,10 +45,7 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
             return Err(fields.refuse(later, "is not supported yet"));
         }
     }
-    let event = fields.required("event", NAME_BYTES_MAX)?;
-    if RESERVED.contains(&&*event) {
-        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
-    }
+    let event = event_name(fields)?;
     let namespace = fields.string("namespace", NAME_BYTES_MAX)?.unwrap_or("/".into());
     if !namespace.starts_with('/') {
         return Err(fields.refuse("namespace", "has to begin with `/`"));
@@ -67,6 +66,15 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
         args: Arc::from(arguments(fields, &event, server, now_unix_ms)?),
         attachments: Vec::new(),
     })
+}
+
+/// The name of the event: any but those that a client would take for something else.
+pub(super) fn event_name<'b>(fields: &Fields<'b>) -> Result<Cow<'b, str>, ApiError> {
+    let event = fields.required("event", NAME_BYTES_MAX)?;
+    if RESERVED_EVENTS.contains(&&*event) {
+        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
+    }
+    Ok(event)
 }
 
 /// Refuses namespaces that the server has not.

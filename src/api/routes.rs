@@ -236,10 +236,7 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     fields.only(&["userId", "user", "event", "message"])?;
     let user =
         fields.either("userId", "user", NAME_BYTES_MAX)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
-    let event = fields.required("event", NAME_BYTES_MAX)?;
-    if events::RESERVED.contains(&&*event) {
-        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
-    }
+    let event = emit::event_name(&fields)?;
     let message = fields.required("message", TEXT_BYTES_MAX)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&fields, "userId", &user)?;

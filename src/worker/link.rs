@@ -4,6 +4,8 @@
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
 //! meanwhile is remembered. A connection closes when everything under way has come back.
 
+use crate::ring::Armed;
+
 /// What to start now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Start {
@@ -114,8 +116,8 @@ impl Link {
         Start { watch: true, ..NOTHING }
     }
 
-    pub(super) fn on_readable(&mut self, is_still_armed: bool) -> Start {
-        self.watching = is_still_armed;
+    pub(super) fn on_readable(&mut self, poll: Armed) -> Start {
+        self.watching = poll == Armed::Still;
         if self.phase != Phase::Open {
             return self.settle_ending();
         }
@@ -123,7 +125,7 @@ impl Link {
             return NOTHING;
         }
         let mut start = self.start_receive();
-        if !is_still_armed {
+        if poll == Armed::Ended {
             self.watching = true;
             start.watch = true;
         }
@@ -251,17 +253,17 @@ mod tests {
     #[test]
     fn an_edge_during_a_receive_is_not_lost() {
         let mut link = watched();
-        assert_eq!(link.on_readable(true), RECEIVE);
-        assert_eq!(link.on_readable(true), NOTHING);
+        assert_eq!(link.on_readable(Armed::Still), RECEIVE);
+        assert_eq!(link.on_readable(Armed::Still), NOTHING);
         assert_eq!(link.on_received(Received::Some), RECEIVE);
         assert_eq!(link.on_received(Received::Empty), NOTHING);
-        assert_eq!(link.on_readable(true), RECEIVE);
+        assert_eq!(link.on_readable(Armed::Still), RECEIVE);
     }
 
     #[test]
     fn a_full_buffer_means_receive_again() {
         let mut link = watched();
-        link.on_readable(true);
+        link.on_readable(Armed::Still);
         assert_eq!(link.on_received(Received::More), RECEIVE);
         assert_eq!(link.on_received(Received::More), RECEIVE);
         assert_eq!(link.on_received(Received::Some), NOTHING);
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn a_starved_receive_is_retried_when_buffers_are_back() {
         let mut link = watched();
-        link.on_readable(true);
+        link.on_readable(Armed::Still);
         assert_eq!(link.on_received(Received::Starved), NOTHING);
         assert_eq!(link.on_buffers(), RECEIVE);
         assert_eq!(link.on_buffers(), NOTHING);
@@ -280,16 +282,16 @@ mod tests {
     #[test]
     fn a_poll_that_ended_is_armed_again_and_followed_by_a_receive() {
         let mut link = watched();
-        assert_eq!(link.on_readable(false), Start { receive: true, watch: true, ..NOTHING });
+        assert_eq!(link.on_readable(Armed::Ended), Start { receive: true, watch: true, ..NOTHING });
     }
 
     #[test]
     fn nothing_is_read_behind_the_end() {
         let mut link = watched();
-        link.on_readable(true);
+        link.on_readable(Armed::Still);
         assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_readable(true), NOTHING);
-        assert_eq!(link.on_readable(false), NOTHING);
+        assert_eq!(link.on_readable(Armed::Still), NOTHING);
+        assert_eq!(link.on_readable(Armed::Ended), NOTHING);
     }
 
     #[test]
@@ -297,13 +299,13 @@ mod tests {
         // All orders in which the completions may come.
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
             let mut link = watched();
-            link.on_readable(true);
+            link.on_readable(Armed::Still);
             link.send();
             assert_eq!(link.end(), CANCEL);
             assert_eq!(link.end(), NOTHING);
             let starts = order.map(|which| match which {
                 0 => link.on_received(Received::Ended),
-                1 => link.on_readable(false),
+                1 => link.on_readable(Armed::Ended),
                 2 => link.on_sent(),
                 _ => link.on_cancelled(),
             });

@@ -196,7 +196,7 @@ impl<A: Application> Worker<A> {
             }
             Completion::Readable(token, armed) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_readable(armed == Armed::Still)));
+                    starts.push((entry.key, entry.link.on_readable(armed)));
                 }
             }
             Completion::Received(token, bytes, behind) => {

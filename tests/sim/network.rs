@@ -108,8 +108,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(mut random: Random) -> Network {
-        let latency_max = random.pick(&[1, 5, 20]);
+    pub fn new(random: Random, latency_max: u64) -> Network {
         Network { now: 0, tcps: Vec::new(), agenda: BTreeMap::new(), sequence: 0, random, latency_max }
     }
 

@@ -66,12 +66,14 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, settings: EngineSettings) -> World {
         let mut random = Random::new(seed);
+        // Of a ping timeout of 200 ms, several round trips of a long answer must not use up most.
+        let latency_max = if settings.times.ping_timeout_ms < 400 { 5 } else { random.pick(&[1, 5, 20]) };
         let settings = Arc::new(settings);
         let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max)));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };
         let desk = Desk::new(Rc::clone(&record));
         let shard = Shard::new(Arc::clone(&settings), 0, desk, Box::new(random.fork()), now);
-        let mut network = Network::new(random.fork());
+        let mut network = Network::new(random.fork(), latency_max);
         network.now = START_MS;
         World {
             now: START_MS,

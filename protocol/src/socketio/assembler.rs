@@ -27,8 +27,6 @@ pub enum Progress {
 pub enum AssembleError {
     /// A binary message that no header announced (P16).
     UnexpectedBinary,
-    /// A text message while attachments are awaited (P17).
-    UnexpectedText,
     /// Header and attachments together exceed the limit.
     TooBig,
 }
@@ -38,7 +36,6 @@ impl AssembleError {
     pub fn reason(self) -> &'static str {
         match self {
             AssembleError::UnexpectedBinary => "attachment without a packet",
-            AssembleError::UnexpectedText => "text while attachments are awaited",
             AssembleError::TooBig => "binary packet too big",
         }
     }

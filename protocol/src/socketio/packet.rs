@@ -13,7 +13,7 @@ use crate::json::{JsonError, Value};
 const MAIN: &str = "/";
 
 /// Names that a client may not emit: they are events of the reference's own socket (P13). `error` is not among them.
-const RESERVED_EVENTS: [&str; 6] =
+pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// One packet. Texts are borrowed from the message, namespaces begin with `/`.

@@ -28,7 +28,7 @@ use super::rooms::{RoomId, Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};
 use super::sid::{RandomPool, Sid};
 use super::slots::Slots;
-use super::sockets::{Socket, Sockets};
+use super::sockets::Sockets;
 use super::timers::Timers;
 
 pub(super) use deliver::ConnectionCounts;
@@ -438,20 +438,25 @@ impl<A: Application> Hub<A> {
 
     /// The one place where a socket ends.
     fn drop_socket(&mut self, key: ClientKey, place: u16) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        self.call_app(key, place, |app, info| app.disconnected(info));
+        while self.leave_at(key, place, 0).is_some() {}
+        if let Some(client) = self.clients.get_mut(key.0) {
+            client.sockets.remove(place);
+        }
+    }
+
+    /// Calls the application about a socket, if it exists.
+    fn call_app(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>)) {
+        let Some(client) = self.clients.get(key.0) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
         let sid = Sid { random: socket.random, ..client.sid }.text();
         let info = SocketInfo {
             namespace: self.settings.namespace_name(socket.namespace),
             sid: sid.as_str(),
-            user: user_of(&self.rooms, socket),
+            user: socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX)),
             now_unix_ms: self.now.unix_ms,
         };
-        self.app.disconnected(&info);
-        while self.leave_at(key, place, 0).is_some() {}
-        if let Some(client) = self.clients.get_mut(key.0) {
-            client.sockets.remove(place);
-        }
+        call(&mut self.app, &info);
     }
 
     /// Leaves the room that a link of a socket leads to, and keeps all ways between rooms and sockets right.
@@ -506,11 +511,6 @@ pub(super) fn enqueue(client: &mut Client, frames: Frames, delivery: Delivery, q
     client.queued_bytes = u32::try_from(waiting + frames.len()).unwrap_or(u32::MAX);
     client.outbox.push(frames);
     Queued::Yes
-}
-
-/// The id of the user that a socket belongs to.
-pub(super) fn user_of<'r>(rooms: &'r Rooms, socket: &Socket) -> Option<&'r str> {
-    rooms.name(socket.user?.room()).strip_prefix(USER_PREFIX)
 }
 
 /// All of an outbox and perhaps one more packet as one polling payload.

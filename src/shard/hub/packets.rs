@@ -15,7 +15,7 @@ use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
 use super::super::sid::{RANDOM_BYTES, Sid};
 use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket};
-use super::{Farewell, Hub, user_of};
+use super::{Farewell, Hub};
 
 /// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
 pub(super) struct Greeting {
@@ -243,17 +243,8 @@ impl<A: Application> Hub<A> {
 
     /// Calls the application about a socket and performs what it asks for.
     fn with_socket(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>, &mut Actions)) {
-        let Some(client) = self.clients.get(key.0) else { return };
-        let Some(socket) = client.sockets.get(place) else { return };
-        let sid = Sid { random: socket.random, ..client.sid }.text();
-        let info = SocketInfo {
-            namespace: self.settings.namespace_name(socket.namespace),
-            sid: sid.as_str(),
-            user: user_of(&self.rooms, socket),
-            now_unix_ms: self.now.unix_ms,
-        };
         let mut actions = std::mem::take(&mut self.actions);
-        call(&mut self.app, &info, &mut actions);
+        self.call_app(key, place, |app, info| call(app, info, &mut actions));
         self.perform(key, Some(place), actions);
     }
 
