@@ -54,6 +54,9 @@ struct Flags {
     max_payload: Option<usize>,
     #[arg(long, default_value_t = 4096)]
     connections: usize,
+    /// Cores that serve; one, in this version.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    shards: u16,
 }
 
 /// Gives back what comes.

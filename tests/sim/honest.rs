@@ -1,10 +1,10 @@
 //! `Honest`: a client that keeps to the protocols, over long-polling, a WebSocket, or first one and then the other, as the
 //! stock client does. Everything that it gets has to be the next packet of its stream.
 
-use std::collections::{BTreeMap, VecDeque};
+mod reading;
+mod writing;
 
-use sockring_protocol::engineio::{self, Data, Packet};
-use sockring_protocol::websocket::Opcode;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::desk::payload_of;
 use super::network::{End, Event, TcpId};
@@ -149,147 +149,6 @@ impl Honest {
         self.plan.style == Style::WebSocket || self.is_upgraded
     }
 
-    // Reading.
-
-    fn read(&mut self, context: &mut Context<'_>) {
-        for is_get in [true, false] {
-            let exchange = if is_get { &mut self.get } else { &mut self.post };
-            let Some(tcp) = exchange.tcp else { continue };
-            exchange.input.extend(context.network.read(tcp));
-            if let Some(answer) = wire::take_answer(&mut exchange.input) {
-                assert!(exchange.is_busy || self.has_left(), "an answer that nobody asked for: {answer:?}");
-                let exchange = if is_get { &mut self.get } else { &mut self.post };
-                exchange.is_busy = false;
-                if answer.closes {
-                    // The last request that this connection may carry.
-                    context.network.end(tcp, End::Fin);
-                    *exchange = Exchange::default();
-                }
-                self.on_answer(context, is_get, &answer);
-            }
-            let exchange = if is_get { &mut self.get } else { &mut self.post };
-            if exchange.tcp == Some(tcp) && context.network.is_ended(tcp) {
-                context.network.end(tcp, End::Fin);
-                exchange.tcp = None;
-                let is_busy = exchange.is_busy;
-                assert!(!is_busy || self.has_left(), "the server closed a connection before it had answered");
-            }
-        }
-        let Some(websocket) = &mut self.websocket else { return };
-        let tcp = websocket.tcp;
-        websocket.input.extend(context.network.read(tcp));
-        if !websocket.is_open {
-            let Some(answer) = wire::take_answer(&mut websocket.input) else { return };
-            assert_eq!(answer.status, 101, "{answer:?}");
-            websocket.is_open = true;
-            if self.plan.style == Style::Upgrade {
-                self.write_frame(context, "2probe");
-            }
-        }
-        let Some(websocket) = &mut self.websocket else { return };
-        for (opcode, data) in wire::take_frames(&mut websocket.input) {
-            self.on_frame(context, opcode, &data);
-        }
-        if context.network.is_ended(tcp) {
-            context.network.end(tcp, End::Fin);
-            assert!(self.has_left(), "the server ended an honest WebSocket");
-            self.websocket = None;
-        }
-    }
-
-    fn on_answer(&mut self, context: &mut Context<'_>, is_get: bool, answer: &wire::Answer) {
-        if self.has_left() {
-            return;
-        }
-        assert_eq!(answer.status, 200, "an honest request was refused: {answer:?}");
-        if !is_get {
-            return assert_eq!(answer.body, "ok");
-        }
-        if self.sid.is_empty() {
-            return self.on_open(context, wire::sid_in(&answer.body).expect("an open packet"));
-        }
-        for packet in engineio::decode_payload(&answer.body, usize::MAX) {
-            self.on_packet(context, packet.expect("the server encodes packets"));
-        }
-    }
-
-    fn on_frame(&mut self, context: &mut Context<'_>, opcode: Opcode, data: &[u8]) {
-        match opcode {
-            Opcode::Text => {
-                let text = std::str::from_utf8(data).expect("text frames are UTF-8");
-                if self.sid.is_empty() {
-                    return self.on_open(context, wire::sid_in(text).expect("an open packet"));
-                }
-                let packet = engineio::decode_text(text).expect("the server encodes packets");
-                if self.plan.style == Style::Upgrade && !self.is_upgraded {
-                    assert_eq!(packet, Packet::Pong("probe"), "a probe gets its answer only");
-                    self.upgrade = Upgrade::Pausing;
-                    return;
-                }
-                self.on_packet(context, packet);
-            }
-            Opcode::Binary => self.on_packet(context, Packet::Message(Data::Binary(data.into()))),
-            Opcode::Close => assert!(self.has_left(), "the server closed an honest WebSocket"),
-            other => panic!("a frame that nobody asked for: {other:?}"),
-        }
-    }
-
-    fn on_packet(&mut self, context: &mut Context<'_>, packet: Packet<'_>) {
-        if self.carries_websocket() && !self.sid.is_empty() {
-            self.know(context.record, KnownTransport::WebSocket);
-        }
-        match packet {
-            Packet::Ping(_) => self.outbox.push_back(Out::Text("3".to_owned())),
-            Packet::Noop => {}
-            Packet::Close => assert!(self.has_left(), "the server closed an honest session"),
-            Packet::Message(Data::Text(text)) => self.on_message(context, text),
-            Packet::Message(Data::Binary(data)) => {
-                let (_, missing, attachments) = self.incoming.as_mut().expect("attachments follow a header");
-                attachments.push(data.into_owned());
-                *missing -= 1;
-                if *missing == 0 {
-                    let (text, _, attachments) = self.incoming.take().expect("just looked at");
-                    self.on_socket_packet(context, &text, &attachments);
-                }
-            }
-            other => panic!("a packet that a server does not send here: {other:?}"),
-        }
-    }
-
-    fn on_message(&mut self, context: &mut Context<'_>, text: &str) {
-        assert!(self.incoming.is_none(), "attachments are missing before {text}");
-        if let ("5" | "6", rest) = text.split_at(1) {
-            let (count, _) = rest.split_once('-').expect("a count of attachments");
-            self.incoming = Some((text.to_owned(), count.parse().expect("a number"), Vec::new()));
-            return;
-        }
-        self.on_socket_packet(context, text, &[]);
-    }
-
-    fn on_socket_packet(&mut self, context: &mut Context<'_>, text: &str, attachments: &[Vec<u8>]) {
-        let namespace = match text.find('/') {
-            Some(at) if at <= 3 => text[at..].split(',').next().unwrap_or_default(),
-            _ => "/",
-        };
-        if text.starts_with('4') {
-            assert!(text.contains("no user"), "an honest CONNECT was refused: {text}");
-            return;
-        }
-        if text.starts_with('0') {
-            let sid = wire::sid_in(text).expect("a CONNECT reply has a sid");
-            if let Some((old, state)) = self.sockets.insert(namespace.to_owned(), (sid, Socket::Connected)) {
-                assert_eq!(state, Socket::Reconnecting, "connected twice");
-                let waiting = context.record.waiting_since(&old);
-                assert!(waiting.is_none(), "lost on disconnecting: {waiting:?}");
-            }
-        }
-        let Some((sid, state)) = self.sockets.get_mut(namespace) else { panic!("{text} before CONNECT") };
-        if text.starts_with('1') {
-            *state = Socket::Over;
-        }
-        context.record.on_received(sid, text, attachments);
-    }
-
     // Acting.
 
     fn act(&mut self, context: &mut Context<'_>) {
@@ -363,97 +222,10 @@ impl Honest {
         context.network.at(self.upgrade_at, Event::Wake(context.id));
     }
 
-    // Writing.
-
-    fn write_frame(&mut self, context: &mut Context<'_>, text: &str) {
-        let Some(websocket) = &self.websocket else { return };
-        let mask = context.random.mask();
-        let bytes = match context.random.below(8) {
-            0 => wire::fragmented(text, mask),
-            _ => wire::text_frame(text, mask),
-        };
-        context.network.write(websocket.tcp, &bytes);
-    }
-
-    fn write(&mut self, context: &mut Context<'_>) {
-        if self.has_left() {
-            return;
-        }
-        if self.plan.style == Style::WebSocket || self.is_upgraded {
-            if self.websocket.as_ref().is_some_and(|websocket| websocket.is_open) {
-                while let Some(packet) = self.outbox.pop_front() {
-                    match packet {
-                        Out::Text(text) => self.write_frame(context, &text),
-                        Out::Binary(data) => {
-                            let bytes = wire::frame(Opcode::Binary, &data, context.random.mask());
-                            let tcp = self.websocket.as_ref().expect("just looked at").tcp;
-                            context.network.write(tcp, &bytes);
-                        }
-                    }
-                }
-            }
-            return;
-        }
-        if self.upgrade == Upgrade::Pausing {
-            if !self.get.is_busy && !self.post.is_busy {
-                self.write_frame(context, "5");
-                self.is_upgraded = true;
-                self.know(context.record, KnownTransport::Either);
-                self.write(context);
-            }
-            return;
-        }
-        if !self.get.is_busy && (self.phase == Phase::Open || self.sid.is_empty()) {
-            let request = if self.sid.is_empty() { wire::handshake() } else { wire::poll(&self.sid) };
-            send_request(&mut self.get, context, &request);
-        }
-        if !self.post.is_busy && !self.outbox.is_empty() {
-            let body = payload(&mut self.outbox);
-            let request = match context.random.below(4) {
-                0 => wire::post_chunked(&self.sid, &body),
-                _ => wire::post(&self.sid, &body),
-            };
-            send_request(&mut self.post, context, &request);
-        }
-    }
-
     fn know(&self, record: &mut Record, known: KnownTransport) {
         if !self.has_left() {
             record.transports.insert(place_of(&self.sid), known);
         }
-    }
-
-    // Leaving.
-
-    fn leave(&mut self, context: &mut Context<'_>) {
-        context.record.transports.remove(&place_of(&self.sid));
-        let times = &context.settings.times;
-        let tcps: Vec<_> = [self.get.tcp, self.post.tcp, self.websocket.as_ref().map(|websocket| websocket.tcp)]
-            .into_iter()
-            .flatten()
-            .collect();
-        let mut seen = tcps.iter().map(|tcp| context.network.arrival(*tcp)).max().unwrap_or(context.now);
-        let mut grace = times.ping_interval_ms + times.ping_timeout_ms + 20;
-        match (self.plan.leaving, self.carries_websocket()) {
-            (Leaving::Silence, _) => {}
-            (Leaving::ClosePacket, true) => self.write_frame(context, "1"),
-            (Leaving::CloseFrame, true) => {
-                let tcp = self.websocket.as_ref().expect("a WebSocket").tcp;
-                let frame = wire::frame(Opcode::Close, &1000u16.to_be_bytes(), context.random.mask());
-                context.network.write(tcp, &frame);
-            }
-            (Leaving::ClosePacket | Leaving::CloseFrame, false) if !self.post.is_busy => {
-                send_request(&mut self.post, context, &wire::post(&self.sid, b"1"));
-                grace = if self.post.tcp.is_some() { 200 } else { grace };
-            }
-            (Leaving::ClosePacket | Leaving::CloseFrame, false) => {}
-            (Leaving::End(end), _) => tcps.iter().for_each(|tcp| context.network.end(*tcp, end)),
-        }
-        if self.carries_websocket() && self.plan.leaving != Leaving::Silence {
-            seen = self.websocket.as_ref().map_or(seen, |websocket| context.network.arrival(websocket.tcp));
-            grace = 50;
-        }
-        self.phase = Phase::Left { grace_ms: grace, seen_at: seen };
     }
 }
 
@@ -534,25 +306,6 @@ impl Honest {
         context.network.at(self.next_act, Event::Wake(context.id));
         context.network.at(self.plan.leaves_at, Event::Wake(context.id));
     }
-}
-
-fn send_request(exchange: &mut Exchange, context: &mut Context<'_>, request: &[u8]) {
-    let tcp = *exchange.tcp.get_or_insert_with(|| context.network.connect(context.id));
-    context.network.write(tcp, request);
-    exchange.is_busy = true;
-}
-
-/// Everything that waits as the body of one POST.
-fn payload(outbox: &mut VecDeque<Out>) -> Vec<u8> {
-    let mut body = Vec::new();
-    let mut encoder = engineio::PayloadEncoder::new(&mut body);
-    for packet in outbox.drain(..) {
-        match packet {
-            Out::Text(text) => encoder.push_text(text.as_bytes()),
-            Out::Binary(data) => encoder.push_binary(&data),
-        }
-    }
-    body
 }
 
 fn pick(random: &mut Random, namespaces: &[&'static str]) -> Option<&'static str> {

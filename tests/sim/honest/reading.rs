@@ -1,0 +1,151 @@
+//! What an honest client makes of what it gets.
+
+use sockring_protocol::engineio::{self, Data, Packet};
+use sockring_protocol::websocket::Opcode;
+
+use super::super::network::End;
+use super::super::record::KnownTransport;
+use super::super::wire;
+use super::super::world::Context;
+use super::{Exchange, Honest, Out, Socket, Style, Upgrade};
+
+impl Honest {
+    pub(super) fn read(&mut self, context: &mut Context<'_>) {
+        for is_get in [true, false] {
+            let exchange = if is_get { &mut self.get } else { &mut self.post };
+            let Some(tcp) = exchange.tcp else { continue };
+            exchange.input.extend(context.network.read(tcp));
+            if let Some(answer) = wire::take_answer(&mut exchange.input) {
+                assert!(exchange.is_busy || self.has_left(), "an answer that nobody asked for: {answer:?}");
+                let exchange = if is_get { &mut self.get } else { &mut self.post };
+                exchange.is_busy = false;
+                if answer.closes {
+                    // The last request that this connection may carry.
+                    context.network.end(tcp, End::Fin);
+                    *exchange = Exchange::default();
+                }
+                self.on_answer(context, is_get, &answer);
+            }
+            let exchange = if is_get { &mut self.get } else { &mut self.post };
+            if exchange.tcp == Some(tcp) && context.network.is_ended(tcp) {
+                context.network.end(tcp, End::Fin);
+                exchange.tcp = None;
+                let is_busy = exchange.is_busy;
+                assert!(!is_busy || self.has_left(), "the server closed a connection before it had answered");
+            }
+        }
+        let Some(websocket) = &mut self.websocket else { return };
+        let tcp = websocket.tcp;
+        websocket.input.extend(context.network.read(tcp));
+        if !websocket.is_open {
+            let Some(answer) = wire::take_answer(&mut websocket.input) else { return };
+            assert_eq!(answer.status, 101, "{answer:?}");
+            websocket.is_open = true;
+            if self.plan.style == Style::Upgrade {
+                self.write_frame(context, "2probe");
+            }
+        }
+        let Some(websocket) = &mut self.websocket else { return };
+        for (opcode, data) in wire::take_frames(&mut websocket.input) {
+            self.on_frame(context, opcode, &data);
+        }
+        if context.network.is_ended(tcp) {
+            context.network.end(tcp, End::Fin);
+            assert!(self.has_left(), "the server ended an honest WebSocket");
+            self.websocket = None;
+        }
+    }
+
+    fn on_answer(&mut self, context: &mut Context<'_>, is_get: bool, answer: &wire::Answer) {
+        if self.has_left() {
+            return;
+        }
+        assert_eq!(answer.status, 200, "an honest request was refused: {answer:?}");
+        if !is_get {
+            return assert_eq!(answer.body, "ok");
+        }
+        if self.sid.is_empty() {
+            return self.on_open(context, wire::sid_in(&answer.body).expect("an open packet"));
+        }
+        for packet in engineio::decode_payload(&answer.body, usize::MAX) {
+            self.on_packet(context, packet.expect("the server encodes packets"));
+        }
+    }
+
+    fn on_frame(&mut self, context: &mut Context<'_>, opcode: Opcode, data: &[u8]) {
+        match opcode {
+            Opcode::Text => {
+                let text = std::str::from_utf8(data).expect("text frames are UTF-8");
+                if self.sid.is_empty() {
+                    return self.on_open(context, wire::sid_in(text).expect("an open packet"));
+                }
+                let packet = engineio::decode_text(text).expect("the server encodes packets");
+                if self.plan.style == Style::Upgrade && !self.is_upgraded {
+                    assert_eq!(packet, Packet::Pong("probe"), "a probe gets its answer only");
+                    self.upgrade = Upgrade::Pausing;
+                    return;
+                }
+                self.on_packet(context, packet);
+            }
+            Opcode::Binary => self.on_packet(context, Packet::Message(Data::Binary(data.into()))),
+            Opcode::Close => assert!(self.has_left(), "the server closed an honest WebSocket"),
+            other => panic!("a frame that nobody asked for: {other:?}"),
+        }
+    }
+
+    fn on_packet(&mut self, context: &mut Context<'_>, packet: Packet<'_>) {
+        if self.carries_websocket() && !self.sid.is_empty() {
+            self.know(context.record, KnownTransport::WebSocket);
+        }
+        match packet {
+            Packet::Ping(_) => self.outbox.push_back(Out::Text("3".to_owned())),
+            Packet::Noop => {}
+            Packet::Close => assert!(self.has_left(), "the server closed an honest session"),
+            Packet::Message(Data::Text(text)) => self.on_message(context, text),
+            Packet::Message(Data::Binary(data)) => {
+                let (_, missing, attachments) = self.incoming.as_mut().expect("attachments follow a header");
+                attachments.push(data.into_owned());
+                *missing -= 1;
+                if *missing == 0 {
+                    let (text, _, attachments) = self.incoming.take().expect("just looked at");
+                    self.on_socket_packet(context, &text, &attachments);
+                }
+            }
+            other => panic!("a packet that a server does not send here: {other:?}"),
+        }
+    }
+
+    fn on_message(&mut self, context: &mut Context<'_>, text: &str) {
+        assert!(self.incoming.is_none(), "attachments are missing before {text}");
+        if let ("5" | "6", rest) = text.split_at(1) {
+            let (count, _) = rest.split_once('-').expect("a count of attachments");
+            self.incoming = Some((text.to_owned(), count.parse().expect("a number"), Vec::new()));
+            return;
+        }
+        self.on_socket_packet(context, text, &[]);
+    }
+
+    fn on_socket_packet(&mut self, context: &mut Context<'_>, text: &str, attachments: &[Vec<u8>]) {
+        let namespace = match text.find('/') {
+            Some(at) if at <= 3 => text[at..].split(',').next().unwrap_or_default(),
+            _ => "/",
+        };
+        if text.starts_with('4') {
+            assert!(text.contains("no user"), "an honest CONNECT was refused: {text}");
+            return;
+        }
+        if text.starts_with('0') {
+            let sid = wire::sid_in(text).expect("a CONNECT reply has a sid");
+            if let Some((old, state)) = self.sockets.insert(namespace.to_owned(), (sid, Socket::Connected)) {
+                assert_eq!(state, Socket::Reconnecting, "connected twice");
+                let waiting = context.record.waiting_since(&old);
+                assert!(waiting.is_none(), "lost on disconnecting: {waiting:?}");
+            }
+        }
+        let Some((sid, state)) = self.sockets.get_mut(namespace) else { panic!("{text} before CONNECT") };
+        if text.starts_with('1') {
+            *state = Socket::Over;
+        }
+        context.record.on_received(sid, text, attachments);
+    }
+}

@@ -1,0 +1,115 @@
+//! How an honest client's packets get onto the wire, and how it leaves.
+
+use std::collections::VecDeque;
+
+use sockring_protocol::engineio;
+use sockring_protocol::websocket::Opcode;
+
+use super::super::record::{KnownTransport, place_of};
+use super::super::wire;
+use super::super::world::Context;
+use super::{Exchange, Honest, Leaving, Out, Phase, Style, Upgrade};
+
+impl Honest {
+    pub(super) fn write_frame(&mut self, context: &mut Context<'_>, text: &str) {
+        let Some(websocket) = &self.websocket else { return };
+        let mask = context.random.mask();
+        let bytes = match context.random.below(8) {
+            0 => wire::fragmented(text, mask),
+            _ => wire::text_frame(text, mask),
+        };
+        context.network.write(websocket.tcp, &bytes);
+    }
+
+    pub(super) fn write(&mut self, context: &mut Context<'_>) {
+        if self.has_left() {
+            return;
+        }
+        if self.plan.style == Style::WebSocket || self.is_upgraded {
+            if self.websocket.as_ref().is_some_and(|websocket| websocket.is_open) {
+                while let Some(packet) = self.outbox.pop_front() {
+                    match packet {
+                        Out::Text(text) => self.write_frame(context, &text),
+                        Out::Binary(data) => {
+                            let bytes = wire::frame(Opcode::Binary, &data, context.random.mask());
+                            let tcp = self.websocket.as_ref().expect("just looked at").tcp;
+                            context.network.write(tcp, &bytes);
+                        }
+                    }
+                }
+            }
+            return;
+        }
+        if self.upgrade == Upgrade::Pausing {
+            if !self.get.is_busy && !self.post.is_busy {
+                self.write_frame(context, "5");
+                self.is_upgraded = true;
+                self.know(context.record, KnownTransport::Either);
+                self.write(context);
+            }
+            return;
+        }
+        if !self.get.is_busy && (self.phase == Phase::Open || self.sid.is_empty()) {
+            let request = if self.sid.is_empty() { wire::handshake() } else { wire::poll(&self.sid) };
+            send_request(&mut self.get, context, &request);
+        }
+        if !self.post.is_busy && !self.outbox.is_empty() {
+            let body = payload(&mut self.outbox);
+            let request = match context.random.below(4) {
+                0 => wire::post_chunked(&self.sid, &body),
+                _ => wire::post(&self.sid, &body),
+            };
+            send_request(&mut self.post, context, &request);
+        }
+    }
+
+    pub(super) fn leave(&mut self, context: &mut Context<'_>) {
+        context.record.transports.remove(&place_of(&self.sid));
+        let times = &context.settings.times;
+        let tcps: Vec<_> = [self.get.tcp, self.post.tcp, self.websocket.as_ref().map(|websocket| websocket.tcp)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut seen = tcps.iter().map(|tcp| context.network.arrival(*tcp)).max().unwrap_or(context.now);
+        let mut grace = times.ping_interval_ms + times.ping_timeout_ms + 20;
+        match (self.plan.leaving, self.carries_websocket()) {
+            (Leaving::Silence, _) => {}
+            (Leaving::ClosePacket, true) => self.write_frame(context, "1"),
+            (Leaving::CloseFrame, true) => {
+                let tcp = self.websocket.as_ref().expect("a WebSocket").tcp;
+                let frame = wire::frame(Opcode::Close, &1000u16.to_be_bytes(), context.random.mask());
+                context.network.write(tcp, &frame);
+            }
+            (Leaving::ClosePacket | Leaving::CloseFrame, false) if !self.post.is_busy => {
+                send_request(&mut self.post, context, &wire::post(&self.sid, b"1"));
+                grace = if self.post.tcp.is_some() { 200 } else { grace };
+            }
+            (Leaving::ClosePacket | Leaving::CloseFrame, false) => {}
+            (Leaving::End(end), _) => tcps.iter().for_each(|tcp| context.network.end(*tcp, end)),
+        }
+        if self.carries_websocket() && self.plan.leaving != Leaving::Silence {
+            seen = self.websocket.as_ref().map_or(seen, |websocket| context.network.arrival(websocket.tcp));
+            grace = 50;
+        }
+        self.phase = Phase::Left { grace_ms: grace, seen_at: seen };
+    }
+}
+
+fn send_request(exchange: &mut Exchange, context: &mut Context<'_>, request: &[u8]) {
+    let tcp = *exchange.tcp.get_or_insert_with(|| context.network.connect(context.id));
+    context.network.write(tcp, request);
+    exchange.is_busy = true;
+}
+
+/// Everything that waits as the body of one POST.
+fn payload(outbox: &mut VecDeque<Out>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut encoder = engineio::PayloadEncoder::new(&mut body);
+    for packet in outbox.drain(..) {
+        match packet {
+            Out::Text(text) => encoder.push_text(text.as_bytes()),
+            Out::Binary(data) => encoder.push_binary(&data),
+        }
+    }
+    body
+}
