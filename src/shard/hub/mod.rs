@@ -37,8 +37,10 @@ pub(super) use probe::{ProbeAdmission, ProbeOutcome};
 
 /// How long a polling client that was ended by us may take to fetch its last packets.
 const FAREWELL_MS: u64 = 10_000;
-/// The first ping comes up to this share of the interval early.
-const JITTER_SHARE: u64 = 10;
+/// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays
+/// silent is gone when the interval and the timeout have passed, however late a timer is by a millisecond or two.
+const EARLY_SHARE: u64 = 32;
+const JITTER_SHARE: u64 = 16;
 
 /// Refused origins that are logged, and how long they may be.
 const ORIGINS_LOGGED_MAX: usize = 64;
@@ -125,7 +127,8 @@ impl<A: Application> Hub<A> {
         let now = self.now.at;
         let slot = self.clients.next_key()?;
         let sid = Sid { shard: self.shard, slot: slot.index, random: self.random.take() };
-        let early_ms = self.random.below(self.settings.times.ping_interval_ms / JITTER_SHARE);
+        let interval_ms = self.settings.times.ping_interval_ms;
+        let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
         let half_open_by = match self.settings.layer {
             Layer::SocketIo => now + self.settings.connect_timeout_ms,
             Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
