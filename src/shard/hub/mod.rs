@@ -441,7 +441,11 @@ impl<A: Application> Hub<A> {
 
     /// The one place where a socket ends.
     fn drop_socket(&mut self, key: ClientKey, place: u16) {
-        self.call_app(key, place, |app, info| app.disconnected(info));
+        // One that the application was never told of is not told gone, and its greeting goes with it.
+        match self.take_greeting(key, place) {
+            Some(_) => {}
+            None => self.call_app(key, place, |app, info| app.disconnected(info)),
+        }
         while self.leave_at(key, place, 0).is_some() {}
         if let Some(client) = self.clients.get_mut(key.0) {
             client.sockets.remove(place);

@@ -206,6 +206,13 @@ impl<A: Application> Hub<A> {
         }
     }
 
+    /// Takes the greeting that a socket still waits for.
+    pub(super) fn take_greeting(&mut self, key: ClientKey, place: u16) -> Option<Greeting> {
+        let waits = |greeting: &Greeting| (greeting.client, greeting.place) == (key, place);
+        let waiting = self.greetings.iter().position(waits)?;
+        self.greetings.remove(waiting)
+    }
+
     fn greet_one(&mut self, Greeting { client, place, random, payload, .. }: Greeting) {
         let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
         let Some(socket) = socket.filter(|socket| socket.random == random) else { return };
@@ -228,10 +235,7 @@ impl<A: Application> Hub<A> {
 
     fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
         // An application hears that a socket is connected before it hears from it.
-        if let Some(waiting) =
-            self.greetings.iter().position(|greeting| (greeting.client, greeting.place) == (key, place))
-            && let Some(greeting) = self.greetings.remove(waiting)
-        {
+        if let Some(greeting) = self.take_greeting(key, place) {
             self.greet_one(greeting);
         }
         self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
