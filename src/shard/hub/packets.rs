@@ -13,7 +13,7 @@ use super::super::client::{Client, ClientKey, CloseReason, Phase};
 use super::super::encode::{self, Carrier};
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
-use super::super::sid::{RANDOM_BYTES, Sid};
+use super::super::sid::Sid;
 use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket};
 use super::{Farewell, Hub};
 
@@ -22,8 +22,6 @@ pub(super) struct Greeting {
     pub(super) at: Millis,
     client: ClientKey,
     place: u16,
-    /// Of the socket, lest another one is at its place by then.
-    random: [u8; RANDOM_BYTES],
     payload: Option<Box<str>>,
 }
 
@@ -191,7 +189,6 @@ impl<A: Application> Hub<A> {
                 at: self.now.at + gap_ms,
                 client: key,
                 place,
-                random,
                 payload: request.payload.map(Box::from),
             }),
         }
@@ -213,9 +210,9 @@ impl<A: Application> Hub<A> {
         self.greetings.remove(waiting)
     }
 
-    fn greet_one(&mut self, Greeting { client, place, random, payload, .. }: Greeting) {
+    fn greet_one(&mut self, Greeting { client, place, payload, .. }: Greeting) {
         let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
-        let Some(socket) = socket.filter(|socket| socket.random == random) else { return };
+        let Some(socket) = socket else { return };
         let settings = Arc::clone(&self.settings);
         let request = ConnectRequest {
             namespace: settings.namespace_name(socket.namespace),
