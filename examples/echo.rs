@@ -5,19 +5,24 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use clap::{Parser, ValueEnum};
 use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
-use sockring::mailbox::Mailbox;
+use sockring::capacity::{Capacity, CapacityLimits};
+use sockring::mailbox::{Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{Elsewhere, EngineSettings, Layer};
-use sockring::worker::{self, Listener, WorkerParts};
+use sockring::shard::{Elsewhere, EngineSettings, Layer, Place};
+use sockring::worker::{self, Clock, Listener, Sharing, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::http::{CorsPolicy, Origins};
 use sockring_protocol::socketio::EventName;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Of mail between shards that may be refused.
+const MAIL_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LayerName {
@@ -54,8 +59,8 @@ struct Flags {
     max_payload: Option<usize>,
     #[arg(long, default_value_t = 4096)]
     connections: usize,
-    /// Cores that serve; one, in this version.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    /// Threads that serve.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     shards: u16,
 }
 
@@ -131,8 +136,7 @@ fn settings(flags: &Flags) -> EngineSettings {
         // Messages of many megabytes in small fragments are part of what an echo is tested with.
         fragments_max: if layer == Layer::WebSocket { 1 << 20 } else { 1024 },
         queue_bytes_max: payload_bytes_max.saturating_mul(8).max(8 << 20),
-        connections_max: flags.connections,
-        clients_max: flags.connections,
+        events_per_second_max: u32::MAX,
         ..EngineSettings::default()
     }
 }
@@ -149,16 +153,38 @@ fn main() -> ExitCode {
 }
 
 fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
-    let listener = Listener::bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), flags.port)?;
-    println!("listening on http://127.0.0.1:{}", listener.address().port());
-    let parts = WorkerParts {
-        settings: Arc::new(settings(flags)),
-        number: 0,
-        app: Echo,
-        listener,
-        mailbox: Arc::new(Mailbox::new()?),
-        ring: RingOptions::for_connections(flags.connections),
-    };
-    worker::run(parts, || Box::new(|descriptor, _| drop(descriptor)))?;
+    let listeners =
+        Listener::bind_several(IpAddr::V4(Ipv4Addr::UNSPECIFIED), flags.port, flags.shards, Sharing::Alone)?;
+    let port = listeners.first().map_or(flags.port, |listener| listener.address().port());
+    let settings = Arc::new(settings(flags));
+    let capacity = Arc::new(Capacity::new(CapacityLimits {
+        connections_max: flags.connections,
+        clients_max: flags.connections,
+        ..CapacityLimits::UNLIMITED
+    }));
+    let clock = Clock::default();
+    let mailboxes: Vec<_> =
+        (0..flags.shards).map(|_| Mailbox::new(MAIL_BYTES_MAX).map(Arc::new)).collect::<Result<_, _>>()?;
+    let mut workers = Vec::new();
+    for (number, listener) in (0..flags.shards).zip(listeners) {
+        let siblings = mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(number)));
+        let parts = WorkerParts {
+            settings: Arc::clone(&settings),
+            capacity: Arc::clone(&capacity),
+            place: Place { number, of: flags.shards },
+            app: Echo,
+            listener,
+            mailbox: Arc::clone(&mailboxes[usize::from(number)]),
+            siblings: siblings.collect(),
+            clock,
+            ring: RingOptions::for_connections(flags.connections),
+            processor: None,
+        };
+        workers.push(thread::spawn(|| worker::run(parts, || Box::new(|descriptor, _| drop(descriptor)))));
+    }
+    println!("listening on http://127.0.0.1:{port}");
+    for worker in workers {
+        worker.join().map_err(|_| "a worker panicked")??;
+    }
     Ok(())
 }

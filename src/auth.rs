@@ -43,8 +43,8 @@ impl std::error::Error for AuthError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
-    /// Unix seconds.
-    pub expires_at: Option<u64>,
+    /// When its sockets have to end, in Unix seconds.
+    pub ends_at: Option<u64>,
 }
 
 /// Whether a token has to expire.
@@ -53,6 +53,15 @@ pub enum Expiry {
     #[default]
     Optional,
     Required,
+}
+
+/// What happens to a socket whose token expires while it is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterExpiry {
+    #[default]
+    Stay,
+    /// It is closed, and reconnects with a fresh token if it has one.
+    Close,
 }
 
 /// A key that tokens may be signed with. The algorithms follow from it, never from the token.
@@ -92,6 +101,9 @@ pub struct TokenRules {
     /// Signs the tokens that are minted here.
     pub minting_secret: Option<String>,
     pub expiry: Expiry,
+    pub after_expiry: AfterExpiry,
+    /// How far the clocks of whoever signs may be off.
+    pub leeway_s: u64,
     /// The claim that holds the user's id.
     pub user_claim: String,
     pub issuer: Option<String>,
@@ -136,17 +148,21 @@ impl Verifier {
             return Err(AuthError::TooLong);
         }
         let claims = self.decode(token)?;
-        let expires_at = seconds(&claims, "exp")?;
+        let expires_at = seconds(&claims, "exp")?.map(|at| at.saturating_add(self.rules.leeway_s));
         match expires_at {
             Some(at) if at.saturating_mul(1000) <= now_unix_ms => return Err(AuthError::Expired),
             None if self.rules.expiry == Expiry::Required => return Err(AuthError::Invalid),
             _ => {}
         }
-        if seconds(&claims, "nbf")?.is_some_and(|at| at.saturating_mul(1000) > now_unix_ms) {
+        let begins_at = seconds(&claims, "nbf")?.map(|at| at.saturating_sub(self.rules.leeway_s));
+        if begins_at.is_some_and(|at| at.saturating_mul(1000) > now_unix_ms) {
             return Err(AuthError::NotYetValid);
         }
         match claims.get(&self.rules.user_claim) {
-            Some(Value::String(user)) if is_user_id(user) => Ok(Identity { user: user.clone(), expires_at }),
+            Some(Value::String(user)) if is_user_id(user) => {
+                let ends_at = expires_at.filter(|_| self.rules.after_expiry == AfterExpiry::Close);
+                Ok(Identity { user: user.clone(), ends_at })
+            }
             _ => Err(AuthError::NoUser),
         }
     }
@@ -255,9 +271,21 @@ mod tests {
     fn a_minted_token_is_valid_until_the_second_it_expires() {
         let verifier = Verifier::new(rules()).unwrap();
         let token = verifier.mint("alice", NOW_S, 60).unwrap();
-        let identity = Identity { user: "alice".to_owned(), expires_at: Some(NOW_S + 60) };
+        let identity = Identity { user: "alice".to_owned(), ends_at: None };
         assert_eq!(verifier.verify(&token, (NOW_S + 60) * 1000 - 1), Ok(identity));
         assert_eq!(verifier.verify(&token, (NOW_S + 60) * 1000), Err(AuthError::Expired));
+    }
+
+    #[test]
+    fn leeway_moves_both_ends_and_a_socket_may_have_to_end_with_its_token() {
+        let rules = TokenRules { leeway_s: 5, after_expiry: AfterExpiry::Close, ..rules() };
+        let verifier = Verifier::new(rules).unwrap();
+        let claims = json!({"_id": "a", "nbf": NOW_S + 10, "exp": NOW_S + 60});
+        let token = sign(Header::new(Algorithm::HS256), claims, "secret");
+        let at = |seconds: u64| verifier.verify(&token, (NOW_S + seconds) * 1000);
+        assert_eq!(at(4), Err(AuthError::NotYetValid));
+        let identity = Identity { user: "a".to_owned(), ends_at: Some(NOW_S + 65) };
+        assert_eq!((at(5), at(64), at(65)), (Ok(identity.clone()), Ok(identity), Err(AuthError::Expired)));
     }
 
     #[test]

@@ -20,7 +20,31 @@ pub struct Broadcast {
     /// Members of these rooms do not get it.
     pub except: Vec<Box<str>>,
     pub delivery: Delivery,
+    /// Of the messages that wait for a client under one key only the newest is kept.
+    pub conflate: Option<Box<str>>,
     /// A JSON array, the event's name first; binary arguments are placeholders.
     pub args: Arc<[u8]>,
     pub attachments: Vec<Arc<[u8]>>,
+}
+
+impl Broadcast {
+    /// An event to rooms, or to everybody, and nothing else.
+    pub fn new(namespace: &str, rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
+        Broadcast {
+            namespace: namespace.into(),
+            rooms,
+            except: Vec::new(),
+            delivery: Delivery::Queue,
+            conflate: None,
+            args,
+            attachments: Vec::new(),
+        }
+    }
+
+    /// What it takes while it is on its way to a shard.
+    pub fn bytes(&self) -> usize {
+        let names: usize = self.rooms.iter().chain(&self.except).map(|name| name.len() + size_of::<Box<str>>()).sum();
+        let attachments: usize = self.attachments.iter().map(|data| data.len()).sum();
+        size_of::<Broadcast>() + names + self.args.len() + attachments
+    }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use rustix::process::{Resource, getrlimit};
-use sockring::config::{ConfigError, Settings};
+use sockring::config::{ConfigError, Settings, keys};
 use sockring::ring;
 
 /// Connections that the program needs descriptors for besides those of clients.
@@ -40,15 +40,27 @@ fn kernel() -> Result<String, String> {
 
 fn descriptors(settings: &Settings) -> Result<String, String> {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    // WebSockets need none: each shard's ring has a table for as many of them as the limit allows files.
+    let tables = limit.saturating_mul(u64::from(settings.shards));
     // The API works on a duplicate of each connection's descriptor.
-    let needed = settings.engine.connections_max + 2 * settings.api.connections_max + SPARE_DESCRIPTORS;
+    let needed = 2 * settings.api.connections_max + SPARE_DESCRIPTORS;
+    let wanted = settings.capacity.connections_max as u64;
     if limit < needed as u64 {
         return Err(format!(
-            "RLIMIT_NOFILE allows {limit}; connections_max and api_connections_max may need {needed}: raise the limit \
-             (ulimit -n, or LimitNOFILE= in systemd), or lower them"
+            "RLIMIT_NOFILE allows {limit}, and the API alone may need {needed}: raise the limit (ulimit -n, or \
+             LimitNOFILE= in systemd), or lower api_connections_max"
         ));
     }
-    Ok(format!("{limit} allowed, {needed} needed at most"))
+    let shards = settings.shards;
+    let room = format!("{limit} allowed, enough for {} WebSockets with {shards} shards", tables.min(wanted));
+    let is_default = keys::find("connections_max").is_some_and(|key| key.default == wanted.to_string());
+    match tables < wanted && !is_default {
+        true => Err(format!(
+            "{room}, and connections_max is {wanted}: raise RLIMIT_NOFILE (ulimit -n, or LimitNOFILE= in systemd) or \
+             shards, or lower connections_max"
+        )),
+        false => Ok(room),
+    }
 }
 
 fn describe(settings: &Settings) -> String {

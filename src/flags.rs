@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Arg;
+use clap::{Arg, ArgMatches};
 use sockring::auth::Verifier;
 use sockring::config::keys::{KEYS, Key, variable};
 use sockring::config::{ConfigError, Settings, Values};
@@ -20,11 +20,27 @@ pub enum Command {
 /// What to do, with which settings.
 pub struct Invocation {
     pub command: Command,
-    /// Some commands can say more than what is wrong with them.
-    pub settings: Result<Settings, ConfigError>,
+    flags: ArgMatches,
 }
 
-/// Reads flags, environment and settings file; prints help and ends the process where that is asked for.
+impl Invocation {
+    /// Reads flags, environment and settings file. The file may say something else the next time.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let mut values = Values::default();
+        for key in KEYS {
+            if let Some(value) = self.flags.get_one::<String>(key.name) {
+                values.offer(key.name, value.clone());
+            }
+        }
+        values.offer_environment(|name| std::env::var(name).ok());
+        if let Some(path) = self.flags.get_one::<PathBuf>("config") {
+            values.offer_file(path)?;
+        }
+        Settings::from_values(&values)
+    }
+}
+
+/// Reads the command line; prints help and ends the process where that is asked for.
 pub fn parse() -> Invocation {
     let matches = command_line().get_matches();
     let (command, flags) = match matches.subcommand() {
@@ -38,15 +54,7 @@ pub fn parse() -> Invocation {
         Some((_, flags)) => (Command::Serve, flags),
         None => (Command::Serve, &matches),
     };
-    let mut values = Values::default();
-    for key in KEYS {
-        if let Some(value) = flags.get_one::<String>(key.name) {
-            values.offer(key.name, value.clone());
-        }
-    }
-    values.offer_environment(|name| std::env::var(name).ok());
-    let read = flags.get_one::<PathBuf>("config").map_or(Ok(()), |path| values.offer_file(path));
-    Invocation { command, settings: read.and_then(|()| Settings::from_values(&values)) }
+    Invocation { command, flags: flags.clone() }
 }
 
 fn command_line() -> clap::Command {

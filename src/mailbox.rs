@@ -2,51 +2,65 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
 use crate::broadcast::Broadcast;
-use crate::shard::{Mail, Reply};
+use crate::shard::{Mail, Parcel, Reply, SiblingMail};
 
 /// One thing for a worker.
 #[derive(Debug)]
 pub enum Letter {
     /// For its shard; the answer goes to whoever waits for it.
     Mail(Mail, oneshot::Sender<Reply>),
-    /// A connection, with bytes that were read from it and not used.
-    Arrival(OwnedFd, Vec<u8>),
-    /// Tell all clients this, close everything and return.
-    ShutDown(Broadcast),
+    /// For its shard, from another one.
+    Sibling(SiblingMail),
+    /// A connection, and what goes along with it.
+    Arrival(OwnedFd, Parcel),
+    /// Tell all clients this, end them evenly over this time, and return.
+    Drain(Arc<Broadcast>, Duration),
 }
 
 /// The letters that wait for one worker. Nobody waits to put one in.
 #[derive(Debug)]
 pub struct Mailbox {
-    letters: Mutex<Vec<Letter>>,
+    waiting: Mutex<Waiting>,
     /// Set while the worker may be asleep: who posts then has to write the event.
     asleep: AtomicBool,
     event: OwnedFd,
+    refusable_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    letters: Vec<Letter>,
+    /// Of the letters that may be refused, by sender.
+    refusable_bytes: Vec<usize>,
 }
 
 impl Mailbox {
-    pub fn new() -> std::io::Result<Mailbox> {
+    /// An empty mailbox that holds this many bytes of refusable letters from each sender.
+    pub fn new(refusable_bytes_max: usize) -> std::io::Result<Mailbox> {
         // Written by posters here and by the kernel when completions come: one event ends a worker's sleep. With two, one
         // polled by the ring and one signalled by it, the second signal would come from within the first, and the kernel
         // puts such a nested one off by a grace period of milliseconds.
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Mailbox { letters: Mutex::default(), asleep: AtomicBool::new(false), event })
+        Ok(Mailbox { waiting: Mutex::default(), asleep: AtomicBool::new(false), event, refusable_bytes_max })
     }
 
     /// Takes all letters; `into` must be empty.
     pub fn collect(&self, into: &mut Vec<Letter>) {
         debug_assert!(into.is_empty());
-        std::mem::swap(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner), into);
+        let mut waiting = self.lock();
+        std::mem::swap(&mut waiting.letters, into);
+        waiting.refusable_bytes.fill(0);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.lock().letters.is_empty()
     }
 
     /// From now on posting writes the event. Look once more for letters after this.
@@ -57,6 +71,10 @@ impl Mailbox {
     pub fn wake_up(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl AsFd for Mailbox {
@@ -66,27 +84,84 @@ impl AsFd for Mailbox {
     }
 }
 
-/// The sending end of a mailbox.
+/// One sender's end of a mailbox. Its letters are read in the order in which they were posted.
 #[derive(Clone, Debug)]
-pub struct Postbox(Arc<Mailbox>);
+pub struct Postbox {
+    mailbox: Arc<Mailbox>,
+    sender: usize,
+}
 
 impl Postbox {
-    pub fn new(mailbox: Arc<Mailbox>) -> Postbox {
-        Postbox(mailbox)
+    /// `sender` is a number of its own among those who write to this mailbox.
+    pub fn new(mailbox: Arc<Mailbox>, sender: usize) -> Postbox {
+        Postbox { mailbox, sender }
     }
 
     pub fn post(&self, letter: Letter) {
-        self.0.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
-        // The lock above and this swap order the letter before the look that the worker takes after `fall_asleep`.
-        if self.0.asleep.swap(false, Ordering::SeqCst) {
-            let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
+        self.mailbox.lock().letters.push(letter);
+        self.wake();
+    }
+
+    /// Posts a letter of this size unless too much of this sender waits already; then it is given back.
+    pub fn offer(&self, letter: Letter, bytes: usize) -> Result<(), Letter> {
+        let mut waiting = self.mailbox.lock();
+        if waiting.refusable_bytes.len() <= self.sender {
+            waiting.refusable_bytes.resize(self.sender + 1, 0);
+        }
+        let waits = &mut waiting.refusable_bytes[self.sender];
+        // A single letter may be larger than the limit: it was let in by a limit of its own.
+        if *waits > 0 && *waits + bytes > self.mailbox.refusable_bytes_max {
+            return Err(letter);
+        }
+        *waits += bytes;
+        waiting.letters.push(letter);
+        drop(waiting);
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        // The lock before and this swap order the letter before the look that the worker takes after `fall_asleep`.
+        if self.mailbox.asleep.swap(false, Ordering::SeqCst) {
+            let _ = rustix::io::write(&self.mailbox.event, &1u64.to_ne_bytes());
         }
     }
 
-    /// Asks the worker's shard; the answer comes by the receiver, which fails if the worker is gone.
-    pub fn ask(&self, mail: Mail) -> oneshot::Receiver<Reply> {
+    /// Asks the worker's shard; the answer comes by the receiver, which fails if the worker is gone. `None`: too much waits
+    /// there already.
+    pub fn ask(&self, mail: Mail) -> Option<oneshot::Receiver<Reply>> {
         let (answer, answered) = oneshot::channel();
-        self.post(Letter::Mail(mail, answer));
-        answered
+        match mail.refusable_bytes() {
+            None => self.post(Letter::Mail(mail, answer)),
+            Some(bytes) => self.offer(Letter::Mail(mail, answer), bytes).ok()?,
+        }
+        Some(answered)
+    }
+
+    /// How many letters wait, and how many bytes of those that may be refused.
+    pub fn waiting(&self) -> (usize, usize) {
+        let waiting = self.mailbox.lock();
+        (waiting.letters.len(), waiting.refusable_bytes.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_refused_when_too_much_of_it_waits_and_others_are_not() {
+        let mailbox = Arc::new(Mailbox::new(100).unwrap());
+        let letter = || Letter::Sibling(SiblingMail::Delivered { pending: 0, index: 0, count: 0 });
+        let [one, two] = [0, 1].map(|sender| Postbox::new(Arc::clone(&mailbox), sender));
+        assert!(one.offer(letter(), 500).is_ok(), "a single one may be large");
+        assert!(one.offer(letter(), 1).is_err());
+        assert!(two.offer(letter(), 60).is_ok() && two.offer(letter(), 40).is_ok() && two.offer(letter(), 1).is_err());
+        one.post(letter());
+        assert_eq!(one.waiting(), (4, 600));
+        let mut letters = Vec::new();
+        mailbox.collect(&mut letters);
+        assert_eq!((letters.len(), one.waiting()), (4, (0, 0)));
+        assert!(one.offer(letter(), 1).is_ok());
     }
 }

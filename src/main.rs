@@ -6,19 +6,21 @@ mod serve;
 
 use std::process::ExitCode;
 
-use flags::{Command, Invocation};
+use flags::Command;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Invocation { command, settings } = flags::parse();
-    let result = match (command, settings) {
-        (Command::Events, _) => flags::print_events(),
-        (Command::Check, settings) => check::run(settings),
-        (Command::Serve, Ok(settings)) => serve::run(settings),
-        (Command::Token { user, ttl }, Ok(settings)) => flags::print_token(&settings, &user, ttl),
-        (_, Err(error)) => Err(error.into()),
+    let invocation = flags::parse();
+    let result = match &invocation.command {
+        Command::Events => flags::print_events(),
+        Command::Check => check::run(invocation.settings()),
+        Command::Serve => serve::run(invocation),
+        Command::Token { user, ttl } => match invocation.settings() {
+            Ok(settings) => flags::print_token(&settings, user, *ttl),
+            Err(error) => Err(error.into()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,26 +2,32 @@
 
 use std::error::Error;
 use std::io::IsTerminal;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sockring::api::Api;
+use rustix::thread::{CpuSet, sched_getaffinity};
+use sockring::api::{Api, ApiParts};
 use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
-use sockring::broadcast::{Broadcast, Delivery};
+use sockring::broadcast::Broadcast;
+use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::config::{LogFormat, Settings, Strictness};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
-use sockring::worker::{self, Listener, WorkerError, WorkerParts};
+use sockring::shard::Place;
+use sockring::worker::{self, Clock, Listener, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::flags::Invocation;
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -29,8 +35,15 @@ const DEMO_TTL_S: u64 = 24 * 3600;
 /// When clients may come back after a shutdown: what the stock client does by itself.
 const RECONNECT_IN_MS: u64 = 1000;
 
+/// Descriptors that are neither connections nor the API's.
+const DESCRIPTORS_BESIDE: usize = 64;
+const DESCRIPTORS_PER_SHARD: usize = 12;
+/// Connections that find a place even where the limit of open files is very low.
+const DESCRIPTORS_LEAST: usize = 64;
+
 /// Serves until SIGTERM or SIGINT.
-pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
+    let settings = invocation.settings()?;
     start_logging(&settings)?;
     ring::requirements()?;
     let descriptors = raise_descriptor_limit();
@@ -44,44 +57,47 @@ pub fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         (None, Some(_)) => (None, Secret::Elsewhere),
         (None, None) => (Some(made_up_secret()?), Secret::MadeUp),
     };
-    let verifier = Arc::new(Verifier::new(settings.token_rules(secret))?);
-    let listener = Listener::bind(settings.host, settings.port).map_err(|error| {
-        let fix = "is another server running there? Choose another port with --port or PORT";
-        format!("cannot listen on {} port {}: {error}; {fix}", settings.host, settings.port)
-    })?;
-    let port = listener.address().port();
-    let server: Arc<str> = settings.environment.as_str().into();
-    let engine = Arc::new(settings.engine.clone());
-    let mailbox = Arc::new(Mailbox::new()?);
-    let shards = vec![Postbox::new(Arc::clone(&mailbox))];
-    let api = Api::new(settings.api.clone(), Arc::clone(&engine), Arc::clone(&server), shards.clone());
-    let parts = WorkerParts {
-        number: 0,
-        app: Notifications::new(Arc::clone(&verifier), server),
-        listener,
-        mailbox,
-        // A ring's table cannot be larger than the limit of open files; connections beyond it keep their descriptors.
-        ring: RingOptions::for_connections(engine.connections_max.min(descriptors)),
-        settings: engine,
+    let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
+    let listeners =
+        Listener::bind_several(settings.host, settings.port, settings.shards, settings.sharing).map_err(|error| {
+            let fix = "is another server running there? Choose another port with --port or PORT";
+            format!("cannot listen on {} port {}: {error}; {fix}", settings.host, settings.port)
+        })?;
+    let port = listeners.first().map_or(0, |listener| listener.address().port());
+    let api_listener = match settings.api.listen {
+        None => None,
+        Some(address) => Some(
+            std::net::TcpListener::bind(address)
+                .map_err(|error| format!("api_listen: cannot listen on {address}: {error}"))?,
+        ),
     };
+    let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
-    let (ready, started) = mpsc::channel();
-    let worker = start_worker(parts, api, ready, ended.clone())?;
-    // The worker drops its end without a word if it cannot start; then it says why by the other one.
-    if started.recv().is_err() {
-        return match end.recv()? {
-            Ending::Worker(error) => Err(error.into()),
-            Ending::Signal => Ok(()),
-        };
+    let crew = Crew::start(&settings, &verifier, descriptors, listeners, api_listener, &ended)?;
+    // A worker drops its end without a word if it cannot start; then it says why by the other one.
+    for _ in 0..settings.shards {
+        if crew.started.recv().is_err() {
+            return match end.recv()? {
+                Ending::Worker(error) => Err(error.into()),
+                Ending::Signal => Ok(()),
+            };
+        }
     }
-    end_on_signal(ended)?;
-    announce(&settings, port, &verifier, origin)?;
+    let reload = {
+        let (api, verifier) = (Arc::clone(&crew.api), Arc::clone(&verifier));
+        move || reload(&invocation, &api, &verifier)
+    };
+    follow_signals(ended, reload)?;
+    announce(&settings, port, api_address, &verifier.load(), origin)?;
     let ending = end.recv()?;
-    for shard in &shards {
-        shard.post(Letter::ShutDown(shutdown_event(&settings)));
+    let farewell = Arc::new(shutdown_event(&settings));
+    for shard in &crew.shards {
+        shard.post(Letter::Drain(Arc::clone(&farewell), settings.drain));
     }
     match ending {
-        Ending::Signal => worker.join().map_err(|_| "a worker panicked".into()),
+        Ending::Signal => {
+            crew.workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".into()))
+        }
         Ending::Worker(error) => Err(error.into()),
     }
 }
@@ -93,18 +109,93 @@ enum Ending {
     Worker(WorkerError),
 }
 
+/// The workers, and what reaches them.
+struct Crew {
+    workers: Vec<thread::JoinHandle<()>>,
+    shards: Vec<Postbox>,
+    api: Arc<Api>,
+    /// A word from each worker whose ring stands.
+    started: mpsc::Receiver<()>,
+}
+
+impl Crew {
+    fn start(
+        settings: &Settings,
+        verifier: &Arc<ArcSwap<Verifier>>,
+        descriptors: usize,
+        listeners: Vec<Listener>,
+        mut api_listener: Option<std::net::TcpListener>,
+        ended: &mpsc::Sender<Ending>,
+    ) -> Result<Crew, Box<dyn Error>> {
+        let server: Arc<str> = settings.environment.as_str().into();
+        let engine = Arc::new(settings.engine.clone());
+        // The API works on a duplicate of each connection's descriptor.
+        let kept = 2 * settings.api.connections_max.min(descriptors / 8)
+            + DESCRIPTORS_BESIDE
+            + DESCRIPTORS_PER_SHARD * usize::from(settings.shards);
+        let descriptors_max = descriptors.saturating_sub(kept).max(DESCRIPTORS_LEAST);
+        let capacity = Arc::new(Capacity::new(CapacityLimits { descriptors_max, ..settings.capacity }));
+        let mailboxes: Vec<_> = (0..settings.shards)
+            .map(|_| Mailbox::new(settings.mail_bytes_max).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let postboxes = |sender: u16| -> Vec<Postbox> {
+            mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(sender))).collect()
+        };
+        // The API is a sender of its own, behind the shards.
+        let shards = postboxes(settings.shards);
+        let api = Api::new(ApiParts {
+            settings: settings.api.clone(),
+            engine: Arc::clone(&engine),
+            capacity: Arc::clone(&capacity),
+            server: Arc::clone(&server),
+            shards: shards.clone(),
+        });
+        let clock = Clock::default();
+        let processors = processors(settings.shards);
+        let (ready, started) = mpsc::channel();
+        let mut workers = Vec::new();
+        for (number, listener) in (0..settings.shards).zip(listeners) {
+            let parts = WorkerParts {
+                settings: Arc::clone(&engine),
+                capacity: Arc::clone(&capacity),
+                place: Place { number, of: settings.shards },
+                app: Notifications::new(Arc::clone(verifier), Arc::clone(&server)),
+                listener,
+                mailbox: Arc::clone(&mailboxes[usize::from(number)]),
+                siblings: postboxes(number),
+                clock,
+                // A ring's table cannot be larger than the limit of open files; connections beyond it keep theirs.
+                ring: RingOptions::for_connections(settings.capacity.connections_max.min(descriptors)),
+                processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
+            };
+            workers.push(start_worker(parts, Arc::clone(&api), api_listener.take(), ready.clone(), ended.clone())?);
+        }
+        Ok(Crew { workers, shards, api, started })
+    }
+}
+
+/// The processors that workers are tied to, in turn. A single worker goes where there is time for it.
+fn processors(shards: u16) -> Vec<usize> {
+    let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU).filter(|processor| shards > 1 && allowed.is_set(*processor)).collect()
+}
+
 fn start_worker(
     parts: WorkerParts<Notifications>,
     api: Arc<Api>,
+    api_listener: Option<std::net::TcpListener>,
     ready: mpsc::Sender<()>,
     ended: mpsc::Sender<Ending>,
 ) -> Result<thread::JoinHandle<()>, Box<dyn Error>> {
-    let number = usize::from(parts.number);
+    let number = usize::from(parts.place.number);
     let handle = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         let reception = move || -> worker::Reception {
             // The ring stands.
             let _ = ready.send(());
-            Box::new(move |descriptor: OwnedFd, bytes| api.receive(number, descriptor, bytes))
+            if let Some(listener) = api_listener {
+                tokio_uring::spawn(Arc::clone(&api).listen(listener));
+            }
+            Box::new(move |descriptor: OwnedFd, parcel| api.receive(number, descriptor, parcel))
         };
         if let Err(error) = worker::run(parts, reception) {
             // The main thread reports it and ends the process.
@@ -114,16 +205,23 @@ fn start_worker(
     Ok(handle)
 }
 
-fn end_on_signal(ended: mpsc::Sender<Ending>) -> Result<(), Box<dyn Error>> {
+/// SIGHUP reloads; SIGTERM and SIGINT end, and end at once when one comes again.
+fn follow_signals(ended: mpsc::Sender<Ending>, reload: impl Fn() + Send + 'static) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // Registered before anybody is told that the server runs.
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _within = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => reload(),
+                }
+            }
             tracing::info!("closing all clients; a second signal ends at once");
             let _ = ended.send(Ending::Signal);
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -131,6 +229,24 @@ fn end_on_signal(ended: mpsc::Sender<Ending>) -> Result<(), Box<dyn Error>> {
         });
     })?;
     Ok(())
+}
+
+/// Reads the settings again and takes over secrets, keys and allowed origins. What cannot be used changes nothing.
+fn reload(invocation: &Invocation, api: &Api, verifier: &ArcSwap<Verifier>) {
+    let settings = match invocation.settings() {
+        Ok(settings) => settings,
+        Err(error) => return tracing::error!(%error, "the settings cannot be used: nothing was changed"),
+    };
+    // A secret that was made for this run stays as it is.
+    if settings.access_token_secret.is_some() || settings.token_public_key.is_some() {
+        match Verifier::new(settings.token_rules(settings.access_token_secret.clone())) {
+            Ok(fresh) => verifier.store(Arc::new(fresh)),
+            Err(error) => return tracing::error!(%error, "the secrets cannot be used: nothing was changed"),
+        }
+    }
+    api.replace_keys(settings.api.keys);
+    api.allow_origins(&settings.engine.cors);
+    tracing::info!("secrets, API keys and allowed origins were read again");
 }
 
 /// Where the secret of tokens comes from.
@@ -143,13 +259,26 @@ enum Secret {
 }
 
 /// Says where the server listens, and in development how to try it.
-fn announce(settings: &Settings, port: u16, verifier: &Verifier, secret: Secret) -> Result<(), Box<dyn Error>> {
+fn announce(
+    settings: &Settings,
+    port: u16,
+    api_address: Option<SocketAddr>,
+    verifier: &Verifier,
+    secret: Secret,
+) -> Result<(), Box<dyn Error>> {
     let host = match settings.host {
         host if host.is_unspecified() || host.is_loopback() => "localhost".to_owned(),
         IpAddr::V6(host) => format!("[{host}]"),
         IpAddr::V4(host) => host.to_string(),
     };
     println!("sockring {} is listening on http://{host}:{port}", env!("CARGO_PKG_VERSION"));
+    let api = match api_address {
+        None => format!("{host}:{port}"),
+        Some(address) => {
+            println!("The API and the metrics are on http://{address}");
+            address.to_string()
+        }
+    };
     if settings.strictness == Strictness::Production || secret == Secret::Elsewhere {
         return Ok(());
     }
@@ -165,7 +294,7 @@ fn announce(settings: &Settings, port: u16, verifier: &Verifier, secret: Secret)
         None => "",
     };
     println!(
-        "\nSend an event to that user:\n  curl -X POST http://{host}:{port}/api/v1/websocket/emit{key} \\\n    \
+        "\nSend an event to that user:\n  curl -X POST http://{api}/api/v1/websocket/emit{key} \\\n    \
          -H 'content-type: application/json' \\\n    \
          -d '{{\"user\":\"{DEMO_USER}\",\"event\":\"analysis:started\",\"data\":{{\"interviewId\":\"42\"}}}}'\n"
     );
@@ -181,14 +310,7 @@ fn shutdown_event(settings: &Settings) -> Broadcast {
         timestamp: events::iso_8601(u64::try_from(now_ms).unwrap_or(0)),
         server: &settings.environment,
     };
-    Broadcast {
-        namespace: "/".into(),
-        rooms: Vec::new(),
-        except: Vec::new(),
-        delivery: Delivery::Queue,
-        args: events::args(events::SERVER_SHUTDOWN, &payload).into(),
-        attachments: Vec::new(),
-    }
+    Broadcast::new("/", Vec::new(), events::args(events::SERVER_SHUTDOWN, &payload).into())
 }
 
 fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {

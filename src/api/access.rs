@@ -15,10 +15,11 @@ const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-", "x-real-ip", "via
 
 /// May this request use the API?
 pub(super) fn check(api: &Api, head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError> {
-    if api.settings.keys.is_empty() && !api.is_production() {
+    let keys = api.keys.load();
+    if keys.is_empty() && !api.is_production() {
         check_local(head, peer)?;
     } else {
-        check_key(&api.settings.keys, head)?;
+        check_key(&keys, head)?;
     }
     let content_type = head.header("content-type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();

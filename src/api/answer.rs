@@ -28,11 +28,13 @@ pub(super) struct ApiError {
     pub(super) errors: Vec<FieldError>,
     /// The methods that would be right.
     pub(super) allow: Option<&'static str>,
+    /// What is known in spite of it.
+    pub(super) data: Value,
 }
 
 impl ApiError {
     pub(super) fn new(status: u16, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), errors: Vec::new(), allow: None }
+        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, data: Value::Null }
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> ApiError {
@@ -47,6 +49,7 @@ impl ApiError {
             message: format!("{}: {}", error.path, error.message),
             errors: vec![error],
             allow: None,
+            data: Value::Null,
         }
     }
 }
@@ -93,7 +96,7 @@ impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Answer {
         let mut answer = Answer::envelope(&Envelope {
             status_code: error.status,
-            data: Value::Null,
+            data: error.data,
             message: &error.message,
             success: false,
             errors: Some(&error.errors),

@@ -13,9 +13,11 @@ use sockring_protocol::http::{
 use tokio::time::Instant;
 use tokio_uring::net::TcpStream;
 
+use crate::shard::{Limit, Parcel};
+
 use super::answer::{Answer, ApiError};
 use super::routes::{self, Request};
-use super::{Api, Counted};
+use super::{Api, Counted, Entrance};
 
 const READ_BYTES: usize = 16 << 10;
 /// How long a peer may take to read an answer.
@@ -25,28 +27,45 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 
 /// Serves requests. Gives the connection back, with the bytes that are not used, when one comes for a shard.
-pub(super) async fn serve(api: &Arc<Api>, descriptor: OwnedFd, bytes: Vec<u8>) -> Option<(OwnedFd, Vec<u8>)> {
-    let mut connection = Connection::new(descriptor, bytes).ok()?;
+pub(super) async fn serve(
+    api: &Arc<Api>,
+    entrance: Entrance,
+    descriptor: OwnedFd,
+    parcel: Parcel,
+) -> Option<(OwnedFd, Parcel)> {
+    let mut connection = Connection::new(entrance, descriptor, parcel).ok()?;
     let Some(_counted) = Counted::below(&api.connections, api.settings.connections_max) else {
-        api.refused.fetch_add(1, Ordering::Relaxed);
+        api.hits.connections.fetch_add(1, Ordering::Relaxed);
         let answer = Answer::from(ApiError::new(503, "too many connections to the API"));
         return connection.finish(&answer).await;
     };
     let mut scanned = 0;
     loop {
         // An idle connection costs a shard less than it costs us: it goes back when there are many.
-        if connection.is_idle() && api.connections.load(Ordering::Relaxed) > api.settings.connections_max / 2 {
+        let is_from_clients = entrance != Entrance::Api;
+        if is_from_clients
+            && connection.is_idle()
+            && api.connections.load(Ordering::Relaxed) > api.settings.connections_max / 2
+        {
             return Some(connection.give_back());
         }
         let deadline = Instant::now() + Duration::from_millis(api.engine.idle_timeout_ms);
         match connection.next_head(api, &mut scanned, deadline).await {
             Heard::Head => {}
             Heard::Nothing => return None,
+            Heard::Silence => {
+                api.hits.count(Limit::IdleTimeout);
+                return None;
+            }
             Heard::TooSlow => {
+                api.hits.count(Limit::HeadTimeout);
                 let answer = Answer::from(ApiError::new(408, "the request head took too long"));
                 return connection.finish(&answer).await;
             }
             Heard::Wrong(error) => {
+                if matches!(error, RequestError::HeadTooLarge | RequestError::TooManyHeaders) {
+                    api.hits.count(Limit::HeadBytesMax);
+                }
                 let answer = Answer::from(ApiError::new(error.status(), error.reason()));
                 return connection.finish(&answer).await;
             }
@@ -60,10 +79,13 @@ pub(super) async fn serve(api: &Arc<Api>, descriptor: OwnedFd, bytes: Vec<u8>) -
 }
 
 struct Connection {
+    entrance: Entrance,
     /// The socket is this one's; the runtime works on a duplicate, because it does not give one back.
     descriptor: OwnedFd,
     stream: TcpStream,
     peer: Option<SocketAddr>,
+    /// Requests that were answered on it, here and by shards.
+    requests: u32,
     /// Read and not used yet.
     input: Vec<u8>,
     buffer: Vec<u8>,
@@ -72,8 +94,10 @@ struct Connection {
 enum Heard {
     /// `input` begins with a whole head.
     Head,
-    /// The peer is gone, or was idle for too long.
+    /// The peer is gone.
     Nothing,
+    /// It was idle for too long.
+    Silence,
     /// A head was begun and not completed in time.
     TooSlow,
     Wrong(RequestError),
@@ -108,15 +132,16 @@ enum BodyOf {
 }
 
 impl Connection {
-    fn new(descriptor: OwnedFd, input: Vec<u8>) -> std::io::Result<Connection> {
+    fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<Connection> {
+        let (requests, input) = (parcel.requests(), parcel.into_bytes());
         let duplicate = std::net::TcpStream::from(descriptor.try_clone()?);
         let peer = duplicate.peer_addr().ok();
         let stream = TcpStream::from_std(duplicate);
-        Ok(Connection { descriptor, stream, peer, input, buffer: Vec::with_capacity(READ_BYTES) })
+        Ok(Connection { entrance, descriptor, stream, peer, requests, input, buffer: Vec::with_capacity(READ_BYTES) })
     }
 
-    fn give_back(self) -> (OwnedFd, Vec<u8>) {
-        (self.descriptor, self.input)
+    fn give_back(self) -> (OwnedFd, Parcel) {
+        (self.descriptor, Parcel::between_requests(self.input, self.requests))
     }
 
     /// Whether requests were answered, and no other has begun.
@@ -142,7 +167,8 @@ impl Connection {
             match self.read(deadline).await {
                 Read::Some => {}
                 Read::TooLate if has_begun => return Heard::TooSlow,
-                Read::End | Read::TooLate => return Heard::Nothing,
+                Read::TooLate => return Heard::Silence,
+                Read::End => return Heard::Nothing,
             }
         }
     }
@@ -151,30 +177,40 @@ impl Connection {
     async fn answer_one(&mut self, api: &Arc<Api>) -> Served {
         let input = std::mem::take(&mut self.input);
         let mut scanned = 0;
-        let Ok(Some((head, length))) = Head::decode(&input, &mut scanned, &api.engine.head) else {
+        let Ok(Some((mut head, length))) = Head::decode(&input, &mut scanned, &api.engine.head) else {
             return Served::Over;
         };
-        if routes::is_engine_request(api, &head) {
+        if self.entrance != Entrance::Api && routes::is_engine_request(api, &head) {
             self.input = input;
             return Served::ForShard;
+        }
+        self.requests += 1;
+        if self.requests >= api.engine.requests_per_connection_max {
+            api.hits.count(Limit::RequestsPerConnectionMax);
+            head.keep_alive = KeepAlive::Close;
         }
         self.input = input.get(length..).unwrap_or_default().to_vec();
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
         let body = match self.read_body(api, &head).await {
             Ok(body) => body,
             Err(NoBody::Wrong(error)) => {
+                if error == RequestError::BodyTooLarge {
+                    api.hits.bodies.fetch_add(1, Ordering::Relaxed);
+                }
                 let answer = Answer::from(ApiError::new(error.status(), error.reason()));
                 self.finish(&answer).await;
                 return Served::Over;
             }
             Err(NoBody::TooSlow) => {
+                api.hits.count(Limit::BodyTimeout);
                 let answer = Answer::from(ApiError::new(408, "the request body took too long"));
                 self.finish(&answer).await;
                 return Served::Over;
             }
             Err(NoBody::Gone) => return Served::Over,
         };
-        let answer = routes::answer(api, &Request { head: &head, body: &body, peer: self.peer }).await;
+        let answer =
+            routes::answer(api, &Request { entrance: self.entrance, head: &head, body: &body, peer: self.peer }).await;
         match head.keep_alive {
             KeepAlive::Keep => match self.write(&answer, body_of, KeepAlive::Keep).await {
                 true => Served::Next,
@@ -253,7 +289,7 @@ impl Connection {
     }
 
     /// Answers for the last time.
-    async fn finish(&mut self, answer: &Answer) -> Option<(OwnedFd, Vec<u8>)> {
+    async fn finish(&mut self, answer: &Answer) -> Option<(OwnedFd, Parcel)> {
         if self.write(answer, BodyOf::Get, KeepAlive::Close).await {
             self.linger().await;
         }

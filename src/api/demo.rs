@@ -62,7 +62,7 @@ async fn send(
     let timestamp = events::iso_8601(unix_ms());
     let payload = Analysis { interview_id, message, status, details, timestamp, server: &api.server };
     let broadcast = to_rooms(vec![room.into()], events::args(event, &payload).into());
-    if let Err(error) = api.emit(&broadcast).await {
+    if let Err(error) = api.emit(broadcast).await {
         tracing::warn!(message = error.message, "a test event was not sent");
     }
 }

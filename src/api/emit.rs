@@ -40,7 +40,7 @@ const KNOWN: [&str; 15] = [
 /// What a body asks to be emitted.
 pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<Broadcast, ApiError> {
     fields.only(&KNOWN)?;
-    for later in ["ttl", "idempotencyKey", "conflateKey"] {
+    for later in ["ttl", "idempotencyKey"] {
         if fields.has(later) {
             return Err(fields.refuse(later, "is not supported yet"));
         }
@@ -58,14 +58,14 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
         Some(true) => Delivery::Volatile,
         _ => Delivery::Queue,
     };
-    Ok(Broadcast {
-        rooms: targets(fields)?,
-        namespace: namespace.into(),
-        except,
-        delivery,
-        args: Arc::from(arguments(fields, &event, server, now_unix_ms)?),
-        attachments: Vec::new(),
-    })
+    let conflate = fields.string("conflateKey", NAME_BYTES_MAX)?.map(Box::from);
+    if conflate.is_some() && delivery == Delivery::Volatile {
+        return Err(
+            fields.refuse("conflateKey", "has no use for a volatile event, which is never queued behind others")
+        );
+    }
+    let args = Arc::from(arguments(fields, &event, server, now_unix_ms)?);
+    Ok(Broadcast { except, delivery, conflate, ..Broadcast::new(&namespace, targets(fields)?, args) })
 }
 
 /// The name of the event: any but those that a client would take for something else.

@@ -1,14 +1,19 @@
 //! `GET /metrics`: what the shards count, in the text format of Prometheus. No label comes from a client.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::sync::atomic::Ordering;
+
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::shard::{CloseReason, Counters, ShardMetrics, ShardStats};
+use crate::mailbox::Postbox;
+use crate::shard::{CloseReason, Counters, Histogram, Limit, ShardMetrics, ShardStats};
 
+use super::Api;
 use super::answer::Answer;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -20,6 +25,11 @@ struct OfShard {
 struct OfReason {
     shard: u32,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLimit {
+    limit: &'static str,
 }
 
 /// A gauge or counter: name, what it counts, and where it stands.
@@ -36,9 +46,12 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("clients_probing", "Half open: clients whose upgrade is under way", |stats| stats.probing),
     ("clients_assembling", "Half open: clients whose attachments have not all come", |stats| stats.assembling),
     ("clients_leaving", "Polling clients that have still to fetch how they ended", |stats| stats.leaving),
+    ("clients_moved_away", "Polling clients that have moved to another shard", |stats| stats.moved_away),
+    ("request_heads", "Requests whose head has not all come", |stats| stats.heads),
+    ("request_bodies", "Requests whose body has not all come", |stats| stats.bodies),
     ("sockets", "Sockets over all namespaces", |stats| stats.sockets),
-    ("rooms", "Rooms with members", |stats| stats.rooms),
-    ("users", "Users with a socket", |stats| stats.users),
+    ("rooms", "Rooms with members, by their home", |stats| stats.rooms),
+    ("users", "Users with a socket, by their home", |stats| stats.users),
     ("queued_bytes", "Bytes that wait for clients", |stats| stats.queued_bytes),
 ];
 
@@ -50,44 +63,111 @@ const COUNTERS: &[Row<Counters>] = &[
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),
     ("volatile_dropped", "Volatile messages that a client could not take", |counters| counters.volatile_dropped),
     ("connects_refused", "CONNECTs refused by the application", |counters| counters.refused),
-    ("joins_refused", "Joins beyond rooms_per_socket_max", |counters| counters.rooms_refused),
     ("origins_refused", "Requests from an origin that is not allowed", |counters| counters.origins_refused),
-    ("capacity_refused", "Connections and handshakes beyond connections_max and clients_max", |counters| counters.full),
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
-    ("slow_requests", "Requests that took too long to arrive", |counters| counters.slow_requests),
+    ("clients_moved", "Clients that came from another shard", |counters| counters.moved_in),
 ];
 
-/// The metrics of all shards, by their number.
-pub(super) fn answer(shards: &[ShardMetrics], api_connections: u64, api_refused: u64) -> Answer {
-    let mut registry = Registry::with_prefix("sockring");
-    for (name, help, value) in GAUGES {
-        let family = Family::<OfShard, Gauge>::default();
-        for (shard, metrics) in (0u32..).zip(shards) {
-            family.get_or_create(&OfShard { shard }).set(i64::try_from(value(&metrics.stats)).unwrap_or(i64::MAX));
+/// A histogram: name, what it shows, what one of its values is in the metric's unit, and where it stands.
+type HistogramRow = (&'static str, &'static str, f64, fn(&Counters) -> &Histogram);
+
+const HISTOGRAMS: &[HistogramRow] = &[
+    ("turn_seconds", "Time that a turn of a shard took", 1e-6, |counters| &counters.turns),
+    ("turn_completions", "What the kernel had completed for a turn", 1.0, |counters| &counters.completions),
+    ("handshake_seconds", "Time from a session's opening to its first accepted CONNECT", 1e-3, |counters| {
+        &counters.handshakes
+    }),
+];
+
+/// What is counted outside of the shards.
+pub(super) struct OfApi {
+    connections: u64,
+    /// Limits that were reached at the API, by the names of their settings.
+    hits: Vec<(&'static str, u64)>,
+    /// Letters that wait for each shard, and the bytes of emits among them.
+    waiting: Vec<(usize, usize)>,
+}
+
+impl OfApi {
+    pub(super) fn new(api: &Api) -> OfApi {
+        OfApi {
+            connections: api.connections.load(Ordering::Relaxed) as u64,
+            hits: api.hits.all(),
+            waiting: api.shards.iter().map(Postbox::waiting).collect(),
         }
-        registry.register(*name, *help, family);
     }
+}
+
+/// One histogram per shard.
+#[derive(Debug)]
+struct Histograms {
+    rows: Vec<(OfShard, Histogram)>,
+    /// What one of its values is in the metric's unit.
+    unit: f64,
+}
+
+impl EncodeMetric for Histograms {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (shard, histogram) in &self.rows {
+            let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 * self.unit);
+            let buckets: Vec<_> = histogram.buckets().map(|(up_to, count)| (bound(up_to), count)).collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let sum = histogram.sum() as f64 * self.unit;
+            encoder.encode_family(shard)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// The metrics of all shards, by their number.
+pub(super) fn answer(shards: &[ShardMetrics], api: &OfApi) -> Answer {
+    let mut registry = Registry::with_prefix("sockring");
+    let numbered = || (0u32..).map(|shard| OfShard { shard }).zip(shards);
+    for (name, help, value) in GAUGES {
+        gauges(&mut registry, name, help, shards.iter().map(|metrics| value(&metrics.stats)));
+    }
+    gauges(
+        &mut registry,
+        "mail_waiting",
+        "Letters that wait for a shard",
+        api.waiting.iter().map(|(letters, _)| *letters as u64),
+    );
+    let bytes = api.waiting.iter().map(|(_, bytes)| *bytes as u64);
+    gauges(&mut registry, "mail_waiting_bytes", "Bytes of emits that wait for a shard", bytes);
     for (name, help, value) in COUNTERS {
         let family = Family::<OfShard, Counter>::default();
-        for (shard, metrics) in (0u32..).zip(shards) {
-            family.get_or_create(&OfShard { shard }).inc_by(value(&metrics.counters));
+        for (shard, metrics) in numbered() {
+            family.get_or_create(&shard).inc_by(value(&metrics.counters));
         }
         registry.register(*name, *help, family);
     }
+    for (name, help, unit, values) in HISTOGRAMS {
+        let rows = numbered().map(|(shard, metrics)| (shard, values(&metrics.counters).clone())).collect();
+        registry.register(*name, *help, Histograms { rows, unit: *unit });
+    }
     let closes = Family::<OfReason, Counter>::default();
-    for (shard, metrics) in (0u32..).zip(shards) {
+    let hits = Family::<OfLimit, Counter>::default();
+    for (OfShard { shard }, metrics) in numbered() {
         for reason in CloseReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
             closes.get_or_create(&label).inc_by(metrics.counters.closed(reason));
         }
+        for limit in Limit::ALL {
+            hits.get_or_create(&OfLimit { limit: limit.setting() }).inc_by(metrics.counters.hits(limit));
+        }
+    }
+    for (limit, count) in &api.hits {
+        hits.get_or_create(&OfLimit { limit }).inc_by(*count);
     }
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
+    registry.register("limit_hits", "How often a limit was reached, by its setting", hits);
     let connections: Gauge = Gauge::default();
-    connections.set(i64::try_from(api_connections).unwrap_or(i64::MAX));
+    connections.set(i64::try_from(api.connections).unwrap_or(i64::MAX));
     registry.register("api_connections", "Connections that the API serves", connections);
-    let refused: Counter = Counter::default();
-    refused.inc_by(api_refused);
-    registry.register("api_connections_refused", "Connections beyond api_connections_max", refused);
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = encode(&mut text, &registry);
@@ -99,21 +179,41 @@ pub(super) fn answer(shards: &[ShardMetrics], api_connections: u64, api_refused:
     }
 }
 
+fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = u64>) {
+    let family = Family::<OfShard, Gauge>::default();
+    for (shard, value) in (0u32..).zip(values) {
+        family.get_or_create(&OfShard { shard }).set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+    registry.register(name, help, family);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_reason_and_every_shard_has_its_line() {
+        let api = OfApi {
+            connections: 0,
+            hits: vec![("api_connections_max", 0), ("api_body_bytes_max", 3)],
+            waiting: vec![(1, 9)],
+        };
         let mut metrics = ShardMetrics::default();
+        metrics.counters.hit(Limit::RoomsPerSocketMax);
+        metrics.counters.turns.observe(5);
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.stats.rooms = 7;
-        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], 0, 0).body).unwrap();
+        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], &api).body).unwrap();
         for line in [
             "sockring_rooms{shard=\"0\"} 0",
             "sockring_rooms{shard=\"1\"} 7",
             "sockring_sessions_closed_total{shard=\"0\",reason=\"queue_full\"} 0",
             "sockring_sessions_closed_total{shard=\"1\",reason=\"queue_full\"} 1",
+            "sockring_limit_hits_total{limit=\"rooms_per_socket_max\"} 1",
+            "sockring_limit_hits_total{limit=\"api_body_bytes_max\"} 3",
+            "sockring_mail_waiting_bytes{shard=\"0\"} 9",
+            "sockring_turn_seconds_count{shard=\"1\"} 1",
+            "sockring_turn_seconds_bucket{le=\"0.000016\",shard=\"1\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");

@@ -13,26 +13,36 @@ mod page;
 mod routes;
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
+use serde_json::json;
+use sockring_protocol::http::CorsPolicy;
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::broadcast::Broadcast;
+use crate::capacity::Capacity;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
-use crate::shard::{EngineSettings, Mail, Reply, ShardMetrics, ShardStats};
+use crate::shard::{EngineSettings, Limit, Mail, Parcel, Reply, ShardMetrics, ShardStats, home_of};
 
 use answer::ApiError;
 
 /// How long a question to the shards may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all API tasks of all cores share.
 #[derive(Debug)]
 pub struct Api {
     settings: ApiSettings,
+    /// Replaced when the operator replaces them.
+    keys: ArcSwap<Vec<String>>,
     engine: Arc<EngineSettings>,
+    capacity: Arc<Capacity>,
     /// What `server` is in every payload.
     server: Arc<str>,
     /// One per shard, by its number.
@@ -41,33 +51,111 @@ pub struct Api {
     started: Instant,
     connections: AtomicUsize,
     demos: AtomicUsize,
-    /// Connections that found `api_connections_max` reached.
-    refused: AtomicU64,
+    hits: Hits,
+}
+
+/// How often a limit was reached here.
+#[derive(Debug, Default)]
+struct Hits {
+    connections: AtomicU64,
+    bodies: AtomicU64,
+    /// Of those that shards have too.
+    shared: [AtomicU64; Limit::ALL.len()],
+}
+
+impl Hits {
+    fn count(&self, limit: Limit) {
+        self.shared[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// By the names of the settings.
+    fn all(&self) -> Vec<(&'static str, u64)> {
+        let own = [("api_connections_max", &self.connections), ("api_body_bytes_max", &self.bodies)];
+        let shared = Limit::ALL.iter().map(|limit| limit.setting()).zip(&self.shared);
+        own.into_iter().chain(shared).map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
+    }
+}
+
+/// What the API is made of.
+#[derive(Debug)]
+pub struct ApiParts {
+    pub settings: ApiSettings,
+    pub engine: Arc<EngineSettings>,
+    pub capacity: Arc<Capacity>,
+    /// What `server` is in every payload.
+    pub server: Arc<str>,
+    /// One per shard, by its number.
+    pub shards: Vec<Postbox>,
+}
+
+/// Where a connection has come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// The port of the clients; requests for the engine go to the shard of this number.
+    Clients(usize),
+    /// The address of the API alone.
+    Api,
 }
 
 impl Api {
-    pub fn new(settings: ApiSettings, engine: Arc<EngineSettings>, server: Arc<str>, shards: Vec<Postbox>) -> Arc<Api> {
+    pub fn new(parts: ApiParts) -> Arc<Api> {
         Arc::new(Api {
             page: page::Page::new(),
-            settings,
-            engine,
-            server,
-            shards,
+            keys: ArcSwap::from_pointee(parts.settings.keys.clone()),
+            settings: parts.settings,
+            engine: parts.engine,
+            capacity: parts.capacity,
+            server: parts.server,
+            shards: parts.shards,
             started: Instant::now(),
             connections: AtomicUsize::new(0),
             demos: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
+            hits: Hits::default(),
         })
+    }
+
+    /// From now on these keys are valid, and no others.
+    pub fn replace_keys(&self, keys: Vec<String>) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// From now on pages of these origins may connect.
+    pub fn allow_origins(&self, cors: &CorsPolicy) {
+        for shard in &self.shards {
+            // Its answer says nothing.
+            drop(shard.ask(Mail::AllowOrigins(cors.clone())));
+        }
+    }
+
+    /// Accepts connections at an address of the API's own. Has to be called within the runtime of a core.
+    pub async fn listen(self: Arc<Self>, listener: std::net::TcpListener) -> std::io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            match listener.accept().await.and_then(|(stream, _)| blocking(stream)) {
+                Ok(descriptor) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to the API could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Serves a connection with the bytes that were already read from it, until it ends or goes back to shard `home`.
     /// Has to be called within the runtime of a core.
-    pub fn receive(self: &Arc<Self>, home: usize, descriptor: OwnedFd, bytes: Vec<u8>) {
-        let api = Rc::new(Arc::clone(self));
+    pub fn receive(self: &Arc<Self>, home: usize, descriptor: OwnedFd, parcel: Parcel) {
+        self.serve(Entrance::Clients(home), descriptor, parcel);
+    }
+
+    fn serve(self: &Arc<Self>, entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) {
+        let api = Arc::clone(self);
         tokio_uring::spawn(async move {
-            let returned = connection::serve(&api, descriptor, bytes).await;
-            if let (Some((descriptor, bytes)), Some(shard)) = (returned, api.shards.get(home)) {
-                shard.post(Letter::Arrival(descriptor, bytes));
+            let returned = connection::serve(&api, entrance, descriptor, parcel).await;
+            if let (Some((descriptor, parcel)), Entrance::Clients(home)) = (returned, entrance)
+                && let Some(shard) = api.shards.get(home)
+            {
+                shard.post(Letter::Arrival(descriptor, parcel));
             }
         });
     }
@@ -76,72 +164,128 @@ impl Api {
         self.settings.strictness == Strictness::Production
     }
 
-    /// Emits to every shard that may have members; says how many sockets have it queued.
-    async fn emit(&self, broadcast: &Broadcast) -> Result<u64, ApiError> {
-        Ok(self.emit_all(std::slice::from_ref(broadcast)).await?.iter().sum())
+    /// Emits to all members; says how many sockets have it queued.
+    async fn emit(&self, broadcast: Broadcast) -> Result<u64, ApiError> {
+        Ok(self.emit_all(vec![broadcast]).await?.iter().sum())
     }
 
-    /// Emits several at once; the answers are in their order.
-    async fn emit_all(&self, broadcasts: &[Broadcast]) -> Result<Vec<u64>, ApiError> {
-        let shards = self.shards.len();
-        let mails = broadcasts.iter().flat_map(|broadcast| (0..shards).map(|_| Mail::Emit(broadcast.clone())));
-        let replies = self.ask(mails).await?;
-        let delivered = |reply: &Reply| if let Reply::Delivered(count) = reply { *count } else { 0 };
-        Ok(replies.chunks(shards).map(|chunk| chunk.iter().map(delivered).sum()).collect())
+    /// Emits several; the answers are in their order.
+    ///
+    /// What goes to one room goes to its home, which knows who else has members; all else goes to every shard. Those that
+    /// take different ways wait for each other, so that a room gets them in order.
+    async fn emit_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
+        let mut delivered = vec![0; broadcasts.len()];
+        let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
+        let mut numbered = broadcasts.into_iter().enumerate().peekable();
+        while let Some((_, first)) = numbered.peek() {
+            let has_home = first.rooms.len() == 1;
+            // What each shard gets, and which answers it gives.
+            let mut ways: Vec<(Vec<Broadcast>, Vec<usize>)> = vec![Default::default(); self.shards.len()];
+            while let Some((number, broadcast)) = numbered.next_if(|(_, next)| (next.rooms.len() == 1) == has_home) {
+                let homes = match &*broadcast.rooms {
+                    [room] => {
+                        let home = usize::from(home_of(room, shards));
+                        home..home + 1
+                    }
+                    _ => 0..self.shards.len(),
+                };
+                for (broadcasts, numbers) in &mut ways[homes] {
+                    broadcasts.push(broadcast.clone());
+                    numbers.push(number);
+                }
+            }
+            let ways: Vec<_> = self.shards.iter().zip(ways).filter(|(_, (_, numbers))| !numbers.is_empty()).collect();
+            let mail = if has_home { Mail::Emit } else { Mail::Deliver };
+            let (questions, numbers): (Vec<_>, Vec<_>) =
+                ways.into_iter().map(|(shard, (broadcasts, numbers))| ((shard, mail(broadcasts)), numbers)).unzip();
+            let answers = self.ask(questions).await;
+            for (reply, numbers) in answers.replies.iter().zip(numbers) {
+                let Some(Reply::Delivered(counts)) = reply else { continue };
+                numbers.iter().zip(counts).for_each(|(number, count)| delivered[*number] += count);
+            }
+            if let Some(error) = answers.error {
+                return Err(ApiError { data: json!({"delivered": delivered.iter().sum::<u64>()}), ..error });
+            }
+        }
+        Ok(delivered)
     }
 
     /// Has something done to sockets; says to how many it was done.
     async fn change(&self, mail: impl Fn() -> Mail) -> Result<u64, ApiError> {
-        let replies = self.ask_all(mail).await?;
-        Ok(replies.into_iter().map(|reply| if let Reply::Changed(count) = reply { count } else { 0 }).sum())
+        self.sum(mail, |reply| if let Reply::Changed(count) = reply { Some(count) } else { None }).await
     }
 
     /// What each shard says of itself.
     async fn stats(&self) -> Result<Vec<ShardStats>, ApiError> {
-        let replies = self.ask_all(|| Mail::Stats).await?;
-        Ok(replies
-            .into_iter()
-            .filter_map(|reply| if let Reply::Stats(stats) = reply { Some(stats) } else { None })
-            .collect())
+        self.ask_all(|| Mail::Stats, |reply| if let Reply::Stats(stats) = reply { Some(stats) } else { None }).await
     }
 
     /// What each shard counts.
     async fn metrics(&self) -> Result<Vec<ShardMetrics>, ApiError> {
-        let replies = self.ask_all(|| Mail::Metrics).await?;
-        Ok(replies
-            .into_iter()
-            .filter_map(|reply| if let Reply::Metrics(metrics) = reply { Some(*metrics) } else { None })
-            .collect())
+        self.ask_all(|| Mail::Metrics, |reply| if let Reply::Metrics(metrics) = reply { Some(*metrics) } else { None })
+            .await
     }
 
     /// How many sockets a user has.
     async fn sockets_of(&self, user: &str) -> Result<u64, ApiError> {
-        let replies = self.ask_all(|| Mail::UserStatus(user.to_owned())).await?;
-        Ok(replies.into_iter().map(|reply| if let Reply::Sockets(count) = reply { count } else { 0 }).sum())
+        let mail = || Mail::UserStatus(user.to_owned());
+        self.sum(mail, |reply| if let Reply::Sockets(count) = reply { Some(count) } else { None }).await
+    }
+
+    async fn sum(&self, mail: impl Fn() -> Mail, count: impl Fn(Reply) -> Option<u64>) -> Result<u64, ApiError> {
+        Ok(self.ask_all(mail, count).await?.into_iter().sum())
     }
 
     /// Asks all shards the same.
-    async fn ask_all(&self, mail: impl Fn() -> Mail) -> Result<Vec<Reply>, ApiError> {
-        self.ask(self.shards.iter().map(|_| mail())).await
-    }
-
-    /// Posts mails to the shards in turn, again and again from the first, and waits for all answers.
-    async fn ask(&self, mails: impl Iterator<Item = Mail>) -> Result<Vec<Reply>, ApiError> {
-        // Every question is posted before the first answer is awaited.
-        let answers: Vec<_> = self.shards.iter().cycle().zip(mails).map(|(shard, mail)| shard.ask(mail)).collect();
-        let all = async {
-            let mut replies = Vec::with_capacity(answers.len());
-            for answer in answers {
-                replies.push(answer.await.ok()?);
-            }
-            Some(replies)
-        };
-        match tokio::time::timeout(ASK_TIMEOUT, all).await {
-            Ok(Some(replies)) => Ok(replies),
-            Ok(None) => Err(ApiError::new(503, "the server is shutting down")),
-            Err(_) => Err(ApiError::new(504, "a shard did not answer in time")),
+    async fn ask_all<T>(
+        &self,
+        mail: impl Fn() -> Mail,
+        answer: impl Fn(Reply) -> Option<T>,
+    ) -> Result<Vec<T>, ApiError> {
+        let answers = self.ask(self.shards.iter().map(|shard| (shard, mail())).collect()).await;
+        match answers.error {
+            Some(error) => Err(error),
+            None => Ok(answers.replies.into_iter().flatten().filter_map(answer).collect()),
         }
     }
+
+    /// Posts all questions, and then waits for the answers.
+    async fn ask(&self, questions: Vec<(&Postbox, Mail)>) -> Answers {
+        let deadline = tokio::time::Instant::now() + ASK_TIMEOUT;
+        let asked: Vec<_> = questions.into_iter().map(|(shard, mail)| shard.ask(mail)).collect();
+        let mut answers = Answers { replies: Vec::with_capacity(asked.len()), error: None };
+        for question in asked {
+            let reply = match question {
+                None => {
+                    self.hits.count(Limit::MailBytesMax);
+                    Err(ApiError::new(503, "too much waits to be emitted"))
+                }
+                Some(answer) => match tokio::time::timeout_at(deadline, answer).await {
+                    Ok(Ok(reply)) => Ok(reply),
+                    Ok(Err(_)) => Err(ApiError::new(503, "the server is shutting down")),
+                    Err(_) => Err(ApiError::new(504, "a shard did not answer in time")),
+                },
+            };
+            answers.error = answers.error.or_else(|| reply.as_ref().err().cloned());
+            answers.replies.push(reply.ok());
+        }
+        answers
+    }
+}
+
+/// What came of some questions, in their order.
+struct Answers {
+    replies: Vec<Option<Reply>>,
+    /// The first thing that went wrong.
+    error: Option<ApiError>,
+}
+
+/// A connection as io_uring wants it: an operation on it waits.
+fn blocking(stream: TcpStream) -> std::io::Result<OwnedFd> {
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream.into())
 }
 
 /// Counts something up for as long as it lives.

@@ -2,20 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use sockring_protocol::http::{Head, Method, decode_percent};
 
 use crate::auth::is_user_id;
-use crate::broadcast::{Broadcast, Delivery};
+use crate::broadcast::Broadcast;
 use crate::events::{self, Maintenance, TestMessage};
-use crate::shard::{Ending, Mail, Target, USER_PREFIX};
+use crate::shard::{Ending, Mail, ShardStats, Target, USER_PREFIX};
 
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
-use super::{Api, access, demo, metrics, page, unix_ms};
+use super::{Api, Entrance, access, demo, metrics, page, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
 /// Bytes of a test message, and of the name of an interview.
@@ -26,6 +25,7 @@ const BATCH_MAX: usize = 1000;
 
 /// A request with its body.
 pub(super) struct Request<'r> {
+    pub(super) entrance: Entrance,
     pub(super) head: &'r Head<'r>,
     pub(super) body: &'r [u8],
     pub(super) peer: Option<SocketAddr>,
@@ -44,29 +44,30 @@ fn file_of<'p>(api: &Api, path: &'p str) -> Option<&'p str> {
 /// Answers a request.
 pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
     let head = request.head;
-    if let Some(route) = head.path.strip_prefix(API) {
+    // Where the API has an address of its own, it is there only.
+    let has_api = api.settings.listen.is_none() || request.entrance == Entrance::Api;
+    let has_page = request.entrance != Entrance::Api;
+    if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         return match api_route(api, request, route).await {
             Ok(answer) => answer,
             Err(error) => error.into(),
         };
     }
-    if let Some(file) = file_of(api, head.path) {
+    if let Some(file) = file_of(api, head.path).filter(|_| has_page) {
         return match file {
             "socket.io.js" | "socket.io.min.js" => get(head, || page::bundle(head.header("if-none-match"))),
             _ => not_found(),
         };
     }
     match head.path {
-        "/" if !api.is_production() => get(head, || api.page.answer()),
+        "/" if has_page && !api.is_production() => get(head, || api.page.answer()),
         "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
+        "/metrics" if !has_api => not_found(),
         "/ready" | "/metrics" if !matches!(head.method, Method::Get | Method::Head) => {
             ApiError::method_not_allowed("GET, HEAD").into()
         }
         "/metrics" => match api.metrics().await {
-            Ok(shards) => {
-                let connections = api.connections.load(Ordering::Relaxed) as u64;
-                metrics::answer(&shards, connections, api.refused.load(Ordering::Relaxed))
-            }
+            Ok(shards) => metrics::answer(&shards, &metrics::OfApi::new(api)),
             Err(error) => error.into(),
         },
         "/ready" => ready(api).await,
@@ -78,10 +79,17 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
 async fn ready(api: &Api) -> Answer {
     let not = |reason: &str| Answer::bare(503, &json!({"status": "not ready", "reason": reason}));
     let Ok(shards) = api.stats().await else { return not("a shard does not answer") };
-    let full = |shard: &crate::shard::ShardStats| {
-        shard.connections >= api.engine.connections_max as u64 || shard.clients >= api.engine.clients_max as u64
-    };
-    match shards.iter().all(full) {
+    let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
+    let limits = api.capacity.limits();
+    let is_full = total(|shard| shard.connections) >= limits.connections_max as u64
+        || total(|shard| shard.clients) >= limits.clients_max as u64;
+    if shards.iter().any(|shard| shard.is_draining) {
+        return not("the server is shutting down");
+    }
+    if shards.iter().any(|shard| shard.is_slow) {
+        return not("a shard is overloaded");
+    }
+    match is_full {
         true => not("there is no room for another client"),
         false => Answer::bare(200, &json!({"status": "ready"})),
     }
@@ -132,7 +140,7 @@ async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
     emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
-    let delivered = api.emit(&broadcast).await?;
+    let delivered = api.emit(broadcast).await?;
     Ok(Answer::ok(json!({"delivered": delivered, "published": false}), "Event emitted"))
 }
 
@@ -148,7 +156,7 @@ async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         });
         results.push(decoded.map(|broadcast| broadcasts.push(broadcast)));
     }
-    let mut delivered = api.emit_all(&broadcasts).await?.into_iter();
+    let mut delivered = api.emit_all(broadcasts).await?.into_iter();
     let mut refused = 0;
     let data: Vec<_> = results
         .into_iter()
@@ -219,16 +227,15 @@ async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         .engine
         .namespaces
         .iter()
-        .map(|namespace| Broadcast { namespace: namespace.as_str().into(), ..to_rooms(Vec::new(), Arc::clone(&args)) })
+        .map(|namespace| Broadcast::new(namespace, Vec::new(), Arc::clone(&args)))
         .collect();
-    let delivered: u64 = api.emit_all(&everywhere).await?.iter().sum();
+    let delivered: u64 = api.emit_all(everywhere).await?.iter().sum();
     Ok(Answer::ok(json!({"enabled": enabled, "delivered": delivered}), "Maintenance mode set"))
 }
 
 /// An event to rooms of the main namespace.
 pub(super) fn to_rooms(rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
-    let namespace = "/".into();
-    Broadcast { namespace, rooms, except: Vec::new(), delivery: Delivery::Queue, args, attachments: Vec::new() }
+    Broadcast::new("/", rooms, args)
 }
 
 async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -240,7 +247,7 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let message = fields.required("message", TEXT_BYTES_MAX)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&fields, "userId", &user)?;
-    let delivered = api.emit(&to_rooms(vec![room], events::args(&event, &payload).into())).await?;
+    let delivered = api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
     let message = match delivered {
         0 => "The user is not connected",
         _ => "Event sent to the user",
@@ -275,7 +282,7 @@ async fn status(api: &Api, user: &str) -> Result<Answer, ApiError> {
 
 async fn stats(api: &Api) -> Result<Answer, ApiError> {
     let shards = api.stats().await?;
-    let total = |count: fn(&crate::shard::ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
+    let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
     let rows: Vec<_> = shards
         .iter()
         .enumerate()

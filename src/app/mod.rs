@@ -56,6 +56,8 @@ pub struct ConnectRequest<'a> {
 pub struct Admission {
     /// Who it is: the socket joins `user:<id>`.
     pub user: Option<String>,
+    /// When the session has to end, as Unix time in milliseconds.
+    pub ends_at_unix_ms: Option<u64>,
 }
 
 /// A CONNECT may not pass: the words of the CONNECT_ERROR.

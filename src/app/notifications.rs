@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use simd_json::prelude::ValueAsScalar;
 use simd_json::prelude::ValueObjectAccess;
 
@@ -13,7 +14,8 @@ use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, So
 /// Notifications to users. Events from clients do nothing, whatever they are called.
 #[derive(Clone, Debug)]
 pub struct Notifications {
-    verifier: Arc<Verifier>,
+    /// Replaced when the operator replaces the secrets.
+    verifier: Arc<ArcSwap<Verifier>>,
     /// What `server` is in every payload: the environment's name.
     server: Arc<str>,
     /// simd-json parses in place and destroys what it parses.
@@ -21,7 +23,7 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    pub fn new(verifier: Arc<Verifier>, server: Arc<str>) -> Notifications {
+    pub fn new(verifier: Arc<ArcSwap<Verifier>>, server: Arc<str>) -> Notifications {
         Notifications { verifier, server, scratch: Vec::new() }
     }
 
@@ -48,9 +50,13 @@ impl Notifications {
 
 impl Application for Notifications {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
-        let identity = self.token(request).and_then(|token| self.verifier.verify(&token, request.now_unix_ms));
+        let verifier = self.verifier.load();
+        let identity = self.token(request).and_then(|token| verifier.verify(&token, request.now_unix_ms));
         match identity {
-            Ok(identity) => Ok(Admission { user: Some(identity.user) }),
+            Ok(identity) => {
+                let ends_at_unix_ms = identity.ends_at.map(|seconds| seconds.saturating_mul(1000));
+                Ok(Admission { user: Some(identity.user), ends_at_unix_ms })
+            }
             Err(AuthError::Missing) => Err(Refusal { message: "Authentication token required".into() }),
             Err(error) => {
                 tracing::debug!(%error, "a client was refused");
@@ -91,7 +97,8 @@ mod tests {
     }
 
     fn admit(payload: Option<&str>, authorization: Option<&str>) -> Result<Admission, Refusal> {
-        let mut app = Notifications::new(Arc::new(Verifier::new(rules()).unwrap()), "test".into());
+        let mut app =
+            Notifications::new(Arc::new(ArcSwap::from_pointee(Verifier::new(rules()).unwrap())), "test".into());
         app.admit(&ConnectRequest { namespace: "/", payload, authorization, now_unix_ms: 1_000_000 })
     }
 
@@ -101,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_token_is_looked_for_in_the_payload_and_then_in_the_header() {
-        let alice = Ok(Admission { user: Some("alice".to_owned()) });
+        let alice = Ok(Admission { user: Some("alice".to_owned()), ends_at_unix_ms: None });
         let payload = format!(r#"{{"token":"{}"}}"#, token());
         let header = format!("Bearer {}", token());
         assert_eq!(admit(Some(&payload), None), alice);

@@ -4,16 +4,20 @@ pub mod keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
 use sockring_protocol::socketio::PacketLimits;
 
-use crate::auth::{Expiry, TokenKey, TokenRules};
+use crate::auth::{AfterExpiry, Expiry, TokenKey, TokenRules};
+use crate::capacity::CapacityLimits;
+use crate::proxies::TrustedProxies;
 use crate::shard::{Elsewhere, EngineSettings, Layer};
+use crate::worker::Sharing;
 
 use keys::KEYS;
 
@@ -37,9 +41,12 @@ fn wrong(key: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError { key: key.to_owned(), reason: reason.into() }
 }
 
-/// The most connections or clients of one shard, and bytes of one message or queue.
+/// The most connections or clients of a process, and bytes of one message or queue.
 const CONNECTIONS_MOST: usize = 4_000_000;
 const BYTES_MOST: usize = 1 << 30;
+
+const SHARDS_MOST: u16 = 1024;
+const DRAIN_MOST: Duration = Duration::from_secs(3600);
 
 /// How strict the server is about what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,16 +69,25 @@ pub struct Settings {
     pub strictness: Strictness,
     pub host: IpAddr,
     pub port: u16,
+    pub shards: u16,
+    pub sharing: Sharing,
+    /// How long clients take to be closed at the end.
+    pub drain: Duration,
     /// `None` without a public key, in development only: make one for this run.
     pub access_token_secret: Option<String>,
     pub access_token_secret_previous: Option<String>,
     pub token_public_key: Option<TokenKey>,
     pub token_expiry: Expiry,
+    pub token_after_expiry: AfterExpiry,
+    pub token_leeway_s: u64,
     pub user_claim: String,
     pub token_issuer: Option<String>,
     pub token_audience: Option<String>,
     pub api: ApiSettings,
     pub engine: EngineSettings,
+    /// Its descriptors are limited by the operating system.
+    pub capacity: CapacityLimits,
+    pub mail_bytes_max: usize,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -81,6 +97,8 @@ pub struct Settings {
 pub struct ApiSettings {
     pub keys: Vec<String>,
     pub strictness: Strictness,
+    /// An address of its own.
+    pub listen: Option<SocketAddr>,
     pub connections_max: usize,
     pub body_bytes_max: usize,
 }
@@ -156,6 +174,10 @@ impl Values {
         Ok(value)
     }
 
+    fn truth(&self, name: &str) -> Result<bool, ConfigError> {
+        self.parse(name, "either `true` or `false`")
+    }
+
     fn list(&self, name: &str) -> Vec<String> {
         self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
@@ -206,14 +228,19 @@ impl Settings {
         Ok(Settings {
             host: values.parse("host", "an IP address")?,
             port: values.parse("port", "a port from 0 to 65535")?,
+            shards: match values.text("shards") {
+                "" => std::thread::available_parallelism()
+                    .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(SHARDS_MOST).min(SHARDS_MOST)),
+                _ => u16::try_from(values.number_up_to("shards", 1, usize::from(SHARDS_MOST))?).unwrap_or(SHARDS_MOST),
+            },
+            sharing: if values.truth("reuse_port")? { Sharing::WithOthers } else { Sharing::Alone },
+            drain: seconds(values, "drain")?,
             access_token_secret,
             access_token_secret_previous: values.optional("access_token_secret_previous"),
             token_public_key,
-            token_expiry: match values.text("token_require_exp") {
-                "true" => Expiry::Required,
-                "false" => Expiry::Optional,
-                other => return Err(wrong("token_require_exp", format!("`{other}` is neither `true` nor `false`"))),
-            },
+            token_expiry: if values.truth("token_require_exp")? { Expiry::Required } else { Expiry::Optional },
+            token_after_expiry: if values.truth("expire_sockets")? { AfterExpiry::Close } else { AfterExpiry::Stay },
+            token_leeway_s: values.number("token_leeway_s", 0)?,
             user_claim: values
                 .optional("user_claim")
                 .ok_or_else(|| wrong("user_claim", "must name a claim, as `_id` or `sub`"))?,
@@ -222,10 +249,22 @@ impl Settings {
             api: ApiSettings {
                 keys,
                 strictness,
+                listen: match values.text("api_listen") {
+                    "" => None,
+                    _ => Some(values.parse("api_listen", "an address with a port, as `127.0.0.1:9090`")?),
+                },
                 connections_max: values.number("api_connections_max", 1)?,
                 body_bytes_max: values.number("api_body_bytes_max", 1024)?,
             },
             engine: engine(values, strictness)?,
+            capacity: CapacityLimits {
+                connections_max: values.number_up_to("connections_max", 1, CONNECTIONS_MOST)?,
+                clients_max: values.number_up_to("clients_max", 1, CONNECTIONS_MOST)?,
+                descriptors_max: usize::MAX,
+                handshakes_per_minute_max: values.number("handshakes_per_minute_max", 1)?,
+                unknown_sids_per_minute_max: values.number("unknown_sids_per_minute_max", 1)?,
+            },
+            mail_bytes_max: values.number("mail_bytes_max", 1024)?,
             log: values.text("log").to_owned(),
             log_format,
             environment,
@@ -241,6 +280,8 @@ impl Settings {
             keys,
             minting_secret: secret,
             expiry: self.token_expiry,
+            after_expiry: self.token_after_expiry,
+            leeway_s: self.token_leeway_s,
             user_claim: self.user_claim.clone(),
             issuer: self.token_issuer.clone(),
             audience: self.token_audience.clone(),
@@ -260,6 +301,8 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
             upgrade_timeout_ms: values.number("upgrade_timeout_ms", 10)?,
         },
         cors: cors(values, strictness)?,
+        proxies: TrustedProxies::parse(values.list("trusted_proxies").iter().map(String::as_str))
+            .map_err(|error| wrong("trusted_proxies", error.to_string()))?,
         head: HeadLimits { head_bytes_max: values.number("head_bytes_max", 1024)? },
         packet: PacketLimits { attachments_max: values.number("attachments_max", 1)?, ..PacketLimits::default() },
         fragments_max: values.number("fragments_max", 1)?,
@@ -272,11 +315,19 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         message_timeout_ms: values.number("message_timeout_ms", 10)?,
         idle_timeout_ms: values.number("idle_timeout_ms", 10)?,
         requests_per_connection_max: values.number("requests_per_connection_max", 1)?,
-        connections_max: values.number_up_to("connections_max", 1, CONNECTIONS_MOST)?,
-        clients_max: values.number_up_to("clients_max", 1, CONNECTIONS_MOST)?,
+        user_connections_max: values.number("user_connections_max", 1)?,
+        events_per_second_max: values.number("events_per_second_max", 1)?,
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
         queue_bytes_max: values.number_up_to("queue_bytes_max", 1024, BYTES_MOST)?,
+    })
+}
+
+fn seconds(values: &Values, name: &str) -> Result<Duration, ConfigError> {
+    let seconds: f64 = values.parse(name, "a number of seconds")?;
+    let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= DRAIN_MOST);
+    duration.ok_or_else(|| {
+        wrong(name, format!("`{seconds}` is not a number of seconds from 0 to {}", DRAIN_MOST.as_secs()))
     })
 }
 
@@ -327,9 +378,7 @@ fn cors(values: &Values, strictness: Strictness) -> Result<CorsPolicy, ConfigErr
     };
     let credentials = match values.text("cors_credentials") {
         "" => matches!(origins, Origins::List(_)),
-        "true" => true,
-        "false" => false,
-        other => return Err(wrong("cors_credentials", format!("`{other}` is neither `true` nor `false`"))),
+        _ => values.truth("cors_credentials")?,
     };
     if credentials && matches!(origins, Origins::Any) && strictness == Strictness::Production {
         let reason = "`*` together with cors_credentials=true lets every site act as your users: name the origins of \

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sockring_protocol::Millis;
-use sockring_protocol::engineio::Session;
+use sockring_protocol::engineio::{Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
 use super::outbox::Outbox;
@@ -35,11 +35,42 @@ pub(super) struct Client {
     pub(super) handshake: Option<Box<Handshake>>,
     /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell.
     pub(super) half_open_by: Millis,
+    /// When the first of its sockets may be connected no longer.
+    pub(super) expires_at: Millis,
     /// When the timer wheel will ask next.
     pub(super) timer_at: Millis,
+    pub(super) rate: EventRate,
     pub(super) phase: Phase,
+    /// The transport of its first request.
+    pub(super) began: Transport,
     /// Whether it is on the list of clients to flush.
     pub(super) is_dirty: bool,
+}
+
+/// What a WebSocket is to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Transport,
+    Probe,
+}
+
+/// How many packets a client sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EventRate {
+    second: u32,
+    count: u32,
+}
+
+impl EventRate {
+    /// Counts one more; returns how many came in this second.
+    pub(super) fn count(&mut self, now: Millis) -> u32 {
+        let second = u32::try_from(now.0 / 1000 % u64::from(u32::MAX)).unwrap_or(0);
+        if second != self.second {
+            *self = EventRate { second, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
 }
 
 /// How far a client has come, beyond what its Engine.IO session knows.
@@ -84,13 +115,17 @@ pub enum CloseReason {
     MessageTimeout,
     /// More was queued for it than `queue_bytes_max`.
     QueueFull,
+    /// It sent more than `events_per_second_max`.
+    TooManyEvents,
+    /// The token of one of its sockets has expired.
+    TokenExpired,
     /// The application, or the API, ended it.
     ServerClose,
     Shutdown,
 }
 
 impl CloseReason {
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::PingTimeout,
         CloseReason::TransportClose,
         CloseReason::TransportError,
@@ -101,6 +136,8 @@ impl CloseReason {
         CloseReason::ConnectTimeout,
         CloseReason::MessageTimeout,
         CloseReason::QueueFull,
+        CloseReason::TooManyEvents,
+        CloseReason::TokenExpired,
         CloseReason::ServerClose,
         CloseReason::Shutdown,
     ];
@@ -117,6 +154,8 @@ impl CloseReason {
             CloseReason::ConnectTimeout => "connect_timeout",
             CloseReason::MessageTimeout => "message_timeout",
             CloseReason::QueueFull => "queue_full",
+            CloseReason::TooManyEvents => "too_many_events",
+            CloseReason::TokenExpired => "token_expired",
             CloseReason::ServerClose => "server_close",
             CloseReason::Shutdown => "shutdown",
         }
@@ -126,7 +165,7 @@ impl CloseReason {
 impl Client {
     /// When the timer wheel has to ask this client at the latest.
     pub(super) fn deadline(&self) -> Millis {
-        self.session.deadline().min(self.half_open_by)
+        self.session.deadline().min(self.half_open_by).min(self.expires_at)
     }
 }
 

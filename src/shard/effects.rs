@@ -1,8 +1,9 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
 use super::client::ConnectionKey;
-use super::mail::{Reply, Ticket};
+use super::mail::{Reply, SiblingMail, Ticket};
 use super::outbox::Frames;
+use super::parcel::Parcel;
 
 /// Bytes to send.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ impl Bytes {
 pub enum Destination {
     /// The tasks of this core that serve everything but Engine.IO.
     Api,
+    Shard(u16),
 }
 
 /// One thing to do, in order.
@@ -41,8 +43,10 @@ pub enum Effect {
     ShutDown(ConnectionKey),
     /// Cancel what is under way and close; `on_closed` follows.
     Close(ConnectionKey),
-    /// Give the connection away with these unread bytes, after what is being sent; `on_closed` follows.
-    HandOver(ConnectionKey, Destination, Vec<u8>),
+    /// Give the connection away, after what is being sent; what is still received goes along. `on_closed` follows.
+    HandOver(ConnectionKey, Destination, Parcel),
+    /// Post this to another shard. Comes before whatever tells a client or a backend that it has happened.
+    Mail(u16, SiblingMail),
     /// The answer to a mail that carried a ticket.
     Reply(Ticket, Reply),
 }

@@ -43,7 +43,10 @@ impl<A: Application> Shard<A> {
             self.flush_connection(key);
         }
         self.dirty = dirty;
+        // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
+        effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, mail)));
         effects.append(&mut self.effects);
+        effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, reply)));
     }
 
     fn flush_client(&mut self, key: ClientKey) {

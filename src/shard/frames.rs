@@ -1,15 +1,43 @@
-//! What the frames of a WebSocket do, and how one ends: as a client's transport, or as a probe beside its polling.
+//! The WebSocket stage of a connection: what its frames do, as a client's transport or as a probe beside its polling, and
+//! how it ends.
 
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::ProbePacket;
-use sockring_protocol::websocket::{self, CloseFrame, Event, FrameError, Opcode, encode_close, encode_frame};
+use sockring_protocol::websocket::{self, CloseFrame, Decoder, Event, FrameError, Opcode, encode_close, encode_frame};
 
 use crate::app::Application;
 
 use super::Shard;
-use super::client::{ClientKey, CloseReason, ConnectionKey};
-use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Role, Stage};
+use super::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
+use super::effects::{Destination, Effect};
 use super::hub::ProbeOutcome;
+use super::limit::Limit;
+use super::parcel::{Luggage, Parcel};
+use super::sid::Sid;
+
+/// A WebSocket: a client's transport, or a probe beside its polling.
+pub(super) struct WebSocketStage {
+    pub(super) decoder: Decoder,
+    pub(super) client: ClientKey,
+    pub(super) role: Role,
+    reading: Reading,
+}
+
+/// How a WebSocket is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Once per request: its client may still move to another shard, and the connection with it.
+    OnRequest,
+    /// Whenever it has bytes: it stays.
+    Settled,
+}
+
+impl WebSocketStage {
+    pub(super) fn new(client: ClientKey, role: Role) -> WebSocketStage {
+        WebSocketStage { decoder: Decoder::default(), client, role, reading: Reading::OnRequest }
+    }
+}
 
 impl<A: Application> Shard<A> {
     pub(super) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
@@ -53,11 +81,51 @@ impl<A: Application> Shard<A> {
                 }
             }
             if role == Role::Transport && !self.hub.is_alive(client) {
-                // The order to close it is on the hub's list.
+                // The client has moved, and this goes after it; or the order to close it is on the hub's list.
+                if let Some(departed) = self.hub.departed.take() {
+                    self.send_websocket_after(key, departed.sid, departed.home, bytes.get(at..).unwrap_or_default());
+                }
                 return;
             }
         }
         self.see_to_partial(key);
+        self.read_on(key);
+    }
+
+    /// Asks for more bytes of a WebSocket whose client may move, and lets one that stays settle.
+    fn read_on(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let Stage::WebSocket(stage) = &mut connection.stage else { return };
+        match stage.reading {
+            Reading::Settled => {}
+            Reading::OnRequest if self.hub.may_move(stage.client) => self.effects.push(Effect::Read(key)),
+            Reading::OnRequest => {
+                stage.reading = Reading::Settled;
+                self.effects.push(Effect::Settle(key));
+            }
+        }
+    }
+
+    /// The WebSocket, or the probe, of a client that moves goes after it, with the bytes that are not used.
+    pub(super) fn send_websocket_after(&mut self, key: ConnectionKey, sid: Sid, home: u16, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let pending = connection.take_pending();
+        let Stage::WebSocket(stage) = &mut connection.stage else { return };
+        let mut decoder = std::mem::take(&mut stage.decoder);
+        decoder.release();
+        let luggage = Luggage::WebSocket { sid, decoder, pending };
+        self.hand_over(key, Destination::Shard(home), Parcel { bytes: bytes.to_vec(), requests: 0, luggage });
+    }
+
+    /// A WebSocket arrived after the client that it belongs to.
+    pub(super) fn on_websocket_arrival(&mut self, key: ConnectionKey, sid: Sid, decoder: Decoder, pending: Vec<u8>) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if !pending.is_empty() {
+            *connection.pending() = pending;
+        }
+        let Some((client, role)) = self.hub.on_websocket_arrival(&sid, key) else { return self.begin_close(key) };
+        connection.stage = Stage::WebSocket(WebSocketStage { decoder, ..WebSocketStage::new(client, role) });
+        self.mark_dirty(key);
     }
 
     /// A message that has begun has to end in time; an idle decoder holds no memory.
@@ -97,7 +165,14 @@ impl<A: Application> Shard<A> {
     fn fail_frames(&mut self, key: ConnectionKey, client: ClientKey, role: Role, error: FrameError) {
         self.hub.counters.malformed += 1;
         let reason = match error {
-            FrameError::MessageTooBig => CloseReason::PayloadTooBig,
+            FrameError::MessageTooBig => {
+                self.hub.counters.hit(Limit::PayloadBytesMax);
+                CloseReason::PayloadTooBig
+            }
+            FrameError::TooManyFragments => {
+                self.hub.counters.hit(Limit::FragmentsMax);
+                CloseReason::FrameError
+            }
             _ => CloseReason::FrameError,
         };
         self.close_websocket(key, client, role, reason, Some(error.close_code()), error.reason());

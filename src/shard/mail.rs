@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use sockring_protocol::http::CorsPolicy;
+
 use crate::broadcast::Broadcast;
 
+use super::emigrant::Emigrant;
 use super::metrics::Counters;
+use super::sid::Sid;
+use super::sockets::NamespaceId;
 
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,9 +18,12 @@ pub struct Ticket(pub u64);
 /// One message to a shard.
 #[derive(Debug)]
 pub enum Mail {
+    /// To the home of a room: deliver to all its members, wherever they are. Each names one room whose home this shard is.
+    /// Answered by `Reply::Delivered` when every shard has them queued.
+    Emit(Vec<Broadcast>),
     /// Deliver to the members that this shard has; answered by `Reply::Delivered`.
-    Emit(Broadcast),
-    /// Puts sockets into a room; answered by `Reply::Changed`.
+    Deliver(Vec<Broadcast>),
+    /// Puts sockets into a room; answered by `Reply::Changed` when emits to the room reach them.
     Join(Target, Box<str>),
     /// Takes sockets out of a room; answered by `Reply::Changed`. A user's own room is never left.
     Leave(Target, Box<str>),
@@ -24,12 +32,61 @@ pub enum Mail {
     /// From now on every new socket gets this event behind its greeting: a JSON array, its name first. `None`: no more.
     /// Answered by `Reply::Changed(0)`.
     Stand(Option<Arc<[u8]>>),
+    /// From now on pages of these origins may connect. Answered by `Reply::Changed(0)`.
+    AllowOrigins(CorsPolicy),
     /// Answered by `Reply::Stats`.
     Stats,
     /// Answered by `Reply::Metrics`.
     Metrics,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
+}
+
+impl Mail {
+    /// The bytes that count against `mail_bytes_max`; `None` for mail that is never refused.
+    pub fn refusable_bytes(&self) -> Option<usize> {
+        match self {
+            Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) => Some(broadcasts.iter().map(Broadcast::bytes).sum()),
+            _ => None,
+        }
+    }
+}
+
+/// What one shard tells another. Mail between two shards keeps its order.
+#[derive(Debug)]
+pub enum SiblingMail {
+    /// A client comes home; its connections follow.
+    MoveIn(Box<Emigrant>),
+    /// A client that had moved is gone.
+    Gone(Sid),
+    /// To a room's home: there are members here, `from` now on.
+    RoomUp { room: RoomName, epoch: u32, from: u16 },
+    /// To a room's home: there are none any more, since the `RoomUp` of this epoch.
+    RoomDown { room: RoomName, epoch: u32, from: u16 },
+    /// From a room's home: it knows of the `RoomUp` of this epoch.
+    RoomReady { room: RoomName, epoch: u32 },
+    /// From a room's home: deliver to the members there, and answer.
+    Deliver { broadcast: Arc<Broadcast>, pending: usize, index: usize, from: u16 },
+    /// The answer.
+    Delivered { pending: usize, index: usize, count: u64 },
+}
+
+impl SiblingMail {
+    /// The bytes that count against `mail_bytes_max`; `None` for mail that is never refused, because clients and rooms
+    /// bound it.
+    pub fn refusable_bytes(&self) -> Option<usize> {
+        match self {
+            SiblingMail::Deliver { broadcast, .. } => Some(broadcast.bytes()),
+            _ => None,
+        }
+    }
+}
+
+/// A room by its full name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomName {
+    pub(super) namespace: NamespaceId,
+    pub(super) name: Box<str>,
 }
 
 /// The sockets that a mail is about.
@@ -53,8 +110,8 @@ pub enum Ending {
 /// A shard's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Sockets that have it queued.
-    Delivered(u64),
+    /// Sockets that have it queued, for each broadcast.
+    Delivered(Vec<u64>),
     /// Sockets that it was done to.
     Changed(u64),
     Stats(ShardStats),
@@ -80,6 +137,7 @@ pub struct ShardStats {
     pub connected: u64,
     /// Sockets over all namespaces.
     pub sockets: u64,
+    /// Whose home is this shard, so that each counts once.
     pub users: u64,
     pub rooms: u64,
     /// Of the connected clients: those whose transport is a WebSocket, and the others.
@@ -97,4 +155,13 @@ pub struct ShardStats {
     pub leaving: u64,
     /// Connections that wait for their peer to end its side.
     pub closing: u64,
+    /// Half open: requests whose head, or body, has not all come.
+    pub heads: u64,
+    pub bodies: u64,
+    /// Polling clients that have moved to another shard and are still there.
+    pub moved_away: u64,
+    /// No more clients are taken, and those that are here end.
+    pub is_draining: bool,
+    /// A turn of the last five seconds took too long.
+    pub is_slow: bool,
 }

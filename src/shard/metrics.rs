@@ -1,6 +1,7 @@
 //! `Counters`: how often things happened in one shard. Written by its core alone.
 
 use super::client::CloseReason;
+use super::limit::Limit;
 
 /// Counts since start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,16 +19,18 @@ pub struct Counters {
     pub volatile_dropped: u64,
     /// CONNECTs that the application refused.
     pub refused: u64,
-    /// Joins beyond `rooms_per_socket_max`.
-    pub rooms_refused: u64,
     /// Requests from an origin that is not allowed.
     pub origins_refused: u64,
-    /// Connections and handshakes beyond `connections_max` and `clients_max`.
-    pub full: u64,
     /// Requests, frames and bodies that were no such thing.
     pub malformed: u64,
-    /// HTTP requests that were too slow.
-    pub slow_requests: u64,
+    /// Clients that came from another shard, which their user's home is not.
+    pub moved_in: u64,
+    /// From a session's opening to its first accepted CONNECT, in milliseconds.
+    pub handshakes: Histogram,
+    /// Turns, in microseconds, and what the kernel had completed for each.
+    pub turns: Histogram,
+    pub completions: Histogram,
+    hits: [u64; Limit::ALL.len()],
     closed: [u64; CloseReason::ALL.len()],
 }
 
@@ -36,8 +39,71 @@ impl Counters {
         self.closed[reason as usize] += 1;
     }
 
+    /// A peer has reached a limit.
+    pub fn hit(&mut self, limit: Limit) {
+        self.hits[limit as usize] += 1;
+    }
+
+    /// How often a limit was reached.
+    pub fn hits(&self, limit: Limit) -> u64 {
+        self.hits[limit as usize]
+    }
+
     /// Sessions that ended for this reason.
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]
+    }
+}
+
+/// How many values fell between powers of four: up to 1, 4, 16 and so on, and beyond.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    buckets: [u64; Histogram::BOUNDS + 1],
+    sum: u64,
+}
+
+impl Histogram {
+    /// The bounds are 4^0 to 4^10, about a million.
+    pub const BOUNDS: usize = 11;
+
+    pub fn observe(&mut self, value: u64) {
+        let bits = u64::BITS - value.saturating_sub(1).leading_zeros();
+        let bucket = (bits.div_ceil(2) as usize).min(Histogram::BOUNDS);
+        self.buckets[bucket] += 1;
+        self.sum += value;
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Each bound with the number of values up to it that are beyond the bound before; the last has no bound.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+        let bounds = (0..Histogram::BOUNDS).map(|power| Some(1 << (2 * power))).chain([None]);
+        bounds.zip(self.buckets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_that_holds_it() {
+        for (value, bound) in [
+            (0, Some(1)),
+            (1, Some(1)),
+            (2, Some(4)),
+            (4, Some(4)),
+            (5, Some(16)),
+            (1 << 20, Some(1 << 20)),
+            ((1 << 20) + 1, None),
+            (u64::MAX, None),
+        ] {
+            let mut histogram = Histogram::default();
+            histogram.observe(value);
+            let filled: Vec<_> = histogram.buckets().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(filled, [(bound, 1)], "{value}");
+        }
     }
 }

@@ -1,19 +1,24 @@
 //! A shard: everything that one core knows, as plain data behind a handful of methods. It does no I/O and reads no clock.
 //!
-//! A turn: `on_time`, then `on_accept`, `on_bytes`, `on_sent`, `on_hangup`, `on_closed` and `on_mail` as things happen, then
-//! `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
+//! A turn: `on_time`, then `on_accept`, `on_arrival`, `on_bytes`, `on_sent`, `on_hangup`, `on_closed`, `on_mail` and
+//! `on_sibling_mail` as things happen, then `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
 //! is valid; `on_closed` comes exactly once.
 
 mod client;
 mod connection;
 mod effects;
+mod emigrant;
 mod encode;
 mod flush;
 mod frames;
+mod http;
 mod hub;
+mod limit;
 mod mail;
 mod metrics;
 mod outbox;
+mod parcel;
+mod placement;
 mod requests;
 mod rooms;
 mod settings;
@@ -22,15 +27,19 @@ mod slots;
 mod sockets;
 mod timers;
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
+use crate::capacity::Capacity;
 
-use connection::Connection;
+use connection::{Connection, Stage};
+use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
+use parcel::Luggage;
 use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
@@ -39,9 +48,12 @@ pub use client::{ClientKey, CloseReason, ConnectionKey};
 pub use effects::{Bytes, Destination, Effect};
 pub use flush::Broken;
 pub use hub::Now;
-pub use mail::{Ending, Mail, Reply, ShardMetrics, ShardStats, Target, Ticket};
-pub use metrics::Counters;
+pub use limit::Limit;
+pub use mail::{Ending, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+pub use metrics::{Counters, Histogram};
 pub use outbox::Frames;
+pub use parcel::Parcel;
+pub use placement::{Place, home_of};
 pub use rooms::USER_PREFIX;
 pub use settings::{Elsewhere, EngineSettings, Layer};
 pub use sid::{Entropy, Sid};
@@ -58,19 +70,47 @@ pub struct Shard<A> {
     /// Connections whose held GET was answered, with more bytes behind it.
     resumable: Vec<ConnectionKey>,
     due: Vec<ConnectionKey>,
+    /// When a turn last took too long.
+    slow_at: Option<Millis>,
 }
 
+/// What a shard is made of.
+pub struct ShardParts<A> {
+    pub settings: Arc<EngineSettings>,
+    /// Shared by all shards of the process.
+    pub capacity: Arc<Capacity>,
+    pub place: Place,
+    pub app: A,
+    /// Makes the session ids.
+    pub entropy: Box<dyn Entropy>,
+}
+
+/// What a turn took.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub micros: u64,
+    /// What the kernel had done.
+    pub completions: u64,
+}
+
+/// A turn of this length makes all clients of the shard wait noticeably.
+const SLOW_TURN_MICROS: u64 = 250_000;
+/// And is remembered for this long.
+const SLOW_FOR_MS: u64 = 5_000;
+
 impl<A: Application> Shard<A> {
-    /// A shard with its number among its siblings. `entropy` makes its session ids.
-    pub fn new(settings: Arc<EngineSettings>, number: u16, app: A, entropy: Box<dyn Entropy>, now: Now) -> Shard<A> {
+    /// An empty shard.
+    pub fn new(parts: ShardParts<A>, now: Now) -> Shard<A> {
+        let ShardParts { settings, capacity, place, app, entropy } = parts;
         Shard {
-            connections: Slots::with_capacity(settings.connections_max),
+            connections: Slots::with_capacity(capacity.limits().connections_max),
             timers: Timers::new(now.at),
-            hub: Hub::new(settings, number, app, RandomPool::new(entropy), now),
+            hub: Hub::new(settings, capacity, place, app, RandomPool::new(entropy), now),
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: Vec::new(),
             due: Vec::new(),
+            slow_at: None,
         }
     }
 
@@ -79,23 +119,44 @@ impl<A: Application> Shard<A> {
         self.hub.now = now;
     }
 
-    /// A connection was accepted, or came back from where it had been handed to. `None`: there is no room for it.
-    pub fn on_accept(&mut self) -> Option<ConnectionKey> {
-        let key = self.add_connection()?;
+    /// A connection was accepted, from this address if it is known. `None`: there is no room for it.
+    pub fn on_accept(&mut self, peer: Option<IpAddr>) -> Option<ConnectionKey> {
+        if !self.hub.capacity.take_connection() {
+            return None;
+        }
+        let key = self.add_connection(peer, 0)?;
         self.effects.push(Effect::Read(key));
         Some(key)
     }
 
-    /// A connection came back with bytes that were read elsewhere.
-    pub fn on_arrival(&mut self, bytes: &mut [u8]) -> Option<ConnectionKey> {
-        let key = self.add_connection()?;
-        self.on_bytes(key, bytes);
+    /// A connection came from another shard, or back from the API.
+    pub fn on_arrival(&mut self, peer: Option<IpAddr>, parcel: Parcel) -> Option<ConnectionKey> {
+        self.hub.capacity.add_connection();
+        let Parcel { mut bytes, requests, luggage } = parcel;
+        let key = self.add_connection(peer, requests)?;
+        match luggage {
+            Luggage::None => {}
+            Luggage::Request => {
+                if let Some(Connection { stage: Stage::Http(stage), .. }) = self.connections.get_mut(key.0) {
+                    stage.is_forwarded = true;
+                }
+            }
+            Luggage::Poll { sid, reply } => self.on_poll_arrival(key, sid, *reply),
+            Luggage::WebSocket { sid, decoder, pending } => self.on_websocket_arrival(key, sid, decoder, pending),
+        }
+        match self.connections.get(key.0).map(|connection| &connection.stage) {
+            // It was counted where it was read.
+            Some(Stage::Http(_)) => self.on_http_bytes(key, &bytes),
+            Some(Stage::WebSocket(_)) => self.on_frames(key, &mut bytes),
+            _ => {}
+        }
         Some(key)
     }
 
-    fn add_connection(&mut self) -> Option<ConnectionKey> {
-        let Some(key) = self.connections.insert(Connection::new()).map(ConnectionKey) else {
-            self.hub.counters.full += 1;
+    fn add_connection(&mut self, peer: Option<IpAddr>, requests: u32) -> Option<ConnectionKey> {
+        let stage = Stage::Http(Box::new(HttpStage::new(peer, requests)));
+        let Some(key) = self.connections.insert(Connection::new(stage)).map(ConnectionKey) else {
+            self.hub.capacity.give_back_connection();
             return None;
         };
         if let Some(connection) = self.connections.get_mut(key.0) {
@@ -105,14 +166,21 @@ impl<A: Application> Shard<A> {
         Some(key)
     }
 
+    /// There was no room: connections have to wait.
+    pub fn on_full(&mut self) {
+        self.hub.counters.hit(Limit::ConnectionsMax);
+    }
+
     /// Whether another connection would find room.
     pub fn has_room(&self) -> bool {
-        self.connections.next_key().is_some()
+        self.hub.capacity.has_room_for_connection()
     }
 
     /// Nothing refers to the connection any more, outside and in the kernel.
     pub fn on_closed(&mut self, key: ConnectionKey) {
-        self.connections.remove(key.0);
+        if self.connections.remove(key.0).is_some() {
+            self.hub.capacity.give_back_connection();
+        }
     }
 
     /// Fires what is due. Comes after everything that happened in the turn, so that a pong beats its timeout.
@@ -131,22 +199,59 @@ impl<A: Application> Shard<A> {
         [self.hub.deadline(), self.timers.deadline()].into_iter().flatten().min()
     }
 
-    /// A mail came; its answer is among the effects, under the ticket.
+    /// A mail came; its answer is among the effects, under the ticket, now or when other shards have answered.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
+        let is_slow = self.slow_at.is_some_and(|at| self.hub.now.at - at < SLOW_FOR_MS);
         let Shard { hub, connections, .. } = self;
-        let reply = hub.on_mail(mail, || count(connections));
-        self.effects.push(Effect::Reply(ticket, reply));
+        hub.on_mail(ticket, mail, || ConnectionCounts { is_slow, ..count(connections) });
     }
 
-    /// Tells every client this and ends it at the engine level, so that it reconnects by itself. Ends idle connections too.
-    pub fn shut_down(&mut self, farewell: &Broadcast) {
-        for namespace in &Arc::clone(&self.hub.settings).namespaces {
-            self.hub.deliver(&Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
+    /// A mail of another shard came.
+    pub fn on_sibling_mail(&mut self, mail: SiblingMail) {
+        self.hub.on_sibling_mail(mail);
+    }
+
+    /// A mail that this shard wanted posted was refused.
+    pub fn on_refused_mail(&mut self, mail: &SiblingMail) {
+        self.hub.on_refused_mail(mail);
+    }
+
+    /// Takes no more clients, tells all of them this, and ends them at the engine level, evenly over this time, so that
+    /// they reconnect by themselves.
+    pub fn begin_drain(&mut self, farewell: &Broadcast, over_ms: u64) {
+        self.hub.begin_drain(farewell, over_ms);
+    }
+
+    /// Whether all clients of the process have ended, and all connections of this shard; those that are idle are closed for
+    /// it.
+    pub fn is_drained(&mut self) -> bool {
+        if !self.hub.is_draining() || self.hub.capacity.clients() > 0 {
+            return false;
         }
-        self.hub.shut_down();
         let connections: Vec<_> = self.connections.iter().map(|(key, _)| ConnectionKey(key)).collect();
-        for key in connections {
-            self.close_if_idle(key);
+        for key in &connections {
+            self.close_if_idle(*key);
+        }
+        connections.is_empty()
+    }
+
+    /// What the turn that ends here took.
+    pub fn on_turned(&mut self, turn: Turn) {
+        self.hub.counters.turns.observe(turn.micros);
+        self.hub.counters.completions.observe(turn.completions);
+        if turn.micros > SLOW_TURN_MICROS {
+            self.slow_at = Some(self.hub.now.at);
+        }
+    }
+
+    /// Sends the connections of a client that has just moved after it.
+    fn see_off(&mut self) {
+        let Some(departed) = self.hub.departed.take() else { return };
+        if let Some(key) = departed.held {
+            self.send_poll_after(key, departed.sid, departed.home);
+        }
+        if let Some(key) = departed.probe {
+            self.send_websocket_after(key, departed.sid, departed.home, &[]);
         }
     }
 
@@ -170,6 +275,14 @@ impl<A: Application> Shard<A> {
 
 /// Walks over all of them: for those who ask, not for every turn.
 fn count(connections: &Slots<Connection>) -> ConnectionCounts {
-    let closing = connections.iter().filter(|(_, connection)| connection.is_closing()).count();
-    ConnectionCounts { all: connections.len() as u64, closing: closing as u64 }
+    let mut counts = ConnectionCounts::default();
+    for (_, connection) in connections.iter() {
+        counts.all += 1;
+        counts.closing += u64::from(connection.is_closing());
+        if let Stage::Http(stage) = &connection.stage {
+            counts.heads += u64::from(matches!(stage.request, Request::Head) && !stage.input.is_empty());
+            counts.bodies += u64::from(matches!(stage.request, Request::Body(_)));
+        }
+    }
+    counts
 }

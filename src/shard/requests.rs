@@ -7,12 +7,15 @@ use sockring_protocol::http::{
 use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 
 use crate::app::Application;
+use crate::capacity::Rate;
 
 use super::Shard;
-use super::client::{ClientKey, ConnectionKey, Handshake};
-use super::connection::{Role, WebSocketStage};
+use super::client::{ClientKey, ConnectionKey, Handshake, Role};
 use super::effects::Destination;
-use super::hub::{PollOutcome, PostOutcome, ProbeAdmission};
+use super::frames::WebSocketStage;
+use super::http::HttpStage;
+use super::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
+use super::limit::Limit;
 use super::settings::{Elsewhere, Layer};
 
 /// What a request head leads to.
@@ -59,7 +62,8 @@ const UNSUPPORTED_REVISION: u8 = 5;
 
 impl<A: Application> Shard<A> {
     /// One request head has come.
-    pub(super) fn on_request(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
+    pub(super) fn on_request(&mut self, key: ConnectionKey, head: &Head<'_>, stage: &mut HttpStage) -> Outcome {
+        let is_forwarded = std::mem::take(&mut stage.is_forwarded);
         let settings = &self.hub.settings;
         if settings.layer == Layer::WebSocket {
             return self.on_plain_websocket(key, head);
@@ -83,21 +87,41 @@ impl<A: Application> Shard<A> {
             self.hub.refuse_origin(head.header("origin").unwrap_or_default());
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
-        match self.verify(head) {
-            Ok(Target::Handshake(Transport::Polling)) => self.open_polling(key, head, reply),
-            Ok(Target::Handshake(Transport::WebSocket)) => self.open_websocket(key, head, &reply),
+        match self.verify(head, is_forwarded) {
+            Ok(Target::Handshake(transport)) => {
+                let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
+                if !self.hub.capacity.admit(Rate::Handshakes, address, self.hub.now.at) {
+                    self.hub.counters.hit(Limit::HandshakesPerMinuteMax);
+                    return self.answer_busy(key, 429, "60", "too many connections from this address", &reply);
+                }
+                match transport {
+                    Transport::Polling => self.open_polling(key, head, reply),
+                    Transport::WebSocket => self.open_websocket(key, head, &reply),
+                }
+            }
+            Ok(Target::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
             Ok(Target::Upgrade(client)) => self.upgrade(key, head, client, &reply),
             Ok(Target::Session(client)) => match head.method {
                 Method::Get => self.poll(key, client, reply),
                 Method::Post => self.post(key, head, client, reply),
                 _ => self.refuse(key, head, 400, BAD_REQUEST, &reply),
             },
+            Err(SESSION_UNKNOWN) => {
+                let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
+                match self.hub.capacity.admit(Rate::UnknownSids, address, self.hub.now.at) {
+                    true => self.refuse(key, head, 400, SESSION_UNKNOWN, &reply),
+                    false => {
+                        self.hub.counters.hit(Limit::UnknownSidsPerMinuteMax);
+                        self.answer_busy(key, 429, "60", "too many unknown sessions from this address", &reply)
+                    }
+                }
+            }
             Err(code) => self.refuse(key, head, 400, code, &reply),
         }
     }
 
     /// The reference's checks in the reference's order: transport, sid, method, revision.
-    fn verify(&self, head: &Head<'_>) -> Result<Target, u8> {
+    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<Target, u8> {
         let transport = match head.query.value("transport").as_deref() {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
@@ -106,7 +130,13 @@ impl<A: Application> Shard<A> {
         let revision = head.query.value("EIO");
         let is_upgrade = head.upgrade == Upgrade::WebSocket;
         if let Some(sid) = head.query.value("sid") {
-            let client = self.hub.find(&sid).ok_or(SESSION_UNKNOWN)?;
+            let client = match self.hub.find(&sid) {
+                Found::Here(client) => client,
+                Found::Moved(shard) => return Ok(Target::Elsewhere(shard)),
+                // Whoever sent it here read that its session is here.
+                Found::Elsewhere(shard) if !is_forwarded => return Ok(Target::Elsewhere(shard)),
+                Found::Elsewhere(_) | Found::Nowhere => return Err(SESSION_UNKNOWN),
+            };
             // A session that is over may only fetch its last packets.
             let is_poll = !is_upgrade && transport == Transport::Polling && head.method == Method::Get;
             if !self.hub.is_alive(client) && !is_poll {
@@ -197,7 +227,7 @@ impl<A: Application> Shard<A> {
         Outcome::Upgrade(WebSocketStage::new(client, Role::Transport))
     }
 
-    fn poll(&mut self, key: ConnectionKey, client: ClientKey, reply: ReplyHead) -> Outcome {
+    pub(super) fn poll(&mut self, key: ConnectionKey, client: ClientKey, reply: ReplyHead) -> Outcome {
         match self.hub.on_poll(client, key) {
             PollOutcome::Held => Outcome::Hold(client, reply),
             PollOutcome::Answer(payload) => {
@@ -231,6 +261,7 @@ impl<A: Application> Shard<A> {
                 Outcome::ReadBody(client, decoder, reply)
             }
             Err(error) => {
+                self.hub.counters.hit(Limit::PayloadBytesMax);
                 self.hub.counters.malformed += 1;
                 self.hub.on_post_lost(client);
                 self.answer_empty(key, error.status(), &reply);
@@ -296,14 +327,22 @@ impl<A: Application> Shard<A> {
         Outcome::Answered(KeepAlive::Close)
     }
 
+    /// No room for another client, or no more of them.
     fn answer_full(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
-        self.hub.counters.full += 1;
+        if self.hub.is_draining() {
+            return self.answer_busy(key, 503, "1", "the server is shutting down", reply);
+        }
+        self.hub.counters.hit(Limit::ClientsMax);
+        self.answer_busy(key, 503, "5", "no room for another client", reply)
+    }
+
+    fn answer_busy(&mut self, key: ConnectionKey, status: u16, after_s: &str, why: &str, reply: &ReplyHead) -> Outcome {
         let response = Response {
-            status: 503,
+            status,
             content_type: "text/plain; charset=UTF-8",
-            headers: &[("Retry-After", "5")],
+            headers: &[("Retry-After", after_s)],
             cors: &reply.cors,
-            body: b"no room for another client",
+            body: why.as_bytes(),
             keep_alive: KeepAlive::Close,
         };
         self.answer(key, &response);
@@ -392,6 +431,8 @@ enum Target {
     Handshake(Transport),
     Session(ClientKey),
     Upgrade(ClientKey),
+    /// A session that another shard has.
+    Elsewhere(u16),
 }
 
 /// What an admission may need of the first request; `None` if it holds nothing of the kind.

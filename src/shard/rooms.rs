@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::placement::{Place, home_of};
 use super::sockets::{Link, NamespaceId};
 
 /// Names a room while it exists.
@@ -38,7 +39,9 @@ pub struct Rooms {
     index: HashTable<RoomId>,
     hasher: RandomState,
     namespaces: u16,
-    users: usize,
+    shard: Place,
+    at_home: usize,
+    users_at_home: usize,
 }
 
 /// What a user's room is called, as the integration guide's backend does.
@@ -46,8 +49,16 @@ pub const USER_PREFIX: &str = "user:";
 
 impl Rooms {
     /// No rooms, in this many namespaces.
-    pub fn new(namespaces: u16) -> Rooms {
-        Rooms { namespaces, rooms: Slab::new(), index: HashTable::new(), hasher: RandomState::default(), users: 0 }
+    pub fn new(namespaces: u16, shard: Place) -> Rooms {
+        Rooms {
+            rooms: Slab::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            namespaces,
+            shard,
+            at_home: 0,
+            users_at_home: 0,
+        }
     }
 
     pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
@@ -81,7 +92,10 @@ impl Rooms {
             let room = &rooms[*id as usize];
             hasher.hash_one((room.namespace, &*room.name))
         });
-        self.users += usize::from(self.is_only_room_of_a_user(namespace, name));
+        if home_of(name, self.shard.of) == self.shard.number {
+            self.at_home += 1;
+            self.users_at_home += usize::from(self.is_only_room_of_a_user(namespace, name));
+        }
         Link { room: id, position: 0 }
     }
 
@@ -115,7 +129,10 @@ impl Rooms {
             entry.remove();
         }
         let room = self.rooms.remove(id as usize);
-        self.users -= usize::from(self.is_only_room_of_a_user(room.namespace, &room.name));
+        if home_of(&room.name, self.shard.of) == self.shard.number {
+            self.at_home -= 1;
+            self.users_at_home -= usize::from(self.is_only_room_of_a_user(room.namespace, &room.name));
+        }
     }
 
     /// A user with sockets in several namespaces counts once.
@@ -143,14 +160,20 @@ impl Rooms {
         &self.rooms[room as usize].name
     }
 
-    /// The rooms that have members here, those of users among them.
-    pub fn len(&self) -> usize {
-        self.rooms.len()
+    /// What it is called in full.
+    pub fn full_name(&self, room: RoomId) -> (NamespaceId, &str) {
+        let room = &self.rooms[room as usize];
+        (room.namespace, &room.name)
     }
 
-    /// The users that have a socket here.
-    pub fn users(&self) -> usize {
-        self.users
+    /// The rooms that have members here and whose home is here, those of users among them.
+    pub fn at_home(&self) -> usize {
+        self.at_home
+    }
+
+    /// The users that have a socket here and whose home is here.
+    pub fn users_at_home(&self) -> usize {
+        self.users_at_home
     }
 
     fn is_called(&self, id: RoomId, namespace: NamespaceId, name: &str) -> bool {
@@ -168,6 +191,7 @@ mod tests {
     use super::*;
 
     const ROOT: NamespaceId = NamespaceId(0);
+    const ALONE: Place = Place { number: 0, of: 1 };
 
     fn member(client: u32) -> Member {
         Member { client, socket: 0, link: 0 }
@@ -175,9 +199,9 @@ mod tests {
 
     #[test]
     fn a_room_lives_from_its_first_member_to_its_last() {
-        let mut rooms = Rooms::new(2);
+        let mut rooms = Rooms::new(2, ALONE);
         let links: Vec<_> = (0..3).map(|client| rooms.join(ROOT, "user:a", member(client))).collect();
-        assert_eq!((rooms.len(), rooms.users()), (1, 1));
+        assert_eq!((rooms.at_home(), rooms.users_at_home()), (1, 1));
         let room = rooms.find(ROOT, "user:a").unwrap();
         assert_eq!(rooms.members(room).len(), 3);
         // The last one moves into the first one's place.
@@ -185,19 +209,19 @@ mod tests {
         assert_eq!(rooms.leave(links[1]), None);
         assert_eq!(rooms.members(room), [member(2)]);
         assert_eq!(rooms.leave(Link { room, position: 0 }), None);
-        assert_eq!((rooms.len(), rooms.users(), rooms.find(ROOT, "user:a")), (0, 0, None));
+        assert_eq!((rooms.at_home(), rooms.users_at_home(), rooms.find(ROOT, "user:a")), (0, 0, None));
     }
 
     #[test]
     fn namespaces_do_not_share_rooms() {
-        let mut rooms = Rooms::new(2);
+        let mut rooms = Rooms::new(2, ALONE);
         rooms.join(ROOT, "news", member(1));
         rooms.join(NamespaceId(1), "news", member(2));
         rooms.join(ROOT, "user:a", member(1));
         let link = rooms.join(NamespaceId(1), "user:a", member(2));
-        assert_eq!(rooms.users(), 1);
+        assert_eq!(rooms.users_at_home(), 1);
         rooms.leave(link);
-        assert_eq!(rooms.users(), 1);
+        assert_eq!(rooms.users_at_home(), 1);
         let members = |rooms: &Rooms, namespace| rooms.members(rooms.find(namespace, "news").unwrap()).to_vec();
         assert_eq!(members(&rooms, ROOT), [member(1)]);
         assert_eq!(members(&rooms, NamespaceId(1)), [member(2)]);

@@ -5,6 +5,8 @@ use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
 use sockring_protocol::socketio::PacketLimits;
 use sockring_protocol::websocket::MessageLimits;
 
+use crate::proxies::TrustedProxies;
+
 use super::sockets::NamespaceId;
 
 /// Which protocol the application speaks.
@@ -36,6 +38,8 @@ pub struct EngineSettings {
     pub namespaces: Vec<String>,
     pub times: SessionTimes,
     pub cors: CorsPolicy,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: TrustedProxies,
     pub head: HeadLimits,
     pub packet: PacketLimits,
     /// Fragments of one WebSocket message; its bytes are bounded by `payload_bytes_max`.
@@ -59,10 +63,10 @@ pub struct EngineSettings {
     pub idle_timeout_ms: u64,
     /// Requests of one connection; the last one's answer closes it.
     pub requests_per_connection_max: u32,
-    /// TCP connections of a shard; further ones wait to be accepted.
-    pub connections_max: usize,
-    /// Sessions of a shard; further handshakes get 503.
-    pub clients_max: usize,
+    /// Sockets of one user in one namespace; a further CONNECT is refused.
+    pub user_connections_max: usize,
+    /// Engine.IO packets from one client in one second; more: the client is closed.
+    pub events_per_second_max: u32,
     /// Namespaces of one client; a further CONNECT is refused.
     pub namespaces_per_client_max: usize,
     /// Rooms of one socket; a further join does nothing.
@@ -79,6 +83,7 @@ impl Default for EngineSettings {
             path: "/socket.io/".to_owned(),
             namespaces: vec!["/".to_owned()],
             times: SessionTimes::default(),
+            proxies: TrustedProxies::default(),
             cors: CorsPolicy { origins: Origins::SameOrigin, credentials: false },
             head: HeadLimits::default(),
             packet: PacketLimits::default(),
@@ -92,8 +97,8 @@ impl Default for EngineSettings {
             message_timeout_ms: 30_000,
             idle_timeout_ms: 65_000,
             requests_per_connection_max: 1_000,
-            connections_max: 16_384,
-            clients_max: 16_384,
+            user_connections_max: 10_000,
+            events_per_second_max: 1_000,
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
             queue_bytes_max: 1 << 20,

@@ -12,7 +12,7 @@ const TEXT_BYTES: usize = 20;
 /// An Engine.IO or Socket.IO session id: shard (2 bytes), slot (4), random (9); 20 characters of base64url as text.
 ///
 /// It has no `Debug` or `Display` that shows it, so it cannot end in a log by accident.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sid {
     pub shard: u16,
     pub slot: u32,

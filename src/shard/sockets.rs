@@ -19,9 +19,18 @@ pub struct Link {
 pub struct Socket {
     pub random: [u8; RANDOM_BYTES],
     pub namespace: NamespaceId,
+    pub stage: SocketStage,
     /// The room of the user that the socket belongs to; its name holds the user's id.
     pub user: Option<NonMaxRoom>,
     pub links: Links,
+}
+
+/// How far a socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketStage {
+    /// A member already, but not told so yet: the home of its user's room has to know first.
+    Joining,
+    Connected,
 }
 
 /// A room id that leaves room for `None` in four bytes.
@@ -176,7 +185,13 @@ mod tests {
     use super::*;
 
     fn socket(namespace: u16) -> Socket {
-        Socket { random: [0; RANDOM_BYTES], namespace: NamespaceId(namespace), user: None, links: Links::None }
+        Socket {
+            random: [0; RANDOM_BYTES],
+            namespace: NamespaceId(namespace),
+            stage: SocketStage::Connected,
+            user: None,
+            links: Links::None,
+        }
     }
 
     #[test]

@@ -21,11 +21,36 @@ pub struct Listener {
 impl Listener {
     /// Binds and listens. The unspecified IPv6 address takes IPv4 too; where there is no IPv6, IPv4 alone.
     pub fn bind(host: IpAddr, port: u16) -> io::Result<Listener> {
-        match bind(SocketAddr::new(host, port)) {
+        Listener::bind_as(host, port, Sharing::Alone)
+    }
+
+    /// Binds this many listeners of one port, between which the kernel spreads connections. Unless the port may be shared
+    /// with other processes, it has to be free.
+    pub fn bind_several(host: IpAddr, port: u16, count: u16, other_processes: Sharing) -> io::Result<Vec<Listener>> {
+        let mut port = port;
+        if other_processes == Sharing::Alone {
+            let only = Listener::bind(host, port)?;
+            if count == 1 {
+                return Ok(vec![only]);
+            }
+            port = only.address.port();
+        }
+        (0..count)
+            .map(|_| {
+                let listener = Listener::bind_as(host, port, Sharing::WithOthers)?;
+                // Any free port was asked for: the first finds it.
+                port = listener.address.port();
+                Ok(listener)
+            })
+            .collect()
+    }
+
+    fn bind_as(host: IpAddr, port: u16, sharing: Sharing) -> io::Result<Listener> {
+        match bind(SocketAddr::new(host, port), sharing) {
             Err(error)
                 if host == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
             {
-                bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+                bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), sharing)
             }
             result => result,
         }
@@ -35,6 +60,22 @@ impl Listener {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Takes all that have connected and closes the listener. Nothing else may be accepting from it.
+    pub(super) fn drain(self) -> Vec<OwnedFd> {
+        if rustix::io::ioctl_fionbio(&self.socket, true).is_err() {
+            return Vec::new();
+        }
+        let accept = || rustix::net::accept_with(&self.socket, rustix::net::SocketFlags::CLOEXEC).ok();
+        std::iter::from_fn(accept).collect()
+    }
+}
+
+/// Whether a port is listened on by one socket or by several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    Alone,
+    WithOthers,
 }
 
 impl AsFd for Listener {
@@ -43,12 +84,13 @@ impl AsFd for Listener {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<Listener> {
+fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(sharing == Sharing::WithOthers)?;
     // Inherited by accepted sockets.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
@@ -65,6 +107,10 @@ pub(super) enum Accepting {
     Ending(Instant),
     /// No room, or no descriptors: try again at this time.
     Paused(Instant),
+    /// Being cancelled, for good.
+    Stopping,
+    /// Those that have connected already are accepted, then the listener is closed.
+    Last,
     /// For good.
     Stopped,
 }

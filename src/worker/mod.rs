@@ -10,25 +10,35 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::app::Application;
-use crate::mailbox::Mailbox;
+use crate::capacity::Capacity;
+use crate::mailbox::{Mailbox, Postbox};
 use crate::ring::{Ring, RingError, RingOptions, Signal};
-use crate::shard::{EngineSettings, Entropy, Shard};
+use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
 
-use turn::{Clock, Turned, Worker};
+use turn::{Outside, Turned, Worker};
 
-pub use listener::Listener;
-pub use turn::Reception;
+pub use listener::{Listener, Sharing};
+pub use turn::{Clock, Reception};
 
 /// What a worker is made of, to be turned into one on its own thread.
 pub struct WorkerParts<A> {
     pub settings: Arc<EngineSettings>,
-    /// The shard's number among its siblings.
-    pub number: u16,
+    /// Shared by all workers.
+    pub capacity: Arc<Capacity>,
+    pub place: Place,
     pub app: A,
     pub listener: Listener,
     pub mailbox: Arc<Mailbox>,
+    /// The mailboxes of all workers, by number.
+    pub siblings: Vec<Postbox>,
+    /// The same for all workers: times travel between them.
+    pub clock: Clock,
     pub ring: RingOptions,
+    /// The processor to run on.
+    pub processor: Option<usize>,
 }
 
 /// A worker could not run.
@@ -57,19 +67,36 @@ pub fn run<A: Application>(
     parts: WorkerParts<A>,
     make_reception: impl FnOnce() -> Reception,
 ) -> Result<(), WorkerError> {
+    if let Some(processor) = parts.processor {
+        let mut only = CpuSet::new();
+        only.set(processor);
+        // Where that is not allowed, the scheduler decides as well as it can.
+        let _ = sched_setaffinity(None, &only);
+    }
     // Before the runtime, which would panic where io_uring is missing.
     let ring = Ring::new(&parts.ring).map_err(WorkerError::Ring)?;
     tokio_uring::builder().entries(256).start(async {
-        let clock = Clock::new();
-        let shard = Shard::new(parts.settings, parts.number, parts.app, Box::new(OsEntropy), clock.now());
-        let reception = make_reception();
-        let worker = Worker::new(ring, shard, parts.mailbox, parts.listener, reception, clock);
+        let shard = ShardParts {
+            settings: parts.settings,
+            capacity: Arc::clone(&parts.capacity),
+            place: parts.place,
+            app: parts.app,
+            entropy: Box::new(OsEntropy),
+        };
+        let outside = Outside {
+            mailbox: parts.mailbox,
+            siblings: parts.siblings,
+            reception: make_reception(),
+            capacity: parts.capacity,
+            clock: parts.clock,
+        };
+        let worker = Worker::new(ring, Shard::new(shard, parts.clock.now()), parts.listener, outside);
         drive(worker).await.map_err(WorkerError::Io)
     })
 }
 
 async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
-    let signal = Signal::of(&*worker.mailbox)?;
+    let signal = Signal::of(&*worker.outside.mailbox)?;
     worker.ring.signal(&signal)?;
     worker.ring.signal_off();
     let mut in_a_row = 0;
@@ -89,14 +116,14 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         }
         in_a_row = 0;
         // From here on mail and completions signal; what came before is seen by one more look.
-        worker.mailbox.fall_asleep();
+        worker.outside.mailbox.fall_asleep();
         worker.ring.signal_on();
         worker.ring.enter(0, None);
-        if !worker.ring.has_work() && worker.mailbox.is_empty() {
+        if !worker.ring.has_work() && worker.outside.mailbox.is_empty() {
             sleep(&signal, worker.deadline()).await?;
         }
         worker.ring.signal_off();
-        worker.mailbox.wake_up();
+        worker.outside.mailbox.wake_up();
         worker.ring.enter(0, None);
     }
 }

@@ -1,7 +1,7 @@
 //! The worker's connections by key: descriptor, link, and what goes along when one is handed over.
 
 use crate::ring::{Descriptor, Token};
-use crate::shard::{ConnectionKey, Destination, Key};
+use crate::shard::{ConnectionKey, Destination, Key, Parcel};
 
 use super::link::Link;
 
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) destination: Destination,
-    pub(super) bytes: Vec<u8>,
+    pub(super) parcel: Parcel,
 }
 
 /// All connections of a worker. A place is reused only after `remove`.

@@ -1,5 +1,7 @@
 //! One turn of a worker: completions and mail up to the shard, its effects down to the ring.
 
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,9 +11,12 @@ use sockring_protocol::Millis;
 use tokio::sync::oneshot;
 
 use crate::app::Application;
-use crate::mailbox::{Letter, Mailbox};
+use crate::capacity::Capacity;
+use crate::mailbox::{Letter, Mailbox, Postbox};
 use crate::ring::{Armed, Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
-use crate::shard::{Broken, Bytes, ConnectionKey, Destination, Effect, Now, Reply, Shard, Ticket};
+use crate::shard::{
+    Broken, Bytes, ConnectionKey, Destination, Effect, Now, Parcel, Reply, Shard, SiblingMail, Ticket, Turn,
+};
 
 use super::link::{Received, Start};
 use super::listener::{Accepting, Listener};
@@ -21,16 +26,18 @@ use super::table::{Departure, Table, token_of};
 const COMPLETIONS_PER_TURN: usize = 4096;
 
 /// Who takes over connections that the shard does not serve.
-pub type Reception = Box<dyn Fn(OwnedFd, Vec<u8>)>;
+pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
 
 /// The thread of one core: a ring, a shard, and what ties them together.
 pub(super) struct Worker<A> {
     pub(super) ring: Ring,
     pub(super) shard: Shard<A>,
-    pub(super) mailbox: Arc<Mailbox>,
-    reception: Reception,
-    listener: Listener,
+    pub(super) outside: Outside,
+    /// Gone when no connections are accepted any more.
+    listener: Option<Listener>,
     accepting: Accepting,
+    /// Accepted when there was no room left.
+    waiting: VecDeque<OwnedFd>,
     table: Table,
     /// Connections that wait for a receive buffer.
     starved: Vec<Token>,
@@ -40,22 +47,33 @@ pub(super) struct Worker<A> {
     received_later: usize,
     letters: Vec<Letter>,
     answers: Slab<oneshot::Sender<Reply>>,
-    clock: Clock,
     /// When to return at the latest, once asked to.
     pub(super) return_by: Option<Instant>,
 }
 
+/// What a worker shares with others.
+pub(super) struct Outside {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) siblings: Vec<Postbox>,
+    pub(super) reception: Reception,
+    pub(super) capacity: Arc<Capacity>,
+    pub(super) clock: Clock,
+}
+
 /// The monotonic clock as milliseconds, and the wall clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub struct Clock {
     origin: Instant,
 }
 
-impl Clock {
-    pub(super) fn new() -> Clock {
+impl Default for Clock {
+    /// A clock that begins now.
+    fn default() -> Clock {
         Clock { origin: Instant::now() }
     }
+}
 
+impl Clock {
     pub(super) fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now { at: Millis(as_millis(self.origin.elapsed())), unix_ms: as_millis(unix) }
@@ -87,21 +105,14 @@ pub(super) enum Turned {
 }
 
 impl<A: Application> Worker<A> {
-    pub(super) fn new(
-        ring: Ring,
-        shard: Shard<A>,
-        mailbox: Arc<Mailbox>,
-        listener: Listener,
-        reception: Reception,
-        clock: Clock,
-    ) -> Worker<A> {
+    pub(super) fn new(ring: Ring, shard: Shard<A>, listener: Listener, outside: Outside) -> Worker<A> {
         let mut worker = Worker {
             ring,
             shard,
-            mailbox,
-            reception,
-            listener,
+            outside,
+            listener: None,
             accepting: Accepting::Armed,
+            waiting: VecDeque::new(),
             table: Table::default(),
             starved: Vec::new(),
             effects: Vec::new(),
@@ -109,16 +120,17 @@ impl<A: Application> Worker<A> {
             received_later: 0,
             letters: Vec::new(),
             answers: Slab::new(),
-            clock,
             return_by: None,
         };
-        worker.ring.accept(&worker.listener);
+        worker.ring.accept(&listener);
+        worker.listener = Some(listener);
         worker
     }
 
     /// Does everything that there is to do now. Leaves submissions for the next `enter`.
     pub(super) fn turn(&mut self) -> Turned {
-        self.shard.on_time(self.clock.now());
+        let begun = Instant::now();
+        self.shard.on_time(self.outside.clock.now());
         let completed = self.completions_up();
         let mailed = self.mail_up();
         self.shard.on_tick();
@@ -130,12 +142,17 @@ impl<A: Application> Worker<A> {
         }
         self.effects = effects;
         self.see_to_accepting();
-        if completed + mailed + performed > 0 { Turned::Busy } else { Turned::Idle }
+        if completed + mailed + performed == 0 {
+            return Turned::Idle;
+        }
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shard.on_turned(Turn { micros, completions: completed as u64 });
+        Turned::Busy
     }
 
     /// When to turn again if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let timers = self.shard.deadline().map(|at| self.clock.instant(at));
+        let timers = self.shard.deadline().map(|at| self.outside.clock.instant(at));
         let accepting = match self.accepting {
             Accepting::Paused(at) => Some(at),
             _ => None,
@@ -144,8 +161,8 @@ impl<A: Application> Worker<A> {
     }
 
     /// Whether the worker was asked to return and may.
-    pub(super) fn is_done(&self) -> bool {
-        self.return_by.is_some_and(|by| self.shard.stats().connections == 0 || Instant::now() >= by)
+    pub(super) fn is_done(&mut self) -> bool {
+        self.return_by.is_some_and(|by| self.shard.is_drained() || Instant::now() >= by)
     }
 
     fn completions_up(&mut self) -> usize {
@@ -184,16 +201,16 @@ impl<A: Application> Worker<A> {
             Completion::Accepted(result, armed) => {
                 let failed = result.is_err();
                 accepted.extend(result);
-                if armed == Armed::Ended && !matches!(accepting, Accepting::Stopped | Accepting::Ending(_)) {
+                if armed == Armed::Ended && matches!(accepting, Accepting::Armed | Accepting::Paused(_)) {
                     let now = Instant::now();
                     *accepting = if failed { Accepting::pause(now) } else { Accepting::Paused(now) };
                 }
             }
-            Completion::AcceptEnded => {
-                if let Accepting::Ending(until) = accepting {
-                    *accepting = Accepting::Paused(*until);
-                }
-            }
+            Completion::AcceptEnded => match accepting {
+                Accepting::Ending(until) => *accepting = Accepting::Paused(*until),
+                Accepting::Stopping => *accepting = Accepting::Last,
+                _ => {}
+            },
             Completion::Readable(token, armed) => {
                 if let Some(entry) = table.find(token) {
                     starts.push((entry.key, entry.link.on_readable(armed)));
@@ -210,7 +227,7 @@ impl<A: Application> Worker<A> {
                 let was_open = entry.link.is_open();
                 starts.push((key, entry.link.on_received(received)));
                 match (&mut entry.departure, received) {
-                    (Some(departure), _) => departure.bytes.extend_from_slice(bytes),
+                    (Some(departure), _) => departure.parcel.append(bytes),
                     (None, _) if !was_open => {}
                     (None, Received::Ended) if entry.link.is_watched() => shard.on_hangup(key),
                     (None, Received::Ended) => requests.push((key, FromHttp::End)),
@@ -266,14 +283,14 @@ impl<A: Application> Worker<A> {
         }
         self.starts = starts;
         for descriptor in accepted {
-            self.arrive(descriptor, Vec::new());
+            self.accept(descriptor);
         }
         count
     }
 
     fn mail_up(&mut self) -> usize {
         let mut letters = std::mem::take(&mut self.letters);
-        self.mailbox.collect(&mut letters);
+        self.outside.mailbox.collect(&mut letters);
         let count = letters.len();
         for letter in letters.drain(..) {
             match letter {
@@ -281,14 +298,23 @@ impl<A: Application> Worker<A> {
                     let ticket = Ticket(self.answers.insert(answer) as u64);
                     self.shard.on_mail(ticket, mail);
                 }
-                Letter::Arrival(descriptor, bytes) => self.arrive(descriptor, bytes),
-                Letter::ShutDown(farewell) => {
-                    if self.accepting == Accepting::Armed {
-                        self.ring.cancel_accept();
-                    }
-                    self.accepting = Accepting::Stopped;
-                    self.return_by = Some(Instant::now() + RETURN_AFTER);
-                    self.shard.shut_down(&farewell);
+                Letter::Sibling(mail) => self.shard.on_sibling_mail(mail),
+                Letter::Arrival(descriptor, parcel) => {
+                    let key = self.shard.on_arrival(peer_of(&descriptor), parcel);
+                    self.keep(key, descriptor);
+                }
+                Letter::Drain(farewell, over) => {
+                    self.return_by.get_or_insert(Instant::now() + over + RETURN_AFTER);
+                    self.accepting = match self.accepting {
+                        Accepting::Armed => {
+                            self.ring.cancel_accept();
+                            Accepting::Stopping
+                        }
+                        Accepting::Ending(_) => Accepting::Stopping,
+                        Accepting::Paused(_) => Accepting::Last,
+                        stopping => stopping,
+                    };
+                    self.shard.begin_drain(&farewell, as_millis(over));
                 }
             }
         }
@@ -296,29 +322,51 @@ impl<A: Application> Worker<A> {
         count
     }
 
-    /// A connection came, with bytes that were read from it elsewhere.
-    fn arrive(&mut self, descriptor: OwnedFd, mut bytes: Vec<u8>) {
-        let key = if bytes.is_empty() { self.shard.on_accept() } else { self.shard.on_arrival(&mut bytes) };
-        // Without a key there is no room, and dropping the descriptor closes it.
+    /// A connection that finds no room waits as it would have done in the listener's queue.
+    fn accept(&mut self, descriptor: OwnedFd) {
+        match self.shard.on_accept(peer_of(&descriptor)) {
+            Some(key) => self.keep(Some(key), descriptor),
+            None => self.waiting.push_back(descriptor),
+        }
+    }
+
+    /// Without a key there is no room, and dropping the descriptor closes it.
+    fn keep(&mut self, key: Option<ConnectionKey>, descriptor: OwnedFd) {
         if let Some(key) = key {
+            self.outside.capacity.add_descriptor();
             self.table.insert(key, Descriptor::Plain(descriptor));
         }
     }
 
     fn see_to_accepting(&mut self) {
         let now = Instant::now();
+        while self.shard.has_room()
+            && let Some(descriptor) = self.waiting.pop_front()
+        {
+            self.accept(descriptor);
+        }
         match self.accepting {
             Accepting::Armed if !self.shard.has_room() => {
+                self.shard.on_full();
                 self.ring.cancel_accept();
                 let Accepting::Paused(until) = Accepting::pause(now) else { return };
                 self.accepting = Accepting::Ending(until);
             }
             Accepting::Paused(until) if until <= now => {
-                if self.shard.has_room() {
-                    self.ring.accept(&self.listener);
-                    self.accepting = Accepting::Armed;
-                } else {
-                    self.accepting = Accepting::pause(now);
+                self.accepting = match &self.listener {
+                    Some(listener) if self.shard.has_room() => {
+                        self.ring.accept(listener);
+                        Accepting::Armed
+                    }
+                    _ => Accepting::pause(now),
+                };
+            }
+            Accepting::Last => {
+                // Who has connected already is answered; who comes now is refused by the kernel, and may find another.
+                self.accepting = Accepting::Stopped;
+                let listener = self.listener.take();
+                for descriptor in listener.into_iter().flat_map(Listener::drain) {
+                    self.accept(descriptor);
                 }
             }
             _ => {}
@@ -359,16 +407,29 @@ impl<A: Application> Worker<A> {
                 let start = entry.link.end();
                 self.start(key, start);
             }
-            Effect::HandOver(key, destination, bytes) => {
+            Effect::HandOver(key, destination, parcel) => {
                 let Some(entry) = self.table.get_mut(key) else { return };
-                entry.departure = Some(Box::new(Departure { destination, bytes }));
+                entry.departure = Some(Box::new(Departure { destination, parcel }));
                 let start = entry.link.leave();
                 self.start(key, start);
             }
+            Effect::Mail(shard, mail) => self.post(shard, mail),
             Effect::Reply(Ticket(ticket), reply) => {
                 if let Some(answer) = usize::try_from(ticket).ok().and_then(|ticket| self.answers.try_remove(ticket)) {
                     // Who asked may have gone.
                     let _ = answer.send(reply);
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, shard: u16, mail: SiblingMail) {
+        let Some(sibling) = self.outside.siblings.get(usize::from(shard)) else { return };
+        match mail.refusable_bytes() {
+            None => sibling.post(Letter::Sibling(mail)),
+            Some(bytes) => {
+                if let Err(Letter::Sibling(mail)) = sibling.offer(Letter::Sibling(mail), bytes) {
+                    self.shard.on_refused_mail(&mail);
                 }
             }
         }
@@ -383,7 +444,13 @@ impl<A: Application> Worker<A> {
         entry.settles = false;
         // A full table leaves it on its ordinary descriptor, which works as well.
         entry.descriptor = match entry.descriptor.take() {
-            Some(Descriptor::Plain(plain)) => Some(self.ring.settle(plain).unwrap_or_else(Descriptor::Plain)),
+            Some(Descriptor::Plain(plain)) => Some(match self.ring.settle(plain) {
+                Ok(direct) => {
+                    self.outside.capacity.give_back_descriptor();
+                    direct
+                }
+                Err(plain) => Descriptor::Plain(plain),
+            }),
             other => other,
         };
         let start = entry.link.watch();
@@ -418,15 +485,29 @@ impl<A: Application> Worker<A> {
     fn release(&mut self, key: ConnectionKey) {
         let Some(entry) = self.table.get_mut(key) else { return };
         let Some(descriptor) = entry.descriptor.take() else { return };
+        if matches!(descriptor, Descriptor::Plain(_)) {
+            self.outside.capacity.give_back_descriptor();
+        }
         match (descriptor, entry.departure.take()) {
             (Descriptor::Plain(plain), Some(departure)) => {
                 self.table.remove(key);
                 self.shard.on_closed(key);
                 match departure.destination {
-                    Destination::Api => (self.reception)(plain, departure.bytes),
+                    Destination::Api => (self.outside.reception)(plain, departure.parcel),
+                    Destination::Shard(shard) => {
+                        if let Some(sibling) = self.outside.siblings.get(usize::from(shard)) {
+                            sibling.post(Letter::Arrival(plain, departure.parcel));
+                        }
+                    }
                 }
             }
             (descriptor, _) => self.ring.close(descriptor, token_of(key)),
         }
     }
+}
+
+/// The address at the other end.
+fn peer_of(descriptor: &OwnedFd) -> Option<IpAddr> {
+    let address = rustix::net::getpeername(descriptor).ok()??;
+    SocketAddr::try_from(address).ok().map(|address| address.ip())
 }

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal};
-use sockring::broadcast::{Broadcast, Delivery};
+use sockring::broadcast::Broadcast;
+use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{EngineSettings, Layer};
-use sockring::worker::{self, Listener, WorkerParts};
+use sockring::shard::{EngineSettings, Layer, Place};
+use sockring::worker::{self, Clock, Listener, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::websocket::Opcode;
 
@@ -46,19 +48,29 @@ impl EchoWorker {
     fn start(buffers: u16) -> EchoWorker {
         let listener = Listener::bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).expect("a free port");
         let address = listener.address();
-        let mailbox = Arc::new(Mailbox::new().expect("an eventfd"));
-        let postbox = Postbox::new(Arc::clone(&mailbox));
+        let mailbox = Arc::new(Mailbox::new(1 << 20).expect("an eventfd"));
+        let postbox = Postbox::new(Arc::clone(&mailbox), 0);
         let settings = EngineSettings {
             layer: Layer::WebSocket,
             path: "/".to_owned(),
             // A raw WebSocket has no heartbeat of its own.
             times: SessionTimes { ping_interval_ms: 24 * 3600 * 1000, ..SessionTimes::default() },
-            connections_max: 256,
-            clients_max: 256,
             ..EngineSettings::default()
         };
         let ring = RingOptions { submissions: 64, completions: 256, files: 256, buffers, buffer_bytes: 4096 };
-        let parts = WorkerParts { settings: Arc::new(settings), number: 0, app: Echo, listener, mailbox, ring };
+        let limits = CapacityLimits { connections_max: 256, clients_max: 256, ..CapacityLimits::UNLIMITED };
+        let parts = WorkerParts {
+            settings: Arc::new(settings),
+            capacity: Arc::new(Capacity::new(limits)),
+            place: Place { number: 0, of: 1 },
+            app: Echo,
+            listener,
+            mailbox,
+            siblings: Vec::new(),
+            clock: Clock::default(),
+            ring,
+            processor: None,
+        };
         let thread = thread::spawn(move || {
             worker::run(parts, || Box::new(|descriptor, _| drop(descriptor))).expect("the worker runs");
         });
@@ -72,15 +84,8 @@ impl EchoWorker {
 
 impl Drop for EchoWorker {
     fn drop(&mut self) {
-        let farewell = Broadcast {
-            namespace: "/".into(),
-            rooms: Vec::new(),
-            except: Vec::new(),
-            delivery: Delivery::Volatile,
-            args: Arc::from(*b"[\"bye\"]"),
-            attachments: Vec::new(),
-        };
-        self.postbox.post(Letter::ShutDown(farewell));
+        let farewell = Broadcast::new("/", Vec::new(), Arc::from(*b"[\"bye\"]"));
+        self.postbox.post(Letter::Drain(Arc::new(farewell), Duration::ZERO));
         let ended = self.thread.take().expect("it is joined once").join();
         assert!(ended.is_ok() || thread::panicking(), "the worker panicked");
     }

@@ -1,4 +1,4 @@
-//! `Backend`: who emits from outside, to users, rooms and everybody.
+//! `Backend`: who calls the API from outside: emits to users, rooms and everybody, joins, leaves, ends and questions.
 
 use std::sync::Arc;
 
@@ -8,14 +8,17 @@ use sockring::shard::{Ending, Mail, Target};
 use super::network::Event;
 use super::random::Random;
 use super::record::Record;
-use super::world::{Actor, Context};
+use super::world::{Actor, Call, Context};
 
-/// Emits until a point in time.
+/// Calls until a point in time, one call after the other.
 pub struct Backend {
+    /// Who it emits to.
     pub users: Vec<String>,
+    /// Whose sockets it joins to rooms: users that never wait for the home of their room.
+    pub settled_users: Vec<String>,
     pub pace_ms: u64,
     pub until: u64,
-    pub emitted: u64,
+    pub next_call: u64,
 }
 
 impl Backend {
@@ -33,26 +36,30 @@ impl Backend {
     }
 
     /// Joins and leaves for anybody; an end only for hostile users, since an event on its way behind it is a parse error.
-    fn manage(&mut self, random: &mut Random, record: &Record) -> Mail {
-        let room = format!("room{}", random.below(4)).into();
+    fn manage(&self, random: &mut Random, record: &Record) -> Call {
+        let room: Box<str> = format!("room{}", random.below(4)).into();
         let sids: Vec<_> = record.live().map(|(sid, _)| sid.as_str()).collect();
         let target = match random.below(2) {
             0 if !sids.is_empty() => Target::Socket(random.pick(&sids).into()),
-            _ => Target::User(random_of(random, &self.users).into()),
+            _ => Target::User(random_of(random, &self.settled_users).into()),
         };
         match random.below(8) {
-            0..=2 => Mail::Join(target, room),
-            3..=5 => Mail::Leave(target, room),
-            6 => Mail::Stand(random.one_in(2).then(|| Arc::from(b"[\"standing\"]".as_slice()))),
+            0..=2 => Call::All(Box::new(move || Mail::Join(target.clone(), room.clone()))),
+            3..=5 => Call::All(Box::new(move || Mail::Leave(target.clone(), room.clone()))),
+            6 => {
+                let event = random.one_in(2).then(|| Arc::<[u8]>::from(b"[\"standing\"]".as_slice()));
+                Call::All(Box::new(move || Mail::Stand(event.clone())))
+            }
             _ => {
-                let user = format!("h{}", random.below(3)).into();
-                Mail::Disconnect(Target::User(user), random.pick(&[Ending::Socket, Ending::Session]))
+                let target = Target::User(format!("h{}", random.below(3)).into());
+                let ending = random.pick(&[Ending::Socket, Ending::Session]);
+                Call::All(Box::new(move || Mail::Disconnect(target.clone(), ending)))
             }
         }
     }
 
-    fn broadcast(&mut self, random: &mut Random, record: &Record) -> Broadcast {
-        self.emitted += 1;
+    fn broadcast(&self, random: &mut Random, record: &mut Record) -> Broadcast {
+        let number = record.next_emit();
         let rooms = self.rooms(random, record);
         let except = match random.below(4) {
             0 => vec![format!("room{}", random.below(4)).into()],
@@ -61,39 +68,50 @@ impl Backend {
         };
         let with_data = random.one_in(6);
         let args = if with_data {
-            format!("[\"news\",{},{{\"_placeholder\":true,\"num\":0}}]", self.emitted)
+            format!("[\"news\",{number},{{\"_placeholder\":true,\"num\":0}}]")
         } else {
-            format!("[\"news\",{},\"{}\"]", self.emitted, "x".repeat(random.index(60)))
+            format!("[\"news\",{number},\"{}\"]", "x".repeat(random.index(60)))
         };
         Broadcast {
             namespace: random.pick(&["/", "/", "/custom"]).into(),
             rooms,
             except,
             delivery: if random.one_in(5) { Delivery::Volatile } else { Delivery::Queue },
+            conflate: random.one_in(4).then(|| random.pick(&["price", "progress"]).into()),
             args: Arc::from(args.as_bytes()),
             attachments: if with_data { vec![Arc::from([1, 2, 3, 4].as_slice())] } else { Vec::new() },
+        }
+    }
+
+    fn call(&self, context: &mut Context<'_>) -> Call {
+        let user = random_of(context.random, &self.users);
+        match context.random.below(16) {
+            0 if context.random.one_in(2) => Call::All(Box::new(|| Mail::Metrics)),
+            0 => Call::All(Box::new(|| Mail::Stats)),
+            1 => Call::All(Box::new(move || Mail::UserStatus(user.clone()))),
+            2..=5 => self.manage(context.random, context.record),
+            _ => {
+                let count = if context.random.one_in(4) { context.random.within(2..=6) } else { 1 };
+                Call::Emit((0..count).map(|_| self.broadcast(context.random, context.record)).collect())
+            }
         }
     }
 }
 
 impl Actor for Backend {
     fn wake(&mut self, context: &mut Context<'_>) {
-        if context.now >= self.until {
+        let sender = context.id as u64;
+        if context.now >= self.until || context.now < self.next_call || context.office.is_waiting(sender) {
             return;
         }
-        let burst = if context.random.one_in(5) { context.random.within(2..=6) } else { 1 };
-        for _ in 0..burst {
-            let mail = match context.random.below(16) {
-                0 if context.random.one_in(2) => Mail::Metrics,
-                0 => Mail::Stats,
-                1 => Mail::UserStatus(random_of(context.random, &self.users)),
-                2..=4 => self.manage(context.random, context.record),
-                _ => Mail::Emit(self.broadcast(context.random, context.record)),
-            };
-            context.mails.push(mail);
+        let call = self.call(context);
+        context.calls.push((sender, call));
+        // At times the next call follows at once on the answer.
+        self.next_call = context.now;
+        if !context.random.one_in(4) {
+            self.next_call += 1 + context.random.below(self.pace_ms * 2);
+            context.network.at(self.next_call, Event::Wake(context.id));
         }
-        let next = context.now + 1 + context.random.below(self.pace_ms * 2);
-        context.network.at(next, Event::Wake(context.id));
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
 use sockring_protocol::socketio::EventName;
 
-use super::record::Record;
+use super::record::{Record, shard_of};
 
 /// An application that the oracle looks over the shoulder of.
 pub struct Desk {
@@ -28,7 +28,10 @@ impl Application for Desk {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         let user = request.payload.and_then(|payload| payload.strip_prefix("{\"user\":\"")?.strip_suffix("\"}"));
         match user {
-            Some(user) if !user.is_empty() => Ok(Admission { user: Some(user.to_owned()) }),
+            Some(user) if !user.is_empty() => {
+                self.record.borrow_mut().on_admitted(user);
+                Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
+            }
             _ => Err(Refusal { message: "no user".into() }),
         }
     }
@@ -39,7 +42,7 @@ impl Application for Desk {
         record.on_connected(socket.sid, socket.namespace, user);
         let args = b"[\"welcome\"]".to_vec();
         record.on_event_sent(socket.sid, None, &args, &[]);
-        if let Some(standing) = record.standing.clone() {
+        if let Some(standing) = record.standing(shard_of(socket.sid)).map(<[u8]>::to_vec) {
             record.on_event_sent(socket.sid, None, &standing, &[]);
         }
         actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::desk::payload_of;
 use super::network::{End, Event, TcpId};
-use super::random::Random;
 use super::record::{KnownTransport, Record, place_of};
 use super::wire;
 use super::world::{Actor, Context};
@@ -40,14 +39,18 @@ pub enum Leaving {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub style: Style,
-    pub user: String,
-    pub namespaces: Vec<&'static str>,
+    /// Namespaces and who it is there, in the order in which it connects.
+    pub sockets: Vec<(&'static str, String)>,
     /// Milliseconds between two of its actions, on average.
     pub pace_ms: u64,
     pub leaves_at: u64,
     pub leaving: Leaving,
     /// Probes that it gives up before the one that succeeds.
     pub failed_probes: u64,
+    /// It says something right behind its CONNECT.
+    pub is_eager: bool,
+    /// A backend emits to its user as soon as it has read that it is connected.
+    pub is_expected: bool,
 }
 
 /// One HTTP connection, and whether a request waits for its answer.
@@ -83,6 +86,15 @@ enum Phase {
         grace_ms: u64,
         seen_at: u64,
     },
+    /// The server has ended it.
+    Dismissed,
+}
+
+/// Whether the end of a session was said by the packet or frame for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Said,
+    Unsaid,
 }
 
 enum Out {
@@ -107,6 +119,8 @@ pub struct Honest {
     /// Socket.IO sids by namespace, also of sockets that are over and may still get what was queued.
     sockets: BTreeMap<String, (String, Socket)>,
     incoming: Option<(String, usize, Vec<Vec<u8>>)>,
+    /// Something came by the WebSocket that it upgraded to.
+    has_heard_upgraded: bool,
     next_act: u64,
     acts: u64,
 }
@@ -136,13 +150,14 @@ impl Honest {
             outbox: VecDeque::new(),
             sockets: BTreeMap::new(),
             incoming: None,
+            has_heard_upgraded: false,
             next_act: 0,
             acts: 0,
         }
     }
 
     fn has_left(&self) -> bool {
-        matches!(self.phase, Phase::Left { .. })
+        matches!(self.phase, Phase::Left { .. } | Phase::Dismissed)
     }
 
     fn carries_websocket(&self) -> bool {
@@ -154,7 +169,8 @@ impl Honest {
     fn act(&mut self, context: &mut Context<'_>) {
         self.next_act = context.now + 1 + context.random.below(self.plan.pace_ms * 2);
         self.acts += 1;
-        let Some(namespace) = pick(context.random, &self.plan.namespaces) else { return };
+        let Some(place) = self.plan.sockets.len().checked_sub(1) else { return };
+        let (namespace, user) = self.plan.sockets[context.random.index(place + 1)].clone();
         let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
         match self.sockets.get_mut(namespace) {
             Some((_, Socket::Connected)) => {}
@@ -162,7 +178,7 @@ impl Honest {
                 // Not before the old socket's last packets are here.
                 if context.record.waiting_since(sid).is_none() && !context.record.is_live(sid) {
                     *state = Socket::Reconnecting;
-                    self.say(format!("0{prefix}{}", payload_of(&self.plan.user)));
+                    self.say(format!("0{prefix}{}", payload_of(&user)));
                 }
                 return;
             }
@@ -222,9 +238,41 @@ impl Honest {
         context.network.at(self.upgrade_at, Event::Wake(context.id));
     }
 
-    fn know(&self, record: &mut Record, known: KnownTransport) {
-        if !self.has_left() {
-            record.transports.insert(place_of(&self.sid), known);
+    /// Tells the record how the server has to see its transport, once it knows where its sockets are.
+    fn know(&self, record: &mut Record) {
+        let known = match (self.plan.style, self.is_upgraded, self.has_heard_upgraded) {
+            (Style::WebSocket, ..) | (_, true, true) => KnownTransport::WebSocket,
+            (_, true, false) => KnownTransport::Either,
+            (_, false, _) => KnownTransport::Polling,
+        };
+        if let Some((sid, _)) = self.sockets.values().next().filter(|_| !self.has_left()) {
+            record.transports.insert(place_of(sid), known);
+        }
+    }
+
+    /// The server has ended the session, as it may when it drains.
+    fn dismiss(&mut self, context: &mut Context<'_>, word: Word) {
+        if self.has_left() {
+            return;
+        }
+        assert!(context.record.draining_since.is_some(), "the server ended an honest session");
+        self.forget(context.record);
+        self.phase = Phase::Dismissed;
+        let is_told = word == Word::Said && (!self.is_upgraded || self.has_heard_upgraded);
+        for (sid, _) in self.sockets.values().filter(|_| is_told) {
+            let waiting = context.record.waiting_since(sid);
+            assert!(waiting.is_none(), "the session ended before {waiting:?} had come");
+        }
+        for tcp in [self.get.tcp, self.post.tcp, self.websocket.as_ref().map(|websocket| websocket.tcp)] {
+            if let Some(tcp) = tcp {
+                context.network.end(tcp, End::Fin);
+            }
+        }
+    }
+
+    fn forget(&self, record: &mut Record) {
+        if let Some((sid, _)) = self.sockets.values().next() {
+            record.transports.remove(&place_of(sid));
         }
     }
 }
@@ -271,7 +319,8 @@ impl Actor for Honest {
                         self.plan.leaving
                     );
                 }
-                _ => {
+                Phase::Dismissed => {}
+                Phase::Opening | Phase::Open => {
                     let waiting = record.waiting_since(sid).filter(|waiting| waiting.at + DELIVERY_MS_MAX < now);
                     assert!(waiting.is_none(), "{:?} {state:?} did not get {waiting:?}", self.plan.style);
                 }
@@ -290,15 +339,16 @@ impl Honest {
     fn on_open(&mut self, context: &mut Context<'_>, sid: String) {
         self.sid = sid;
         self.phase = Phase::Open;
-        let known =
-            if self.plan.style == Style::WebSocket { KnownTransport::WebSocket } else { KnownTransport::Polling };
-        self.know(context.record, known);
-        for namespace in self.plan.namespaces.clone() {
+        for (number, (namespace, user)) in self.plan.sockets.clone().into_iter().enumerate() {
             let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
             if context.random.one_in(6) {
                 self.say(format!("0{prefix}{{\"token\":\"wrong\"}}"));
             }
-            self.say(format!("0{prefix}{}", payload_of(&self.plan.user)));
+            self.say(format!("0{prefix}{}", payload_of(&user)));
+            // The first socket is where its user is at home, and waits for nobody.
+            if number == 0 && self.plan.is_eager {
+                self.say(format!("2{prefix}[\"echo\",\"early\"]"));
+            }
         }
         self.upgrade_at = context.now + context.random.below(30);
         self.next_act = context.now + context.random.below(50);
@@ -306,8 +356,4 @@ impl Honest {
         context.network.at(self.next_act, Event::Wake(context.id));
         context.network.at(self.plan.leaves_at, Event::Wake(context.id));
     }
-}
-
-fn pick(random: &mut Random, namespaces: &[&'static str]) -> Option<&'static str> {
-    (!namespaces.is_empty()).then(|| random.pick(namespaces))
 }

@@ -18,7 +18,11 @@ mod wire;
 mod world;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use sockring::shard::{Elsewhere, EngineSettings};
@@ -30,9 +34,9 @@ use honest::{Honest, Leaving, Plan, Style};
 use hostile::Hostile;
 use network::End;
 use random::Random;
-use world::World;
+use world::{Feats, World};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1_000;
 
 fn settings(random: &mut Random) -> EngineSettings {
     let (ping_interval_ms, ping_timeout_ms) = random.pick(&[(300, 200), (1_000, 500), (25_000, 20_000)]);
@@ -47,8 +51,6 @@ fn settings(random: &mut Random) -> EngineSettings {
         body_timeout_ms: random.pick(&[1_000, 30_000]),
         message_timeout_ms: random.pick(&[500, 30_000]),
         requests_per_connection_max: random.pick(&[7, 1_000]),
-        connections_max: 1_024,
-        clients_max: 1_024,
         rooms_per_socket_max: random.pick(&[3, 128]),
         queue_bytes_max: random.pick(&[32 << 10, 1 << 20]),
         ..EngineSettings::default()
@@ -56,24 +58,40 @@ fn settings(random: &mut Random) -> EngineSettings {
 }
 
 fn plan(random: &mut Random, number: u64, start: u64, stay_ms: u64) -> Plan {
+    let mixes = random.one_in(4);
     let leaving =
         [Leaving::ClosePacket, Leaving::CloseFrame, Leaving::End(End::Fin), Leaving::End(End::Reset), Leaving::Silence];
+    // Some are somebody else in each namespace, so that one of their users is at home elsewhere.
+    let user = |random: &mut Random, letter| match mixes {
+        true => format!("{letter}{}", random.below(4)),
+        false => format!("u{}", number / 2),
+    };
+    let mut sockets = vec![("/", user(random, 'v'))];
+    if random.one_in(3) || mixes {
+        sockets.push(("/custom", user(random, 'w')));
+    }
+    if random.one_in(2) {
+        sockets.reverse();
+    }
     Plan {
         style: random.pick(&[Style::WebSocket, Style::Polling, Style::Upgrade, Style::Upgrade]),
-        user: format!("u{}", number / 2),
-        namespaces: if random.one_in(3) { vec!["/", "/custom"] } else { vec!["/"] },
+        sockets,
         pace_ms: random.pick(&[20, 100, 1_000]),
         leaves_at: start + stay_ms / 2 + random.below(stay_ms),
         leaving: random.pick(&leaving),
         failed_probes: if random.one_in(3) { random.within(1..=2) } else { 0 },
+        is_eager: random.one_in(3),
+        is_expected: random.one_in(2),
     }
 }
 
 /// One world out of a seed.
-fn simulate(seed: u64) -> u64 {
+fn simulate(seed: u64) -> Feats {
     let mut random = Random::new(seed.wrapping_mul(0x0100_0193));
     let settings = settings(&mut random);
-    let mut world = World::new(seed, settings);
+    let shards = random.pick(&[1, 2, 3, 4]);
+    let mut world = World::new(seed, settings, shards);
+    world.refuses_one_in = if random.one_in(4) { random.pick(&[2, 10]) } else { 0 };
     let start = world.now;
     let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };
     let honest = random.within(1..=7);
@@ -90,11 +108,17 @@ fn simulate(seed: u64) -> u64 {
         let actor = Browser::new(random.within(2..=12), random.one_in(3));
         world.add(random.below(1_000), actor);
     }
-    let users = (0..4).map(|number| format!("u{number}")).collect();
-    world.add(0, Backend { users, pace_ms: random.pick(&[5, 30, 200]), until: start + stay_ms * 2, emitted: 0 });
-    world.run(400_000);
-    let record = world.record.borrow();
-    record.received
+    let names =
+        |letters: &str| letters.chars().flat_map(|letter| (0..4).map(move |n| format!("{letter}{n}"))).collect();
+    for _ in 0..random.within(1..=2) {
+        let (users, settled_users) = (names("uuvwh"), names("u"));
+        let pace_ms = random.pick(&[5, 30, 200]);
+        world.add(0, Backend { users, settled_users, pace_ms, until: start + stay_ms * 2, next_call: 0 });
+    }
+    if random.one_in(4) {
+        world.drain_at(random.below(stay_ms * 2), random.pick(&[0, 50, 1_000, 5_000]));
+    }
+    world.run(400_000)
 }
 
 fn environment(name: &str) -> Option<u64> {
@@ -108,19 +132,33 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => 0..environment("SIM_SEEDS").unwrap_or(SEEDS),
     };
-    let (mut received, mut failures) = (0, BTreeMap::<String, Vec<u64>>::new());
-    for seed in seeds.clone() {
-        match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
-            Ok(count) => received += count,
-            Err(panic) => {
-                let words = panic.downcast_ref::<String>().cloned();
-                let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
-                failures.entry(words.unwrap_or_default()).or_default().push(seed);
+    let next = AtomicU64::new(seeds.start);
+    let results = Mutex::new((Feats::default(), BTreeMap::<String, Vec<u64>>::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| simulate(seed)));
+            let (feats, failures) = &mut *results.lock().expect("nobody panics with it");
+            match result {
+                Ok(done) => feats.add(&done),
+                Err(panic) => {
+                    let words = panic.downcast_ref::<String>().cloned();
+                    let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+                    failures.entry(words.unwrap_or_default()).or_default().push(seed);
+                }
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let (feats, failures) = results.into_inner().expect("nobody panicked with it");
     let count = seeds.end - seeds.start;
-    println!("{count} seeds, {received} packets received, {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{count} seeds, {:.1} s, {feats:?}", begun.elapsed().as_secs_f64());
     let list: Vec<_> = failures
         .iter()
         .map(|(words, seeds)| format!("{words}\n  SIM_SEED={} cargo test --test sim -- seeds  ({seeds:?})", seeds[0]))

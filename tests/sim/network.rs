@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sockring::shard::ConnectionKey;
+use sockring::shard::{ConnectionKey, Destination, Parcel};
 
 use super::random::Random;
 
@@ -22,8 +22,10 @@ pub enum Event {
     Readable(TcpId),
     /// The send in flight is complete, or has failed.
     Sent(TcpId),
-    /// A connection that the shard closed or gave away is gone.
+    /// A connection that the shard closed is gone.
     Closed(TcpId),
+    /// Nothing is under way any more on a connection that the shard gave away.
+    Released(TcpId),
     /// The API gives a connection back.
     Return(TcpId),
     /// The next segment from the server arrives.
@@ -76,6 +78,8 @@ pub struct Tcp {
 /// A connection as the server's kernel and worker keep it.
 #[derive(Debug, Default)]
 pub struct ServerSide {
+    /// Who accepted it, or got it since.
+    pub shard: usize,
     pub key: Option<ConnectionKey>,
     /// Arrived and not read.
     pub arrived: Vec<u8>,
@@ -91,8 +95,10 @@ pub struct ServerSide {
     pub sending: Option<Vec<u8>>,
     pub is_shut: bool,
     pub is_closing: bool,
-    /// Given to the API with these bytes.
-    pub departing: Option<Vec<u8>>,
+    /// Given away, as soon as nothing is under way.
+    pub departing: Option<(Destination, Parcel)>,
+    /// With the API, and these bytes.
+    pub at_api: Option<Vec<u8>>,
 }
 
 /// All connections, and everything that is going to happen.
@@ -105,11 +111,13 @@ pub struct Network {
     random: Random,
     /// Latencies are up to this; a hop also varies by a few milliseconds.
     latency_max: u64,
+    /// Between which the kernel spreads connections.
+    shards: usize,
 }
 
 impl Network {
-    pub fn new(random: Random, latency_max: u64) -> Network {
-        Network { now: 0, tcps: Vec::new(), agenda: BTreeMap::new(), sequence: 0, random, latency_max }
+    pub fn new(random: Random, latency_max: u64, shards: usize) -> Network {
+        Network { now: 0, tcps: Vec::new(), agenda: BTreeMap::new(), sequence: 0, random, latency_max, shards }
     }
 
     pub fn at(&mut self, at: u64, event: Event) {
@@ -145,6 +153,7 @@ impl Network {
     pub fn connect(&mut self, owner: ActorId) -> TcpId {
         let latency = self.random.within(1..=self.latency_max);
         let window = self.random.pick(&[600, 4_096, 65_536]);
+        let shard = self.random.index(self.shards);
         let id = self.tcps.len();
         let at = self.now + latency;
         self.tcps.push(Tcp {
@@ -157,7 +166,7 @@ impl Network {
             unread: Vec::new(),
             server_end: None,
             client_end: None,
-            server: ServerSide::default(),
+            server: ServerSide { shard, ..ServerSide::default() },
         });
         self.at(at, Event::Accept(id));
         id

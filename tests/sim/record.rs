@@ -1,18 +1,25 @@
 //! `Record`: the oracle. What the application saw and asked for, and so what every socket has to get, in order.
 
+mod emits;
+mod manage;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use sockring::broadcast::{Broadcast, Delivery};
-use sockring::shard::{Ending, Mail, Target, USER_PREFIX};
+use sockring::broadcast::Delivery;
+use sockring::shard::{Sid, USER_PREFIX};
 use sockring_protocol::socketio::{self, AckId};
 
 use super::network::ActorId;
 
+use emits::Emits;
+
+pub use emits::{Sender, number_of};
+
 /// A socket that is connected now.
 #[derive(Clone, Debug)]
 pub struct LiveSocket {
+    pub shard: usize,
     pub namespace: String,
     pub user: String,
     pub rooms: BTreeSet<String>,
@@ -25,6 +32,8 @@ pub struct Expected {
     pub text: String,
     pub attachments: Vec<Vec<u8>>,
     pub delivery: Delivery,
+    /// A newer one under the same key may take its place.
+    pub conflate: Option<Box<str>>,
 }
 
 /// Counts as the shard should report them.
@@ -46,12 +55,19 @@ pub struct Record {
     streams: HashMap<String, VecDeque<Expected>>,
     /// Sessions with a socket: how many sockets, by shard and slot.
     sessions: BTreeMap<String, u64>,
-    /// What actors know about the transport of their sessions, by shard and slot.
+    /// What actors know about the transport of their sessions, by shard and slot of their sockets.
     pub transports: BTreeMap<String, KnownTransport>,
     /// When the shard last read something that an actor wrote.
     heard: HashMap<ActorId, u64>,
-    /// What every new socket gets behind its greeting.
-    pub standing: Option<Arc<[u8]>>,
+    /// What every new socket gets behind its greeting, by shard.
+    standing: Vec<Option<Arc<[u8]>>>,
+    /// Sockets that were admitted and not connected yet, by user; some of them never will be.
+    joining: HashMap<String, u64>,
+    /// Of sockets, and of the rooms that they are in.
+    pub changes: u64,
+    emits: Emits,
+    /// When the first shard was asked to drain.
+    pub draining_since: Option<u64>,
     pub received: u64,
     pub largest_message: usize,
 }
@@ -65,13 +81,18 @@ pub enum KnownTransport {
     Either,
 }
 
-/// The part of a sid that names shard and slot: the same for a session and its sockets.
+/// The part of a socket's sid that names its session's shard and slot. The session's own sid names where it began.
 pub fn place_of(sid: &str) -> String {
     sid[..8].to_owned()
 }
 
+/// The shard that a socket's sid names.
+pub fn shard_of(sid: &str) -> usize {
+    usize::from(Sid::parse(sid).expect("a sid of the server").shard)
+}
+
 impl Record {
-    pub fn new(rooms_per_socket_max: usize) -> Record {
+    pub fn new(rooms_per_socket_max: usize, shards: usize) -> Record {
         Record {
             now: 0,
             rooms_per_socket_max,
@@ -80,7 +101,11 @@ impl Record {
             sessions: BTreeMap::new(),
             transports: BTreeMap::new(),
             heard: HashMap::new(),
-            standing: None,
+            standing: vec![None; shards],
+            joining: HashMap::new(),
+            changes: 0,
+            emits: Emits::default(),
+            draining_since: None,
             received: 0,
             largest_message: 256,
         }
@@ -88,18 +113,27 @@ impl Record {
 
     // What the application tells.
 
+    pub fn on_admitted(&mut self, user: &str) {
+        *self.joining.entry(user.to_owned()).or_default() += 1;
+    }
+
     pub fn on_connected(&mut self, sid: &str, namespace: &str, user: &str) {
         let rooms = BTreeSet::from([format!("{USER_PREFIX}{user}")]);
-        let socket = LiveSocket { namespace: namespace.to_owned(), user: user.to_owned(), rooms };
+        let shard = shard_of(sid);
+        let socket = LiveSocket { shard, namespace: namespace.to_owned(), user: user.to_owned(), rooms };
         assert!(self.live.insert(sid.to_owned(), socket).is_none(), "a sid came twice");
+        self.changes += 1;
+        *self.joining.get_mut(user).expect("it was admitted") -= 1;
         *self.sessions.entry(place_of(sid)).or_default() += 1;
         let mut text = Vec::new();
         socketio::encode_connect(namespace, sid, &mut text);
         self.streams.insert(sid.to_owned(), VecDeque::new());
-        self.expect::<Vec<u8>>(sid, text, &[], Delivery::Queue);
+        self.expect::<Vec<u8>>(sid, text, &[]);
     }
 
     pub fn on_disconnected(&mut self, sid: &str) {
+        self.emits.excuse(sid);
+        self.changes += 1;
         assert!(self.live.remove(sid).is_some(), "disconnected twice, or never connected");
         let sockets = self.sessions.get_mut(&place_of(sid)).expect("its session has a socket");
         *sockets -= 1;
@@ -111,16 +145,20 @@ impl Record {
 
     pub fn on_join(&mut self, sid: &str, room: &str) {
         let max = self.rooms_per_socket_max;
+        self.changes += 1;
         let socket = self.live.get_mut(sid).expect("a socket that joins is live");
         if socket.rooms.len() < max {
             socket.rooms.insert(room.to_owned());
+            self.emits.excuse_from(sid, room);
         }
     }
 
     pub fn on_leave(&mut self, sid: &str, room: &str) {
+        self.changes += 1;
         let socket = self.live.get_mut(sid).expect("a socket that leaves is live");
         if room != format!("{USER_PREFIX}{}", socket.user) {
             socket.rooms.remove(room);
+            self.emits.excuse_in(sid, room);
         }
     }
 
@@ -128,28 +166,39 @@ impl Record {
         let mut text = Vec::new();
         let namespace = self.live[sid].namespace.clone();
         socketio::encode_event(&namespace, ack, attachments.len(), args, &mut text);
-        self.expect(sid, text, attachments, Delivery::Queue);
+        self.expect(sid, text, attachments);
     }
 
     pub fn on_ack_sent(&mut self, sid: &str, ack: AckId, args: &[u8], attachments: &[Box<[u8]>]) {
         let mut text = Vec::new();
         let namespace = self.live[sid].namespace.clone();
         socketio::encode_ack(&namespace, ack, attachments.len(), args, &mut text);
-        self.expect(sid, text, attachments, Delivery::Queue);
+        self.expect(sid, text, attachments);
     }
 
     pub fn on_disconnect_sent(&mut self, sid: &str) {
         let mut text = Vec::new();
         socketio::encode_disconnect(&self.live[sid].namespace, &mut text);
-        self.expect::<Vec<u8>>(sid, text, &[], Delivery::Queue);
+        self.expect::<Vec<u8>>(sid, text, &[]);
     }
 
-    fn expect<B: AsRef<[u8]>>(&mut self, sid: &str, text: Vec<u8>, attachments: &[B], delivery: Delivery) {
+    fn expect<B: AsRef<[u8]>>(&mut self, sid: &str, text: Vec<u8>, attachments: &[B]) {
+        self.expect_as(sid, text, attachments, Delivery::Queue, None);
+    }
+
+    fn expect_as<B: AsRef<[u8]>>(
+        &mut self,
+        sid: &str,
+        text: Vec<u8>,
+        attachments: &[B],
+        delivery: Delivery,
+        conflate: Option<Box<str>>,
+    ) {
         let text = String::from_utf8(text).expect("packets are text");
         let attachments: Vec<_> = attachments.iter().map(|data| data.as_ref().to_vec()).collect();
         let bytes = text.len() + 12 + attachments.iter().map(|data| data.len() + 10).sum::<usize>();
         self.largest_message = self.largest_message.max(bytes);
-        let expected = Expected { at: self.now, text, attachments, delivery };
+        let expected = Expected { at: self.now, text, attachments, delivery, conflate };
         self.streams.get_mut(sid).expect("a stream since CONNECT").push_back(expected);
     }
 
@@ -161,96 +210,27 @@ impl Record {
         self.heard.get(&actor).copied().unwrap_or_default()
     }
 
-    // Broadcasts.
-
-    /// The sids of the sockets that a broadcast names.
-    pub fn targets(&self, broadcast: &Broadcast) -> Vec<String> {
-        let is_in = |sid: &str, socket: &LiveSocket, rooms: &[Box<str>]| {
-            rooms.iter().any(|room| &**room == sid || socket.rooms.contains(&**room))
-        };
-        let targets = self.live.iter().filter(|(sid, socket)| {
-            socket.namespace == *broadcast.namespace
-                && (broadcast.rooms.is_empty() || is_in(sid, socket, &broadcast.rooms))
-                && !is_in(sid, socket, &broadcast.except)
-        });
-        targets.map(|(sid, _)| sid.clone()).collect()
-    }
-
-    /// A broadcast was delivered to these sockets. Those that are gone by now did not take it.
-    pub fn on_broadcast(&mut self, broadcast: &Broadcast, mut targets: Vec<String>) -> u64 {
-        targets.retain(|sid| self.live.contains_key(sid));
-        let mut text = Vec::new();
-        socketio::encode_event(&broadcast.namespace, None, broadcast.attachments.len(), &broadcast.args, &mut text);
-        for sid in &targets {
-            self.expect(sid, text.clone(), &broadcast.attachments, broadcast.delivery);
-        }
-        targets.len() as u64
-    }
-
-    // What a backend does to sockets.
-
-    /// Puts a mail that is no broadcast on the record; says for how many sockets it counts.
-    pub fn on_mail(&mut self, mail: &Mail) -> RangeInclusive<u64> {
-        let count = match mail {
-            Mail::Join(target, room) => self.count(target, |record, sid| {
-                record.on_join(sid, room);
-                record.live[sid].rooms.contains(&**room)
-            }),
-            Mail::Leave(target, room) => self.count(target, |record, sid| {
-                let was_in = record.live[sid].rooms.contains(&**room);
-                record.on_leave(sid, room);
-                was_in && !record.live[sid].rooms.contains(&**room)
-            }),
-            Mail::Disconnect(target, Ending::Socket) => self.count(target, |record, sid| {
-                record.on_disconnect_sent(sid);
-                true
-            }),
-            Mail::Disconnect(target, Ending::Session) => {
-                let sids = self.sids_of(target);
-                let sessions: BTreeSet<_> = sids.iter().map(|sid| place_of(sid)).collect();
-                return sessions.len() as u64..=sids.len() as u64;
-            }
-            Mail::Stand(event) => {
-                self.standing.clone_from(event);
-                0
-            }
-            Mail::UserStatus(user) => self.sockets_of(user),
-            // The world sees to emits and statistics; others count nothing.
-            _ => return 0..=u64::MAX,
-        };
-        count..=count
-    }
-
-    fn count(&mut self, target: &Target, mut does: impl FnMut(&mut Record, &str) -> bool) -> u64 {
-        self.sids_of(target).iter().filter(|sid| does(self, sid)).count() as u64
-    }
-
-    fn sids_of(&self, target: &Target) -> Vec<String> {
-        let is_meant = |sid: &str, socket: &LiveSocket| match target {
-            Target::User(user) => socket.rooms.contains(&format!("{USER_PREFIX}{user}")),
-            Target::Socket(wanted) => sid == &**wanted,
-        };
-        self.live.iter().filter(|(sid, socket)| is_meant(sid, socket)).map(|(sid, _)| sid.clone()).collect()
-    }
-
     // What clients got.
 
-    /// A client got a packet for its socket: the next one of its stream, or behind volatile ones.
+    /// A client got a packet for its socket: the next one of its stream, one behind volatile ones, or one that has taken the
+    /// place of an older one under its key.
     pub fn on_received(&mut self, sid: &str, text: &str, attachments: &[Vec<u8>]) {
         let stream = self.streams.get_mut(sid).unwrap_or_else(|| panic!("a packet for a socket unknown: {text}"));
-        while let Some(next) = stream.pop_front() {
-            if next.text == text && next.attachments == attachments {
-                self.received += 1;
-                return;
-            }
-            assert!(
-                next.delivery == Delivery::Volatile,
-                "a socket got {text} before, or instead of, {} (queued at {} ms)",
-                next.text,
-                next.at
-            );
-        }
-        panic!("a socket got {text}, which was not for it, or came twice");
+        let is_it = |expected: &Expected| expected.text == text && expected.attachments == attachments;
+        let Some(at) = stream.iter().position(is_it) else {
+            panic!("a socket got {text}, which was not for it, or came twice; {:?} was next", stream.front());
+        };
+        let key = stream[at].conflate.clone();
+        let takes_place_of = |expected: &Expected| key.is_some() && expected.conflate == key;
+        let place = stream.iter().take(at).position(takes_place_of).unwrap_or(at);
+        let skipped = stream.iter().take(place).find(|expected| expected.delivery == Delivery::Queue);
+        assert!(skipped.is_none(), "a socket got {text} before, or instead of, {skipped:?}");
+        let mut number = 0;
+        stream.retain(|expected| {
+            number += 1;
+            number > at + 1 || (number > place + 1 && number <= at && !takes_place_of(expected))
+        });
+        self.received += 1;
     }
 
     /// Since when the oldest packet waits that has to come.
@@ -264,12 +244,6 @@ impl Record {
 
     pub fn live(&self) -> impl Iterator<Item = (&String, &LiveSocket)> {
         self.live.iter()
-    }
-
-    /// Sockets of a user in the main namespace.
-    pub fn sockets_of(&self, user: &str) -> u64 {
-        let room = format!("{USER_PREFIX}{user}");
-        self.live.values().filter(|socket| socket.namespace == "/" && socket.rooms.contains(&room)).count() as u64
     }
 
     pub fn counts(&self) -> Counts {

@@ -6,8 +6,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sockring::broadcast::{Broadcast, Delivery};
-use sockring::shard::{ConnectionKey, Effect, Ending, EngineSettings, Mail, Now, Shard, Target, Ticket};
+use sockring::broadcast::Broadcast;
+use sockring::capacity::{Capacity, CapacityLimits};
+use sockring::shard::{
+    ConnectionKey, Effect, Ending, EngineSettings, Mail, Now, Place, Shard, ShardParts, Target, Ticket,
+};
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::websocket::Opcode;
@@ -65,8 +68,6 @@ pub fn settings() -> EngineSettings {
         times: SessionTimes { ping_interval_ms: 3_000, ping_timeout_ms: 2_000, upgrade_timeout_ms: 1_000 },
         connect_timeout_ms: 500,
         namespaces: vec!["/".to_owned(), "/custom".to_owned()],
-        connections_max: 16,
-        clients_max: 4,
         ..EngineSettings::default()
     }
 }
@@ -78,11 +79,18 @@ impl Table {
     }
 
     pub fn with(settings: EngineSettings, lines: usize) -> Table {
-        let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max)));
+        let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max, 1)));
+        let limits = CapacityLimits { connections_max: 16, clients_max: 4, ..CapacityLimits::UNLIMITED };
+        let parts = ShardParts {
+            settings: Arc::new(settings),
+            capacity: Arc::new(Capacity::new(limits)),
+            place: Place { number: 0, of: 1 },
+            app: Desk::new(record),
+            entropy: Box::new(Random::new(1)),
+        };
         let now = Now { at: Millis(1_000), unix_ms: 0 };
-        let shard = Shard::new(Arc::new(settings), 0, Desk::new(record), Box::new(Random::new(1)), now);
         let mut table = Table {
-            shard,
+            shard: Shard::new(parts, now),
             now: 1_000,
             lines: (0..=lines).map(|_| Line::default()).collect(),
             keys: HashMap::new(),
@@ -90,7 +98,7 @@ impl Table {
             effects: Vec::new(),
         };
         for line in 0..=lines {
-            let key = table.shard.on_accept().expect("room for a few connections");
+            let key = table.shard.on_accept(None).expect("room for a few connections");
             table.lines[line].key = Some(key);
             table.keys.insert(key, line);
         }
@@ -176,15 +184,8 @@ impl Table {
             0 => "[\"news\"]".to_owned(),
             length => format!("[\"news\",\"{}\"]", "x".repeat(length)),
         };
-        let broadcast = Broadcast {
-            namespace: "/".into(),
-            rooms: Vec::new(),
-            except: Vec::new(),
-            delivery: Delivery::Queue,
-            args: Arc::from(args.as_bytes()),
-            attachments: Vec::new(),
-        };
-        self.shard.on_mail(Ticket(1), Mail::Emit(broadcast));
+        let broadcast = Broadcast::new("/", Vec::new(), Arc::from(args.as_bytes()));
+        self.shard.on_mail(Ticket(1), Mail::Deliver(vec![broadcast]));
     }
 
     fn flush(&mut self) {
@@ -195,7 +196,7 @@ impl Table {
                 Effect::Reply(..) => continue,
                 Effect::Send(key, bytes) => (*key, bytes.as_slice()),
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
-                Effect::HandOver(..) => unreachable!("nothing is handed over"),
+                Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
             };
             let line = &mut self.lines[self.keys[&key]];
             assert!(!line.is_closing, "{effect:?} after the end");
@@ -277,7 +278,7 @@ impl Table {
 
     /// A line for questions afterwards.
     pub fn add_line(&mut self) -> usize {
-        let key = self.shard.on_accept().expect("room");
+        let key = self.shard.on_accept(None).expect("room");
         self.lines.push(Line { key: Some(key), ..Line::default() });
         self.keys.insert(key, self.lines.len() - 1);
         self.lines.len() - 1

@@ -1,36 +1,44 @@
-//! `World`: one shard, its network and its clients on virtual time; performs effects as a worker does, and checks after
-//! every turn what must always hold.
+//! `World`: one to four shards, their network, their mailboxes and their clients on virtual time; performs effects as
+//! workers do, and checks after every step what must always hold.
 
+mod check;
 mod kernel;
+mod office;
+mod worker;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::ops::RangeInclusive;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sockring::broadcast::Delivery;
-use sockring::shard::{ConnectionKey, Effect, EngineSettings, Mail, Now, Reply, Shard, Ticket};
+use sockring::broadcast::Broadcast;
+use sockring::capacity::{Capacity, CapacityLimits};
+use sockring::shard::{CloseReason, Counters, EngineSettings, Limit, Now, Place, Shard, ShardParts};
 use sockring_protocol::Millis;
 
 use super::desk::Desk;
 use super::network::{Event, Network, TcpId};
 use super::random::Random;
-use super::record::Record;
+use super::record::{Counts, Record, Sender};
+
+use office::Office;
+use worker::{Letter, Worker};
+
+pub use office::Call;
 
 /// Virtual time does not begin at zero: a machine that has been up for a while.
 const START_MS: u64 = 1_000_000;
 /// A worker is never later than this in the simulation.
 const LATE_MS_MAX: u64 = 2;
-/// What a connection may have to send besides its client's messages: control frames, answers.
-const OWN_BYTES_MAX: usize = (64 << 10) + 1_024;
+/// Connections that the process may have.
+const CONNECTIONS_MAX: usize = 1_024;
 
 /// Someone who acts on the network: a client, a backend.
 pub trait Actor {
     /// Something came on one of its connections, or it wanted to be woken.
     fn wake(&mut self, context: &mut Context<'_>);
 
-    /// What must hold for it after every turn.
+    /// What must hold for it after every step.
     fn check(&self, now: u64, record: &Record) {
         let _ = (now, record);
     }
@@ -43,52 +51,104 @@ pub struct Context<'a> {
     pub network: &'a mut Network,
     pub record: &'a mut Record,
     pub random: &'a mut Random,
-    pub mails: &'a mut Vec<Mail>,
+    /// Calls of the API, and who makes them; the actor is woken when one was answered.
+    pub calls: &'a mut Vec<(Sender, Call)>,
+    /// Who waits for an answer of the API.
+    pub office: &'a Office,
     pub settings: &'a EngineSettings,
 }
 
-/// A shard and everything around it.
+/// What a world has seen: a simulation that does not get there tests nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Feats {
+    /// Packets that honest clients received.
+    pub received: u64,
+    /// Sessions.
+    pub opened: u64,
+    /// Sessions that moved to another shard.
+    pub moved: u64,
+    /// Sessions that ended because their shard drained.
+    pub drained: u64,
+    /// Mails of shards that were refused.
+    pub refused: u64,
+    /// Connections that went to another shard.
+    pub handed_over: u64,
+}
+
+impl Feats {
+    pub fn add(&mut self, other: &Feats) {
+        self.received += other.received;
+        self.opened += other.opened;
+        self.moved += other.moved;
+        self.drained += other.drained;
+        self.refused += other.refused;
+        self.handed_over += other.handed_over;
+    }
+}
+
+/// Some shards and everything around them.
 pub struct World {
     pub now: u64,
     pub settings: Arc<EngineSettings>,
     pub network: Network,
     pub record: Rc<RefCell<Record>>,
-    shard: Shard<Desk>,
+    capacity: Arc<Capacity>,
+    workers: Vec<Worker>,
+    office: Office,
+    calls: Vec<(Sender, Call)>,
+    /// As the record counted after so many changes.
+    counts: (u64, Counts),
     actors: Vec<(Box<dyn Actor>, Random)>,
-    keys: HashMap<ConnectionKey, TcpId>,
-    mails: Vec<Mail>,
-    /// What the next replies have to be.
-    replies: VecDeque<(Ticket, RangeInclusive<u64>)>,
-    tickets: u64,
-    effects: Vec<Effect>,
+    /// When to tell all shards to end their clients, and over how long.
+    drain: Option<(u64, u64)>,
+    handed_over: u64,
+    /// One in this many mails that may be refused is; 0: none.
+    pub refuses_one_in: u64,
     random: Random,
     traces: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, settings: EngineSettings) -> World {
+    pub fn new(seed: u64, settings: EngineSettings, shards: u16) -> World {
         let mut random = Random::new(seed);
         // Of a ping timeout of 200 ms, several round trips of a long answer must not use up most.
         let latency_max = if settings.times.ping_timeout_ms < 400 { 5 } else { random.pick(&[1, 5, 20]) };
         let settings = Arc::new(settings);
-        let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max)));
+        let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max, usize::from(shards))));
+        let limits = CapacityLimits {
+            connections_max: CONNECTIONS_MAX,
+            clients_max: CONNECTIONS_MAX,
+            ..CapacityLimits::UNLIMITED
+        };
+        let capacity = Arc::new(Capacity::new(limits));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };
-        let desk = Desk::new(Rc::clone(&record));
-        let shard = Shard::new(Arc::clone(&settings), 0, desk, Box::new(random.fork()), now);
-        let mut network = Network::new(random.fork(), latency_max);
+        let workers = (0..shards).map(|number| {
+            let parts = ShardParts {
+                settings: Arc::clone(&settings),
+                capacity: Arc::clone(&capacity),
+                place: Place { number, of: shards },
+                app: Desk::new(Rc::clone(&record)),
+                entropy: Box::new(random.fork()),
+            };
+            Worker::new(Shard::new(parts, now))
+        });
+        let workers = workers.collect();
+        let mut network = Network::new(random.fork(), latency_max, usize::from(shards));
         network.now = START_MS;
         World {
             now: START_MS,
             settings,
             network,
             record,
-            shard,
+            capacity,
+            workers,
+            office: Office::default(),
+            calls: Vec::new(),
+            counts: Default::default(),
             actors: Vec::new(),
-            keys: HashMap::new(),
-            mails: Vec::new(),
-            replies: VecDeque::new(),
-            tickets: 0,
-            effects: Vec::new(),
+            drain: None,
+            handed_over: 0,
+            refuses_one_in: 0,
             random,
             traces: std::env::var_os("SIM_TRACE").is_some(),
         }
@@ -101,30 +161,45 @@ impl World {
         self.actors.push((Box::new(actor), random));
     }
 
-    /// Runs until nothing is left to happen, and checks that nothing is left at all.
-    pub fn run(&mut self, until_ms: u64) {
+    /// All shards will be told to end their clients.
+    pub fn drain_at(&mut self, at: u64, over_ms: u64) {
+        self.drain = Some((START_MS + at, over_ms));
+    }
+
+    /// Runs until nothing is left to happen, checks that nothing is left at all, and says what has happened.
+    pub fn run(&mut self, until_ms: u64) -> Feats {
         while self.now < START_MS + until_ms {
             if !self.step() {
                 break;
             }
         }
-        let stats = self.shard.stats();
-        assert_eq!(stats, Default::default(), "something is left: connections {:?}", self.keys);
-        let deadline = self.shard.deadline();
-        assert!(deadline.is_none_or(|at| at.0 > self.now), "an overdue deadline is left: {deadline:?}");
-        assert!(self.keys.is_empty(), "the shard forgot connections");
+        self.check_end();
+        let sum = |of: &dyn Fn(&Counters) -> u64| self.workers.iter().map(|worker| of(worker.shard.counters())).sum();
+        Feats {
+            received: self.record.borrow().received,
+            opened: sum(&|counters| counters.opened),
+            moved: sum(&|counters| counters.moved_in),
+            drained: sum(&|counters| counters.closed(CloseReason::Shutdown)),
+            refused: sum(&|counters| counters.hits(Limit::MailBytesMax)),
+            handed_over: self.handed_over,
+        }
     }
 
-    /// One turn of the worker, at the next moment at which something happens. `false`: nothing will.
+    /// What happens at the next moment at which something happens. `false`: nothing will.
     pub fn step(&mut self) -> bool {
-        let deadline = self.shard.deadline().map(|at| at.0);
-        let Some(next) = [self.network.next_at(), deadline].into_iter().flatten().min() else { return false };
-        // A busy worker finds several things done when it comes round.
-        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
-        self.now = next.max(self.now) + late;
+        // A shard that is drained looks again and again.
+        if self.network.next_at().is_none() && self.workers.iter().all(Worker::is_over) {
+            return false;
+        }
+        let turns = self.workers.iter().filter_map(|worker| worker.turn_at);
+        let drain = self.drain.map(|(at, _)| at);
+        let Some(next) = turns.chain(self.network.next_at()).chain(drain).min() else { return false };
+        self.now = next.max(self.now);
         self.network.now = self.now;
         self.record.borrow_mut().now = self.now;
-        let mut happened = Vec::new();
+        if let Some((_, over_ms)) = self.drain.take_if(|(at, _)| *at <= self.now) {
+            self.begin_drain(over_ms);
+        }
         while let Some(event) = self.network.pop(self.now) {
             self.trace(|| format!("{event:?}"));
             match event {
@@ -133,14 +208,53 @@ impl World {
                     self.network.deliver(id);
                     self.wake(self.network.tcp(id).owner);
                 }
-                event => happened.push(event),
+                Event::Arrive(id) => {
+                    self.network.arrive(id);
+                    self.notice(id, Event::Readable(id));
+                }
+                Event::Return(id) => self.take_back(id),
+                Event::Accept(id) | Event::Readable(id) | Event::Sent(id) | Event::Closed(id) | Event::Released(id) => {
+                    self.notice(id, event)
+                }
             }
         }
-        if self.random.one_in(2) {
-            self.shuffle(&mut happened);
+        let is_due = |worker: &Worker| worker.turn_at.is_some_and(|at| at <= self.now);
+        let mut due: Vec<_> = (0..self.workers.len()).filter(|shard| is_due(&self.workers[*shard])).collect();
+        self.random.shuffle(&mut due);
+        let is_quiet = due.is_empty();
+        for shard in due {
+            self.turn(shard);
         }
-        self.turn(happened);
+        if !is_quiet {
+            self.check();
+        }
         true
+    }
+
+    fn begin_drain(&mut self, over_ms: u64) {
+        self.trace(|| "drain".to_owned());
+        self.record.borrow_mut().draining_since = Some(self.now);
+        let args = Arc::from(b"[\"farewell\"]".as_slice());
+        let farewell = Broadcast::new("/", Vec::new(), args);
+        for shard in 0..self.workers.len() {
+            self.post(shard, Letter::Drain(farewell.clone(), over_ms));
+        }
+    }
+
+    /// Something happened to a connection that its worker has to see to.
+    fn notice(&mut self, id: TcpId, event: Event) {
+        let shard = self.network.server(id).shard;
+        self.workers[shard].happened.push(event);
+        // A busy worker finds several things done when it comes round.
+        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
+        self.workers[shard].turn_by(self.now + late);
+    }
+
+    /// Puts a letter into a shard's mailbox, which keeps the order of all its letters.
+    fn post(&mut self, shard: usize, letter: Letter) {
+        self.workers[shard].mailbox.push(letter);
+        let late = self.random.pick(&[0, 0, 1, 3]);
+        self.workers[shard].turn_by(self.now + late);
     }
 
     /// Completions come in any order, but in order for one connection.
@@ -164,103 +278,12 @@ impl World {
             network: &mut self.network,
             record: &mut self.record.borrow_mut(),
             random,
-            mails: &mut self.mails,
+            calls: &mut self.calls,
+            office: &self.office,
             settings: &self.settings,
         });
-    }
-
-    fn turn(&mut self, happened: Vec<Event>) {
-        self.shard.on_time(Now { at: Millis(self.now), unix_ms: self.now });
-        let mut returning = Vec::new();
-        for event in happened {
-            match event {
-                Event::Accept(id) => self.accept(id, Vec::new()),
-                Event::Arrive(id) => {
-                    self.network.arrive(id);
-                    self.receive(id);
-                }
-                Event::Readable(id) => self.receive(id),
-                Event::Sent(id) => self.sent(id),
-                Event::Closed(id) => self.closed(id),
-                Event::Return(id) => returning.push(id),
-                Event::Deliver(_) | Event::Wake(_) => {}
-            }
-        }
-        for id in returning {
-            self.take_back(id);
-        }
-        for mail in std::mem::take(&mut self.mails) {
-            self.mail(mail);
-        }
-        self.shard.on_tick();
-        let mut effects = std::mem::take(&mut self.effects);
-        self.shard.flush(&mut effects);
-        for effect in effects.drain(..) {
-            self.perform(effect);
-        }
-        self.effects = effects;
-        assert!(self.replies.is_empty(), "a mail without an answer");
-        self.check();
-    }
-
-    /// A mail, and how many its answer has to name.
-    fn mail(&mut self, mail: Mail) {
-        self.trace(|| format!("{mail:?}"));
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        let emit = match &mail {
-            Mail::Emit(broadcast) => Some((broadcast.clone(), self.record.borrow().targets(broadcast))),
-            _ => None,
-        };
-        let count = match &mail {
-            Mail::Emit(_) => 0..=0,
-            Mail::Stats => self.shard.stats().clients..=self.shard.stats().clients,
-            other => self.record.borrow_mut().on_mail(other),
-        };
-        self.shard.on_mail(ticket, mail);
-        let count = match emit {
-            Some((broadcast, targets)) => {
-                let reached = self.record.borrow_mut().on_broadcast(&broadcast, targets);
-                if broadcast.delivery == Delivery::Volatile { 0..=reached } else { reached..=reached }
-            }
-            None => count,
-        };
-        self.replies.push_back((ticket, count));
-    }
-
-    fn on_reply(&mut self, ticket: Ticket, reply: &Reply) {
-        let Some((asked, expected)) = self.replies.pop_front() else { panic!("an answer that nobody asked for") };
-        assert_eq!(ticket, asked);
-        let count = match reply {
-            Reply::Delivered(count) | Reply::Changed(count) | Reply::Sockets(count) => *count,
-            Reply::Stats(stats) => stats.clients,
-            _ => return,
-        };
-        assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
-    }
-
-    /// What must hold after every turn.
-    fn check(&mut self) {
-        let record = self.record.borrow();
-        let (stats, counts) = (self.shard.stats(), record.counts());
-        assert_eq!(stats.connections, self.keys.len() as u64, "connections");
-        assert_eq!(
-            (stats.connected, stats.sockets, stats.users, stats.rooms),
-            (counts.connected, counts.sockets, counts.users, counts.rooms),
-            "connected clients, sockets, users, rooms: the shard's, and the record's"
-        );
-        assert!(stats.unclaimed + stats.connected + stats.leaving <= stats.clients, "phases of clients: {stats:?}");
-        assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
-        assert_eq!(stats.websocket + stats.polling, stats.connected, "transports of the connected clients");
-        let (least, most) = record.websockets();
-        assert!((least..=most).contains(&stats.websocket), "{} WebSockets of {least} to {most}", stats.websocket);
-        let queue_max = (self.settings.queue_bytes_max + record.largest_message) as u64;
-        assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
-        for (actor, _) in &self.actors {
-            actor.check(self.now, &record);
-        }
-        if let Some(deadline) = self.shard.deadline() {
-            assert!(deadline.0 > self.now, "a turn at {} left a deadline at {}", self.now, deadline.0);
+        for (sender, call) in std::mem::take(&mut self.calls) {
+            self.begin_call(actor, sender, call);
         }
     }
 
@@ -278,6 +301,7 @@ fn subject(event: Event) -> TcpId {
         | Event::Readable(id)
         | Event::Sent(id)
         | Event::Closed(id)
+        | Event::Released(id)
         | Event::Return(id)
         | Event::Deliver(id)
         | Event::Wake(id) => id,

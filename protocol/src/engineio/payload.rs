@@ -23,6 +23,13 @@ pub struct Payload<'a> {
     packets_left: usize,
 }
 
+impl<'a> Payload<'a> {
+    /// What has not been looked at: the packets behind the last one; `None` if it was the last, or an error.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Payload<'a> {
     type Item = Result<Packet<'a>, PacketError>;
 

@@ -1,61 +1,28 @@
-//! Delivery: a broadcast to the members that this shard has, and what the shard says of itself.
+//! Delivery: a broadcast to the members that this shard has.
 
 use std::sync::Arc;
-
-use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
 
-use super::super::client::{ClientKey, CloseReason, Phase};
+use super::super::client::{ClientKey, CloseReason};
 use super::super::encode::{self, Carrier};
-use super::super::mail::{Mail, Reply, ShardMetrics, ShardStats};
-use super::super::rooms::USER_PREFIX;
+use super::super::outbox::ConflateKey;
 use super::super::sid::Sid;
-use super::super::sockets::NamespaceId;
+use super::super::sockets::{NamespaceId, SocketStage};
 use super::{Farewell, Hub, Queued, enqueue};
 
 /// A socket of this shard: its client's slot and its place there.
-pub(super) type Place = (u32, u16);
-
-/// What the shard knows of connections and the hub does not.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct ConnectionCounts {
-    pub(in super::super) all: u64,
-    pub(in super::super) closing: u64,
-}
+pub(super) type Seat = (u32, u16);
 
 impl<A: Application> Hub<A> {
-    /// Takes one mail and answers it.
-    pub(in super::super) fn on_mail(&mut self, mail: Mail, connections: impl FnOnce() -> ConnectionCounts) -> Reply {
-        match mail {
-            Mail::Emit(broadcast) => Reply::Delivered(self.deliver(&broadcast)),
-            Mail::Join(target, room) => Reply::Changed(self.join_target(&target, &room)),
-            Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
-            Mail::Disconnect(target, ending) => Reply::Changed(self.end_target(&target, ending)),
-            Mail::Stand(event) => {
-                self.standing = event;
-                Reply::Changed(0)
-            }
-            Mail::Stats => Reply::Stats(self.stats(connections())),
-            Mail::Metrics => {
-                let metrics = ShardMetrics { stats: self.stats(connections()), counters: self.counters.clone() };
-                Reply::Metrics(Box::new(metrics))
-            }
-            Mail::UserStatus(user) => {
-                let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
-                Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
-            }
-        }
-    }
-
     /// Queues a broadcast for its members here; says for how many sockets.
     pub(in super::super) fn deliver(&mut self, broadcast: &Broadcast) -> u64 {
         let Some(namespace) = self.settings.namespace(&broadcast.namespace) else { return 0 };
         let mut targets = self.targets(namespace, &broadcast.rooms);
         if !broadcast.except.is_empty() {
             let except = self.members_of(namespace, &broadcast.except);
-            targets.retain(|place| except.binary_search(place).is_err());
+            targets.retain(|seat| except.binary_search(seat).is_err());
         }
         if targets.is_empty() {
             return 0;
@@ -68,10 +35,16 @@ impl<A: Application> Hub<A> {
             &broadcast.args,
             &broadcast.attachments,
         );
+        let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         let mut delivered = 0;
-        for (slot, _) in targets {
+        for (slot, place) in targets {
             let Some((key, client)) = self.clients.at_mut(slot) else { continue };
-            match enqueue(client, Arc::clone(&frames), broadcast.delivery, self.settings.queue_bytes_max) {
+            // A socket that has not been told that it is connected is promised nothing yet.
+            if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
+                continue;
+            }
+            let max = self.settings.queue_bytes_max;
+            match enqueue(client, Arc::clone(&frames), conflate.as_ref(), broadcast.delivery, max) {
                 Queued::Yes => {
                     delivered += 1;
                     if !client.is_dirty {
@@ -88,7 +61,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The sockets that rooms name; all sockets of the namespace when there are none. Each once.
-    fn targets(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Place> {
+    fn targets(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Seat> {
         if !rooms.is_empty() {
             return self.members_of(namespace, rooms);
         }
@@ -98,7 +71,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The members of some rooms, sorted, each once.
-    fn members_of(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Place> {
+    fn members_of(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Seat> {
         let mut places = Vec::new();
         for room in rooms {
             if let Some(id) = self.rooms.find(namespace, room) {
@@ -112,38 +85,10 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
-    pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Place> {
-        let sid = Sid::parse(sid).filter(|sid| sid.shard == self.shard)?;
+    pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
+        let sid = Sid::parse(sid).filter(|sid| sid.shard == self.shard.number)?;
         let (key, client) = self.clients.at(sid.slot)?;
         let place = client.sockets.place_in(namespace)?;
         (client.sockets.get(place)?.random == sid.random).then_some((key.index, place))
-    }
-
-    /// How many of each there are.
-    pub(in super::super) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
-        let mut stats = ShardStats {
-            connections: connections.all,
-            closing: connections.closing,
-            clients: self.clients.len() as u64,
-            users: self.rooms.users() as u64,
-            rooms: self.rooms.len() as u64,
-            ..ShardStats::default()
-        };
-        for (_, client) in self.clients.iter() {
-            stats.queued_bytes += u64::from(client.queued_bytes);
-            stats.sockets += client.sockets.len() as u64;
-            stats.unclaimed += u64::from(client.phase == Phase::Unclaimed);
-            stats.leaving += u64::from(client.phase == Phase::Farewell);
-            stats.probing += u64::from(client.session.is_probing());
-            stats.assembling += u64::from(client.assembler.is_some());
-            if client.is_connected() {
-                stats.connected += 1;
-                match client.session.transport() {
-                    Transport::WebSocket => stats.websocket += 1,
-                    Transport::Polling => stats.polling += 1,
-                }
-            }
-        }
-        stats
     }
 }

@@ -6,7 +6,7 @@ use super::super::client::{ClientKey, CloseReason};
 use super::super::mail::{Ending, Target};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
-use super::deliver::Place;
+use super::deliver::Seat;
 use super::{Farewell, Hub};
 
 impl<A: Application> Hub<A> {
@@ -39,7 +39,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Sockets in all namespaces.
-    fn places_of(&self, target: &Target) -> Vec<Place> {
+    fn places_of(&self, target: &Target) -> Vec<Seat> {
         let mut places = Vec::new();
         for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
             let namespace = NamespaceId(namespace);

@@ -11,10 +11,10 @@ use crate::broadcast::Delivery;
 
 use super::super::client::{Client, ClientKey, CloseReason, Phase};
 use super::super::encode::{self, Carrier};
+use super::super::limit::Limit;
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
-use super::super::sid::Sid;
-use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket};
+use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 use super::{Farewell, Hub};
 
 /// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
@@ -48,7 +48,12 @@ impl<A: Application> Hub<A> {
         if client.assembler.is_some() {
             return Err(CloseReason::ParseError);
         }
-        let packet = socketio::decode(text, &self.settings.packet).map_err(|_| CloseReason::ParseError)?;
+        let packet = socketio::decode(text, &self.settings.packet).map_err(|error| {
+            if error == socketio::PacketError::TooManyAttachments {
+                self.counters.hit(Limit::AttachmentsMax);
+            }
+            CloseReason::ParseError
+        })?;
         match packet {
             Packet::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
             Packet::Disconnect { namespace } => {
@@ -76,8 +81,10 @@ impl<A: Application> Hub<A> {
     }
 
     fn begin_assembly(&mut self, key: ClientKey, header: &str, attachments: u8) -> Result<(), CloseReason> {
-        let assembler = Assembler::begin(header, attachments, self.settings.payload_bytes_max)
-            .map_err(|_| CloseReason::PayloadTooBig)?;
+        let assembler = Assembler::begin(header, attachments, self.settings.payload_bytes_max).map_err(|_| {
+            self.counters.hit(Limit::PayloadBytesMax);
+            CloseReason::PayloadTooBig
+        })?;
         if let Some(client) = self.clients.get_mut(key.0) {
             client.assembler = Some(Box::new(assembler));
             client.half_open_by = self.now.at + self.settings.message_timeout_ms;
@@ -96,7 +103,10 @@ impl<A: Application> Hub<A> {
                 let Some(assembler) = client.assembler.take() else { return Ok(()) };
                 self.on_assembled(key, &assembler)
             }
-            Err(_) => Err(CloseReason::PayloadTooBig),
+            Err(_) => {
+                self.counters.hit(Limit::PayloadBytesMax);
+                Err(CloseReason::PayloadTooBig)
+            }
         }
     }
 
@@ -118,13 +128,21 @@ impl<A: Application> Hub<A> {
         Ok(())
     }
 
+    /// Where a client's socket of a namespace is, once it knows that it has one.
     fn place_in(&self, key: ClientKey, namespace: &str) -> Result<u16, CloseReason> {
         let id = self.settings.namespace(namespace).ok_or(CloseReason::ParseError)?;
         let client = self.clients.get(key.0).ok_or(CloseReason::ParseError)?;
-        client.sockets.place_in(id).ok_or(CloseReason::ParseError)
+        let place = client.sockets.place_in(id).ok_or(CloseReason::ParseError)?;
+        let is_told = client.sockets.get(place).is_some_and(|socket| socket.stage == SocketStage::Connected);
+        is_told.then_some(place).ok_or(CloseReason::ParseError)
     }
 
-    /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`.
+    pub(super) fn socket(&self, key: ClientKey, place: u16) -> Option<&Socket> {
+        self.clients.get(key.0)?.sockets.get(place)
+    }
+
+    /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`; between the
+    /// two the client may move to its home.
     fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), CloseReason> {
         let Some(id) = self.settings.namespace(namespace) else {
             self.refuse(key, namespace, "Invalid namespace");
@@ -135,8 +153,13 @@ impl<A: Application> Hub<A> {
             return Err(CloseReason::ParseError);
         }
         if client.sockets.len() >= self.settings.namespaces_per_client_max {
+            self.counters.hit(Limit::NamespacesPerClientMax);
             self.refuse(key, namespace, "Too many namespaces");
             return Ok(());
+        }
+        if self.draining.is_some() {
+            // It is to connect elsewhere, and does so when its session ends.
+            return Err(CloseReason::Shutdown);
         }
         let handshake = client.handshake.take();
         let request = ConnectRequest {
@@ -146,7 +169,16 @@ impl<A: Application> Hub<A> {
             now_unix_ms: self.now.unix_ms,
         };
         match self.app.admit(&request) {
-            Ok(admission) => self.join_namespace(key, id, &admission, &request),
+            Ok(admission) => match self.home_elsewhere(key, &admission) {
+                Some(home) => {
+                    if let Some(client) = self.clients.get_mut(key.0) {
+                        client.handshake = handshake;
+                    }
+                    self.emigrate(key, home, id, admission, payload);
+                    return Ok(());
+                }
+                None => self.join_namespace(key, id, &admission, &request),
+            },
             Err(refusal) => {
                 self.counters.refused += 1;
                 self.refuse(key, namespace, &refusal.message);
@@ -166,21 +198,52 @@ impl<A: Application> Hub<A> {
     }
 
     /// Membership: the socket exists, is in its rooms, and is told so; in this order, so that no emit can fall between.
-    fn join_namespace(&mut self, key: ClientKey, id: NamespaceId, admission: &Admission, request: &ConnectRequest<'_>) {
+    pub(super) fn join_namespace(
+        &mut self,
+        key: ClientKey,
+        id: NamespaceId,
+        admission: &Admission,
+        request: &ConnectRequest<'_>,
+    ) {
+        let user_room = admission.user.as_ref().map(|user| [USER_PREFIX, user].concat());
+        let members = |name: &String| self.rooms.find(id, name).map_or(0, |room| self.rooms.members(room).len());
+        if user_room.as_ref().map_or(0, members) >= self.settings.user_connections_max {
+            self.counters.hit(Limit::UserConnectionsMax);
+            return self.refuse(key, request.namespace, "Too many connections");
+        }
         let random = self.random.take();
+        let expires_at =
+            admission.ends_at_unix_ms.map_or(Millis::NEVER, |at| self.now.at + at.saturating_sub(self.now.unix_ms));
         let Some(client) = self.clients.get_mut(key.0) else { return };
+        if client.phase == Phase::Unclaimed {
+            let left_ms = client.half_open_by - self.now.at;
+            self.counters.handshakes.observe(self.settings.connect_timeout_ms.saturating_sub(left_ms));
+        }
         client.phase = Phase::Claimed;
         client.half_open_by = Millis::NEVER;
-        let place = client.sockets.insert(Socket { random, namespace: id, user: None, links: Links::None });
-        let sid = Sid { random, ..client.sid }.text();
-        if let Some(user) = &admission.user {
-            let room = self.join(key, place, &[USER_PREFIX, user].concat());
+        client.expires_at = client.expires_at.min(expires_at);
+        let stage = SocketStage::Joining;
+        let place = client.sockets.insert(Socket { random, namespace: id, stage, user: None, links: Links::None });
+        if let Some(name) = user_room {
+            let room = self.join(key, place, &name);
             let socket = self.clients.get_mut(key.0).and_then(|client| client.sockets.get_mut(place));
             if let (Some(socket), Some(room)) = (socket, room) {
                 socket.user = NonMaxRoom::new(room);
             }
         }
-        let namespace = request.namespace;
+        self.arm(key);
+        if !self.connect_waits(key, place, request) {
+            self.welcome(key, place, request);
+        }
+    }
+
+    /// The socket is told that it is connected.
+    pub(super) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(socket) = client.sockets.get_mut(place) else { return };
+        socket.stage = SocketStage::Connected;
+        let (random, namespace) = (socket.random, request.namespace);
+        let sid = self.sid_of(key, random).text();
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
         self.push(key, frames, Delivery::Queue);
         match self.settings.connect_gap_ms {
@@ -311,12 +374,16 @@ impl<A: Application> Hub<A> {
             return Some(room);
         }
         if links.len() >= self.settings.rooms_per_socket_max {
-            self.counters.rooms_refused += 1;
+            self.counters.hit(Limit::RoomsPerSocketMax);
             return None;
         }
         let link = u16::try_from(links.len()).ok()?;
-        let link = self.rooms.join(socket.namespace, name, Member { client: key.0.index, socket: place, link });
+        let namespace = socket.namespace;
+        let link = self.rooms.join(namespace, name, Member { client: key.0.index, socket: place, link });
         socket.links.push(link);
+        if self.rooms.members(link.room).len() == 1 {
+            self.announce(link.room, namespace, name);
+        }
         Some(link.room)
     }
 

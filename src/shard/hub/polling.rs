@@ -5,6 +5,7 @@ use sockring_protocol::engineio::{self, Input, Step};
 use crate::app::Application;
 
 use super::super::client::{ClientKey, ConnectionKey, Phase};
+use super::super::limit::Limit;
 use super::super::outbox::{Outbox, encode_for_polling};
 use super::{Hub, Order, polling_payload};
 
@@ -46,9 +47,8 @@ impl<A: Application> Hub<A> {
             Step::Accept => {
                 let Some(client) = self.clients.get_mut(key.0) else { return PollOutcome::Refuse };
                 client.connection = Some(connection);
-                if !client.is_dirty && !client.outbox.is_empty() {
-                    client.is_dirty = true;
-                    self.dirty.push(key);
+                if !client.outbox.is_empty() {
+                    self.mark_dirty(key);
                 }
                 PollOutcome::Held
             }
@@ -102,13 +102,28 @@ impl<A: Application> Hub<A> {
             self.on_session_input(key, Input::BadPacket);
             return PostOutcome::Refuse;
         };
-        for packet in engineio::decode_payload(body, self.settings.payload_packets_max) {
+        self.on_packets(key, body)
+    }
+
+    /// The packets of a POST, or those that came behind a CONNECT by which the client moved here.
+    pub(super) fn on_packets(&mut self, key: ClientKey, payload: &str) -> PostOutcome {
+        let mut packets = engineio::decode_payload(payload, self.settings.payload_packets_max);
+        while let Some(packet) = packets.next() {
             match packet {
                 Ok(engineio::Packet::Ping(_)) | Err(_) => {
+                    if packet == Err(engineio::PacketError::TooManyPackets) {
+                        self.counters.hit(Limit::PayloadPacketsMax);
+                    }
                     self.on_session_input(key, Input::BadPacket);
                     return PostOutcome::Refuse;
                 }
                 Ok(packet) => self.on_packet(key, packet),
+            }
+            if self.departed.is_some() {
+                if let Some(rest) = packets.rest() {
+                    self.send_rest_along(rest);
+                }
+                break;
             }
             let over = self.clients.get(key.0).is_none_or(|client| client.session.is_ending());
             if over || !self.is_alive(key) {

@@ -101,9 +101,8 @@ impl<A: Application> Hub<A> {
         if let Some(held) = std::mem::replace(&mut client.connection, probe) {
             self.orders.push(Order::RefusePoll(held));
         }
-        if !client.is_dirty && !client.outbox.is_empty() {
-            client.is_dirty = true;
-            self.dirty.push(key);
+        if !client.outbox.is_empty() {
+            self.mark_dirty(key);
         }
     }
 }

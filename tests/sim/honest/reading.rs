@@ -1,13 +1,13 @@
 //! What an honest client makes of what it gets.
 
+use sockring::broadcast::Broadcast;
 use sockring_protocol::engineio::{self, Data, Packet};
 use sockring_protocol::websocket::Opcode;
 
 use super::super::network::End;
-use super::super::record::KnownTransport;
 use super::super::wire;
-use super::super::world::Context;
-use super::{Exchange, Honest, Out, Socket, Style, Upgrade};
+use super::super::world::{Call, Context};
+use super::{Exchange, Honest, Out, Socket, Style, Upgrade, Word};
 
 impl Honest {
     pub(super) fn read(&mut self, context: &mut Context<'_>) {
@@ -30,8 +30,10 @@ impl Honest {
             if exchange.tcp == Some(tcp) && context.network.is_ended(tcp) {
                 context.network.end(tcp, End::Fin);
                 exchange.tcp = None;
-                let is_busy = exchange.is_busy;
-                assert!(!is_busy || self.has_left(), "the server closed a connection before it had answered");
+                if exchange.is_busy {
+                    // Who connects to a server that drains may find nobody.
+                    self.dismiss(context, Word::Unsaid);
+                }
             }
         }
         let Some(websocket) = &mut self.websocket else { return };
@@ -39,7 +41,9 @@ impl Honest {
         websocket.input.extend(context.network.read(tcp));
         if !websocket.is_open {
             let Some(answer) = wire::take_answer(&mut websocket.input) else { return };
-            assert_eq!(answer.status, 101, "{answer:?}");
+            if answer.status != 101 {
+                return self.on_refused(context, &answer);
+            }
             websocket.is_open = true;
             if self.plan.style == Style::Upgrade {
                 self.write_frame(context, "2probe");
@@ -51,8 +55,34 @@ impl Honest {
         }
         if context.network.is_ended(tcp) {
             context.network.end(tcp, End::Fin);
-            assert!(self.has_left(), "the server ended an honest WebSocket");
             self.websocket = None;
+            match self.plan.style == Style::Upgrade && !self.is_upgraded {
+                true => self.drop_probe(context),
+                false => self.dismiss(context, Word::Unsaid),
+            }
+        }
+    }
+
+    /// A server that drains closes a probe, and says by polling how the session ends.
+    fn drop_probe(&mut self, context: &mut Context<'_>) {
+        assert!(self.has_left() || context.record.draining_since.is_some(), "the server ended an honest probe");
+        self.upgrade = Upgrade::Idle;
+        self.upgrade_at = u64::MAX;
+    }
+
+    /// An answer that a server gives only when it drains.
+    fn on_refused(&mut self, context: &mut Context<'_>, answer: &wire::Answer) {
+        assert!(context.record.draining_since.is_some(), "an honest request was refused: {answer:?}");
+        match self.sid.is_empty() {
+            true => {
+                assert_eq!(answer.status, 503, "{answer:?}");
+                self.dismiss(context, Word::Unsaid);
+            }
+            // It hears by its GET what became of the session.
+            false => {
+                assert_eq!(answer.status, 400, "{answer:?}");
+                self.outbox.clear();
+            }
         }
     }
 
@@ -60,7 +90,10 @@ impl Honest {
         if self.has_left() {
             return;
         }
-        assert_eq!(answer.status, 200, "an honest request was refused: {answer:?}");
+        if answer.status != 200 {
+            assert!(self.sid.is_empty() || !is_get || self.is_upgraded, "a GET was refused: {answer:?}");
+            return self.on_refused(context, answer);
+        }
         if !is_get {
             return assert_eq!(answer.body, "ok");
         }
@@ -88,19 +121,21 @@ impl Honest {
                 self.on_packet(context, packet);
             }
             Opcode::Binary => self.on_packet(context, Packet::Message(Data::Binary(data.into()))),
-            Opcode::Close => assert!(self.has_left(), "the server closed an honest WebSocket"),
+            Opcode::Close if self.plan.style == Style::Upgrade && !self.is_upgraded => self.drop_probe(context),
+            Opcode::Close => self.dismiss(context, Word::Said),
             other => panic!("a frame that nobody asked for: {other:?}"),
         }
     }
 
     fn on_packet(&mut self, context: &mut Context<'_>, packet: Packet<'_>) {
         if self.carries_websocket() && !self.sid.is_empty() {
-            self.know(context.record, KnownTransport::WebSocket);
+            self.has_heard_upgraded = self.is_upgraded;
+            self.know(context.record);
         }
         match packet {
             Packet::Ping(_) => self.outbox.push_back(Out::Text("3".to_owned())),
             Packet::Noop => {}
-            Packet::Close => assert!(self.has_left(), "the server closed an honest session"),
+            Packet::Close => self.dismiss(context, Word::Said),
             Packet::Message(Data::Text(text)) => self.on_message(context, text),
             Packet::Message(Data::Binary(data)) => {
                 let (_, missing, attachments) = self.incoming.as_mut().expect("attachments follow a header");
@@ -134,8 +169,14 @@ impl Honest {
             assert!(text.contains("no user"), "an honest CONNECT was refused: {text}");
             return;
         }
+        if self.has_left() {
+            return;
+        }
         if text.starts_with('0') {
             let sid = wire::sid_in(text).expect("a CONNECT reply has a sid");
+            if self.plan.is_expected {
+                self.expect_emit(context, namespace);
+            }
             if let Some((old, state)) = self.sockets.insert(namespace.to_owned(), (sid, Socket::Connected)) {
                 assert_eq!(state, Socket::Reconnecting, "connected twice");
                 let waiting = context.record.waiting_since(&old);
@@ -147,5 +188,17 @@ impl Honest {
             *state = Socket::Over;
         }
         context.record.on_received(sid, text, attachments);
+        self.know(context.record);
+    }
+
+    /// A backend that was told by this client emits to its user.
+    fn expect_emit(&self, context: &mut Context<'_>, namespace: &str) {
+        let number = context.record.next_emit();
+        let user = self.plan.sockets.iter().find(|(name, _)| *name == namespace).map(|(_, user)| user.as_str());
+        let rooms = vec![format!("user:{}", user.unwrap_or_default()).into()];
+        let args = format!("[\"news\",{number}]");
+        let broadcast = Broadcast::new(namespace, rooms, args.as_bytes().into());
+        // Each such backend waits for nobody.
+        context.calls.push((u64::MAX - number, Call::Emit(vec![broadcast])));
     }
 }

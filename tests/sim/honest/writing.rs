@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use sockring_protocol::engineio;
 use sockring_protocol::websocket::Opcode;
 
-use super::super::record::{KnownTransport, place_of};
+use super::super::network::End;
 use super::super::wire;
 use super::super::world::Context;
 use super::{Exchange, Honest, Leaving, Out, Phase, Style, Upgrade};
@@ -13,11 +13,24 @@ use super::{Exchange, Honest, Leaving, Out, Phase, Style, Upgrade};
 impl Honest {
     pub(super) fn write_frame(&mut self, context: &mut Context<'_>, text: &str) {
         let Some(websocket) = &self.websocket else { return };
-        let mask = context.random.mask();
-        let bytes = match context.random.below(8) {
-            0 => wire::fragmented(text, mask),
-            _ => wire::text_frame(text, mask),
-        };
+        let bytes = frame_of(context, text);
+        context.network.write(websocket.tcp, &bytes);
+    }
+
+    /// Everything that waits as frames, in one segment or each in its own.
+    fn write_frames(&mut self, context: &mut Context<'_>) {
+        let Some(websocket) = self.websocket.as_ref().filter(|websocket| websocket.is_open) else { return };
+        let is_one_write = context.random.one_in(2);
+        let mut bytes = Vec::new();
+        for packet in self.outbox.drain(..) {
+            bytes.extend(match packet {
+                Out::Text(text) => frame_of(context, &text),
+                Out::Binary(data) => wire::frame(Opcode::Binary, &data, context.random.mask()),
+            });
+            if !is_one_write {
+                context.network.write(websocket.tcp, &std::mem::take(&mut bytes));
+            }
+        }
         context.network.write(websocket.tcp, &bytes);
     }
 
@@ -26,25 +39,13 @@ impl Honest {
             return;
         }
         if self.plan.style == Style::WebSocket || self.is_upgraded {
-            if self.websocket.as_ref().is_some_and(|websocket| websocket.is_open) {
-                while let Some(packet) = self.outbox.pop_front() {
-                    match packet {
-                        Out::Text(text) => self.write_frame(context, &text),
-                        Out::Binary(data) => {
-                            let bytes = wire::frame(Opcode::Binary, &data, context.random.mask());
-                            let tcp = self.websocket.as_ref().expect("just looked at").tcp;
-                            context.network.write(tcp, &bytes);
-                        }
-                    }
-                }
-            }
-            return;
+            return self.write_frames(context);
         }
         if self.upgrade == Upgrade::Pausing {
             if !self.get.is_busy && !self.post.is_busy {
                 self.write_frame(context, "5");
                 self.is_upgraded = true;
-                self.know(context.record, KnownTransport::Either);
+                self.know(context.record);
                 self.write(context);
             }
             return;
@@ -64,7 +65,7 @@ impl Honest {
     }
 
     pub(super) fn leave(&mut self, context: &mut Context<'_>) {
-        context.record.transports.remove(&place_of(&self.sid));
+        self.forget(context.record);
         let times = &context.settings.times;
         let tcps: Vec<_> = [self.get.tcp, self.post.tcp, self.websocket.as_ref().map(|websocket| websocket.tcp)]
             .into_iter()
@@ -95,7 +96,22 @@ impl Honest {
     }
 }
 
+fn frame_of(context: &mut Context<'_>, text: &str) -> Vec<u8> {
+    let mask = context.random.mask();
+    match context.random.below(8) {
+        0 => wire::fragmented(text, mask),
+        _ => wire::text_frame(text, mask),
+    }
+}
+
+/// On the connection of the last request, or on a new one, which any shard may get.
 fn send_request(exchange: &mut Exchange, context: &mut Context<'_>, request: &[u8]) {
+    if context.random.one_in(4)
+        && let Some(tcp) = exchange.tcp.take()
+    {
+        context.network.end(tcp, End::Fin);
+        exchange.input.clear();
+    }
     let tcp = *exchange.tcp.get_or_insert_with(|| context.network.connect(context.id));
     context.network.write(tcp, request);
     exchange.is_busy = true;

@@ -1,0 +1,209 @@
+//! `Capacity`: what all shards of a process share: how many connections and clients there may be, and how many requests one
+//! address may make. It is the only state with more than one owner, and none of it is touched by a message.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sockring_protocol::Millis;
+
+/// Addresses that are remembered; beyond it those that have been quiet are forgotten, and then all.
+const ADDRESSES_MAX: usize = 1 << 16;
+const MINUTE_MS: u64 = 60_000;
+
+/// Limits of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapacityLimits {
+    pub connections_max: usize,
+    pub clients_max: usize,
+    /// File descriptors of connections that are not WebSockets yet; the operating system limits them.
+    pub descriptors_max: usize,
+    /// Sessions that one address may open in a minute.
+    pub handshakes_per_minute_max: u32,
+    /// Requests with a session id that is nobody's.
+    pub unknown_sids_per_minute_max: u32,
+}
+
+impl CapacityLimits {
+    pub const UNLIMITED: CapacityLimits = CapacityLimits {
+        connections_max: usize::MAX,
+        clients_max: usize::MAX,
+        descriptors_max: usize::MAX,
+        handshakes_per_minute_max: u32::MAX,
+        unknown_sids_per_minute_max: u32::MAX,
+    };
+}
+
+/// What is left of these limits.
+#[derive(Debug)]
+pub struct Capacity {
+    limits: CapacityLimits,
+    connections: AtomicUsize,
+    clients: AtomicUsize,
+    descriptors: AtomicUsize,
+    /// By kind.
+    buckets: [Mutex<HashMap<IpAddr, Bucket>>; 2],
+}
+
+/// What is counted by address, or by the first half of it (IPv6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Handshakes = 0,
+    UnknownSids = 1,
+}
+
+/// A token bucket: full at first, refilled evenly over a minute.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// In thousandths.
+    tokens: u64,
+    at: Millis,
+}
+
+impl Capacity {
+    pub fn new(limits: CapacityLimits) -> Capacity {
+        Capacity {
+            limits,
+            connections: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            descriptors: AtomicUsize::new(0),
+            buckets: [Mutex::default(), Mutex::default()],
+        }
+    }
+
+    pub fn limits(&self) -> &CapacityLimits {
+        &self.limits
+    }
+
+    /// How many clients there are in the process.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    pub fn has_room_for_connection(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) < self.limits.connections_max
+            && self.descriptors.load(Ordering::Relaxed) < self.limits.descriptors_max
+    }
+
+    pub fn take_connection(&self) -> bool {
+        take(&self.connections, self.limits.connections_max)
+    }
+
+    /// One that was counted before and comes from another shard.
+    pub fn add_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn give_back_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn add_descriptor(&self) {
+        self.descriptors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn give_back_descriptor(&self) {
+        self.descriptors.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn take_client(&self) -> bool {
+        take(&self.clients, self.limits.clients_max)
+    }
+
+    pub fn give_back_client(&self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request of this address; `false`: it has made too many. An address that does not count is `None`.
+    pub fn admit(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
+        let max = match rate {
+            Rate::Handshakes => self.limits.handshakes_per_minute_max,
+            Rate::UnknownSids => self.limits.unknown_sids_per_minute_max,
+        };
+        let Some(address) = address.map(whole_site) else { return true };
+        let mut buckets = self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let full = u64::from(max) * 1000;
+        if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
+            buckets.retain(|_, bucket| now - bucket.at < MINUTE_MS);
+            if buckets.len() >= ADDRESSES_MAX {
+                buckets.clear();
+            }
+        }
+        let bucket = buckets.entry(address).or_insert(Bucket { tokens: full, at: now });
+        let passed = now - bucket.at;
+        bucket.tokens = (bucket.tokens + passed.min(MINUTE_MS) * full / MINUTE_MS).min(full);
+        bucket.at = now.max(bucket.at);
+        match bucket.tokens.checked_sub(1000) {
+            Some(left) => {
+                bucket.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Who has one IPv6 address usually has 2^64 of them.
+fn whole_site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+fn take(count: &AtomicUsize, max: usize) -> bool {
+    if count.fetch_add(1, Ordering::Relaxed) < max {
+        return true;
+    }
+    count.fetch_sub(1, Ordering::Relaxed);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capacity() -> Capacity {
+        Capacity::new(CapacityLimits {
+            connections_max: 2,
+            clients_max: 1,
+            descriptors_max: 9,
+            handshakes_per_minute_max: 60,
+            unknown_sids_per_minute_max: 3,
+        })
+    }
+
+    #[test]
+    fn there_is_room_up_to_the_limit_and_again_when_one_is_gone() {
+        let capacity = capacity();
+        assert!(capacity.take_connection() && capacity.take_connection() && !capacity.take_connection());
+        assert!(!capacity.has_room_for_connection());
+        capacity.give_back_connection();
+        assert!(capacity.has_room_for_connection() && capacity.take_connection());
+        assert!(capacity.take_client() && !capacity.take_client());
+        assert_eq!(capacity.clients(), 1);
+    }
+
+    #[test]
+    fn an_address_has_its_minutes_worth_and_then_one_at_a_time() {
+        let capacity = capacity();
+        let address = |last| Some(IpAddr::from([203, 0, 113, last]));
+        let ask = |last, at| capacity.admit(Rate::Handshakes, address(last), Millis(at));
+        assert!((0..60).all(|_| ask(1, 1_000)));
+        assert!(!ask(1, 1_000) && ask(2, 1_000), "one address does not use up another's");
+        assert!(!ask(1, 1_999) && ask(1, 2_999) && !ask(1, 2_999));
+        assert!((0..60).all(|_| ask(1, 100_000)) && !ask(1, 100_000));
+        assert!((0..9_999).all(|_| capacity.admit(Rate::UnknownSids, None, Millis(1))));
+        assert!((0..4).filter(|_| capacity.admit(Rate::UnknownSids, address(1), Millis(1))).count() == 3);
+    }
+
+    #[test]
+    fn many_addresses_do_not_cost_memory_for_ever() {
+        let capacity = capacity();
+        for number in 0..(ADDRESSES_MAX as u32 + 10) {
+            capacity.admit(Rate::Handshakes, Some(IpAddr::from(number.to_be_bytes())), Millis(5));
+        }
+        assert!(capacity.buckets[0].lock().unwrap().len() <= ADDRESSES_MAX);
+    }
+}

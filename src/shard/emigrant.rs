@@ -1,0 +1,37 @@
+//! `Emigrant`: a client on its way to its home, with all that goes along as one mail.
+
+use std::fmt;
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::{Session, Transport};
+
+use crate::app::Admission;
+
+use super::client::{EventRate, Handshake};
+use super::outbox::Outbox;
+use super::sid::Sid;
+use super::sockets::NamespaceId;
+
+/// A client on its way home, with the CONNECT that was accepted.
+pub struct Emigrant {
+    pub(super) sid: Sid,
+    pub(super) session: Session,
+    pub(super) began: Transport,
+    pub(super) rate: EventRate,
+    pub(super) outbox: Outbox,
+    pub(super) queued_bytes: u32,
+    pub(super) handshake: Option<Box<Handshake>>,
+    pub(super) half_open_by: Millis,
+    pub(super) namespace: NamespaceId,
+    pub(super) admission: Admission,
+    pub(super) payload: Option<Box<str>>,
+    /// Packets that came in one POST behind the CONNECT.
+    pub(super) rest: Option<Box<str>>,
+}
+
+impl fmt::Debug for Emigrant {
+    /// Without what is private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Emigrant({:?})", self.sid)
+    }
+}

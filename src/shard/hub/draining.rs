@@ -1,0 +1,69 @@
+//! Draining: no new clients, a last event to all, and their ends spread evenly over the time that is given.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sockring_protocol::Millis;
+
+use crate::app::Application;
+use crate::broadcast::Broadcast;
+
+use super::super::client::{ClientKey, CloseReason};
+use super::{Farewell, Hub};
+
+/// How often a shard without clients looks whether its siblings still have some.
+const LOOK_MS: u64 = 20;
+
+/// How far a shard has come.
+pub(super) struct Draining {
+    since: Millis,
+    over_ms: u64,
+    total: u64,
+    left: VecDeque<ClientKey>,
+    at: Millis,
+}
+
+impl Draining {
+    /// When the next client ends.
+    pub(super) fn next_at(&self) -> Millis {
+        match self.left.is_empty() {
+            true => self.at + LOOK_MS,
+            false => self.since + (self.total - self.left.len() as u64) * self.over_ms / self.total.max(1),
+        }
+    }
+}
+
+impl<A: Application> Hub<A> {
+    pub(in super::super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    /// Takes no more clients, tells all of them this, and begins to end them at the engine level, so that they reconnect
+    /// by themselves.
+    pub(in super::super) fn begin_drain(&mut self, farewell: &Broadcast, over_ms: u64) {
+        if self.is_draining() {
+            return;
+        }
+        for namespace in &Arc::clone(&self.settings).namespaces {
+            self.deliver(&Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
+        }
+        let left: VecDeque<_> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
+        let since = self.now.at;
+        self.draining = Some(Draining { since, over_ms, total: left.len() as u64, left, at: since });
+    }
+
+    /// Ends those whose time has come.
+    pub(super) fn drain(&mut self) {
+        let now = self.now.at;
+        loop {
+            let Some(draining) = &mut self.draining else { return };
+            draining.at = now;
+            if draining.left.is_empty() || draining.next_at() > now {
+                return;
+            }
+            if let Some(key) = draining.left.pop_front() {
+                self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);
+            }
+        }
+    }
+}

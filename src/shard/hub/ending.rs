@@ -1,0 +1,128 @@
+//! How clients and sockets end.
+
+use sockring_protocol::engineio::Transport;
+
+use crate::app::Application;
+
+use super::super::client::{ClientKey, CloseReason, Phase};
+use super::super::limit::Limit;
+use super::super::outbox::Outbox;
+use super::super::sockets::SocketStage;
+use super::{Hub, Order, polling_payload};
+
+/// How long a client that was ended by us may take to fetch its last packets.
+const FAREWELL_MS: u64 = 10_000;
+
+/// Whether a polling client that has no GET open may still fetch how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Farewell {
+    Now,
+    NextPoll,
+}
+
+impl<A: Application> Hub<A> {
+    /// The one place where a client ends: its sockets leave, its connections are told, its slot becomes free.
+    pub(in super::super) fn drop_client(
+        &mut self,
+        key: ClientKey,
+        reason: CloseReason,
+        code: Option<u16>,
+        farewell: Farewell,
+    ) {
+        self.leave_all(key);
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        // Its last packets wait for its next poll, or for their own deadline.
+        if client.phase == Phase::Farewell {
+            return;
+        }
+        self.counters.count_close(reason);
+        if reason == CloseReason::QueueFull {
+            self.counters.hit(Limit::QueueBytesMax);
+        }
+        client.session.close();
+        if let Some(probe) = client.probe.take() {
+            self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+        }
+        let outbox = std::mem::take(&mut client.outbox);
+        client.queued_bytes = 0;
+        match (client.session.transport(), client.connection.take()) {
+            (_, Some(connection)) if reason == CloseReason::QueueFull => {
+                self.orders.push(Order::Abort(connection));
+            }
+            (Transport::WebSocket, Some(connection)) => {
+                self.orders.push(Order::CloseWebSocket(connection, outbox, code));
+            }
+            // The stock client loses an event that comes in one payload with the close packet: that is for the next poll.
+            (Transport::Polling, connection)
+                if farewell == Farewell::NextPoll && (connection.is_none() || !outbox.is_empty()) =>
+            {
+                match connection {
+                    Some(connection) => {
+                        self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, None)));
+                    }
+                    None => client.outbox = outbox,
+                }
+                return self.await_farewell(key);
+            }
+            (Transport::Polling, Some(connection)) => {
+                let last = last_packet(reason);
+                self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, Some(last))));
+            }
+            // Its WebSocket is on its way from the shard that it has moved from.
+            (Transport::WebSocket, None) => {
+                client.outbox = outbox;
+                return self.await_farewell(key);
+            }
+            (Transport::Polling, None) => {}
+        }
+        self.forget(key);
+    }
+
+    /// Keeps a client that is over until its last packets are fetched, for a while.
+    fn await_farewell(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        client.phase = Phase::Farewell;
+        client.assembler = None;
+        client.half_open_by = self.now.at + FAREWELL_MS;
+        self.arm(key);
+    }
+
+    /// Frees the slot of a client that nothing refers to any more.
+    pub(super) fn forget(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.remove(key.0) else { return };
+        self.capacity.give_back_client();
+        self.forget_move(&client);
+    }
+
+    /// Takes all sockets of a client out of their rooms and tells the application.
+    fn leave_all(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get(key.0) else { return };
+        let places: Vec<u16> = client.sockets.iter().map(|(place, _)| place).collect();
+        for place in places {
+            self.drop_socket(key, place);
+        }
+    }
+
+    /// The one place where a socket ends.
+    pub(super) fn drop_socket(&mut self, key: ClientKey, place: u16) {
+        // One that the application was never told of is not told gone, and its greeting goes with it.
+        let is_joining = self.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
+        if self.take_greeting(key, place).is_none() && !is_joining {
+            self.call_app(key, place, |app, info| app.disconnected(info));
+        }
+        while self.leave_at(key, place, 0).is_some() {}
+        if let Some(client) = self.clients.get_mut(key.0)
+            && let Some(socket) = client.sockets.remove(place)
+        {
+            client.outbox.forget_keys(socket.namespace);
+        }
+    }
+}
+
+/// The packet that ends a polling session: a noop for a client that asked for it, else a close packet.
+fn last_packet(reason: CloseReason) -> &'static [u8] {
+    match reason {
+        CloseReason::ClientClose => b"6",
+        _ => b"1",
+    }
+}

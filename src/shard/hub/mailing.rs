@@ -1,0 +1,145 @@
+//! Mail: what backends and sibling shards ask of this one, and answers that wait for other shards.
+
+use std::sync::Arc;
+
+use crate::app::Application;
+use crate::broadcast::Broadcast;
+
+use super::super::limit::Limit;
+use super::super::mail::{Mail, Reply, ShardMetrics, SiblingMail, Target, Ticket};
+use super::super::rooms::USER_PREFIX;
+use super::super::sockets::NamespaceId;
+use super::{ConnectionCounts, Hub};
+
+/// An answer that other shards contribute to.
+pub(super) struct Pending {
+    ticket: Ticket,
+    counts: Vec<u64>,
+    kind: PendingKind,
+    outstanding: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PendingKind {
+    Emit,
+    Join,
+}
+
+impl<A: Application> Hub<A> {
+    /// Takes one mail. Its answer is among `replies`, now or when other shards have answered.
+    pub(in super::super) fn on_mail(
+        &mut self,
+        ticket: Ticket,
+        mail: Mail,
+        connections: impl FnOnce() -> ConnectionCounts,
+    ) {
+        let reply = match mail {
+            Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts),
+            Mail::Join(target, room) => return self.join_and_answer(ticket, &target, &room),
+            Mail::Deliver(broadcasts) => {
+                Reply::Delivered(broadcasts.iter().map(|broadcast| self.deliver(broadcast)).collect())
+            }
+            Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
+            Mail::Disconnect(target, ending) => Reply::Changed(self.end_target(&target, ending)),
+            Mail::Stand(event) => {
+                self.standing = event;
+                Reply::Changed(0)
+            }
+            Mail::AllowOrigins(cors) => {
+                let settings = Arc::make_mut(&mut self.settings);
+                settings.cors = cors;
+                Reply::Changed(0)
+            }
+            Mail::Stats => Reply::Stats(self.stats(connections())),
+            Mail::Metrics => {
+                let metrics = ShardMetrics { stats: self.stats(connections()), counters: self.counters.clone() };
+                Reply::Metrics(Box::new(metrics))
+            }
+            Mail::UserStatus(user) => {
+                let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
+                Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
+            }
+        };
+        self.replies.push((ticket, reply));
+    }
+
+    /// Takes one mail of another shard.
+    pub(in super::super) fn on_sibling_mail(&mut self, mail: SiblingMail) {
+        match mail {
+            SiblingMail::MoveIn(emigrant) => self.immigrate(*emigrant),
+            SiblingMail::Gone(sid) => self.on_gone(&sid),
+            SiblingMail::RoomUp { room, epoch, from } => self.on_room_up(room, epoch, from),
+            SiblingMail::RoomDown { room, epoch, from } => self.on_room_down(&room, epoch, from),
+            SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
+            SiblingMail::Deliver { broadcast, pending, index, from } => {
+                let count = self.deliver(&broadcast);
+                self.mails.push((from, SiblingMail::Delivered { pending, index, count }));
+            }
+            SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
+        }
+    }
+
+    /// A mail of ours could not be posted: too much waits for that shard.
+    pub(in super::super) fn on_refused_mail(&mut self, mail: &SiblingMail) {
+        self.counters.hit(Limit::MailBytesMax);
+        if let SiblingMail::Deliver { pending, index, .. } = mail {
+            self.settle_pending(*pending, *index, 0);
+        }
+    }
+
+    /// At the home of each broadcast's room: delivers to the members here, and sends on to the shards that have others.
+    fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>) {
+        let counts = Vec::with_capacity(broadcasts.len());
+        let pending = self.pending.insert(Pending { ticket, counts, kind: PendingKind::Emit, outstanding: 1 });
+        for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
+            let mut sent = 0;
+            if let ([room], Some(namespace)) = (&*broadcast.rooms, self.settings.namespace(&broadcast.namespace)) {
+                let from = self.shard.number;
+                for (shard, _) in self.homes.outposts(namespace, room) {
+                    let mail = SiblingMail::Deliver { broadcast: Arc::clone(&broadcast), pending, index, from };
+                    self.mails.push((*shard, mail));
+                    sent += 1;
+                }
+            }
+            let count = self.deliver(&broadcast);
+            if let Some(pending) = self.pending.get_mut(pending) {
+                pending.counts.push(count);
+                pending.outstanding += sent;
+            }
+        }
+        self.settle_pending(pending, 0, 0);
+    }
+
+    fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {
+        let count = self.join_target(target, room);
+        let pending =
+            self.pending.insert(Pending { ticket, counts: vec![count], kind: PendingKind::Join, outstanding: 1 });
+        for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
+            if count > 0
+                && self.answer_waits(NamespaceId(namespace), room, pending)
+                && let Some(pending) = self.pending.get_mut(pending)
+            {
+                pending.outstanding += 1;
+            }
+        }
+        self.settle_pending(pending, 0, 0);
+    }
+
+    /// Another part of an answer is there; with the last one it is given.
+    pub(super) fn settle_pending(&mut self, key: usize, index: usize, count: u64) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        if let Some(total) = pending.counts.get_mut(index) {
+            *total += count;
+        }
+        pending.outstanding -= 1;
+        if pending.outstanding > 0 {
+            return;
+        }
+        let pending = self.pending.remove(key);
+        let reply = match pending.kind {
+            PendingKind::Emit => Reply::Delivered(pending.counts),
+            PendingKind::Join => Reply::Changed(pending.counts.iter().sum()),
+        };
+        self.replies.push((pending.ticket, reply));
+    }
+}

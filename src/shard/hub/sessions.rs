@@ -1,0 +1,207 @@
+//! Engine.IO sessions: how one begins, is found, takes its packets and is told the time.
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::{
+    self, Input, OpenPacket, PacketType, Session, SessionEnd, Step, Transport, Upgrades,
+};
+
+use std::sync::Arc;
+
+use crate::app::Application;
+use crate::broadcast::Delivery;
+
+use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Handshake, Phase};
+use super::super::limit::Limit;
+use super::super::outbox::Outbox;
+use super::super::settings::Layer;
+use super::super::sid::Sid;
+use super::super::sockets::Sockets;
+use super::{Farewell, Hub};
+
+/// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays
+/// silent is gone when the interval and the timeout have passed, however late a timer is by a millisecond or two.
+const EARLY_SHARE: u64 = 32;
+const JITTER_SHARE: u64 = 16;
+
+impl<A: Application> Hub<A> {
+    /// Opens a session; `None` when there is no room for it, or no more are taken.
+    pub(in super::super) fn open(
+        &mut self,
+        transport: Transport,
+        connection: Option<ConnectionKey>,
+        handshake: Option<Box<Handshake>>,
+    ) -> Option<ClientKey> {
+        let now = self.now.at;
+        let slot = self.clients.next_key()?;
+        if self.is_draining() || !self.capacity.take_client() {
+            return None;
+        }
+        let sid = Sid { shard: self.shard.number, slot: slot.index, random: self.random.take() };
+        let interval_ms = self.settings.times.ping_interval_ms;
+        let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
+        let half_open_by = match self.settings.layer {
+            Layer::SocketIo => now + self.settings.connect_timeout_ms,
+            Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
+        };
+        let key = ClientKey(self.clients.insert(Client {
+            sid,
+            session: Session::open(transport, now, &self.settings.times, early_ms),
+            connection,
+            probe: None,
+            sockets: Sockets::None,
+            outbox: Outbox::Empty,
+            queued_bytes: 0,
+            assembler: None,
+            handshake,
+            half_open_by,
+            expires_at: Millis::NEVER,
+            timer_at: Millis::NEVER,
+            rate: EventRate::default(),
+            phase: Phase::Unclaimed,
+            began: transport,
+            is_dirty: false,
+        })?);
+        self.counters.opened += 1;
+        self.arm(key);
+        Some(key)
+    }
+
+    /// The open packet of a client: `0{...}`.
+    pub(in super::super) fn open_packet(&self, key: ClientKey, upgrades: Upgrades, out: &mut Vec<u8>) {
+        let Some(client) = self.clients.get(key.0) else { return };
+        let times = &self.settings.times;
+        OpenPacket {
+            sid: client.sid.text().as_str(),
+            upgrades,
+            ping_interval_ms: times.ping_interval_ms,
+            ping_timeout_ms: times.ping_timeout_ms,
+            payload_bytes_max: self.settings.payload_bytes_max as u64,
+        }
+        .encode(out);
+    }
+
+    pub(in super::super) fn is_alive(&self, key: ClientKey) -> bool {
+        self.clients.get(key.0).is_some_and(|client| client.phase != Phase::Farewell)
+    }
+
+    /// The transport that carries a client now; `None` if it is gone.
+    pub(in super::super) fn transport(&self, key: ClientKey) -> Option<Transport> {
+        Some(self.clients.get(key.0)?.session.transport())
+    }
+
+    /// One text frame came by the client's WebSocket.
+    pub(in super::super) fn on_text(&mut self, key: ClientKey, text: &str) {
+        if self.settings.layer == Layer::WebSocket {
+            return self.on_message(key, engineio::Data::Text(text));
+        }
+        match engineio::decode_text(text) {
+            Ok(packet) => self.on_packet(key, packet),
+            Err(_) => self.on_session_input(key, Input::BadPacket),
+        }
+    }
+
+    /// One binary frame came by the client's WebSocket.
+    pub(in super::super) fn on_binary(&mut self, key: ClientKey, data: &[u8]) {
+        self.on_packet(key, engineio::Packet::Message(engineio::Data::Binary(data.into())));
+    }
+
+    /// One Engine.IO packet came by the client's transport.
+    pub(super) fn on_packet(&mut self, key: ClientKey, packet: engineio::Packet<'_>) {
+        if let Some(client) = self.clients.get_mut(key.0)
+            && client.rate.count(self.now.at) > self.settings.events_per_second_max
+        {
+            self.counters.hit(Limit::EventsPerSecondMax);
+            return self.drop_client(key, CloseReason::TooManyEvents, None, Farewell::NextPoll);
+        }
+        let kind = match packet {
+            engineio::Packet::Message(data) => {
+                if self.step(key, Input::Packet(PacketType::Message)) == Step::Deliver {
+                    self.on_message(key, data);
+                }
+                return;
+            }
+            engineio::Packet::Open => PacketType::Open,
+            engineio::Packet::Close => PacketType::Close,
+            engineio::Packet::Ping(_) => PacketType::Ping,
+            engineio::Packet::Pong(_) => PacketType::Pong,
+            engineio::Packet::Upgrade => PacketType::Upgrade,
+            engineio::Packet::Noop => PacketType::Noop,
+        };
+        self.on_session_input(key, Input::Packet(kind));
+    }
+
+    /// The client's WebSocket ended, or has to end with this close code.
+    pub(in super::super) fn on_transport_end(
+        &mut self,
+        key: ClientKey,
+        connection: ConnectionKey,
+        reason: CloseReason,
+        code: Option<u16>,
+    ) {
+        if self.clients.get(key.0).is_some_and(|client| client.connection == Some(connection)) {
+            self.drop_client(key, reason, code, Farewell::Now);
+        }
+    }
+
+    /// Feeds an input whose only possible outcome besides nothing is the session's end.
+    pub(super) fn on_session_input(&mut self, key: ClientKey, input: Input) {
+        if let Step::End(end) = self.step(key, input) {
+            self.end_session(key, end);
+        }
+    }
+
+    /// Feeds the session and sees to its timer.
+    pub(super) fn step(&mut self, key: ClientKey, input: Input) -> Step {
+        let Some(client) = self.clients.get_mut(key.0) else { return Step::Refuse };
+        let step = client.session.receive(input, self.now.at, &self.settings.times);
+        self.arm(key);
+        step
+    }
+
+    pub(super) fn end_session(&mut self, key: ClientKey, end: SessionEnd) {
+        let reason = match end {
+            SessionEnd::PingTimeout => CloseReason::PingTimeout,
+            SessionEnd::TransportClose => CloseReason::TransportClose,
+            SessionEnd::TransportError => CloseReason::TransportError,
+            SessionEnd::ClientClose => CloseReason::ClientClose,
+            SessionEnd::ParseError => CloseReason::ParseError,
+        };
+        self.drop_client(key, reason, None, Farewell::Now);
+    }
+
+    pub(super) fn expire_client(&mut self, key: ClientKey) {
+        let now = self.now.at;
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        // A hint that is older than the one armed now.
+        if client.timer_at > now {
+            return;
+        }
+        client.timer_at = Millis::NEVER;
+        if client.half_open_by <= now {
+            let (reason, limit) = match client.phase {
+                Phase::Unclaimed => (CloseReason::ConnectTimeout, Limit::ConnectTimeout),
+                Phase::Farewell => return self.forget(key),
+                Phase::Claimed => (CloseReason::MessageTimeout, Limit::MessageTimeout),
+            };
+            self.counters.hit(limit);
+            return self.drop_client(key, reason, None, Farewell::NextPoll);
+        }
+        if client.expires_at <= now {
+            return self.drop_client(key, CloseReason::TokenExpired, None, Farewell::NextPoll);
+        }
+        loop {
+            let Some(client) = self.clients.get_mut(key.0) else { return };
+            match client.session.expire(now, &self.settings.times) {
+                Step::SendPing => self.push(key, Arc::clone(&self.ping), Delivery::Queue),
+                Step::ReleasePoll => self.release_poll(key),
+                Step::DropProbe => {
+                    self.counters.hit(Limit::UpgradeTimeout);
+                    self.drop_probe(key);
+                }
+                Step::End(end) => return self.end_session(key, end),
+                _ => break,
+            }
+        }
+        self.arm(key);
+    }
+}

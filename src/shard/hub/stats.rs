@@ -1,0 +1,57 @@
+//! What a shard says of itself.
+
+use sockring_protocol::engineio::Transport;
+
+use crate::app::Application;
+
+use super::super::client::Phase;
+use super::super::mail::ShardStats;
+use super::Hub;
+
+/// What the shard knows of connections and the hub does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct ConnectionCounts {
+    pub(in super::super) all: u64,
+    pub(in super::super) closing: u64,
+    /// Begun and not complete.
+    pub(in super::super) heads: u64,
+    pub(in super::super) bodies: u64,
+    /// A turn took too long a moment ago.
+    pub(in super::super) is_slow: bool,
+}
+
+impl<A: Application> Hub<A> {
+    /// How many of each there are.
+    pub(in super::super) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
+        let (rooms, users) = self.homes.count_others(&self.rooms);
+        let mut stats = ShardStats {
+            connections: connections.all,
+            closing: connections.closing,
+            clients: self.clients.len() as u64,
+            heads: connections.heads,
+            bodies: connections.bodies,
+            moved_away: self.moved_away() as u64,
+            users: (self.rooms.users_at_home() + users) as u64,
+            rooms: (self.rooms.at_home() + rooms) as u64,
+            is_draining: self.is_draining(),
+            is_slow: connections.is_slow,
+            ..ShardStats::default()
+        };
+        for (_, client) in self.clients.iter() {
+            stats.queued_bytes += u64::from(client.queued_bytes);
+            stats.sockets += client.sockets.len() as u64;
+            stats.unclaimed += u64::from(client.phase == Phase::Unclaimed);
+            stats.leaving += u64::from(client.phase == Phase::Farewell);
+            stats.probing += u64::from(client.session.is_probing());
+            stats.assembling += u64::from(client.assembler.is_some());
+            if client.is_connected() {
+                stats.connected += 1;
+                match client.session.transport() {
+                    Transport::WebSocket => stats.websocket += 1,
+                    Transport::Polling => stats.polling += 1,
+                }
+            }
+        }
+        stats
+    }
+}

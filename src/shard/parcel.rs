@@ -1,0 +1,59 @@
+//! `Parcel`: what goes along with a connection that moves, from shard to shard, or to the API and back.
+
+use sockring_protocol::websocket::Decoder;
+
+use super::requests::ReplyHead;
+use super::sid::Sid;
+
+/// A connection's bytes that were read and not used, and what they mean.
+pub struct Parcel {
+    pub(super) bytes: Vec<u8>,
+    /// Requests that were answered on it.
+    pub(super) requests: u32,
+    pub(super) luggage: Luggage,
+}
+
+/// What the connection was in the middle of.
+pub(super) enum Luggage {
+    /// Between two requests.
+    None,
+    /// The bytes begin with a request whose session id named the shard that it is sent to.
+    Request,
+    /// A GET of this session, to be held or answered.
+    Poll { sid: Sid, reply: Box<ReplyHead> },
+    /// The WebSocket of this session, or a probe for it.
+    WebSocket { sid: Sid, decoder: Decoder, pending: Vec<u8> },
+}
+
+impl Parcel {
+    /// A connection that is between two requests, with the bytes that were read from it.
+    pub fn between_requests(bytes: Vec<u8>, requests: u32) -> Parcel {
+        Parcel { bytes, requests, luggage: Luggage::None }
+    }
+
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// Adds what was read from the connection while it was on its way.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl std::fmt::Debug for Parcel {
+    /// Without what is in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match &self.luggage {
+            Luggage::None => "between requests",
+            Luggage::Request => "a request",
+            Luggage::Poll { .. } => "a poll",
+            Luggage::WebSocket { .. } => "a WebSocket",
+        };
+        write!(f, "Parcel({what}, {} bytes)", self.bytes.len())
+    }
+}

@@ -1,0 +1,81 @@
+//! What must hold after every step, and at the end.
+
+use sockring::shard::{ShardStats, SiblingMail};
+
+use super::World;
+use super::worker::{Letter, Worker};
+
+/// How late a timer may be where times are long, and a worker may be besides.
+const LATE_MS_MAX: u64 = 10;
+
+impl World {
+    /// What must hold for one shard after its turn.
+    pub(super) fn check_worker(&self, shard: usize) {
+        let Worker { stats, keys, drain, .. } = &self.workers[shard];
+        assert_eq!(stats.connections, keys.len() as u64, "connections");
+        assert!(stats.unclaimed + stats.connected + stats.leaving <= stats.clients, "phases of clients: {stats:?}");
+        assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
+        assert_eq!(stats.websocket + stats.polling, stats.connected, "transports of the connected clients");
+        let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message) as u64;
+        assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
+        let Some(drain) = drain else { return };
+        let passed = (self.now - drain.since).saturating_sub(LATE_MS_MAX).min(drain.over_ms);
+        let ended = if drain.over_ms == 0 { drain.clients } else { drain.clients * passed / drain.over_ms };
+        let there = stats.clients - stats.leaving;
+        assert!(there <= drain.clients - ended, "{there} clients of {drain:?} are there at {}", self.now);
+    }
+
+    /// What must hold for all of it after the turns of a step.
+    pub(super) fn check(&mut self) {
+        let record = self.record.borrow();
+        for (actor, _) in &self.actors {
+            actor.check(self.now, &record);
+        }
+        self.office.check(self.now);
+        let letters = || self.workers.iter().flat_map(|worker| &worker.mailbox);
+        let moving =
+            letters().filter(|letter| matches!(letter, Letter::Sibling(SiblingMail::MoveIn(_)))).count() as u64;
+        let sum = |of: fn(&ShardStats) -> u64| self.workers.iter().map(|worker| of(&worker.stats)).sum::<u64>();
+        let clients = sum(|stats| stats.clients) + moving;
+        assert_eq!(self.capacity.clients() as u64, clients, "clients of the process");
+        if letters().any(|letter| matches!(letter, Letter::Sibling(_))) {
+            // Shards do not agree before they have read what they have told each other.
+            return;
+        }
+        if self.counts.0 != record.changes {
+            self.counts = (record.changes, record.counts());
+        }
+        let counts = self.counts.1;
+        assert_eq!(
+            (
+                sum(|stats| stats.connected),
+                sum(|stats| stats.sockets),
+                sum(|stats| stats.users),
+                sum(|stats| stats.rooms)
+            ),
+            (counts.connected, counts.sockets, counts.users, counts.rooms),
+            "connected clients, sockets, users, rooms: the shards', and the record's"
+        );
+        assert!(sum(|stats| stats.moved_away) <= clients, "clients that have moved and are gone");
+        let (least, most) = record.websockets();
+        let websockets = sum(|stats| stats.websocket);
+        assert!((least..=most).contains(&websockets), "{websockets} WebSockets of {least} to {most}");
+    }
+
+    /// Nothing is left.
+    pub(super) fn check_end(&mut self) {
+        for (shard, worker) in self.workers.iter().enumerate() {
+            let nothing = ShardStats { is_draining: worker.drain.is_some(), ..ShardStats::default() };
+            assert_eq!(worker.shard.stats(), nothing, "something is left in shard {shard}: {:?}", worker.keys);
+            assert!(worker.keys.is_empty(), "shard {shard} forgot connections");
+            assert!(worker.mailbox.is_empty(), "letters are left in shard {shard}");
+            let deadline = worker.shard.deadline().filter(|_| worker.drain.is_none());
+            assert!(deadline.is_none_or(|at| at.0 > self.now), "an overdue deadline is left: {deadline:?}");
+            assert!(worker.drain.is_none_or(|drain| drain.is_over), "shard {shard} does not drain");
+        }
+        assert!(self.office.is_idle(), "a call without an answer");
+        assert_eq!(self.capacity.clients(), 0, "clients of the process");
+        let room = std::iter::repeat_with(|| self.capacity.take_connection()).take_while(|taken| *taken).count();
+        assert_eq!(room, super::CONNECTIONS_MAX, "connections of the process");
+    }
+}

@@ -1,0 +1,184 @@
+//! `Office`: the API of the simulation: it asks shards as `api/mod.rs` does, waits for their answers, and holds them against
+//! the record.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use sockring::broadcast::Broadcast;
+use sockring::shard::{Mail, Reply, Ticket, home_of};
+
+use super::super::network::{ActorId, Event};
+use super::super::record::{Sender, number_of};
+use super::World;
+use super::worker::Letter;
+
+/// No question waits longer for its answer: a few turns of a few workers.
+const ANSWER_MS_MAX: u64 = 100;
+
+/// What a backend calls.
+pub enum Call {
+    /// Each has a number of its own.
+    Emit(Vec<Broadcast>),
+    /// The same question to all shards.
+    All(Box<dyn Fn() -> Mail>),
+}
+
+/// A call whose answers are awaited.
+struct Open {
+    actor: ActorId,
+    sender: Sender,
+    /// What has not been posted yet: it waits for what was posted before.
+    rest: Vec<Broadcast>,
+    /// The emits that were posted last.
+    posted: Vec<u64>,
+    outstanding: usize,
+}
+
+/// A question to one shard.
+struct Asked {
+    call: u64,
+    at: u64,
+    wanted: Option<Wanted>,
+}
+
+/// What its answer has to say.
+enum Wanted {
+    Delivered(usize, Vec<u64>),
+    Count(RangeInclusive<u64>),
+}
+
+/// All calls, and all questions, that have no answer yet.
+#[derive(Default)]
+pub struct Office {
+    calls: HashMap<u64, Open>,
+    asked: HashMap<u64, Asked>,
+    numbers: u64,
+}
+
+impl Office {
+    pub fn is_waiting(&self, sender: Sender) -> bool {
+        self.calls.values().any(|open| open.sender == sender)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.asked.is_empty()
+    }
+
+    /// No answer is overdue.
+    pub(super) fn check(&self, now: u64) {
+        let overdue = self.asked.values().find(|asked| asked.at + ANSWER_MS_MAX < now);
+        assert!(overdue.is_none(), "a shard does not answer");
+    }
+
+    pub(super) fn expect_delivered(&mut self, ticket: Ticket, shard: usize, numbers: Vec<u64>) {
+        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Delivered(shard, numbers));
+    }
+
+    pub(super) fn expect_count(&mut self, ticket: Ticket, count: RangeInclusive<u64>) {
+        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Count(count));
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+}
+
+impl World {
+    pub(super) fn begin_call(&mut self, actor: ActorId, sender: Sender, call: Call) {
+        let number = self.office.number();
+        let open = Open { actor, sender, rest: Vec::new(), posted: Vec::new(), outstanding: 0 };
+        self.office.calls.insert(number, open);
+        match call {
+            Call::Emit(broadcasts) => {
+                self.office.calls.get_mut(&number).expect("just begun").rest = broadcasts;
+                self.go_on(number);
+            }
+            Call::All(mail) => (0..self.workers.len()).for_each(|shard| self.ask(number, shard, mail())),
+        }
+    }
+
+    fn ask(&mut self, call: u64, shard: usize, mail: Mail) {
+        let ticket = self.office.number();
+        self.office.asked.insert(ticket, Asked { call, at: self.now, wanted: None });
+        self.office.calls.get_mut(&call).expect("it is open").outstanding += 1;
+        self.post(shard, Letter::Mail(Ticket(ticket), mail));
+    }
+
+    /// Posts what may go together: all emits to one room each go to their homes, all others to every shard.
+    fn go_on(&mut self, number: u64) {
+        let shards = u16::try_from(self.workers.len()).expect("few");
+        loop {
+            let open = self.office.calls.get_mut(&number).expect("it is open");
+            let Some(first) = open.rest.first() else {
+                let actor = open.actor;
+                self.office.calls.remove(&number);
+                return self.network.at(self.now, Event::Wake(actor));
+            };
+            let has_home = first.rooms.len() == 1;
+            let count = open.rest.iter().take_while(|broadcast| (broadcast.rooms.len() == 1) == has_home).count();
+            let wave: Vec<_> = open.rest.drain(..count).collect();
+            open.posted = wave.iter().map(number_of).collect();
+            self.record.borrow_mut().on_posted(open.sender, &wave);
+            for shard in 0..shards {
+                let goes_there = |broadcast: &&Broadcast| !has_home || home_of(&broadcast.rooms[0], shards) == shard;
+                let part: Vec<_> = wave.iter().filter(goes_there).cloned().collect();
+                if part.is_empty() {
+                    continue;
+                }
+                if self.is_refused() {
+                    let mut record = self.record.borrow_mut();
+                    part.iter().for_each(|broadcast| record.on_refused(broadcast, usize::from(shard)));
+                    continue;
+                }
+                let mail = if has_home { Mail::Emit(part) } else { Mail::Deliver(part) };
+                self.ask(number, usize::from(shard), mail);
+            }
+            if self.office.calls[&number].outstanding > 0 {
+                return;
+            }
+            self.end_wave(number);
+        }
+    }
+
+    /// Whether a mailbox is too full just now.
+    pub(super) fn is_refused(&mut self) -> bool {
+        self.refuses_one_in > 0 && self.random.one_in(self.refuses_one_in)
+    }
+
+    fn end_wave(&mut self, number: u64) {
+        let open = self.office.calls.get_mut(&number).expect("it is open");
+        for emit in std::mem::take(&mut open.posted) {
+            self.record.borrow_mut().on_answered(emit);
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, ticket: Ticket, reply: &Reply) {
+        let asked = self.office.asked.remove(&ticket.0).expect("an answer that nobody asked for, or a second one");
+        match asked.wanted.expect("an answer before the question was read") {
+            Wanted::Delivered(shard, numbers) => {
+                let Reply::Delivered(counts) = reply else { panic!("{reply:?} to an emit") };
+                assert_eq!(counts.len(), numbers.len(), "one count for each emit");
+                for (count, number) in counts.iter().zip(numbers) {
+                    let tally = self.record.borrow().tally(number, shard);
+                    assert!(tally.range().contains(count), "{count} for emit {number}, where {tally:?} was right");
+                }
+            }
+            Wanted::Count(expected) => {
+                let count = match reply {
+                    Reply::Changed(count) | Reply::Sockets(count) => *count,
+                    Reply::Stats(stats) => stats.clients,
+                    Reply::Metrics(metrics) => metrics.stats.clients,
+                    Reply::Delivered(_) => panic!("{reply:?} to a question"),
+                };
+                assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
+            }
+        }
+        let open = self.office.calls.get_mut(&asked.call).expect("its call is open");
+        open.outstanding -= 1;
+        if open.outstanding == 0 {
+            self.end_wave(asked.call);
+            self.go_on(asked.call);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One worker of the simulation: its shard, its mailbox, and its turn.
+
+use std::collections::HashMap;
+
+use sockring::broadcast::Broadcast;
+use sockring::shard::{ConnectionKey, Effect, Mail, Now, Parcel, Shard, ShardStats, SiblingMail, Ticket, Turn};
+use sockring_protocol::Millis;
+
+use super::super::desk::Desk;
+use super::super::network::{Event, TcpId};
+use super::super::record::number_of;
+use super::{LATE_MS_MAX, World};
+
+/// One thing for a worker.
+pub enum Letter {
+    Mail(Ticket, Mail),
+    Sibling(SiblingMail),
+    Arrival(TcpId, Parcel),
+    Drain(Broadcast, u64),
+}
+
+/// How far a worker is with draining.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    pub since: u64,
+    pub over_ms: u64,
+    /// The clients that there were.
+    pub clients: u64,
+    pub is_over: bool,
+}
+
+/// A shard and what its worker knows.
+pub struct Worker {
+    pub shard: Shard<Desk>,
+    pub keys: HashMap<ConnectionKey, TcpId>,
+    pub mailbox: Vec<Letter>,
+    /// What the kernel has done since the last turn.
+    pub happened: Vec<Event>,
+    pub turn_at: Option<u64>,
+    /// After the last turn.
+    pub stats: ShardStats,
+    pub drain: Option<Drain>,
+    effects: Vec<Effect>,
+}
+
+impl Worker {
+    pub fn new(shard: Shard<Desk>) -> Worker {
+        Worker {
+            shard,
+            keys: HashMap::new(),
+            mailbox: Vec::new(),
+            happened: Vec::new(),
+            turn_at: None,
+            stats: ShardStats::default(),
+            drain: None,
+            effects: Vec::new(),
+        }
+    }
+
+    pub fn turn_by(&mut self, at: u64) {
+        self.turn_at = Some(self.turn_at.map_or(at, |turn| turn.min(at)));
+    }
+
+    /// Whether it has drained, and has nothing to do.
+    pub fn is_over(&self) -> bool {
+        self.drain.is_some_and(|drain| drain.is_over) && self.mailbox.is_empty() && self.happened.is_empty()
+    }
+}
+
+impl World {
+    pub(super) fn turn(&mut self, shard: usize) {
+        let worker = &mut self.workers[shard];
+        worker.turn_at = None;
+        worker.shard.on_time(Now { at: Millis(self.now), unix_ms: self.now });
+        let mut happened = std::mem::take(&mut worker.happened);
+        let completions = happened.len() as u64;
+        if self.random.one_in(2) {
+            self.shuffle(&mut happened);
+        }
+        for event in happened {
+            self.on_event(shard, event);
+        }
+        for letter in std::mem::take(&mut self.workers[shard].mailbox) {
+            self.read_letter(shard, letter);
+        }
+        let worker = &mut self.workers[shard];
+        worker.shard.on_tick();
+        let mut effects = std::mem::take(&mut worker.effects);
+        worker.shard.flush(&mut effects);
+        for effect in effects.drain(..) {
+            self.perform(shard, effect);
+        }
+        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
+        let worker = &mut self.workers[shard];
+        worker.effects = effects;
+        worker.shard.on_turned(Turn { micros: 100, completions });
+        if let Some(drain) = &mut worker.drain {
+            drain.is_over = worker.shard.is_drained();
+        }
+        if let Some(deadline) = worker.shard.deadline() {
+            assert!(deadline.0 > self.now, "a turn at {} left a deadline at {}", self.now, deadline.0);
+            worker.turn_by(deadline.0 + late);
+        }
+        worker.stats = worker.shard.stats();
+        self.check_worker(shard);
+    }
+
+    fn on_event(&mut self, shard: usize, event: Event) {
+        let (Event::Accept(id) | Event::Readable(id) | Event::Sent(id) | Event::Closed(id) | Event::Released(id)) =
+            event
+        else {
+            return;
+        };
+        if self.network.server(id).shard != shard {
+            // It has moved on since; its new worker asks for itself.
+            return;
+        }
+        match event {
+            Event::Accept(_) => self.accept(id),
+            Event::Readable(_) => self.receive(id),
+            Event::Sent(_) => self.sent(id),
+            Event::Closed(_) => self.closed(id),
+            _ => self.release(id),
+        }
+    }
+
+    fn read_letter(&mut self, shard: usize, letter: Letter) {
+        match letter {
+            Letter::Mail(ticket, mail) => self.read_mail(shard, ticket, mail),
+            Letter::Sibling(SiblingMail::Deliver { broadcast, pending, index, from }) => {
+                self.trace(|| format!("{shard} delivers {broadcast:?}"));
+                let targets = self.record.borrow().targets(&broadcast, Some(shard));
+                let mail = SiblingMail::Deliver { broadcast: broadcast.clone(), pending, index, from };
+                self.workers[shard].shard.on_sibling_mail(mail);
+                self.record.borrow_mut().on_delivered(usize::from(from), &broadcast, targets);
+            }
+            Letter::Sibling(mail) => {
+                self.trace(|| format!("{shard} gets {mail:?}"));
+                self.workers[shard].shard.on_sibling_mail(mail);
+            }
+            Letter::Arrival(id, parcel) => self.arrived(id, parcel),
+            Letter::Drain(farewell, over_ms) => self.drain_shard(shard, &farewell, over_ms),
+        }
+    }
+
+    fn read_mail(&mut self, shard: usize, ticket: Ticket, mail: Mail) {
+        self.trace(|| format!("{shard} {mail:?}"));
+        let worker = &mut self.workers[shard];
+        match &mail {
+            Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) => {
+                let record = self.record.borrow();
+                let named: Vec<_> = broadcasts
+                    .iter()
+                    .map(|broadcast| (broadcast.clone(), record.targets(broadcast, Some(shard))))
+                    .collect();
+                drop(record);
+                let numbers = named.iter().map(|(broadcast, _)| number_of(broadcast)).collect();
+                worker.shard.on_mail(ticket, mail);
+                for (broadcast, targets) in named {
+                    self.record.borrow_mut().on_delivered(shard, &broadcast, targets);
+                }
+                self.office.expect_delivered(ticket, shard, numbers);
+            }
+            Mail::Stats => {
+                let clients = worker.shard.stats().clients;
+                self.office.expect_count(ticket, clients..=clients);
+                worker.shard.on_mail(ticket, mail);
+            }
+            _ => {
+                let count = self.record.borrow_mut().on_mail(shard, &mail);
+                self.office.expect_count(ticket, count);
+                worker.shard.on_mail(ticket, mail);
+            }
+        }
+    }
+
+    fn drain_shard(&mut self, shard: usize, farewell: &Broadcast, over_ms: u64) {
+        let mut record = self.record.borrow_mut();
+        let worker = &mut self.workers[shard];
+        for namespace in &self.settings.namespaces {
+            let farewell = Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() };
+            let targets = record.targets(&farewell, Some(shard));
+            record.expect_broadcast(&farewell, &targets);
+        }
+        drop(record);
+        let clients = worker.shard.stats().clients;
+        worker.drain = Some(Drain { since: self.now, over_ms, clients, is_over: false });
+        worker.shard.begin_drain(farewell, over_ms);
+    }
+}
