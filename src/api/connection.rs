@@ -24,7 +24,7 @@ const READ_BYTES: usize = 16 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the last answer: read on for this long, so that the peer gets it even if it is still sending a body.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER_BYTES_MAX: usize = 8 << 20;
 
 /// Serves requests. Gives the connection back, with the bytes that are not used, when one comes for a shard.
 pub(super) async fn serve(

@@ -133,7 +133,12 @@ impl Values {
     }
 
     fn offer_toml(&mut self, text: &str) -> Result<(), ConfigError> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong("TOML", error.to_string()))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // Not the line itself: a secret may stand there.
+            let begun = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(begun).filter(|byte| *byte == b'\n').count();
+            wrong("TOML", format!("line {line}: {}", error.message()))
+        })?;
         for (name, value) in table {
             let Some(key) = keys::find(&name) else {
                 return Err(wrong(&name, format!("is no setting; did you mean `{}`?", keys::nearest(&name))));

@@ -101,7 +101,7 @@ pub enum Completion<'b> {
     /// All bytes of a send went out, or it failed.
     Sent(Token, io::Result<()>),
     ShutDown(Token),
-    /// A `cancel` has run; what it cancelled completes by itself.
+    /// A cancellation has run; what it cancelled completes by itself.
     Cancelled(Token),
     /// The descriptor is closed; a slot may be used again.
     Closed(Token),
@@ -219,13 +219,20 @@ impl Ring {
         self.push(entry.user_data(pack(Operation::Shutdown, token)));
     }
 
-    /// Cancels everything that is under way on the descriptor; each completes by itself.
-    pub fn cancel(&mut self, descriptor: &Descriptor, token: Token) {
-        let cancel = match descriptor.raw() {
-            RawTarget::Plain(fd) => types::CancelBuilder::fd(types::Fd(fd)).all(),
-            RawTarget::Direct(slot) => types::CancelBuilder::fd(types::Fixed(slot)).all(),
+    /// Ends both sides of the connection: what is under way on it completes.
+    pub fn abort(&mut self, descriptor: &Descriptor, token: Token) {
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_RDWR).build(),
+            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_RDWR).build(),
         };
-        self.push(opcode::AsyncCancel2::new(cancel).build().user_data(pack(Operation::Cancel, token)));
+        self.push(entry.user_data(pack(Operation::Shutdown, token)));
+    }
+
+    /// Cancels the watch of this token; it completes by itself. The kernel finds it by its name, and not, as it would by the
+    /// descriptor, by looking at all that are armed.
+    pub fn cancel_watch(&mut self, token: Token) {
+        let entry = opcode::AsyncCancel::new(pack(Operation::Watch, token)).build();
+        self.push(entry.user_data(pack(Operation::Cancel, token)));
     }
 
     /// Cancels the receive of this token; it completes by itself, perhaps with bytes.

@@ -55,7 +55,7 @@ fn a_settled_socket_receives_sends_and_closes() {
     assert!(intact && seen[2] == [1]);
 
     // An armed poll is cancelled before the close, and the peer sees the end.
-    ring.cancel(&descriptor, token);
+    ring.cancel_watch(token);
     let mut ended = Vec::new();
     turn(&mut ring, &mut ended, 2, |completion| {
         matches!(completion, Completion::Cancelled(_) | Completion::Readable(_, Armed::Ended)).then_some(())

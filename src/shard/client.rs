@@ -35,8 +35,8 @@ pub(super) struct Client {
     pub(super) handshake: Option<Box<Handshake>>,
     /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell.
     pub(super) half_open_by: Millis,
-    /// When the first of its sockets may be connected no longer.
-    pub(super) expires_at: Millis,
+    /// When sockets of it may be connected no longer.
+    pub(super) expiries: Expiries,
     /// When the timer wheel will ask next.
     pub(super) timer_at: Millis,
     pub(super) rate: EventRate,
@@ -70,6 +70,32 @@ impl EventRate {
         }
         self.count = self.count.saturating_add(1);
         self.count
+    }
+}
+
+/// When sockets have to end, by their places. It holds no memory while none has to.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
+pub(super) struct Expiries(Option<Box<Vec<(u16, Millis)>>>);
+
+impl Expiries {
+    pub(super) fn set(&mut self, place: u16, at: Millis) {
+        self.0.get_or_insert_default().push((place, at));
+    }
+
+    pub(super) fn clear(&mut self, place: u16) {
+        if let Some(expiries) = &mut self.0 {
+            expiries.retain(|(other, _)| *other != place);
+            if expiries.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// The first of them.
+    pub(super) fn first(&self) -> Millis {
+        let all = self.0.iter().flat_map(|expiries| expiries.iter());
+        all.map(|(_, at)| *at).min().unwrap_or(Millis::NEVER)
     }
 }
 
@@ -165,7 +191,7 @@ impl CloseReason {
 impl Client {
     /// When the timer wheel has to ask this client at the latest.
     pub(super) fn deadline(&self) -> Millis {
-        self.session.deadline().min(self.half_open_by).min(self.expires_at)
+        self.session.deadline().min(self.half_open_by).min(self.expiries.first())
     }
 }
 

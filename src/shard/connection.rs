@@ -105,13 +105,29 @@ impl<A: Application> Shard<A> {
                     self.effects.push(Effect::Read(key));
                 }
             }
-            Stage::Leaving | Stage::Gone => {}
+            Stage::Leaving => self.send_bytes_along(key, bytes),
+            Stage::Gone => {}
+        }
+    }
+
+    /// Bytes that came in the turn in which their connection was given away go with it.
+    fn send_bytes_along(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        let parcel = self.effects.iter_mut().rev().find_map(|effect| match effect {
+            Effect::HandOver(leaving, _, parcel) if *leaving == key => Some(parcel),
+            _ => None,
+        });
+        if let Some(parcel) = parcel {
+            parcel.append(bytes);
         }
     }
 
     /// The peer has ended its side.
     pub fn on_hangup(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if matches!(connection.stage, Stage::Leaving) {
+            // Whoever gets it will notice.
+            return;
+        }
         let is_behind = connection.is_sending || connection.pending.is_some();
         if let (Stage::Closing { is_shut: false, .. }, true) = (&connection.stage, is_behind) {
             // It may still read.
@@ -127,6 +143,9 @@ impl<A: Application> Shard<A> {
 
     /// The connection is broken: nothing can be sent any more.
     pub(super) fn on_break(&mut self, key: ConnectionKey) {
+        if self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Leaving)) {
+            return;
+        }
         self.leave_peer(key);
         self.finish(key);
     }

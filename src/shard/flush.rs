@@ -45,8 +45,9 @@ impl<A: Application> Shard<A> {
         self.dirty = dirty;
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
         effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, mail)));
-        effects.append(&mut self.effects);
+        // Whoever asked need not wait for what is queued to be sent.
         effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, reply)));
+        effects.append(&mut self.effects);
     }
 
     fn flush_client(&mut self, key: ClientKey) {

@@ -98,7 +98,7 @@ impl Default for EngineSettings {
             idle_timeout_ms: 65_000,
             requests_per_connection_max: 1_000,
             user_connections_max: 10_000,
-            events_per_second_max: 1_000,
+            events_per_second_max: 2_000,
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
             queue_bytes_max: 1 << 20,

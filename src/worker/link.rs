@@ -11,8 +11,10 @@ use crate::ring::Armed;
 pub(super) struct Start {
     pub(super) receive: bool,
     pub(super) watch: bool,
-    pub(super) cancel: bool,
+    pub(super) cancel_watch: bool,
     pub(super) cancel_receive: bool,
+    /// Ends both sides of the connection, so that a send completes.
+    pub(super) abort: bool,
     /// Nothing is under way any more: the descriptor may be closed or given away.
     pub(super) release: bool,
 }
@@ -65,11 +67,14 @@ pub(super) struct Link {
     /// No more bytes will come.
     ended: bool,
     sending: bool,
-    shutting: bool,
-    cancelling: bool,
+    is_aborted: bool,
+    /// Shutdowns and cancellations under way.
+    shutting: u8,
+    cancelling: u8,
 }
 
-const NOTHING: Start = Start { receive: false, watch: false, cancel: false, cancel_receive: false, release: false };
+const NOTHING: Start =
+    Start { receive: false, watch: false, cancel_watch: false, cancel_receive: false, abort: false, release: false };
 
 impl Link {
     pub(super) fn new() -> Link {
@@ -82,8 +87,9 @@ impl Link {
             watching: false,
             ended: false,
             sending: false,
-            shutting: false,
-            cancelling: false,
+            is_aborted: false,
+            shutting: 0,
+            cancelling: 0,
         }
     }
 
@@ -93,7 +99,7 @@ impl Link {
 
     /// Whether the descriptor may be exchanged for another one of the same socket now.
     pub(super) fn is_idle(&self) -> bool {
-        !(self.receiving || self.watching || self.sending || self.shutting || self.cancelling)
+        !(self.receiving || self.watching || self.sending || self.shutting > 0 || self.cancelling > 0)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -166,11 +172,11 @@ impl Link {
     }
 
     pub(super) fn shut_down(&mut self) {
-        self.shutting = true;
+        self.shutting += 1;
     }
 
     pub(super) fn on_shut_down(&mut self) -> Start {
-        self.shutting = false;
+        self.shutting -= 1;
         self.settle_ending()
     }
 
@@ -184,11 +190,14 @@ impl Link {
     }
 
     fn cancel_or_settle(&mut self) -> Start {
-        if self.is_idle() || self.cancelling {
+        if self.is_idle() || self.cancelling > 0 {
             return self.settle_ending();
         }
-        self.cancelling = true;
-        Start { cancel: true, ..NOTHING }
+        let abort = self.sending && !self.is_aborted;
+        self.is_aborted |= abort;
+        self.shutting += u8::from(abort);
+        self.cancelling = u8::from(self.watching) + u8::from(self.receiving);
+        Start { cancel_watch: self.watching, cancel_receive: self.receiving, abort, ..NOTHING }
     }
 
     /// Ends receiving only: what is being sent goes out first. For connections that are read on request.
@@ -198,16 +207,16 @@ impl Link {
         }
         self.phase = Phase::Leaving;
         if self.receiving {
-            self.cancelling = true;
+            self.cancelling = 1;
             return Start { cancel_receive: true, ..NOTHING };
         }
         self.settle_ending()
     }
 
     pub(super) fn on_cancelled(&mut self) -> Start {
-        self.cancelling = false;
+        self.cancelling -= 1;
         match self.phase {
-            // A send that had gone out in part when it was cancelled has started again with the rest.
+            // Something may have completed and been started again meanwhile.
             Phase::Ending => self.cancel_or_settle(),
             _ => self.settle_ending(),
         }
@@ -241,7 +250,6 @@ mod tests {
 
     const RECEIVE: Start = Start { receive: true, ..NOTHING };
     const WATCH: Start = Start { watch: true, ..NOTHING };
-    const CANCEL: Start = Start { cancel: true, ..NOTHING };
     const RELEASE: Start = Start { release: true, ..NOTHING };
 
     fn watched() -> Link {
@@ -296,30 +304,38 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_released_once_and_only_when_all_came_back() {
-        // All orders in which the completions may come.
-        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        // Orders in which the completions may come: of the receive, the watch, the send, the shutdown, and the cancellations.
+        for order in
+            [[0, 1, 2, 3, 4, 4], [4, 4, 3, 2, 1, 0], [4, 1, 3, 0, 2, 4], [2, 0, 4, 3, 1, 4], [3, 4, 0, 4, 1, 2]]
+        {
             let mut link = watched();
             link.on_readable(Armed::Still);
             link.send();
-            assert_eq!(link.end(), CANCEL);
-            assert_eq!(link.end(), NOTHING);
-            let starts = order.map(|which| match which {
-                0 => link.on_received(Received::Ended),
-                1 => link.on_readable(Armed::Ended),
-                2 => link.on_sent(),
-                _ => link.on_cancelled(),
-            });
-            let is_last = order[3] == 3;
-            // Where the cancel completes before what it was to cancel, it is said again.
-            match is_last {
-                true => assert_eq!(starts, [NOTHING, NOTHING, NOTHING, RELEASE], "{order:?}"),
-                false => {
-                    let again = order.iter().position(|which| *which == 3).unwrap();
-                    assert_eq!(starts[again], CANCEL, "{order:?}");
-                    assert!(starts[again + 1..].iter().all(|start| *start == NOTHING), "{order:?}");
-                    assert_eq!(link.on_cancelled(), RELEASE, "{order:?}");
-                }
+            let ending = Start { cancel_watch: true, cancel_receive: true, abort: true, ..NOTHING };
+            assert_eq!((link.end(), link.end()), (ending, NOTHING));
+            let mut cancelling = 0;
+            let mut released = 0;
+            let mut note = |start: Start| {
+                assert!(!start.abort && !start.receive && !start.watch, "{order:?}");
+                cancelling += usize::from(start.cancel_watch) + usize::from(start.cancel_receive);
+                released += usize::from(start.release);
+            };
+            for which in order {
+                note(match which {
+                    0 => link.on_received(Received::Ended),
+                    1 => link.on_readable(Armed::Ended),
+                    2 => link.on_sent(),
+                    3 => link.on_shut_down(),
+                    _ => link.on_cancelled(),
+                });
             }
+            // Where the cancellations complete before what they were to cancel, they are said again.
+            for _ in 0..cancelling {
+                let start = link.on_cancelled();
+                assert!(!start.cancel_watch && !start.cancel_receive);
+                released += usize::from(start.release);
+            }
+            assert_eq!(released, 1, "{order:?}");
         }
         assert_eq!(Link::new().end(), RELEASE);
     }
@@ -334,9 +350,9 @@ mod tests {
         let mut link = Link::new();
         link.send();
         link.leave();
-        assert_eq!(link.end(), CANCEL);
+        assert_eq!(link.end(), Start { abort: true, ..NOTHING });
         assert_eq!(link.on_sent(), NOTHING);
-        assert_eq!(link.on_cancelled(), RELEASE);
+        assert_eq!(link.on_shut_down(), RELEASE);
         // A receive under way is cancelled first, and may still bring bytes.
         let mut link = Link::new();
         assert_eq!(link.read(), RECEIVE);

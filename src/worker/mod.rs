@@ -8,7 +8,7 @@ mod turn;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -59,8 +59,9 @@ impl std::fmt::Display for WorkerError {
 
 impl std::error::Error for WorkerError {}
 
-/// Turns without a pause before the other tasks of the core get their turn.
+/// Turns, and time, without a pause before the other tasks of the core get their turn.
 const TURNS_IN_A_ROW: u32 = 4;
+const TIME_IN_A_ROW: Duration = Duration::from_millis(1);
 
 /// Runs a worker on this thread until its mailbox says that it is over. `make_reception` is called within the runtime.
 pub fn run<A: Application>(
@@ -100,6 +101,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
     worker.ring.signal(&signal)?;
     worker.ring.signal_off();
     let mut in_a_row = 0;
+    let mut since = Instant::now();
     loop {
         let turned = worker.turn();
         if worker.is_done() {
@@ -108,9 +110,10 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         if turned == Turned::Busy {
             worker.ring.enter(0, None);
             in_a_row += 1;
-            if in_a_row == TURNS_IN_A_ROW {
+            if in_a_row == TURNS_IN_A_ROW || since.elapsed() > TIME_IN_A_ROW {
                 in_a_row = 0;
                 tokio::task::yield_now().await;
+                since = Instant::now();
             }
             continue;
         }
@@ -125,6 +128,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         worker.ring.signal_off();
         worker.outside.mailbox.wake_up();
         worker.ring.enter(0, None);
+        since = Instant::now();
     }
 }
 

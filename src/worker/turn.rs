@@ -133,6 +133,7 @@ impl<A: Application> Worker<A> {
         self.shard.on_time(self.outside.clock.now());
         let completed = self.completions_up();
         let mailed = self.mail_up();
+        self.see_to_accepting();
         self.shard.on_tick();
         self.shard.flush(&mut self.effects);
         let performed = self.effects.len();
@@ -141,7 +142,6 @@ impl<A: Application> Worker<A> {
             self.perform(effect);
         }
         self.effects = effects;
-        self.see_to_accepting();
         if completed + mailed + performed == 0 {
             return Turned::Idle;
         }
@@ -469,8 +469,11 @@ impl<A: Application> Worker<A> {
                 let patience = if entry.link.is_watched() { Patience::DontWait } else { Patience::Wait };
                 self.ring.receive(descriptor, token, patience);
             }
-            if start.cancel {
-                self.ring.cancel(descriptor, token);
+            if start.abort {
+                self.ring.abort(descriptor, token);
+            }
+            if start.cancel_watch {
+                self.ring.cancel_watch(token);
             }
             if start.cancel_receive {
                 self.ring.cancel_receive(token);

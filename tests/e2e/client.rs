@@ -7,6 +7,10 @@ use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
 
 use crate::http::{Answer, Connection, request};
 
+/// Where handshakes go.
+pub const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+pub const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
 pub const MASK: [u8; 4] = [0x1f, 0x80, 0x07, 0xe3];
 
 /// A WebSocket; what is sent is up to the test.
@@ -34,8 +38,13 @@ impl WebSocket {
 
     /// A WebSocket with an Engine.IO session, its open packet read.
     pub fn open(address: SocketAddr) -> WebSocket {
-        let target = "/socket.io/?EIO=4&transport=websocket";
-        let mut socket = WebSocket::upgrade(Connection::open(address), target).expect("101");
+        WebSocket::open_on(Connection::open(address))
+    }
+
+    /// The same on a connection that is there.
+    #[track_caller]
+    pub fn open_on(connection: Connection) -> WebSocket {
+        let mut socket = WebSocket::upgrade(connection, WEBSOCKET).expect("101");
         let open = socket.text();
         assert!(open.starts_with("0{\"sid\":"), "{open}");
         socket
@@ -104,7 +113,12 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr, token: &str) -> Client {
-        let mut socket = WebSocket::open(address);
+        Client::greeted(WebSocket::open(address), token)
+    }
+
+    /// A session that has said nothing yet says CONNECT.
+    #[track_caller]
+    pub fn greeted(mut socket: WebSocket, token: &str) -> Client {
         socket.send(&format!(r#"40{{"token":"{token}"}}"#));
         let connected = socket.text();
         let payload = connected.strip_prefix("40").unwrap_or_else(|| panic!("CONNECT expected: {connected}"));
@@ -137,6 +151,60 @@ impl Client {
     pub fn leave(mut self) {
         self.socket.connection.send(frame(Opcode::Close, &1001_u16.to_be_bytes()));
         assert_eq!(self.socket.close_code(), Some(1001));
+    }
+}
+
+/// A client by long-polling, on one connection.
+pub struct Poller {
+    pub connection: Connection,
+    /// Where its requests go.
+    pub target: String,
+}
+
+impl Poller {
+    /// A session that has said nothing yet.
+    #[track_caller]
+    pub fn open(address: SocketAddr) -> Poller {
+        let mut connection = Connection::open(address);
+        let answer = connection.get(POLLING);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let open: Value = serde_json::from_slice(&answer.body[1..]).expect("an open packet");
+        let sid = open["sid"].as_str().expect("a sid");
+        Poller { connection, target: format!("{POLLING}&sid={sid}") }
+    }
+
+    /// One that is connected to `/` and greeted.
+    #[track_caller]
+    pub fn connect(address: SocketAddr, token: &str) -> Poller {
+        let mut poller = Poller::open(address);
+        assert_eq!(poller.post(&format!(r#"40{{"token":"{token}"}}"#)).text(), "ok");
+        let mut greeting = poller.poll();
+        if !greeting.contains(r#"42["connected","#) {
+            greeting = poller.poll();
+        }
+        assert!(greeting.contains(r#"42["connected","#), "{greeting}");
+        poller
+    }
+
+    #[track_caller]
+    pub fn post(&mut self, body: &str) -> Answer {
+        self.connection.send(request("POST", &self.target, &["Content-Type: text/plain;charset=UTF-8"], body));
+        self.connection.answer()
+    }
+
+    /// The payload of the next poll.
+    #[track_caller]
+    pub fn poll(&mut self) -> String {
+        let answer = self.connection.get(&self.target);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text()
+    }
+
+    /// Its session is unknown: on a connection of its own, because the client's may be closed.
+    #[track_caller]
+    pub fn assert_gone(&self, address: SocketAddr) {
+        let answer = Connection::open(address).get(&self.target);
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &Value::from(1)), "{answer:?}");
     }
 }
 

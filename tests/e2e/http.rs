@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::WAIT_MAX;
 
@@ -39,6 +41,14 @@ impl Answer {
 impl Connection {
     pub fn open(address: SocketAddr) -> Connection {
         Connection::of(TcpStream::connect_timeout(&address, WAIT_MAX).expect("the server accepts"))
+    }
+
+    /// One whose peer, this test, takes little at a time and has little on its way.
+    pub fn narrow(address: SocketAddr) -> Connection {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small window");
+        socket.connect(&address.into()).expect("the server accepts");
+        Connection::of(socket.into())
     }
 
     pub fn of(stream: TcpStream) -> Connection {
@@ -119,6 +129,16 @@ impl Connection {
             answer.body = self.bytes(length);
         }
         Some(answer)
+    }
+
+    /// Whether nothing came within this time, neither bytes nor the end.
+    #[track_caller]
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a timeout can be set");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
+        self.input.is_empty()
+            && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     /// Exactly this many bytes.

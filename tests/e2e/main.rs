@@ -1,15 +1,20 @@
 //! The real binary from outside: started, spoken to over TCP, watched through /proc, and ended by its own process id.
 
+mod addresses;
 mod api;
 mod bad_input;
 mod client;
 mod command;
+mod endings;
 mod http;
 mod idle;
 mod keep_alive;
+mod limits;
 mod malformed;
 mod pool;
+mod reload;
 mod server;
+mod slow;
 mod start;
 mod users;
 mod without_io_uring;

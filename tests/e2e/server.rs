@@ -1,5 +1,6 @@
 //! `Server`: one `sockring serve`, killed when the test ends.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +42,44 @@ pub struct Held {
     pub queued_bytes: u64,
 }
 
+/// What `/metrics` says.
+#[derive(Clone, Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    #[track_caller]
+    pub fn ask(connection: &mut Connection) -> Metrics {
+        let answer = connection.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Metrics(answer.text())
+    }
+
+    /// The value of a metric with this label, summed over the shards.
+    #[track_caller]
+    pub fn sum(&self, name: &str, label: &str) -> u64 {
+        let rows = self.rows(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value);
+        rows.reduce(|sum, value| sum + value).unwrap_or_else(|| panic!("{name} with {label} in {}", self.0))
+    }
+
+    /// Sessions that ended for this reason.
+    #[track_caller]
+    pub fn closed(&self, reason: &str) -> u64 {
+        self.sum("sockring_sessions_closed_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// All limits, and how often each was reached.
+    pub fn hits(&self) -> BTreeMap<String, u64> {
+        let name = |labels: &str| labels.trim_start_matches("limit=").trim_matches('"').to_owned();
+        self.rows("sockring_limit_hits_total").map(|(labels, value)| (name(labels), value)).collect()
+    }
+
+    /// The labels and the value of each row of a metric.
+    fn rows(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
+        let rows = self.0.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        rows.map(|(labels, value)| (labels, value.parse().expect("a whole number")))
+    }
+}
+
 impl Server {
     /// Starts one on a free port with `SECRET` and these variables.
     pub fn start(environment: &[(&str, &str)]) -> Server {
@@ -49,8 +88,13 @@ impl Server {
 
     /// Starts one on a free port with these variables only.
     pub fn start_bare(environment: &[(&str, &str)]) -> Server {
+        Server::start_as(&["serve"], environment)
+    }
+
+    /// Starts one on a free port with these arguments and variables only.
+    pub fn start_as(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let environment = [&[("PORT", "0")], environment].concat();
-        let mut child = sockring(&["serve"], &environment).spawn().expect("the binary starts");
+        let mut child = sockring(arguments, &environment).spawn().expect("the binary starts");
         let (line, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
@@ -89,6 +133,13 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The address of the API, where it has one of its own.
+    pub fn api_address(&self) -> SocketAddr {
+        let line = self.line_with("The API and the metrics are on http://");
+        let address = line.rsplit("http://").next().and_then(|address| address.trim().parse().ok());
+        address.unwrap_or_else(|| panic!("an address at the end of `{line}`"))
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic while logging").clone()
     }
@@ -105,13 +156,25 @@ impl Server {
 
     /// Emits to a user by the API; says how many sockets have it queued.
     pub fn emit_to(&self, user: &str, event: &str) -> u64 {
-        let body = json!({"user": user, "event": event}).to_string();
+        self.emit(&json!({"user": user, "event": event}))
+    }
+
+    /// Emits what the body says; says how many sockets have it queued.
+    #[track_caller]
+    pub fn emit(&self, body: &Value) -> u64 {
+        self.post("emit", body)["delivered"].as_u64().expect("a count")
+    }
+
+    /// A POST to the API, which has to succeed; its data.
+    #[track_caller]
+    pub fn post(&self, route: &str, body: &Value) -> Value {
         let headers = ["Content-Type: application/json"];
-        let answer = self.ask(&request("POST", &format!("{API}/emit"), &headers, &body));
-        data(&answer)["delivered"].as_u64().expect("a count")
+        let answer = self.ask(&request("POST", &format!("{API}/{route}"), &headers, &body.to_string()));
+        data(&answer).clone()
     }
 
     /// One request on a connection of its own, which is over at both ends afterwards.
+    #[track_caller]
     fn ask(&self, request: &str) -> Value {
         let mut connection = self.connect();
         connection.send(request);
@@ -134,6 +197,15 @@ impl Server {
             rooms: sum("rooms"),
             queued_bytes: sum("queuedBytes"),
         }
+    }
+
+    /// What is counted now.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let mut connection = self.connect();
+        let metrics = Metrics::ask(&mut connection);
+        connection.leave();
+        metrics
     }
 
     /// Waits until nobody is there any more and these descriptors are open.
@@ -205,10 +277,25 @@ impl Drop for Server {
 
 /// A token of `SECRET` for an hour, as a backend would make it.
 pub fn token_for(user: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let claims = json!({"_id": user, "iat": now, "exp": now + 3600});
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims can be signed")
+    token_by(SECRET, user)
+}
+
+/// A token of this secret for an hour.
+pub fn token_by(secret: &str, user: &str) -> String {
+    let now = unix_ms() / 1000;
+    signed(secret, &json!({"_id": user, "iat": now, "exp": now + 3600}))
+}
+
+/// A token with these claims.
+pub fn signed(secret: &str, claims: &Value) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).expect("claims can be signed")
+}
+
+/// Unix time in milliseconds.
+pub fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(now.as_millis()).expect("not so far in the future")
 }
 
 /// What is in the API's envelope.

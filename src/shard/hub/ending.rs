@@ -115,6 +115,7 @@ impl<A: Application> Hub<A> {
             && let Some(socket) = client.sockets.remove(place)
         {
             client.outbox.forget_keys(socket.namespace);
+            client.expiries.clear(place);
         }
     }
 }

@@ -10,7 +10,7 @@ use sockring_protocol::engineio::{Input, Transport};
 
 use crate::app::{Admission, Application, ConnectRequest};
 
-use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase, Role};
+use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 use super::super::emigrant::Emigrant;
 use super::super::mail::SiblingMail;
 use super::super::placement::home_of;
@@ -147,7 +147,7 @@ impl<A: Application> Hub<A> {
             assembler: None,
             handshake: emigrant.handshake,
             half_open_by: emigrant.half_open_by,
-            expires_at: Millis::NEVER,
+            expiries: Expiries::default(),
             timer_at: Millis::NEVER,
             rate: emigrant.rate,
             phase: Phase::Unclaimed,

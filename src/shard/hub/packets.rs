@@ -212,8 +212,6 @@ impl<A: Application> Hub<A> {
             return self.refuse(key, request.namespace, "Too many connections");
         }
         let random = self.random.take();
-        let expires_at =
-            admission.ends_at_unix_ms.map_or(Millis::NEVER, |at| self.now.at + at.saturating_sub(self.now.unix_ms));
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.phase == Phase::Unclaimed {
             let left_ms = client.half_open_by - self.now.at;
@@ -221,9 +219,11 @@ impl<A: Application> Hub<A> {
         }
         client.phase = Phase::Claimed;
         client.half_open_by = Millis::NEVER;
-        client.expires_at = client.expires_at.min(expires_at);
         let stage = SocketStage::Joining;
         let place = client.sockets.insert(Socket { random, namespace: id, stage, user: None, links: Links::None });
+        if let Some(at) = admission.ends_at_unix_ms {
+            client.expiries.set(place, self.now.at + at.saturating_sub(self.now.unix_ms));
+        }
         if let Some(name) = user_room {
             let room = self.join(key, place, &name);
             let socket = self.clients.get_mut(key.0).and_then(|client| client.sockets.get_mut(place));

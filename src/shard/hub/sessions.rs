@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::app::Application;
 use crate::broadcast::Delivery;
 
-use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Handshake, Phase};
+use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
 use super::super::limit::Limit;
 use super::super::outbox::Outbox;
 use super::super::settings::Layer;
@@ -54,7 +54,7 @@ impl<A: Application> Hub<A> {
             assembler: None,
             handshake,
             half_open_by,
-            expires_at: Millis::NEVER,
+            expiries: Expiries::default(),
             timer_at: Millis::NEVER,
             rate: EventRate::default(),
             phase: Phase::Unclaimed,
@@ -186,7 +186,7 @@ impl<A: Application> Hub<A> {
             self.counters.hit(limit);
             return self.drop_client(key, reason, None, Farewell::NextPoll);
         }
-        if client.expires_at <= now {
+        if client.expiries.first() <= now {
             return self.drop_client(key, CloseReason::TokenExpired, None, Farewell::NextPoll);
         }
         loop {
