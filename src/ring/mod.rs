@@ -79,6 +79,14 @@ pub enum Armed {
     Ended,
 }
 
+/// Whether the peer of a watched socket may still send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Open,
+    /// It has ended its side, or the connection is broken: behind the last bytes there is the end.
+    Ended,
+}
+
 /// Whether the socket holds more bytes than were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
@@ -93,7 +101,7 @@ pub enum Completion<'b> {
     /// Accepting was cancelled as asked.
     AcceptEnded,
     /// The watched socket has become readable, or its peer has hung up.
-    Readable(Token, Armed),
+    Readable(Token, Armed, Peer),
     /// Bytes in a buffer of the pool, valid during the call. Empty: the peer has ended its side.
     Received(Token, &'b mut [u8], Behind),
     /// A receive ended with an error; `OutOfBuffers` means that the pool was empty.
@@ -314,7 +322,10 @@ impl Ring {
         match operation {
             Operation::Accept => handle(Completion::Accepted(accepted(entry.result()), armed)),
             Operation::CancelAccept => handle(Completion::AcceptEnded),
-            Operation::Watch => handle(Completion::Readable(token, armed)),
+            Operation::Watch => {
+                let is_ended = entry.result() & POLL_ENDED != 0;
+                handle(Completion::Readable(token, armed, if is_ended { Peer::Ended } else { Peer::Open }));
+            }
             Operation::Receive => self.dispatch_receive(token, entry, handle),
             Operation::Send => match self.flight.complete(token.index, entry.result()) {
                 Progress::Partial => self.send_rest(token.index),
@@ -385,6 +396,7 @@ impl Drop for Ring {
 }
 
 const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+const POLL_ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 /// IORING_ENTER_GETEVENTS
 const ENTER_GETEVENTS: u32 = 1;
 

@@ -30,7 +30,7 @@ fn a_settled_socket_receives_sends_and_closes() {
     peer.write_all(b"hello").unwrap();
     let mut seen = Vec::new();
     turn(&mut ring, &mut seen, 1, |completion| {
-        matches!(completion, Completion::Readable(t, Armed::Still) if t == token).then_some(Vec::new())
+        matches!(completion, Completion::Readable(t, Armed::Still, _) if t == token).then_some(Vec::new())
     });
     ring.receive(&descriptor, token, Patience::DontWait);
     turn(&mut ring, &mut seen, 2, |completion| match completion {
@@ -58,7 +58,7 @@ fn a_settled_socket_receives_sends_and_closes() {
     ring.cancel_watch(token);
     let mut ended = Vec::new();
     turn(&mut ring, &mut ended, 2, |completion| {
-        matches!(completion, Completion::Cancelled(_) | Completion::Readable(_, Armed::Ended)).then_some(())
+        matches!(completion, Completion::Cancelled(_) | Completion::Readable(_, Armed::Ended, _)).then_some(())
     });
     ring.close(descriptor, token);
     turn(&mut ring, &mut ended, 3, |completion| matches!(completion, Completion::Closed(_)).then_some(()));

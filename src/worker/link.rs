@@ -4,7 +4,7 @@
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
 //! meanwhile is remembered. A connection closes when everything under way has come back.
 
-use crate::ring::Armed;
+use crate::ring::{Armed, Peer};
 
 /// What to start now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Link {
         Start { watch: true, ..NOTHING }
     }
 
-    pub(super) fn on_readable(&mut self, poll: Armed) -> Start {
+    pub(super) fn on_readable(&mut self, poll: Armed, peer: Peer) -> Start {
         self.watching = poll == Armed::Still;
         if self.phase != Phase::Open {
             return self.settle_ending();
@@ -131,6 +131,8 @@ impl Link {
             return NOTHING;
         }
         let mut start = self.start_receive();
+        // The end may have come together with the last bytes, by one edge.
+        self.again |= peer == Peer::Ended;
         if poll == Armed::Ended {
             self.watching = true;
             start.watch = true;
@@ -145,15 +147,15 @@ impl Link {
         if self.phase != Phase::Open {
             return self.settle_ending();
         }
-        let again = std::mem::take(&mut self.again);
         match (self.mode, received) {
-            (_, Received::Ended) => NOTHING,
-            // Retried by `on_buffers`; the edge is remembered in the retry itself.
-            (_, Received::Starved) => NOTHING,
+            (Mode::OnRequest, _) | (_, Received::Ended) => NOTHING,
+            // Retried by `on_buffers`; an edge that came meanwhile counts behind the retry.
+            (Mode::Watched, Received::Starved) => NOTHING,
             (Mode::Watched, Received::More) => self.start_receive(),
-            (Mode::Watched, Received::Some | Received::Empty) if again => self.start_receive(),
+            (Mode::Watched, Received::Some | Received::Empty) if std::mem::take(&mut self.again) => {
+                self.start_receive()
+            }
             (Mode::Watched, Received::Some | Received::Empty) => NOTHING,
-            (Mode::OnRequest, _) => NOTHING,
         }
     }
 
@@ -261,26 +263,46 @@ mod tests {
     #[test]
     fn an_edge_during_a_receive_is_not_lost() {
         let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still), RECEIVE);
-        assert_eq!(link.on_readable(Armed::Still), NOTHING);
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
         assert_eq!(link.on_received(Received::Some), RECEIVE);
         assert_eq!(link.on_received(Received::Empty), NOTHING);
-        assert_eq!(link.on_readable(Armed::Still), RECEIVE);
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
     }
 
     #[test]
     fn a_full_buffer_means_receive_again() {
         let mut link = watched();
-        link.on_readable(Armed::Still);
+        link.on_readable(Armed::Still, Peer::Open);
         assert_eq!(link.on_received(Received::More), RECEIVE);
         assert_eq!(link.on_received(Received::More), RECEIVE);
         assert_eq!(link.on_received(Received::Some), NOTHING);
     }
 
     #[test]
+    fn the_end_is_read_behind_bytes_that_came_with_it_by_one_edge() {
+        let mut link = watched();
+        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), RECEIVE);
+        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        assert_eq!(link.on_received(Received::Ended), NOTHING);
+        // Also if they fill several buffers.
+        let mut link = watched();
+        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), RECEIVE);
+        assert_eq!(link.on_received(Received::More), RECEIVE);
+        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        // Also if there was no buffer at first, and the end came meanwhile.
+        let mut link = watched();
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), NOTHING);
+        assert_eq!(link.on_received(Received::Starved), NOTHING);
+        assert_eq!(link.on_buffers(), RECEIVE);
+        assert_eq!(link.on_received(Received::Some), RECEIVE);
+    }
+
+    #[test]
     fn a_starved_receive_is_retried_when_buffers_are_back() {
         let mut link = watched();
-        link.on_readable(Armed::Still);
+        link.on_readable(Armed::Still, Peer::Open);
         assert_eq!(link.on_received(Received::Starved), NOTHING);
         assert_eq!(link.on_buffers(), RECEIVE);
         assert_eq!(link.on_buffers(), NOTHING);
@@ -290,16 +312,16 @@ mod tests {
     #[test]
     fn a_poll_that_ended_is_armed_again_and_followed_by_a_receive() {
         let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Ended), Start { receive: true, watch: true, ..NOTHING });
+        assert_eq!(link.on_readable(Armed::Ended, Peer::Open), Start { receive: true, watch: true, ..NOTHING });
     }
 
     #[test]
     fn nothing_is_read_behind_the_end() {
         let mut link = watched();
-        link.on_readable(Armed::Still);
+        link.on_readable(Armed::Still, Peer::Open);
         assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_readable(Armed::Still), NOTHING);
-        assert_eq!(link.on_readable(Armed::Ended), NOTHING);
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
+        assert_eq!(link.on_readable(Armed::Ended, Peer::Open), NOTHING);
     }
 
     #[test]
@@ -309,7 +331,7 @@ mod tests {
             [[0, 1, 2, 3, 4, 4], [4, 4, 3, 2, 1, 0], [4, 1, 3, 0, 2, 4], [2, 0, 4, 3, 1, 4], [3, 4, 0, 4, 1, 2]]
         {
             let mut link = watched();
-            link.on_readable(Armed::Still);
+            link.on_readable(Armed::Still, Peer::Open);
             link.send();
             let ending = Start { cancel_watch: true, cancel_receive: true, abort: true, ..NOTHING };
             assert_eq!((link.end(), link.end()), (ending, NOTHING));
@@ -323,7 +345,7 @@ mod tests {
             for which in order {
                 note(match which {
                     0 => link.on_received(Received::Ended),
-                    1 => link.on_readable(Armed::Ended),
+                    1 => link.on_readable(Armed::Ended, Peer::Open),
                     2 => link.on_sent(),
                     3 => link.on_shut_down(),
                     _ => link.on_cancelled(),

@@ -211,9 +211,9 @@ impl<A: Application> Worker<A> {
                 Accepting::Stopping => *accepting = Accepting::Last,
                 _ => {}
             },
-            Completion::Readable(token, armed) => {
+            Completion::Readable(token, armed, peer) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_readable(armed)));
+                    starts.push((entry.key, entry.link.on_readable(armed, peer)));
                 }
             }
             Completion::Received(token, bytes, behind) => {

@@ -50,6 +50,21 @@ fn a_post_that_is_complete_when_its_session_has_ended_connects_nothing() {
 }
 
 #[test]
+fn what_replaces_an_older_event_does_not_come_before_its_socket() {
+    let mut table = Table::connected(1);
+    table.turn(&[Move::EmitUnder("price")]);
+    let again = wire::post(&table.sid, b"41\x1e40{\"user\":\"u0\"}");
+    table.turn(&[Move::Bytes(0, again), Move::EmitUnder("price")]);
+    assert_eq!(table.take(0), "200 ok");
+    let poll = wire::poll(&table.sid);
+    table.turn(&[Move::Bytes(0, poll)]);
+    let heard = table.take(0);
+    let (_, behind) = heard.split_once("welcome").expect("a new socket");
+    assert!(behind.contains("news"), "the event for the new socket came before it: {heard}");
+    table.drain();
+}
+
+#[test]
 fn a_session_with_two_sockets_that_is_ended_is_told_so_once() {
     let mut table = Table::connected(2);
     let connect = wire::post(&table.sid, b"40/custom,{\"user\":\"u0\"}");

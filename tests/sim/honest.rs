@@ -15,6 +15,9 @@ use super::world::{Actor, Context};
 /// A packet that waits longer than this for a client that reads is lost, as far as its user can tell.
 const DELIVERY_MS_MAX: u64 = 700;
 
+/// An answer to what a client has said comes sooner than this.
+const ANSWER_MS_MAX: u64 = 3_000;
+
 /// How a client carries its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -114,6 +117,7 @@ pub struct Honest {
     is_upgraded: bool,
     upgrade: Upgrade,
     upgrade_at: u64,
+    connect_at: u64,
     abandon_probe_at: u64,
     outbox: VecDeque<Out>,
     /// Socket.IO sids by namespace, also of sockets that are over and may still get what was queued.
@@ -121,8 +125,21 @@ pub struct Honest {
     incoming: Option<(String, usize, Vec<Vec<u8>>)>,
     /// Something came by the WebSocket that it upgraded to.
     has_heard_upgraded: bool,
+    /// What it has said that has an answer, and when.
+    awaited: Vec<(Awaited, u64)>,
     next_act: u64,
     acts: u64,
+}
+
+/// An answer that has to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Awaited {
+    Open,
+    /// A CONNECT answer, by namespace.
+    Connect(String),
+    /// A CONNECT_ERROR.
+    Refusal(String),
+    Ack(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +163,13 @@ impl Honest {
             is_upgraded: false,
             upgrade: Upgrade::Idle,
             upgrade_at: u64::MAX,
+            connect_at: u64::MAX,
             abandon_probe_at: u64::MAX,
             outbox: VecDeque::new(),
             sockets: BTreeMap::new(),
             incoming: None,
             has_heard_upgraded: false,
+            awaited: Vec::new(),
             next_act: 0,
             acts: 0,
         }
@@ -178,6 +197,7 @@ impl Honest {
                 // Not before the old socket's last packets are here.
                 if context.record.waiting_since(sid).is_none() && !context.record.is_live(sid) {
                     *state = Socket::Reconnecting;
+                    self.awaited.push((Awaited::Connect(namespace.to_owned()), context.now));
                     self.say(format!("0{prefix}{}", payload_of(&user)));
                 }
                 return;
@@ -186,7 +206,11 @@ impl Honest {
             Some((_, Socket::Reconnecting)) | None => return,
         }
         let (id, room) = (self.acts, context.random.below(4));
-        match context.random.below(16) {
+        let choice = context.random.below(16);
+        if matches!(choice, 3 | 4 | 6..=10) {
+            self.awaited.push((Awaited::Ack(id), context.now));
+        }
+        match choice {
             0..=2 => self.say(format!("2{prefix}[\"echo\",{id}]")),
             3..=4 => self.say(format!("2{prefix}{id}[\"echo\",{id},\"\u{fc}\u{1F600}\"]")),
             5 => {
@@ -263,10 +287,9 @@ impl Honest {
             let waiting = context.record.waiting_since(sid);
             assert!(waiting.is_none(), "the session ended before {waiting:?} had come");
         }
-        for tcp in [self.get.tcp, self.post.tcp, self.websocket.as_ref().map(|websocket| websocket.tcp)] {
-            if let Some(tcp) = tcp {
-                context.network.end(tcp, End::Fin);
-            }
+        let websocket = self.websocket.as_ref().map(|websocket| websocket.tcp);
+        for tcp in [self.get.tcp, self.post.tcp, websocket].into_iter().flatten() {
+            context.network.end(tcp, End::Fin);
         }
     }
 
@@ -283,6 +306,7 @@ impl Actor for Honest {
         self.read(context);
         if self.phase == Phase::Opening && self.sid.is_empty() && self.next_act == 0 {
             self.next_act = context.now;
+            self.awaited.push((Awaited::Open, context.now));
             if self.plan.style == Style::WebSocket {
                 let tcp = context.network.connect(context.id);
                 context.network.write(tcp, &wire::websocket(None));
@@ -296,6 +320,9 @@ impl Actor for Honest {
             if self.plan.style == Style::Upgrade && self.upgrade == Upgrade::Idle && context.now >= self.upgrade_at {
                 self.begin_upgrade(context);
             }
+            if context.now >= self.connect_at {
+                self.connect(context);
+            }
             if context.now >= self.next_act {
                 self.act(context);
                 context.network.at(self.next_act, Event::Wake(context.id));
@@ -308,6 +335,8 @@ impl Actor for Honest {
     }
 
     fn check(&self, now: u64, record: &Record) {
+        let overdue = self.awaited.iter().find(|(_, at)| !self.has_left() && at + ANSWER_MS_MAX < now);
+        assert!(overdue.is_none(), "{overdue:?} was not answered: {:?}", self.plan.style);
         for (sid, state) in self.sockets.values() {
             match self.phase {
                 Phase::Left { grace_ms, seen_at } => {
@@ -330,6 +359,32 @@ impl Actor for Honest {
 }
 
 impl Honest {
+    /// It says who it is, in each of its namespaces.
+    fn connect(&mut self, context: &mut Context<'_>) {
+        self.connect_at = u64::MAX;
+        for (number, (namespace, user)) in self.plan.sockets.clone().into_iter().enumerate() {
+            let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
+            if context.random.one_in(6) {
+                self.say(format!("0{prefix}{{\"token\":\"wrong\"}}"));
+                self.awaited.push((Awaited::Refusal(namespace.to_owned()), context.now));
+            }
+            self.awaited.push((Awaited::Connect(namespace.to_owned()), context.now));
+            self.say(format!("0{prefix}{}", payload_of(&user)));
+            // The first socket is where its user is at home, and waits for nobody.
+            if number == 0 && self.plan.is_eager {
+                self.say(format!("2{prefix}0[\"echo\",\"early\"]"));
+                self.awaited.push((Awaited::Ack(0), context.now));
+            }
+        }
+    }
+
+    /// Whether an answer was awaited; it is no more.
+    fn is_answered(&mut self, answer: &Awaited) -> bool {
+        let before = self.awaited.len();
+        self.awaited.retain(|(awaited, _)| awaited != answer);
+        self.awaited.len() < before
+    }
+
     /// Whether it is not in the middle of changing its transport.
     fn upgrade_is_settled(&self) -> bool {
         self.upgrade == Upgrade::Idle || self.is_upgraded
@@ -339,17 +394,10 @@ impl Honest {
     fn on_open(&mut self, context: &mut Context<'_>, sid: String) {
         self.sid = sid;
         self.phase = Phase::Open;
-        for (number, (namespace, user)) in self.plan.sockets.clone().into_iter().enumerate() {
-            let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
-            if context.random.one_in(6) {
-                self.say(format!("0{prefix}{{\"token\":\"wrong\"}}"));
-            }
-            self.say(format!("0{prefix}{}", payload_of(&user)));
-            // The first socket is where its user is at home, and waits for nobody.
-            if number == 0 && self.plan.is_eager {
-                self.say(format!("2{prefix}[\"echo\",\"early\"]"));
-            }
-        }
+        self.is_answered(&Awaited::Open);
+        // Who hesitates connects while it upgrades.
+        self.connect_at = context.now + if context.random.one_in(2) { 0 } else { context.random.below(80) };
+        context.network.at(self.connect_at, Event::Wake(context.id));
         self.upgrade_at = context.now + context.random.below(30);
         self.next_act = context.now + context.random.below(50);
         context.network.at(self.upgrade_at, Event::Wake(context.id));

@@ -116,7 +116,8 @@ fn simulate(seed: u64) -> Feats {
         world.add(0, Backend { users, settled_users, pace_ms, until: start + stay_ms * 2, next_call: 0 });
     }
     if random.one_in(4) {
-        world.drain_at(random.below(stay_ms * 2), random.pick(&[0, 50, 1_000, 5_000]));
+        let at = if random.one_in(2) { random.below(400) } else { random.below(stay_ms * 2) };
+        world.drain_at(at, random.pick(&[0, 50, 1_000, 5_000]));
     }
     world.run(400_000)
 }

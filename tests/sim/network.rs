@@ -97,8 +97,8 @@ pub struct ServerSide {
     pub is_closing: bool,
     /// Given away, as soon as nothing is under way.
     pub departing: Option<(Destination, Parcel)>,
-    /// With the API, and these bytes.
-    pub at_api: Option<Vec<u8>>,
+    /// With the API: how many requests it has had, and its bytes.
+    pub at_api: Option<(u32, Vec<u8>)>,
 }
 
 /// All connections, and everything that is going to happen.
@@ -111,13 +111,24 @@ pub struct Network {
     random: Random,
     /// Latencies are up to this; a hop also varies by a few milliseconds.
     latency_max: u64,
+    /// At times a segment from a client comes later by up to this.
+    pub stall_max: u64,
     /// Between which the kernel spreads connections.
     shards: usize,
 }
 
 impl Network {
     pub fn new(random: Random, latency_max: u64, shards: usize) -> Network {
-        Network { now: 0, tcps: Vec::new(), agenda: BTreeMap::new(), sequence: 0, random, latency_max, shards }
+        Network {
+            now: 0,
+            tcps: Vec::new(),
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            random,
+            latency_max,
+            stall_max: 0,
+            shards,
+        }
     }
 
     pub fn at(&mut self, at: u64, event: Event) {
@@ -210,7 +221,10 @@ impl Network {
     }
 
     fn send_up(&mut self, id: TcpId, segment: Segment) {
-        let jitter = if self.random.one_in(3) { self.random.below(4) } else { 0 };
+        let mut jitter = if self.random.one_in(3) { self.random.below(4) } else { 0 };
+        if self.random.one_in(12) {
+            jitter += self.random.below(self.stall_max);
+        }
         let tcp = &mut self.tcps[id];
         let at = tcp.up.last_at.max(self.now + tcp.latency + jitter);
         tcp.up.last_at = at;

@@ -28,6 +28,8 @@ pub enum Move {
     End(usize),
     /// The backend emits `["news"]` to everybody.
     Emit,
+    /// The same under a key: a newer one takes the place of one that waits.
+    EmitUnder(&'static str),
     /// The same with this many bytes.
     EmitBytes(usize),
     /// The backend ends all sessions of the user.
@@ -145,8 +147,9 @@ impl Table {
             match step {
                 Move::Bytes(line, bytes) => self.bytes(*line, bytes),
                 Move::End(line) => self.hang_up(*line),
-                Move::Emit => self.emit(0),
-                Move::EmitBytes(length) => self.emit(*length),
+                Move::Emit => self.emit(0, None),
+                Move::EmitUnder(key) => self.emit(0, Some(key)),
+                Move::EmitBytes(length) => self.emit(*length, None),
                 Move::EndSessions => {
                     let mail = Mail::Disconnect(Target::User(USER.into()), Ending::Session);
                     self.shard.on_mail(Ticket(1), mail);
@@ -179,12 +182,13 @@ impl Table {
         }
     }
 
-    fn emit(&mut self, length: usize) {
+    fn emit(&mut self, length: usize, key: Option<&str>) {
         let args = match length {
             0 => "[\"news\"]".to_owned(),
             length => format!("[\"news\",\"{}\"]", "x".repeat(length)),
         };
-        let broadcast = Broadcast::new("/", Vec::new(), Arc::from(args.as_bytes()));
+        let conflate = key.map(Box::from);
+        let broadcast = Broadcast { conflate, ..Broadcast::new("/", Vec::new(), Arc::from(args.as_bytes())) };
         self.shard.on_mail(Ticket(1), Mail::Deliver(vec![broadcast]));
     }
 

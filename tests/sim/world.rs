@@ -99,8 +99,8 @@ pub struct World {
     /// As the record counted after so many changes.
     counts: (u64, Counts),
     actors: Vec<(Box<dyn Actor>, Random)>,
-    /// When to tell all shards to end their clients, and over how long.
-    drain: Option<(u64, u64)>,
+    /// When to tell which shard to end its clients, and over how long.
+    drains: Vec<(u64, usize, u64)>,
     handed_over: u64,
     /// One in this many mails that may be refused is; 0: none.
     pub refuses_one_in: u64,
@@ -135,6 +135,7 @@ impl World {
         let workers = workers.collect();
         let mut network = Network::new(random.fork(), latency_max, usize::from(shards));
         network.now = START_MS;
+        network.stall_max = if latency_max > 1 { latency_max * 2 } else { 0 };
         World {
             now: START_MS,
             settings,
@@ -146,7 +147,7 @@ impl World {
             calls: Vec::new(),
             counts: Default::default(),
             actors: Vec::new(),
-            drain: None,
+            drains: Vec::new(),
             handed_over: 0,
             refuses_one_in: 0,
             random,
@@ -161,9 +162,12 @@ impl World {
         self.actors.push((Box::new(actor), random));
     }
 
-    /// All shards will be told to end their clients.
+    /// All shards will be told to end their clients, a busy one later than others.
     pub fn drain_at(&mut self, at: u64, over_ms: u64) {
-        self.drain = Some((START_MS + at, over_ms));
+        for shard in 0..self.workers.len() {
+            let late = if self.random.one_in(3) { self.random.below(100) } else { 0 };
+            self.drains.push((START_MS + at + late, shard, over_ms));
+        }
     }
 
     /// Runs until nothing is left to happen, checks that nothing is left at all, and says what has happened.
@@ -192,13 +196,14 @@ impl World {
             return false;
         }
         let turns = self.workers.iter().filter_map(|worker| worker.turn_at);
-        let drain = self.drain.map(|(at, _)| at);
+        let drain = self.drains.iter().map(|(at, ..)| *at);
         let Some(next) = turns.chain(self.network.next_at()).chain(drain).min() else { return false };
         self.now = next.max(self.now);
         self.network.now = self.now;
         self.record.borrow_mut().now = self.now;
-        if let Some((_, over_ms)) = self.drain.take_if(|(at, _)| *at <= self.now) {
-            self.begin_drain(over_ms);
+        while let Some(due) = self.drains.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, shard, over_ms) = self.drains.swap_remove(due);
+            self.begin_drain(shard, over_ms);
         }
         while let Some(event) = self.network.pop(self.now) {
             self.trace(|| format!("{event:?}"));
@@ -231,14 +236,12 @@ impl World {
         true
     }
 
-    fn begin_drain(&mut self, over_ms: u64) {
-        self.trace(|| "drain".to_owned());
-        self.record.borrow_mut().draining_since = Some(self.now);
+    fn begin_drain(&mut self, shard: usize, over_ms: u64) {
+        self.trace(|| format!("{shard} is to drain"));
+        let now = self.now;
+        self.record.borrow_mut().draining_since.get_or_insert(now);
         let args = Arc::from(b"[\"farewell\"]".as_slice());
-        let farewell = Broadcast::new("/", Vec::new(), args);
-        for shard in 0..self.workers.len() {
-            self.post(shard, Letter::Drain(farewell.clone(), over_ms));
-        }
+        self.post(shard, Letter::Drain(Broadcast::new("/", Vec::new(), args), over_ms));
     }
 
     /// Something happened to a connection that its worker has to see to.

@@ -4,10 +4,10 @@ use sockring::broadcast::Broadcast;
 use sockring_protocol::engineio::{self, Data, Packet};
 use sockring_protocol::websocket::Opcode;
 
-use super::super::network::End;
+use super::super::network::{End, TcpId};
 use super::super::wire;
 use super::super::world::{Call, Context};
-use super::{Exchange, Honest, Out, Socket, Style, Upgrade, Word};
+use super::{Awaited, Exchange, Honest, Out, Socket, Style, Upgrade, Word};
 
 impl Honest {
     pub(super) fn read(&mut self, context: &mut Context<'_>) {
@@ -40,7 +40,9 @@ impl Honest {
         let tcp = websocket.tcp;
         websocket.input.extend(context.network.read(tcp));
         if !websocket.is_open {
-            let Some(answer) = wire::take_answer(&mut websocket.input) else { return };
+            let Some(answer) = wire::take_answer(&mut websocket.input) else {
+                return self.on_websocket_end(context, tcp);
+            };
             if answer.status != 101 {
                 return self.on_refused(context, &answer);
             }
@@ -53,13 +55,18 @@ impl Honest {
         for (opcode, data) in wire::take_frames(&mut websocket.input) {
             self.on_frame(context, opcode, &data);
         }
-        if context.network.is_ended(tcp) {
-            context.network.end(tcp, End::Fin);
-            self.websocket = None;
-            match self.plan.style == Style::Upgrade && !self.is_upgraded {
-                true => self.drop_probe(context),
-                false => self.dismiss(context, Word::Unsaid),
-            }
+        self.on_websocket_end(context, tcp);
+    }
+
+    fn on_websocket_end(&mut self, context: &mut Context<'_>, tcp: TcpId) {
+        if !context.network.is_ended(tcp) {
+            return;
+        }
+        context.network.end(tcp, End::Fin);
+        self.websocket = None;
+        match self.plan.style == Style::Upgrade && !self.is_upgraded {
+            true => self.drop_probe(context),
+            false => self.dismiss(context, Word::Unsaid),
         }
     }
 
@@ -167,12 +174,18 @@ impl Honest {
         };
         if text.starts_with('4') {
             assert!(text.contains("no user"), "an honest CONNECT was refused: {text}");
+            assert!(self.is_answered(&Awaited::Refusal(namespace.to_owned())), "refused twice: {text}");
             return;
         }
         if self.has_left() {
             return;
         }
+        if let Some(ack) = ack_in(text) {
+            assert!(self.is_answered(&Awaited::Ack(ack)), "answered twice, or not asked for: {text}");
+        }
         if text.starts_with('0') {
+            assert!(self.is_answered(&Awaited::Connect(namespace.to_owned())), "connected without CONNECT: {text}");
+            assert!(!self.is_answered(&Awaited::Refusal(namespace.to_owned())), "connected before it was refused");
             let sid = wire::sid_in(text).expect("a CONNECT reply has a sid");
             if self.plan.is_expected {
                 self.expect_emit(context, namespace);
@@ -201,4 +214,11 @@ impl Honest {
         // Each such backend waits for nobody.
         context.calls.push((u64::MAX - number, Call::Emit(vec![broadcast])));
     }
+}
+
+/// The number of an ACK without attachments.
+fn ack_in(text: &str) -> Option<u64> {
+    let rest = text.strip_prefix('3')?;
+    let rest = rest.split_once(',').filter(|(namespace, _)| namespace.starts_with('/')).map_or(rest, |(_, rest)| rest);
+    rest.split('[').next()?.parse().ok()
 }

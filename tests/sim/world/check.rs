@@ -20,7 +20,7 @@ impl World {
         assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
         let Some(drain) = drain else { return };
         let passed = (self.now - drain.since).saturating_sub(LATE_MS_MAX).min(drain.over_ms);
-        let ended = if drain.over_ms == 0 { drain.clients } else { drain.clients * passed / drain.over_ms };
+        let ended = (drain.clients * passed).checked_div(drain.over_ms).unwrap_or(drain.clients);
         let there = stats.clients - stats.leaving;
         assert!(there <= drain.clients - ended, "{there} clients of {drain:?} are there at {}", self.now);
     }

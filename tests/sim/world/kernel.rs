@@ -115,7 +115,7 @@ impl World {
         self.workers[from].keys.remove(&key);
         match destination {
             Destination::Api => {
-                server.at_api = Some(parcel.into_bytes());
+                server.at_api = Some((parcel.requests(), parcel.into_bytes()));
                 self.workers[from].shard.on_closed(key);
                 let delay = self.random.below(5);
                 self.network.at(self.now + delay, Event::Return(id));
@@ -134,7 +134,7 @@ impl World {
     /// The API has answered one request with 404 and keeps the connection no longer.
     pub(super) fn take_back(&mut self, id: TcpId) {
         let server = self.network.server(id);
-        let mut bytes = server.at_api.take().expect("it is with the API");
+        let (requests, mut bytes) = server.at_api.take().expect("it is with the API");
         if server.end == Some(End::Reset) {
             return self.network.close(id);
         }
@@ -143,7 +143,7 @@ impl World {
         bytes.drain(..head + 4);
         let shard = server.shard;
         self.network.send_elsewhere(id, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-        self.post(shard, Letter::Arrival(id, Parcel::between_requests(bytes, 0)));
+        self.post(shard, Letter::Arrival(id, Parcel::between_requests(bytes, requests + 1)));
     }
 
     fn settle_if_due(&mut self, id: TcpId) {
