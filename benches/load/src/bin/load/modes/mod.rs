@@ -1,0 +1,9 @@
+//! What is done with the connections, one file per mode.
+
+pub mod churn;
+pub mod connect;
+pub mod echo;
+pub mod fanout;
+pub mod idle;
+pub mod slow;
+pub mod touser;
