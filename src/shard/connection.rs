@@ -188,7 +188,7 @@ impl<A: Application> Shard<A> {
         connection.stage = Stage::Leaving;
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
-        self.effects.push(Effect::HandOver(key, destination, parcel));
+        self.effects.push(Effect::HandOver(key, destination, Box::new(parcel)));
     }
 
     /// Our side has said all: flush, shut down, linger.

@@ -44,9 +44,20 @@ pub enum Effect {
     /// Cancel what is under way and close; `on_closed` follows.
     Close(ConnectionKey),
     /// Give the connection away, after what is being sent; what is still received goes along. `on_closed` follows.
-    HandOver(ConnectionKey, Destination, Parcel),
+    HandOver(ConnectionKey, Destination, Box<Parcel>),
     /// Post this to another shard. Comes before whatever tells a client or a backend that it has happened.
-    Mail(u16, SiblingMail),
+    Mail(u16, Box<SiblingMail>),
     /// The answer to a mail that carried a ticket.
-    Reply(Ticket, Reply),
+    Reply(Ticket, Box<Reply>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_is_small() {
+        // There is one for each receiver of a broadcast.
+        assert!(size_of::<Effect>() <= 40, "{}", size_of::<Effect>());
+    }
 }

@@ -5,11 +5,14 @@ use sockring_protocol::websocket::{Opcode, encode_frame, encode_frame_header, fr
 
 use super::outbox::Frames;
 
-/// An Engine.IO text packet: `type_and_text` as it is.
-pub(super) fn text_packet(packet: &[u8]) -> Frames {
-    let mut frames = Vec::with_capacity(packet.len() + frame_header_length(packet.len()));
-    encode_frame(Opcode::Text, packet, &mut frames);
-    Frames::from(frames)
+/// The longest header of a server's frame: 2 bytes, and 8 of a long length.
+const HEADER_ROOM: usize = 10;
+/// One large message is no reason to keep its memory.
+const SCRATCH_BYTES_KEPT: usize = 64 << 10;
+
+/// An Engine.IO text packet: `packet` as it is.
+pub(super) fn text_packet(scratch: &mut Vec<u8>, packet: &[u8]) -> Frames {
+    frames(scratch, |out| out.extend_from_slice(packet), |_| {})
 }
 
 /// An Engine.IO message packet with binary data, or a raw WebSocket message: no prefix.
@@ -21,10 +24,11 @@ pub(super) fn binary_message(data: &[u8]) -> Frames {
 
 /// An Engine.IO message packet with text that `write` appends: `4...`.
 pub(super) fn message(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Frames {
-    scratch.clear();
-    scratch.push(b'4');
-    write(scratch);
-    text_packet(scratch)
+    let write = |out: &mut Vec<u8>| {
+        out.push(b'4');
+        write(out);
+    };
+    frames(scratch, write, |_| {})
 }
 
 /// What kind of Socket.IO packet carries some arguments.
@@ -42,18 +46,53 @@ pub(super) fn packet_with_args<B: AsRef<[u8]>>(
     args: &[u8],
     attachments: &[B],
 ) -> Frames {
+    let write = |out: &mut Vec<u8>| {
+        out.push(b'4');
+        match carrier {
+            Carrier::Event(ack) => socketio::encode_event(namespace, ack, attachments.len(), args, out),
+            Carrier::Ack(ack) => socketio::encode_ack(namespace, ack, attachments.len(), args, out),
+        }
+    };
+    frames(scratch, write, |out| {
+        for data in attachments {
+            encode_frame(Opcode::Binary, data.as_ref(), out);
+        }
+    })
+}
+
+/// A text frame with what `write` appends, and behind it what `append` does. Everything is written once, behind room for the
+/// header, and copied once, into the one allocation that all receivers share.
+fn frames(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>), append: impl FnOnce(&mut Vec<u8>)) -> Frames {
     scratch.clear();
-    scratch.push(b'4');
-    match carrier {
-        Carrier::Event(ack) => socketio::encode_event(namespace, ack, attachments.len(), args, scratch),
-        Carrier::Ack(ack) => socketio::encode_ack(namespace, ack, attachments.len(), args, scratch),
+    scratch.resize(HEADER_ROOM, 0);
+    write(scratch);
+    let length = scratch.len() - HEADER_ROOM;
+    append(scratch);
+    let end = scratch.len();
+    encode_frame_header(Opcode::Text, length, scratch);
+    let start = HEADER_ROOM - (scratch.len() - end);
+    scratch.copy_within(end.., start);
+    let frames = Frames::from(&scratch[start..end]);
+    scratch.clear();
+    scratch.shrink_to(SCRATCH_BYTES_KEPT);
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_what_the_protocol_says_whatever_their_length() {
+        let mut scratch = Vec::new();
+        for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
+            let packet = vec![b'x'; length];
+            let mut expected = Vec::new();
+            encode_frame(Opcode::Text, &packet, &mut expected);
+            assert_eq!(*text_packet(&mut scratch, &packet), *expected, "{length}");
+            assert!(scratch.capacity() <= SCRATCH_BYTES_KEPT);
+        }
+        let frames = packet_with_args(&mut scratch, "/", Carrier::Event(None), b"[\"a\"]", &[b"12", b"34"]);
+        assert_eq!(*frames, *b"\x81\x09452-[\"a\"]\x82\x0212\x82\x0234");
     }
-    let binary: usize = attachments.iter().map(|data| data.as_ref().len() + 10).sum();
-    let mut frames = Vec::with_capacity(scratch.len() + frame_header_length(scratch.len()) + binary);
-    encode_frame_header(Opcode::Text, scratch.len(), &mut frames);
-    frames.extend_from_slice(scratch);
-    for data in attachments {
-        encode_frame(Opcode::Binary, data.as_ref(), &mut frames);
-    }
-    Frames::from(frames)
 }

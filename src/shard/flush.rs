@@ -44,9 +44,9 @@ impl<A: Application> Shard<A> {
         }
         self.dirty = dirty;
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
-        effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, mail)));
+        effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
         // Whoever asked need not wait for what is queued to be sent.
-        effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, reply)));
+        effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));
         effects.append(&mut self.effects);
     }
 

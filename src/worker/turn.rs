@@ -409,15 +409,15 @@ impl<A: Application> Worker<A> {
             }
             Effect::HandOver(key, destination, parcel) => {
                 let Some(entry) = self.table.get_mut(key) else { return };
-                entry.departure = Some(Box::new(Departure { destination, parcel }));
+                entry.departure = Some(Box::new(Departure { destination, parcel: *parcel }));
                 let start = entry.link.leave();
                 self.start(key, start);
             }
-            Effect::Mail(shard, mail) => self.post(shard, mail),
+            Effect::Mail(shard, mail) => self.post(shard, *mail),
             Effect::Reply(Ticket(ticket), reply) => {
                 if let Some(answer) = usize::try_from(ticket).ok().and_then(|ticket| self.answers.try_remove(ticket)) {
                     // Who asked may have gone.
-                    let _ = answer.send(reply);
+                    let _ = answer.send(*reply);
                 }
             }
         }

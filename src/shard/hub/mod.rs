@@ -148,7 +148,7 @@ impl<A: Application> Hub<A> {
             greetings: VecDeque::new(),
             standing: None,
             refused_origins: Vec::new(),
-            ping: encode::text_packet(b"2"),
+            ping: encode::text_packet(&mut Vec::new(), b"2"),
             due: Vec::new(),
         }
     }

@@ -334,7 +334,7 @@ impl<A: Application> Hub<A> {
                 }
                 (Action::SendText(text), _) => {
                     let frames = match self.settings.layer {
-                        Layer::WebSocket => encode::text_packet(&text),
+                        Layer::WebSocket => encode::text_packet(&mut self.scratch, &text),
                         _ => encode::message(&mut self.scratch, |out| out.extend_from_slice(&text)),
                     };
                     self.push(key, frames, Delivery::Queue);

@@ -217,7 +217,7 @@ impl World {
                 let id = self.open(shard, key, "HandOver");
                 let server = self.network.server(id);
                 assert!(!server.settles && !server.is_settled, "a settled connection is given away");
-                server.departing = Some((destination, parcel));
+                server.departing = Some((destination, *parcel));
                 match (&server.sending, server.is_reading) {
                     (Some(_), _) => {}
                     // The receive is cancelled first.
@@ -228,7 +228,7 @@ impl World {
                     (None, false) => self.release(id),
                 }
             }
-            Effect::Mail(to, mail) => self.post_mail(shard, usize::from(to), mail),
+            Effect::Mail(to, mail) => self.post_mail(shard, usize::from(to), *mail),
             Effect::Reply(ticket, reply) => self.on_reply(ticket, &reply),
         }
     }
