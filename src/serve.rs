@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 use sockring::api::{Api, ApiParts};
 use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
@@ -46,6 +46,10 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let settings = invocation.settings()?;
     start_logging(&settings)?;
     ring::requirements()?;
+    // Tables are reserved for all clients that may come, and paid for by the page: with huge ones most of it would be air.
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay allowed");
+    }
     let descriptors = raise_descriptor_limit();
     if let Some(name) = redis_variable() {
         tracing::warn!(

@@ -56,8 +56,8 @@ impl RingOptions {
             submissions: 4096,
             completions: 65_536,
             files: u32::try_from(connections).unwrap_or(u32::MAX),
-            buffers: 1024,
-            buffer_bytes: 4096,
+            buffers: 512,
+            buffer_bytes: 2048,
         }
     }
 }

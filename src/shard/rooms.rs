@@ -48,11 +48,11 @@ pub struct Rooms {
 pub const USER_PREFIX: &str = "user:";
 
 impl Rooms {
-    /// No rooms, in this many namespaces.
-    pub fn new(namespaces: u16, shard: Place) -> Rooms {
+    /// No rooms yet, in this many namespaces, and room for one for each client: a user's.
+    pub fn new(namespaces: u16, shard: Place, clients: usize) -> Rooms {
         Rooms {
-            rooms: Slab::new(),
-            index: HashTable::new(),
+            rooms: Slab::with_capacity(clients),
+            index: HashTable::with_capacity(clients),
             hasher: RandomState::default(),
             namespaces,
             shard,
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_room_lives_from_its_first_member_to_its_last() {
-        let mut rooms = Rooms::new(2, ALONE);
+        let mut rooms = Rooms::new(2, ALONE, 0);
         let links: Vec<_> = (0..3).map(|client| rooms.join(ROOT, "user:a", member(client))).collect();
         assert_eq!((rooms.at_home(), rooms.users_at_home()), (1, 1));
         let room = rooms.find(ROOT, "user:a").unwrap();
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn namespaces_do_not_share_rooms() {
-        let mut rooms = Rooms::new(2, ALONE);
+        let mut rooms = Rooms::new(2, ALONE, 0);
         rooms.join(ROOT, "news", member(1));
         rooms.join(NamespaceId(1), "news", member(2));
         rooms.join(ROOT, "user:a", member(1));

@@ -24,12 +24,17 @@ pub(super) struct Departure {
 }
 
 /// All connections of a worker. A place is reused only after `remove`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<Option<Entry>>,
 }
 
 impl Table {
+    /// Room for this many: untouched pages cost nothing, and no turn pays for a doubling.
+    pub(super) fn with_capacity(connections: usize) -> Table {
+        Table { entries: Vec::with_capacity(connections) }
+    }
+
     pub(super) fn insert(&mut self, key: ConnectionKey, descriptor: Descriptor) {
         let index = key.0.index as usize;
         if index >= self.entries.len() {
@@ -58,4 +63,14 @@ impl Table {
 /// How a connection is called in the ring.
 pub(super) fn token_of(ConnectionKey(Key { index, generation }): ConnectionKey) -> Token {
     Token { index, generation: generation.get() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Option<Entry>>() <= 40, "{}", size_of::<Option<Entry>>());
+    }
 }

@@ -106,6 +106,7 @@ pub(super) enum Turned {
 
 impl<A: Application> Worker<A> {
     pub(super) fn new(ring: Ring, shard: Shard<A>, listener: Listener, outside: Outside) -> Worker<A> {
+        let table = Table::with_capacity(outside.capacity.limits().connections_max);
         let mut worker = Worker {
             ring,
             shard,
@@ -113,7 +114,7 @@ impl<A: Application> Worker<A> {
             listener: None,
             accepting: Accepting::Armed,
             waiting: VecDeque::new(),
-            table: Table::default(),
+            table,
             starved: Vec::new(),
             effects: Vec::new(),
             starts: Vec::new(),

@@ -214,6 +214,6 @@ mod tests {
         assert_eq!(homes.outposts(NamespaceId(0), "news"), [(3, 2)]);
         homes.down(&room, 3, 2);
         assert!(homes.outposts(NamespaceId(0), "news").is_empty());
-        assert_eq!(homes.count_others(&Rooms::new(1, Place { number: 0, of: 4 })), (0, 0));
+        assert_eq!(homes.count_others(&Rooms::new(1, Place { number: 0, of: 4 }, 0)), (0, 0));
     }
 }

@@ -124,7 +124,7 @@ impl<A: Application> Hub<A> {
         let namespaces = u16::try_from(settings.namespaces.len()).unwrap_or(u16::MAX);
         Hub {
             clients: Slots::with_capacity(capacity.limits().clients_max),
-            rooms: Rooms::new(namespaces, shard),
+            rooms: Rooms::new(namespaces, shard, capacity.limits().clients_max),
             homes: Homes::new(namespaces),
             timers: Timers::new(now.at),
             settings,
