@@ -82,8 +82,13 @@ impl Capacity {
     }
 
     pub fn has_room_for_connection(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) < self.limits.connections_max
-            && self.descriptors.load(Ordering::Relaxed) < self.limits.descriptors_max
+        !self.is_full() && self.descriptors.load(Ordering::Relaxed) < self.limits.descriptors_max
+    }
+
+    /// Whether there are as many connections as there may be; if there is no room in spite of this being false, descriptors
+    /// have run short.
+    pub fn is_full(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= self.limits.connections_max
     }
 
     pub fn take_connection(&self) -> bool {
@@ -183,6 +188,15 @@ mod tests {
         assert!(capacity.has_room_for_connection() && capacity.take_connection());
         assert!(capacity.take_client() && !capacity.take_client());
         assert_eq!(capacity.clients(), 1);
+    }
+
+    #[test]
+    fn there_is_no_room_either_when_descriptors_run_short() {
+        let capacity = capacity();
+        (0..9).for_each(|_| capacity.add_descriptor());
+        assert!(!capacity.has_room_for_connection() && !capacity.is_full());
+        capacity.give_back_descriptor();
+        assert!(capacity.has_room_for_connection());
     }
 
     #[test]

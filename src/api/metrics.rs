@@ -65,6 +65,9 @@ const COUNTERS: &[Row<Counters>] = &[
     ("connects_refused", "CONNECTs refused by the application", |counters| counters.refused),
     ("origins_refused", "Requests from an origin that is not allowed", |counters| counters.origins_refused),
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
+    ("descriptors_short", "Pauses of accepting because the limit of open files was near", |counters| {
+        counters.descriptors_short
+    }),
     ("clients_moved", "Clients that came from another shard", |counters| counters.moved_in),
 ];
 

@@ -23,6 +23,8 @@ pub struct Counters {
     pub origins_refused: u64,
     /// Requests, frames and bodies that were no such thing.
     pub malformed: u64,
+    /// Times when accepting paused because the operating system's limit of open files was near.
+    pub descriptors_short: u64,
     /// Clients that came from another shard, which their user's home is not.
     pub moved_in: u64,
     /// From a session's opening to its first accepted CONNECT, in milliseconds.

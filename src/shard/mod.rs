@@ -168,7 +168,10 @@ impl<A: Application> Shard<A> {
 
     /// There was no room: connections have to wait.
     pub fn on_full(&mut self) {
-        self.hub.counters.hit(Limit::ConnectionsMax);
+        match self.hub.capacity.is_full() {
+            true => self.hub.counters.hit(Limit::ConnectionsMax),
+            false => self.hub.counters.descriptors_short += 1,
+        }
     }
 
     /// Whether another connection would find room.

@@ -6,6 +6,11 @@ use serde_json::Value;
 
 use crate::stream::{Route, Stream, ended};
 
+#[path = "../support/request.rs"]
+mod text;
+
+pub use text::request;
+
 /// One answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -91,17 +96,4 @@ pub fn take_answer(stream: &mut Stream) -> Option<Answer> {
     let status = status.unwrap_or_else(|| panic!("no status line: {head}"));
     stream.take(end);
     Some(Answer { status, body: stream.take(length), head })
-}
-
-/// A request with these header lines besides Host and Content-Length.
-pub fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
-    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
-    for header in headers {
-        text.push_str(header);
-        text.push_str("\r\n");
-    }
-    if !body.is_empty() || method == "POST" {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    text + "\r\n" + body
 }

@@ -9,6 +9,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::WAIT_MAX;
 
+#[path = "../support/request.rs"]
+mod text;
+
+pub use text::request;
+
 pub struct Connection {
     pub stream: TcpStream,
     input: Vec<u8>,
@@ -190,17 +195,4 @@ impl Connection {
 enum BodyOf {
     Answer,
     Head,
-}
-
-/// A request with these header lines besides Host and Content-Length.
-pub fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
-    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
-    for header in headers {
-        text.push_str(header);
-        text.push_str("\r\n");
-    }
-    if !body.is_empty() || method == "POST" {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    text + "\r\n" + body
 }
