@@ -109,10 +109,19 @@ pub enum Completion<'b> {
     /// All bytes of a send went out, or it failed.
     Sent(Token, io::Result<()>),
     ShutDown(Token),
-    /// A cancellation has run; what it cancelled completes by itself.
-    Cancelled(Token),
+    /// A cancellation has run.
+    Cancelled(Token, Hit),
     /// The descriptor is closed; a slot may be used again.
     Closed(Token),
+}
+
+/// What came of a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// What it was for completes now, by itself.
+    Found,
+    /// It had completed already, or was about to run at that moment.
+    Missed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +248,8 @@ impl Ring {
     /// Cancels the watch of this token; it completes by itself. The kernel finds it by its name, and not, as it would by the
     /// descriptor, by looking at all that are armed.
     pub fn cancel_watch(&mut self, token: Token) {
-        let entry = opcode::AsyncCancel::new(pack(Operation::Watch, token)).build();
+        // Looks among the polls alone, and ends it on the spot.
+        let entry = opcode::PollRemove::new(pack(Operation::Watch, token)).build();
         self.push(entry.user_data(pack(Operation::Cancel, token)));
     }
 
@@ -335,7 +345,10 @@ impl Ring {
                 }
             },
             Operation::Shutdown => handle(Completion::ShutDown(token)),
-            Operation::Cancel => handle(Completion::Cancelled(token)),
+            Operation::Cancel => {
+                let hit = if entry.result() == 0 { Hit::Found } else { Hit::Missed };
+                handle(Completion::Cancelled(token, hit));
+            }
             Operation::Close => {
                 if let Some(slot) = self.closing.remove(&entry.user_data()) {
                     self.files.give_back(slot);

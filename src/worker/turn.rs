@@ -265,9 +265,9 @@ impl<A: Application> Worker<A> {
                     starts.push((entry.key, entry.link.on_shut_down()));
                 }
             }
-            Completion::Cancelled(token) => {
+            Completion::Cancelled(token, hit) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_cancelled()));
+                    starts.push((entry.key, entry.link.on_cancelled(hit)));
                 }
             }
             Completion::Closed(token) => {
