@@ -3,6 +3,7 @@
 
 mod link;
 mod listener;
+mod pace;
 mod table;
 mod turn;
 
@@ -118,6 +119,12 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
             continue;
         }
         in_a_row = 0;
+        if let Some(wait) = worker.pace.wait(Instant::now(), worker.deadline()) {
+            worker.ring.enter(wait.want, Some(wait.timeout));
+            if worker.ring.has_work() {
+                continue;
+            }
+        }
         // From here on mail and completions signal; what came before is seen by one more look.
         worker.outside.mailbox.fall_asleep();
         worker.ring.signal_on();

@@ -20,6 +20,7 @@ use crate::shard::{
 
 use super::link::{Received, Start};
 use super::listener::{Accepting, Listener};
+use super::pace::Pace;
 use super::table::{Departure, Table, token_of};
 
 /// Completions handled before other tasks of the core get their turn.
@@ -47,6 +48,7 @@ pub(super) struct Worker<A> {
     received_later: usize,
     letters: Vec<Letter>,
     answers: Slab<oneshot::Sender<Reply>>,
+    pub(super) pace: Pace,
     /// When to return at the latest, once asked to.
     pub(super) return_by: Option<Instant>,
 }
@@ -121,6 +123,7 @@ impl<A: Application> Worker<A> {
             received_later: 0,
             letters: Vec::new(),
             answers: Slab::new(),
+            pace: Pace::new(Instant::now()),
             return_by: None,
         };
         worker.ring.accept(&listener);
@@ -146,7 +149,9 @@ impl<A: Application> Worker<A> {
         if completed + mailed + performed == 0 {
             return Turned::Idle;
         }
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let ended = Instant::now();
+        self.pace.on_turn(ended, completed, mailed);
+        let micros = u64::try_from((ended - begun).as_micros()).unwrap_or(u64::MAX);
         self.shard.on_turned(Turn { micros, completions: completed as u64 });
         Turned::Busy
     }
