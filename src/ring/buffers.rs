@@ -22,7 +22,12 @@ pub(super) struct Buffers {
     count: u16,
     buffer_bytes: usize,
     tail: u16,
+    /// How many are in use, the kernel's or ours; the others have never been touched.
+    circulating: u16,
 }
+
+/// Buffers that are in use from the start. The kernel takes them in turn, so that all of them are paid for soon.
+const CIRCULATING_MIN: u16 = 64;
 
 impl Buffers {
     /// Allocates and registers `count` buffers (a power of two) of `buffer_bytes` each.
@@ -30,14 +35,25 @@ impl Buffers {
         assert!(count.is_power_of_two() && count <= 32768 && buffer_bytes > 0 && u32::try_from(buffer_bytes).is_ok());
         let entries = allocate(entries_layout(count)).cast::<BufRingEntry>();
         let memory = allocate(memory_layout(count, buffer_bytes));
-        let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0 };
+        let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0 };
         // SAFETY: B1. `entries` is page-aligned, zeroed and `count` entries long; `Ring` drops the io_uring first.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
-        for buffer in 0..count {
-            buffers.give_back(buffer);
-        }
+        buffers.circulate(CIRCULATING_MIN);
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// The pool was found empty: from now on there are twice as many in use, if there are so many.
+    pub(super) fn grow(&mut self) {
+        self.circulate(self.circulating.saturating_mul(2));
+    }
+
+    fn circulate(&mut self, wanted: u16) {
+        let wanted = wanted.min(self.count);
+        for buffer in self.circulating..wanted {
+            self.give_back(buffer);
+        }
+        self.circulating = self.circulating.max(wanted);
     }
 
     pub(super) fn buffer_bytes(&self) -> usize {

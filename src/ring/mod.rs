@@ -139,6 +139,8 @@ pub struct Ring {
     // Dropped first: R1.
     uring: IoUring,
     buffers: Buffers,
+    /// A receive has found no buffer.
+    is_starved: bool,
     flight: Flight,
     files: Files,
     /// Slots whose close is under way, by its user data. They are free when it has completed.
@@ -163,6 +165,7 @@ impl Ring {
         Ok(Ring {
             uring,
             buffers,
+            is_starved: false,
             flight: Flight::default(),
             files: Files::new(options.files),
             closing: HashMap::new(),
@@ -317,6 +320,9 @@ impl Ring {
             count += 1;
             self.dispatch(&entry, &mut handle);
         }
+        if std::mem::take(&mut self.is_starved) {
+            self.buffers.grow();
+        }
         self.buffers.publish();
         count
     }
@@ -367,7 +373,11 @@ impl Ring {
                 handle(Completion::Received(token, self.buffers.lend(buffer, length), behind));
             }
             (Ok(_), None) => handle(Completion::Received(token, &mut [], Behind::Unknown)),
-            (Err(_), _) => handle(Completion::ReceiveFailed(token, receive_error(-entry.result()))),
+            (Err(_), _) => {
+                let error = receive_error(-entry.result());
+                self.is_starved |= error == ReceiveError::OutOfBuffers;
+                handle(Completion::ReceiveFailed(token, error));
+            }
         }
         if let Some(buffer) = buffer {
             self.buffers.give_back(buffer);

@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 
-const OPTIONS: RingOptions = RingOptions { submissions: 8, completions: 64, files: 4, buffers: 2, buffer_bytes: 1024 };
+const OPTIONS: RingOptions =
+    RingOptions { submissions: 128, completions: 256, files: 4, buffers: 2, buffer_bytes: 1024 };
 
 fn pair(ring: &mut Ring) -> (Descriptor, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -15,7 +16,7 @@ fn pair(ring: &mut Ring) -> (Descriptor, UnixStream) {
 fn turn<T>(ring: &mut Ring, seen: &mut Vec<T>, count: usize, mut see: impl FnMut(Completion<'_>) -> Option<T>) {
     while seen.len() < count {
         ring.enter(1, Some(Duration::from_secs(5)));
-        let handled = ring.complete(64, |completion| seen.extend(see(completion)));
+        let handled = ring.complete(256, |completion| seen.extend(see(completion)));
         assert!(handled > 0, "nothing completed within 5 s; seen {} of {count}", seen.len());
     }
 }
@@ -58,7 +59,8 @@ fn a_settled_socket_receives_sends_and_closes() {
     ring.cancel_watch(token);
     let mut ended = Vec::new();
     turn(&mut ring, &mut ended, 2, |completion| {
-        matches!(completion, Completion::Cancelled(_, Hit::Found) | Completion::Readable(_, Armed::Ended, _)).then_some(())
+        matches!(completion, Completion::Cancelled(_, Hit::Found) | Completion::Readable(_, Armed::Ended, _))
+            .then_some(())
     });
     ring.close(descriptor, token);
     turn(&mut ring, &mut ended, 3, |completion| matches!(completion, Completion::Closed(_)).then_some(()));
@@ -89,6 +91,27 @@ fn an_empty_pool_says_so_and_refills() {
         _ => None,
     });
     assert_eq!(seen[3], (2, true));
+}
+
+#[test]
+fn a_pool_that_was_found_empty_grows() {
+    use std::io::Write;
+    let mut ring = Ring::new(&RingOptions { files: 100, buffers: 128, ..OPTIONS }).unwrap();
+    let sockets: Vec<_> = (0..100).map(|_| pair(&mut ring)).collect();
+    // Of a hundred receives in one submission.
+    let mut receive_all = || {
+        let mut starved = Vec::new();
+        for (index, (descriptor, peer)) in (0u32..).zip(&sockets) {
+            let mut peer = peer;
+            peer.write_all(b"data").unwrap();
+            ring.receive(descriptor, Token { index, generation: 0 }, Patience::DontWait);
+        }
+        turn(&mut ring, &mut starved, 100, |completion| {
+            Some(matches!(completion, Completion::ReceiveFailed(_, ReceiveError::OutOfBuffers)))
+        });
+        starved.into_iter().filter(|is_starved| *is_starved).count()
+    };
+    assert_eq!([receive_all(), receive_all()], [36, 0]);
 }
 
 #[test]
