@@ -88,7 +88,7 @@ impl Application for Echo {
         match (&*name, event.ack) {
             ("message", _) => {
                 let comma = if arguments.is_empty() { "" } else { "," };
-                let args = format!("[\"message-back\"{comma}{arguments}]").into_bytes();
+                let args = ["[\"message-back\"", comma, arguments, "]"].concat().into_bytes();
                 actions.push(Action::Emit { ack: None, args, attachments });
             }
             ("message-with-ack", Some(ack)) => {

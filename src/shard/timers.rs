@@ -8,9 +8,9 @@ use sockring_protocol::Millis;
 
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;
-/// Deadlines further away than this are rounded up, so that heartbeats of many clients share a wake-up.
-const EXACT_MS: u64 = 1500;
-const COARSE_MS: u64 = 16;
+/// Deadlines further away than the first of these are rounded up to a multiple of the second, so that heartbeats of many
+/// clients share a wake-up: by 1 % at the most.
+const COARSE_MS: [(u64, u64); 3] = [(16_000, 128), (6_000, 64), (1_500, 16)];
 
 struct Entry<T> {
     at: Millis,
@@ -42,9 +42,9 @@ impl<T: Copy> Timers<T> {
     /// Fires `owner` at `at`, or at the next `advance` if that is past. Returns the time that it will fire at. `now` is the
     /// turn's time, which the wheel itself learns only by `advance`.
     pub(super) fn put(&mut self, at: Millis, owner: T, now: Millis) -> Millis {
-        let at = match at - now {
-            0..=EXACT_MS => at.max(self.now + 1),
-            _ => Millis(at.0.saturating_add(COARSE_MS - 1) / COARSE_MS * COARSE_MS),
+        let at = match coarseness(at - now) {
+            None => at.max(self.now + 1),
+            Some(coarse) => Millis(at.0.saturating_add(coarse - 1) / coarse * coarse),
         };
         self.place(Entry { at, owner });
         at
@@ -124,6 +124,11 @@ impl<T: Copy> Timers<T> {
     }
 }
 
+/// What a deadline that is so far away is rounded up to.
+fn coarseness(left_ms: u64) -> Option<u64> {
+    COARSE_MS.into_iter().find(|(beyond, _)| left_ms > *beyond).map(|(_, coarse)| coarse)
+}
+
 /// Which slots of a wheel hold entries.
 struct Bitmap<const WORDS: usize>([u64; WORDS]);
 
@@ -190,7 +195,8 @@ mod tests {
             assert_eq!(fired.len(), delays.len());
             for (at, owner) in fired {
                 let wanted = start + delays[owner as usize];
-                assert!(at >= wanted && at < wanted + COARSE_MS, "start {start}: {at} for {wanted}");
+                let coarse = coarseness(delays[owner as usize]).unwrap();
+                assert!(at >= wanted && at < wanted + coarse, "start {start}: {at} for {wanted}");
             }
         }
     }
@@ -216,7 +222,8 @@ mod tests {
             assert_eq!(fired.len(), 50);
             for (at, owner) in fired {
                 let (deadline, _) = wanted[owner as usize];
-                assert!(at >= deadline && at <= deadline + COARSE_MS, "{at} for {deadline} from {start}");
+                let coarse = coarseness(deadline - start).unwrap_or(1);
+                assert!(at >= deadline && at <= deadline + coarse, "{at} for {deadline} from {start}");
             }
         }
     }

@@ -148,7 +148,7 @@ impl Application for Echo {
         }
         let arguments = event.args.after_event();
         let comma = if arguments.is_empty() { "" } else { "," };
-        let args = format!("[\"message-back\"{comma}{arguments}]").into_bytes();
+        let args = ["[\"message-back\"", comma, arguments, "]"].concat().into_bytes();
         actions.push(Action::Emit { ack: None, args, attachments: event.attachments.to_vec() });
     }
 }

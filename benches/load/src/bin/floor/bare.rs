@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -129,10 +130,20 @@ impl Bare {
 
     /// Waits for completions, and hands them out. Receives and accepting go on by themselves.
     pub fn turn(&mut self, done: &mut Vec<Done>) -> io::Result<()> {
+        self.turn_within(None, done)
+    }
+
+    /// The same, but returns when this much time has passed.
+    pub fn turn_within(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>) -> io::Result<()> {
         self.publish();
-        match self.uring.submit_and_wait(1) {
+        let waited = match timeout.map(types::Timespec::from) {
+            None => self.uring.submit_and_wait(1),
+            Some(time) => self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&time)),
+        };
+        match waited {
             Ok(_) => {}
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
             Err(error) => return Err(error),
         }
         let mut pending = std::mem::take(&mut self.pending);

@@ -25,6 +25,8 @@ enum What {
     EchoEpoll,
     /// epoll: holds connections. For `load idle`.
     IdleEpoll,
+    /// io_uring: sends pings, and nothing else. For `load idle`.
+    Heartbeat,
 }
 
 /// The bare limits of the kernel, as servers.
@@ -40,6 +42,12 @@ struct Flags {
     /// send: bytes of the string in the message.
     #[arg(long, default_value_t = 200)]
     payload: usize,
+    /// heartbeat: seconds between two pings of a connection.
+    #[arg(long, default_value_t = 25.0)]
+    interval: f64,
+    /// heartbeat: threads with a ring each, whose tables are as large as the limit of open files allows.
+    #[arg(long, default_value_t = 1)]
+    rings: u32,
     /// Core to run on.
     #[arg(long)]
     core: Option<usize>,
@@ -64,12 +72,28 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     }
     end_after(Duration::from_secs_f64(flags.seconds));
     let listener = listen(flags.port)?;
-    println!("listening on http://127.0.0.1:{}", listener.local_addr()?.port());
+    let port = listener.local_addr()?.port();
+    println!("listening on http://127.0.0.1:{port}");
     let listener = OwnedFd::from(listener);
     match flags.what {
         What::Send => {
             let message = format!("42[\"e\",\"{}\"]", "x".repeat(flags.payload));
             uring::send(&listener, flags.connections, sockring_load::frames::plain_text(message.as_bytes()))
+        }
+        What::Heartbeat => {
+            let interval = Duration::from_secs_f64(flags.interval);
+            // The kernel spreads connections between the rings about evenly.
+            let each = if flags.rings > 1 { flags.connections / flags.rings * 11 / 10 } else { flags.connections };
+            for _ in 1..flags.rings {
+                let listener = OwnedFd::from(listen(port)?);
+                std::thread::spawn(move || {
+                    if let Err(error) = uring::heartbeat(&listener, each, interval) {
+                        eprintln!("floor: {error}");
+                        std::process::exit(1);
+                    }
+                });
+            }
+            uring::heartbeat(&listener, each, interval)
         }
         What::EchoUring => uring::echo(&listener, flags.connections),
         What::EchoEpoll | What::IdleEpoll => epoll::serve(&listener),
@@ -89,6 +113,7 @@ const BACKLOG: i32 = 4096;
 fn listen(port: u16) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;

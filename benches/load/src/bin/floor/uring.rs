@@ -1,7 +1,9 @@
 //! The floors on io_uring: sends of the same bytes to all, and an echo.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use crate::bare::{Bare, Buffer, Done};
 use crate::handshake::{Answers, Incoming, read};
@@ -30,6 +32,50 @@ pub fn echo(listener: &OwnedFd, connections: u32) -> Result<(), Box<dyn std::err
         }
     })
 }
+
+/// Sends each member a ping of Engine.IO every `interval`, those that are due within `TICK` together, and nothing else.
+pub fn heartbeat(listener: &OwnedFd, connections: u32, interval: Duration) -> Result<(), Box<dyn std::error::Error>> {
+    let ping: &'static [u8] = Vec::leak(sockring_load::frames::plain_text(b"2"));
+    let mut bare = Bare::new(listener, connections + FILES_BESIDE)?;
+    let answers = Answers::new();
+    let mut done = Vec::new();
+    // In the order in which they are due; whoever has gone is dropped then.
+    let mut due: VecDeque<(Instant, u32)> = VecDeque::new();
+    let mut members = vec![false; (connections + FILES_BESIDE) as usize];
+    loop {
+        let now = Instant::now();
+        let timeout = due.front().map(|(at, _)| at.saturating_duration_since(now) + TICK);
+        bare.turn_within(timeout, &mut done)?;
+        let now = Instant::now();
+        for event in done.drain(..) {
+            match event {
+                Done::Received(slot, buffer) => {
+                    on_received(&mut bare, &answers, slot, buffer, &mut |bare, action| match action {
+                        Action::Joined(slot) => {
+                            members[slot as usize] = true;
+                            due.push_back((now + interval, slot));
+                        }
+                        Action::Frames(_, buffer) => bare.give_back(buffer),
+                        Action::Left(_) | Action::Emit => {}
+                    })?
+                }
+                Done::Ended(slot) => {
+                    members[slot as usize] = false;
+                    bare.close(slot);
+                }
+            }
+        }
+        while let Some((at, slot)) = due.pop_front_if(|(at, _)| *at <= now) {
+            if members[slot as usize] {
+                bare.send_static(slot, ping);
+                due.push_back((at + interval, slot));
+            }
+        }
+    }
+}
+
+/// How late a ping may be, so that several share a wake-up.
+const TICK: Duration = Duration::from_millis(16);
 
 enum Action {
     /// The handshake of this slot is complete.
