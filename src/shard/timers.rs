@@ -9,8 +9,8 @@ use sockring_protocol::Millis;
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;
 /// Deadlines further away than the first of these are rounded up to a multiple of the second, so that heartbeats of many
-/// clients share a wake-up: by 1 % at the most.
-const COARSE_MS: [(u64, u64); 3] = [(16_000, 128), (6_000, 64), (1_500, 16)];
+/// clients share a wake-up: by 2 % at the most.
+const COARSE_MS: [(u64, u64); 3] = [(16_000, 256), (6_000, 64), (1_500, 16)];
 
 struct Entry<T> {
     at: Millis,
