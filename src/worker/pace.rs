@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// How long a wait within the ring may take: what it adds to a latency at the most.
 const WAIT_MAX: Duration = Duration::from_micros(200);
 /// Within this share of `WAIT_MAX` the completions that are waited for should be there.
-const WAIT_SHARE: f64 = 0.25;
+const WAIT_SHARE: f64 = 0.5;
 /// Completions that are worth a wait, and that fit into one turn well.
-const WANT_MIN: u32 = 8;
+const WANT_MIN: u32 = 3;
 const WANT_MAX: u32 = 256;
 /// Over this time completions are counted.
 const WINDOW: Duration = Duration::from_millis(1);
@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn only_a_busy_worker_without_mail_waits() {
         let (pace, now) = turned(100, 0);
-        assert_eq!(pace.wait(now, None), Some(Wait { want: 50, timeout: WAIT_MAX }));
+        assert_eq!(pace.wait(now, None), Some(Wait { want: 100, timeout: WAIT_MAX }));
         let (pace, now) = turned(10_000, 0);
         assert_eq!(pace.wait(now, None).map(|wait| wait.want), Some(WANT_MAX));
-        for (completions, letters) in [(10, 0), (0, 0), (100, 1)] {
+        for (completions, letters) in [(2, 0), (0, 0), (100, 1)] {
             let (pace, now) = turned(completions, letters);
             assert_eq!(pace.wait(now, None), None, "{completions} completions, {letters} letters");
         }
