@@ -36,7 +36,7 @@ enum Members {
 /// The rooms of one shard.
 pub struct Rooms {
     rooms: Slab<Room>,
-    index: HashTable<RoomId>,
+    index: HashTable<Indexed>,
     hasher: RandomState,
     namespaces: u16,
     shard: Place,
@@ -44,12 +44,23 @@ pub struct Rooms {
     users_at_home: usize,
 }
 
-/// The rooms of users that this shard is likely to be the home of at the most. Unlike a slab, which is filled from its
-/// front, a hash table is touched all over: what is reserved is paid for.
-fn share_of(clients: usize, shard: Place) -> usize {
-    let fair = clients / usize::from(shard.of.max(1));
-    (fair + fair / 4).min(clients)
+/// A room in the index, with its hash: so the index grows without a look at any room.
+#[derive(Clone, Copy)]
+struct Indexed {
+    hash: u32,
+    room: RoomId,
 }
+
+impl Indexed {
+    /// The hash as the table wants it: it uses the low bits and the highest.
+    fn spread(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
+    }
+}
+
+/// Rooms that the index is made for. Unlike a slab, which is filled from its front, a hash table is touched all over: what
+/// is reserved is paid for.
+const INDEXED_MIN: usize = 14_336;
 
 /// What a user's room is called, as the integration guide's backend does.
 pub const USER_PREFIX: &str = "user:";
@@ -59,7 +70,7 @@ impl Rooms {
     pub fn new(namespaces: u16, shard: Place, clients: usize) -> Rooms {
         Rooms {
             rooms: Slab::with_capacity(clients),
-            index: HashTable::with_capacity(share_of(clients, shard)),
+            index: HashTable::with_capacity(INDEXED_MIN.min(clients)),
             hasher: RandomState::default(),
             namespaces,
             shard,
@@ -69,8 +80,9 @@ impl Rooms {
     }
 
     pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
-        let hash = self.hash(namespace, name);
-        self.index.find(hash, |id| self.is_called(*id, namespace, name)).copied()
+        let wanted = self.indexed(namespace, name, RoomId::MAX);
+        let is_it = |other: &Indexed| other.hash == wanted.hash && self.is_called(other.room, namespace, name);
+        self.index.find(wanted.spread(), is_it).map(|indexed| indexed.room)
     }
 
     /// Adds a member, and the room if this is its first. The caller keeps the link.
@@ -94,11 +106,8 @@ impl Rooms {
     fn create(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let room = Room { namespace, name: name.into(), members: Members::One(member) };
         let id = u32::try_from(self.rooms.insert(room)).expect("rooms are bounded by clients and their rooms_max");
-        let (rooms, hasher) = (&self.rooms, &self.hasher);
-        self.index.insert_unique(self.hash(namespace, name), id, |id| {
-            let room = &rooms[*id as usize];
-            hasher.hash_one((room.namespace, &*room.name))
-        });
+        let indexed = self.indexed(namespace, name, id);
+        self.index.insert_unique(indexed.spread(), indexed, Indexed::spread);
         if home_of(name, self.shard.of) == self.shard.number {
             self.at_home += 1;
             self.users_at_home += usize::from(self.is_only_room_of_a_user(namespace, name));
@@ -130,9 +139,8 @@ impl Rooms {
 
     fn remove(&mut self, id: RoomId) {
         let Room { namespace, name, .. } = &self.rooms[id as usize];
-        let hash = self.hash(*namespace, name);
-        // Out of the index first: looking something up reads the names of rooms that it leads to.
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+        let indexed = self.indexed(*namespace, name, id);
+        if let Ok(entry) = self.index.find_entry(indexed.spread(), |other| other.room == id) {
             entry.remove();
         }
         let room = self.rooms.remove(id as usize);
@@ -188,8 +196,10 @@ impl Rooms {
         room.namespace == namespace && &*room.name == name
     }
 
-    fn hash(&self, namespace: NamespaceId, name: &str) -> u64 {
-        self.hasher.hash_one((namespace, name))
+    fn indexed(&self, namespace: NamespaceId, name: &str, room: RoomId) -> Indexed {
+        let hash = self.hasher.hash_one((namespace, name));
+        #[expect(clippy::cast_possible_truncation, reason = "a part of it is enough")]
+        Indexed { hash: hash as u32, room }
     }
 }
 
