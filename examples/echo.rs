@@ -13,7 +13,7 @@ use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Mailbox, Postbox};
 use sockring::ring::RingOptions;
 use sockring::shard::{Elsewhere, EngineSettings, Layer, Place};
-use sockring::worker::{self, Clock, Listener, Sharing, WorkerParts};
+use sockring::worker::{self, Clock, Listener, Sharing, Surroundings, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::http::{CorsPolicy, Origins};
 use sockring_protocol::socketio::EventName;
@@ -180,7 +180,7 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
             ring: RingOptions::for_connections(flags.connections),
             processor: None,
         };
-        workers.push(thread::spawn(|| worker::run(parts, || Box::new(|descriptor, _| drop(descriptor)))));
+        workers.push(thread::spawn(|| worker::run(parts, Surroundings::default)));
     }
     println!("listening on http://127.0.0.1:{port}");
     for worker in workers {

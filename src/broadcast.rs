@@ -1,4 +1,5 @@
-//! `Broadcast`: one emit on its way, from whoever emits to every shard that may have members.
+//! `Broadcast`: one emit on its way, from whoever emits to every shard that may have members. `Selection`: the sockets that
+//! something is done to.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ pub enum Delivery {
 }
 
 /// An event for the members of some rooms, or of a whole namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broadcast {
     pub namespace: Box<str>,
     /// Empty: all sockets of the namespace. A user is the room `user:<id>`, a socket the room of its sid.
@@ -47,4 +48,14 @@ impl Broadcast {
         let attachments: usize = self.attachments.iter().map(|data| data.len()).sum();
         size_of::<Broadcast>() + names + self.args.len() + attachments
     }
+}
+
+/// Sockets of a namespace: the members of some rooms, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    pub namespace: Box<str>,
+    /// Empty: all sockets of the namespace. A user is the room `user:<id>`, a socket the room of its sid.
+    pub rooms: Vec<Box<str>>,
+    /// Members of these rooms are left out.
+    pub except: Vec<Box<str>>,
 }

@@ -6,6 +6,7 @@ pub mod app;
 pub mod auth;
 pub mod broadcast;
 pub mod capacity;
+pub mod cluster;
 pub mod config;
 pub mod events;
 pub mod mailbox;

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
 use crate::broadcast::Broadcast;
-use crate::shard::{Mail, Parcel, Reply, SiblingMail};
+use crate::shard::{BusMail, Mail, Parcel, Reply, SiblingMail};
 
 /// One thing for a worker.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum Letter {
     Mail(Mail, oneshot::Sender<Reply>),
     /// For its shard, from another one.
     Sibling(SiblingMail),
+    /// For its shard, from the bus.
+    Bus(BusMail),
     /// A connection, and what goes along with it.
     Arrival(OwnedFd, Parcel),
     /// Tell all clients this, end them evenly over this time, and return.

@@ -24,7 +24,7 @@ use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
 use sockring::shard::Place;
-use sockring::worker::{self, Clock, Listener, WorkerError, WorkerParts};
+use sockring::worker::{self, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::flags::Invocation;
@@ -193,15 +193,16 @@ fn start_worker(
 ) -> Result<thread::JoinHandle<()>, Box<dyn Error>> {
     let number = usize::from(parts.place.number);
     let handle = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        let reception = move || -> worker::Reception {
+        let surroundings = move || {
             // The ring stands.
             let _ = ready.send(());
             if let Some(listener) = api_listener {
                 tokio_uring::spawn(Arc::clone(&api).listen(listener));
             }
-            Box::new(move |descriptor: OwnedFd, parcel| api.receive(number, descriptor, parcel))
+            let reception = Box::new(move |descriptor: OwnedFd, parcel| api.receive(number, descriptor, parcel));
+            Surroundings { reception, bus: Box::new(NoBus) }
         };
-        if let Err(error) = worker::run(parts, reception) {
+        if let Err(error) = worker::run(parts, surroundings) {
             // The main thread reports it and ends the process.
             let _ = ended.send(Ending::Worker(error));
         }

@@ -1,7 +1,7 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
 use super::client::ConnectionKey;
-use super::mail::{Reply, SiblingMail, Ticket};
+use super::mail::{Reply, RoomName, SiblingMail, Ticket};
 use super::outbox::Frames;
 use super::parcel::Parcel;
 
@@ -49,6 +49,23 @@ pub enum Effect {
     Mail(u16, Box<SiblingMail>),
     /// The answer to a mail that carried a ticket.
     Reply(Ticket, Box<Reply>),
+    /// A room whose home is here has members now, on whichever shards: messages of other instances to it are wanted.
+    /// `BusMail::Subscribed` follows.
+    Subscribe(Box<RoomName>),
+    /// It has none any more.
+    Unsubscribe(Box<RoomName>),
+    /// A client has answered a broadcast that wanted an acknowledgement.
+    Acknowledged(Box<Acknowledgement>),
+}
+
+/// A client's answer to a `Mail::DeliverForAck`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// That of the mail.
+    pub number: u64,
+    /// A JSON array; binary arguments are placeholders.
+    pub args: Box<[u8]>,
+    pub attachments: Vec<Box<[u8]>>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sockring_protocol::http::CorsPolicy;
 
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Selection};
 
 use super::emigrant::Emigrant;
 use super::metrics::Counters;
@@ -40,6 +40,30 @@ pub enum Mail {
     Metrics,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
+    /// Who the selected sockets are; answered by `Reply::Described`.
+    Describe(Selection),
+    /// The names of all rooms of this namespace that have members here, those of its sockets' sids among them; answered by
+    /// `Reply::Rooms`.
+    Rooms(Box<str>),
+    /// Puts the selected sockets into rooms; answered by `Reply::Changed`.
+    JoinSelected(Selection, Vec<Box<str>>),
+    /// Takes the selected sockets out of rooms; answered by `Reply::Changed`.
+    LeaveSelected(Selection, Vec<Box<str>>),
+    /// Ends the selected sockets or their sessions; answered by `Reply::Changed`.
+    EndSelected(Selection, Ending),
+    /// Delivers to the members that this shard has, and asks each for an acknowledgement; answered by `Reply::Delivered`.
+    /// Each acknowledgement that comes within `timeout_ms` leaves as `Effect::Acknowledged` with this number.
+    DeliverForAck { broadcast: Broadcast, number: u64, timeout_ms: u64 },
+}
+
+/// What the bus tells a shard. Never refused: rooms bound it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusMail {
+    /// The bus is there, or gone. While it is gone nobody waits for subscriptions, and those who waited go on.
+    Up,
+    Down,
+    /// Messages to these rooms reach this shard from now on: what waits for that goes on.
+    Subscribed(Vec<RoomName>),
 }
 
 impl Mail {
@@ -83,10 +107,10 @@ impl SiblingMail {
 }
 
 /// A room by its full name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomName {
-    pub(super) namespace: NamespaceId,
-    pub(super) name: Box<str>,
+    pub namespace: NamespaceId,
+    pub name: Box<str>,
 }
 
 /// The sockets that a mail is about.
@@ -117,6 +141,18 @@ pub enum Reply {
     Stats(ShardStats),
     Metrics(Box<ShardMetrics>),
     Sockets(u64),
+    Described(Vec<SocketDescription>),
+    Rooms(Vec<Box<str>>),
+}
+
+/// A socket as other instances see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketDescription {
+    /// Its Socket.IO sid.
+    pub id: Box<str>,
+    /// The room of its own sid first.
+    pub rooms: Vec<Box<str>>,
+    pub user: Option<Box<str>>,
 }
 
 /// Everything that a shard counts.

@@ -45,11 +45,13 @@ use slots::Slots;
 use timers::Timers;
 
 pub use client::{ClientKey, CloseReason, ConnectionKey};
-pub use effects::{Bytes, Destination, Effect};
+pub use effects::{Acknowledgement, Bytes, Destination, Effect};
 pub use flush::Broken;
 pub use hub::Now;
 pub use limit::Limit;
-pub use mail::{Ending, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+pub use mail::{
+    BusMail, Ending, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, SocketDescription, Target, Ticket,
+};
 pub use metrics::{Counters, Histogram};
 pub use outbox::Frames;
 pub use parcel::Parcel;
@@ -58,6 +60,7 @@ pub use rooms::USER_PREFIX;
 pub use settings::{Elsewhere, EngineSettings, Layer};
 pub use sid::{Entropy, Sid};
 pub use slots::Key;
+pub use sockets::NamespaceId;
 
 /// The connections, clients and rooms of one core.
 pub struct Shard<A> {
@@ -212,6 +215,11 @@ impl<A: Application> Shard<A> {
     /// A mail of another shard came.
     pub fn on_sibling_mail(&mut self, mail: SiblingMail) {
         self.hub.on_sibling_mail(mail);
+    }
+
+    /// The bus has something to say.
+    pub fn on_bus_mail(&mut self, mail: BusMail) {
+        self.hub.on_bus_mail(mail);
     }
 
     /// A mail that this shard wanted posted was refused.

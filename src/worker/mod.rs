@@ -22,7 +22,7 @@ use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
 use turn::{Outside, Turned, Worker};
 
 pub use listener::{Listener, Sharing};
-pub use turn::{Clock, Reception};
+pub use turn::{Bus, Clock, NoBus, Reception};
 
 /// What a worker is made of, to be turned into one on its own thread.
 pub struct WorkerParts<A> {
@@ -40,6 +40,19 @@ pub struct WorkerParts<A> {
     pub ring: RingOptions,
     /// The processor to run on.
     pub processor: Option<usize>,
+}
+
+/// What a worker's tasks are to it: they live on the same thread.
+pub struct Surroundings {
+    pub reception: Reception,
+    pub bus: Box<dyn Bus>,
+}
+
+impl Default for Surroundings {
+    /// Nobody takes over connections, and there is no bus.
+    fn default() -> Surroundings {
+        Surroundings { reception: Box::new(|descriptor, _| drop(descriptor)), bus: Box::new(NoBus) }
+    }
 }
 
 /// A worker could not run.
@@ -64,10 +77,10 @@ impl std::error::Error for WorkerError {}
 const TURNS_IN_A_ROW: u32 = 4;
 const TIME_IN_A_ROW: Duration = Duration::from_millis(1);
 
-/// Runs a worker on this thread until its mailbox says that it is over. `make_reception` is called within the runtime.
+/// Runs a worker on this thread until its mailbox says that it is over. `make_surroundings` is called within the runtime.
 pub fn run<A: Application>(
     parts: WorkerParts<A>,
-    make_reception: impl FnOnce() -> Reception,
+    make_surroundings: impl FnOnce() -> Surroundings,
 ) -> Result<(), WorkerError> {
     if let Some(processor) = parts.processor {
         let mut only = CpuSet::new();
@@ -85,10 +98,12 @@ pub fn run<A: Application>(
             app: parts.app,
             entropy: Box::new(OsEntropy),
         };
+        let surroundings = make_surroundings();
         let outside = Outside {
             mailbox: parts.mailbox,
             siblings: parts.siblings,
-            reception: make_reception(),
+            reception: surroundings.reception,
+            bus: surroundings.bus,
             capacity: parts.capacity,
             clock: parts.clock,
         };

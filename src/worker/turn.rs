@@ -15,7 +15,8 @@ use crate::capacity::Capacity;
 use crate::mailbox::{Letter, Mailbox, Postbox};
 use crate::ring::{Armed, Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
 use crate::shard::{
-    Broken, Bytes, ConnectionKey, Destination, Effect, Now, Parcel, Reply, Shard, SiblingMail, Ticket, Turn,
+    Acknowledgement, Broken, Bytes, ConnectionKey, Destination, Effect, Now, Parcel, Reply, RoomName, Shard,
+    SiblingMail, Ticket, Turn,
 };
 
 use super::link::{Received, Start};
@@ -28,6 +29,27 @@ const COMPLETIONS_PER_TURN: usize = 4096;
 
 /// Who takes over connections that the shard does not serve.
 pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
+
+/// The bus between instances, as a worker sees it. Called within the runtime of the core; nothing of it waits.
+pub trait Bus {
+    /// Messages to this room are wanted; `BusMail::Subscribed` is posted when they come.
+    fn subscribe(&mut self, room: RoomName);
+    fn unsubscribe(&mut self, room: RoomName);
+    /// A client has answered.
+    fn acknowledge(&mut self, answer: Acknowledgement);
+}
+
+/// There are no other instances.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBus;
+
+impl Bus for NoBus {
+    fn subscribe(&mut self, _: RoomName) {}
+
+    fn unsubscribe(&mut self, _: RoomName) {}
+
+    fn acknowledge(&mut self, _: Acknowledgement) {}
+}
 
 /// The thread of one core: a ring, a shard, and what ties them together.
 pub(super) struct Worker<A> {
@@ -58,6 +80,7 @@ pub(super) struct Outside {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) siblings: Vec<Postbox>,
     pub(super) reception: Reception,
+    pub(super) bus: Box<dyn Bus>,
     pub(super) capacity: Arc<Capacity>,
     pub(super) clock: Clock,
 }
@@ -305,6 +328,7 @@ impl<A: Application> Worker<A> {
                     self.shard.on_mail(ticket, mail);
                 }
                 Letter::Sibling(mail) => self.shard.on_sibling_mail(mail),
+                Letter::Bus(mail) => self.shard.on_bus_mail(mail),
                 Letter::Arrival(descriptor, parcel) => {
                     let key = self.shard.on_arrival(peer_of(&descriptor), parcel);
                     self.keep(key, descriptor);
@@ -420,6 +444,9 @@ impl<A: Application> Worker<A> {
                 self.start(key, start);
             }
             Effect::Mail(shard, mail) => self.post(shard, *mail),
+            Effect::Subscribe(room) => self.outside.bus.subscribe(*room),
+            Effect::Unsubscribe(room) => self.outside.bus.unsubscribe(*room),
+            Effect::Acknowledged(answer) => self.outside.bus.acknowledge(*answer),
             Effect::Reply(Ticket(ticket), reply) => {
                 if let Some(answer) = usize::try_from(ticket).ok().and_then(|ticket| self.answers.try_remove(ticket)) {
                     // Who asked may have gone.

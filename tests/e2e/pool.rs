@@ -11,7 +11,7 @@ use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
 use sockring::shard::{EngineSettings, Layer, Place};
-use sockring::worker::{self, Clock, Listener, WorkerParts};
+use sockring::worker::{self, Clock, Listener, Surroundings, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::websocket::Opcode;
 
@@ -72,7 +72,7 @@ impl EchoWorker {
             processor: None,
         };
         let thread = thread::spawn(move || {
-            worker::run(parts, || Box::new(|descriptor, _| drop(descriptor))).expect("the worker runs");
+            worker::run(parts, Surroundings::default).expect("the worker runs");
         });
         EchoWorker { address, postbox, thread: Some(thread) }
     }

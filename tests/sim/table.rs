@@ -201,6 +201,9 @@ impl Table {
                 Effect::Send(key, bytes) => (*key, bytes.as_slice()),
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
                 Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
+                Effect::Subscribe(_) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
+                    unreachable!("there is no bus")
+                }
             };
             let line = &mut self.lines[self.keys[&key]];
             assert!(!line.is_closing, "{effect:?} after the end");

@@ -6,7 +6,7 @@ use crate::app::Application;
 use crate::broadcast::Broadcast;
 
 use super::super::limit::Limit;
-use super::super::mail::{Mail, Reply, ShardMetrics, SiblingMail, Target, Ticket};
+use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, SiblingMail, Target, Ticket};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
 use super::{ConnectionCounts, Hub};
@@ -59,6 +59,10 @@ impl<A: Application> Hub<A> {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
+            Mail::Describe(_) => Reply::Described(Vec::new()),
+            Mail::Rooms(_) => Reply::Rooms(Vec::new()),
+            Mail::JoinSelected(..) | Mail::LeaveSelected(..) | Mail::EndSelected(..) => Reply::Changed(0),
+            Mail::DeliverForAck { broadcast, .. } => Reply::Delivered(vec![self.deliver(&broadcast)]),
         };
         self.replies.push((ticket, reply));
     }
@@ -77,6 +81,11 @@ impl<A: Application> Hub<A> {
             }
             SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
         }
+    }
+
+    /// Takes what the bus says.
+    pub(in super::super) fn on_bus_mail(&mut self, mail: BusMail) {
+        let _ = mail;
     }
 
     /// A mail of ours could not be posted: too much waits for that shard.

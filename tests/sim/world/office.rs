@@ -169,7 +169,7 @@ impl World {
                     Reply::Changed(count) | Reply::Sockets(count) => *count,
                     Reply::Stats(stats) => stats.clients,
                     Reply::Metrics(metrics) => metrics.stats.clients,
-                    Reply::Delivered(_) => panic!("{reply:?} to a question"),
+                    Reply::Delivered(_) | Reply::Described(_) | Reply::Rooms(_) => panic!("{reply:?} to a question"),
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
             }
