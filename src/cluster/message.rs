@@ -61,6 +61,9 @@ pub enum Message {
         args: Box<[u8]>,
     },
     Answer {
+        /// The adapter uid of who asked, whose own channel carries it. `None`: the channel on which all instances listen for
+        /// answers, which the sharded adapter does not have.
+        asker: Option<Box<str>>,
         request: RequestId,
         answer: Answer,
     },
@@ -71,6 +74,7 @@ pub enum Message {
 pub enum Answer {
     Ids(Vec<Box<str>>),
     Rooms(Vec<Box<str>>),
+    /// An empty list may be the answer to `Message::Ids` just as well: the classic adapter does not tell them apart.
     Sockets(Vec<SocketDescription>),
     Done,
     /// A JSON value.

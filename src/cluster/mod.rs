@@ -2,6 +2,12 @@
 //!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
+mod channels;
+mod classic;
+mod codec;
 mod message;
+mod sharded;
 
+pub use channels::{Adapter, ChannelKind, Channels, Place};
+pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
 pub use message::{Answer, Envelope, Message, RequestId};

@@ -1,0 +1,156 @@
+//! `Channels`: what the channels of a cluster are called, and what a channel is for.
+
+/// Which of Node's two Redis adapters the cluster speaks. They do not understand each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapter {
+    /// `createAdapter` and the emitter: PUBLISH, PSUBSCRIBE, SUBSCRIBE.
+    Classic,
+    /// `createShardedAdapter` with `subscriptionMode: "dynamic"`: SPUBLISH, SSUBSCRIBE.
+    Sharded,
+}
+
+/// JavaScript's length of a socket id. The sharded adapter takes a room of that length for one, and does not give it a
+/// channel of its own.
+const SID_UNITS: usize = 20;
+
+/// The names of all channels of one cluster.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    adapter: Adapter,
+    prefix: Box<str>,
+    /// The longest first: names may contain `#`, which also ends them in a channel.
+    namespaces: Vec<Box<str>>,
+}
+
+/// What a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    pub namespace: &'a str,
+    pub kind: ChannelKind<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelKind<'a> {
+    /// Where everybody listens: broadcasts, with the sharded adapter requests too.
+    Namespace,
+    /// Of one room; with the sharded adapter it may be the uid of an instance that waits for answers.
+    Room(&'a str),
+    /// The classic adapter's.
+    Requests,
+    /// The classic adapter's: for all, or for the instance with this uid.
+    Answers(Option<&'a str>),
+}
+
+impl Channels {
+    /// `prefix` is Node's `key` or `channelPrefix`, by default `socket.io`.
+    pub fn new<S: AsRef<str>>(adapter: Adapter, prefix: &str, namespaces: &[S]) -> Channels {
+        let mut namespaces: Vec<Box<str>> = namespaces.iter().map(|name| name.as_ref().into()).collect();
+        namespaces.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        Channels { adapter, prefix: prefix.into(), namespaces }
+    }
+
+    pub fn adapter(&self) -> Adapter {
+        self.adapter
+    }
+
+    /// Where everybody listens.
+    pub fn of_namespace(&self, namespace: &str) -> String {
+        format!("{}#{namespace}#", self.prefix)
+    }
+
+    /// Where messages to exactly this room are published. `None`: on the namespace's.
+    pub fn of_room(&self, namespace: &str, room: &str) -> Option<String> {
+        let is_own = self.adapter == Adapter::Classic || room.encode_utf16().count() != SID_UNITS;
+        is_own.then(|| format!("{}#{namespace}#{room}#", self.prefix))
+    }
+
+    /// Where a message to these rooms is published: a receiver that does not know the room of the channel drops it, so that
+    /// only a message to exactly one room goes on the channel of that room.
+    pub(super) fn of_rooms(&self, namespace: &str, rooms: &[Box<str>]) -> String {
+        let room = if let [room] = rooms { self.of_room(namespace, room) } else { None };
+        room.unwrap_or_else(|| self.of_namespace(namespace))
+    }
+
+    /// Where questions and orders are published.
+    pub fn of_requests(&self, namespace: &str) -> String {
+        match self.adapter {
+            Adapter::Classic => format!("{}-request#{namespace}#", self.prefix),
+            Adapter::Sharded => self.of_namespace(namespace),
+        }
+    }
+
+    /// Where the instance with this uid waits for answers.
+    pub fn of_answers(&self, namespace: &str, uid: &str) -> String {
+        match self.adapter {
+            Adapter::Classic => format!("{}-response#{namespace}#{uid}#", self.prefix),
+            Adapter::Sharded => format!("{}#{namespace}#{uid}#", self.prefix),
+        }
+    }
+
+    /// Where all instances of the classic adapter wait for answers.
+    pub(super) fn of_all_answers(&self, namespace: &str) -> String {
+        format!("{}-response#{namespace}#", self.prefix)
+    }
+
+    /// The channel whose subscribers are counted as instances, by NUMSUB or SHARDNUMSUB.
+    pub fn counted(&self, namespace: &str) -> String {
+        self.of_requests(namespace)
+    }
+
+    /// What an instance subscribes once, whatever rooms it has.
+    pub fn of_instance(&self, namespace: &str, uid: &str) -> Vec<String> {
+        let (main, answers) = (self.of_namespace(namespace), self.of_answers(namespace, uid));
+        match self.adapter {
+            Adapter::Classic => vec![main, self.of_requests(namespace), self.of_all_answers(namespace), answers],
+            Adapter::Sharded => vec![main, answers],
+        }
+    }
+
+    /// The pattern of all channels of sockets whose sid begins like this. `None`: they have none.
+    pub fn pattern_of_sids(&self, namespace: &str, sid_prefix: &str) -> Option<String> {
+        let is_own = self.adapter == Adapter::Classic;
+        is_own.then(|| escape_pattern(&format!("{}#{namespace}#{sid_prefix}", self.prefix)) + "*#")
+    }
+
+    /// What a channel is; `None` for others. Where a namespace contains `#`, the longest name that fits counts.
+    pub fn place<'a>(&'a self, channel: &'a [u8]) -> Option<Place<'a>> {
+        let rest = std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?;
+        if let Some(rest) = rest.strip_prefix('#') {
+            let (namespace, room) = self.namespace_of(rest)?;
+            return Some(Place { namespace, kind: room.map_or(ChannelKind::Namespace, ChannelKind::Room) });
+        }
+        if self.adapter == Adapter::Sharded {
+            return None;
+        }
+        if let Some(rest) = rest.strip_prefix("-request#") {
+            let (namespace, room) = self.namespace_of(rest)?;
+            return room.is_none().then_some(Place { namespace, kind: ChannelKind::Requests });
+        }
+        let (namespace, uid) = self.namespace_of(rest.strip_prefix("-response#")?)?;
+        Some(Place { namespace, kind: ChannelKind::Answers(uid) })
+    }
+
+    /// `/#` or `/#room#`, in parts.
+    fn namespace_of<'a>(&'a self, text: &'a str) -> Option<(&'a str, Option<&'a str>)> {
+        self.namespaces.iter().find_map(|namespace| {
+            let rest = text.strip_prefix(&**namespace)?.strip_prefix('#')?;
+            if rest.is_empty() {
+                Some((&**namespace, None))
+            } else {
+                Some((&**namespace, Some(rest.strip_suffix('#')?)))
+            }
+        })
+    }
+}
+
+/// A name as a pattern of Redis that only it matches.
+fn escape_pattern(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len() + 8);
+    for character in name.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
