@@ -5,8 +5,12 @@
 mod channels;
 mod classic;
 mod codec;
+mod fields;
 mod message;
+mod msgpack;
+mod part;
 mod sharded;
+mod writer;
 
 pub use channels::{Adapter, ChannelKind, Channels, Place};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};

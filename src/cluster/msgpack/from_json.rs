@@ -1,0 +1,167 @@
+//! JSON text becomes msgpack, byte for byte what notepack makes of the parsed value.
+
+use rmp::encode::{write_array_len, write_bin, write_f64, write_map_len, write_sint, write_str, write_uint};
+use sockring_protocol::json::{Value, check};
+
+/// Why writing cannot fail.
+const MEMORY: &str = "memory takes all bytes";
+
+/// One bound of what a double holds as a 64-bit integer: 2^64 above, and half of it below.
+const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
+
+/// Appends the value that `text` is; `nil` if it is none, so that nobody has to read what is not msgpack. Placeholders that
+/// number an attachment become that byte string.
+pub(in crate::cluster) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8>) {
+    if check(text).is_err() {
+        out.push(0xc0);
+        return;
+    }
+    let mut lengths = lengths(text).into_iter();
+    let mut tokens = Tokens { rest: text };
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Array => drop(write_array_len(out, lengths.next().unwrap_or(0)).expect(MEMORY)),
+            Token::Object => {
+                let length = lengths.next().unwrap_or(0) / 2;
+                let placeholder = if attachments.is_empty() { None } else { placeholder(tokens.clone()) };
+                match placeholder.and_then(|(number, after)| Some((attachments.get(number)?, after))) {
+                    Some((bytes, after)) => {
+                        write_bin(out, bytes.as_ref()).expect(MEMORY);
+                        tokens = after;
+                    }
+                    None => drop(write_map_len(out, length).expect(MEMORY)),
+                }
+            }
+            Token::End => {}
+            Token::Scalar(scalar) => encode_scalar(scalar, out),
+        }
+    }
+}
+
+fn encode_scalar(scalar: &str, out: &mut Vec<u8>) {
+    match scalar {
+        "null" => out.push(0xc0),
+        "false" => out.push(0xc2),
+        "true" => out.push(0xc3),
+        _ if scalar.starts_with('"') => {
+            let text = Value::decode(scalar).ok().and_then(Value::string).unwrap_or_default();
+            write_str(out, &text).expect(MEMORY);
+        }
+        _ => encode_number(scalar, out),
+    }
+}
+
+/// Integers in their shortest form, whichever way they are written in JSON; those of 64 bits as they are, although
+/// JavaScript would round them.
+fn encode_number(text: &str, out: &mut Vec<u8>) {
+    if let Ok(number) = text.parse::<u64>() {
+        write_uint(out, number).expect(MEMORY);
+        return;
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        write_sint(out, number).expect(MEMORY);
+        return;
+    }
+    let number: f64 = text.parse().unwrap_or(f64::NAN);
+    if number.fract() == 0.0 && (0.0..UNSIGNED_END).contains(&number) {
+        write_uint(out, number as u64).expect(MEMORY);
+    } else if number.fract() == 0.0 && (-UNSIGNED_END / 2.0..0.0).contains(&number) {
+        write_sint(out, number as i64).expect(MEMORY);
+    } else {
+        write_f64(out, number).expect(MEMORY);
+    }
+}
+
+/// The number of a placeholder and what follows it, if the object whose inside begins here is one: `_placeholder` is true,
+/// and nothing in it is nested.
+fn placeholder(mut tokens: Tokens<'_>) -> Option<(usize, Tokens<'_>)> {
+    let (mut is_marked, mut number) = (false, None);
+    loop {
+        let key = match tokens.next()? {
+            Token::Scalar(key) => Value::decode(key).ok()?.string()?,
+            Token::End => break,
+            Token::Array | Token::Object => return None,
+        };
+        let Some(Token::Scalar(value)) = tokens.next() else { return None };
+        match &*key {
+            "_placeholder" => is_marked = value == "true",
+            "num" => number = value.parse().ok(),
+            _ => {}
+        }
+    }
+    number.filter(|_| is_marked).map(|number| (number, tokens))
+}
+
+/// How many values follow in each array and object, keys counted too, in the order in which these begin: msgpack says that
+/// first.
+fn lengths(text: &str) -> Vec<u32> {
+    let (mut lengths, mut open) = (Vec::new(), Vec::new());
+    for token in (Tokens { rest: text }) {
+        if token != Token::End
+            && let Some(parent) = open.last().copied().and_then(|parent: usize| lengths.get_mut(parent))
+        {
+            *parent += 1;
+        }
+        match token {
+            Token::Array | Token::Object => {
+                open.push(lengths.len());
+                lengths.push(0);
+            }
+            Token::End => drop(open.pop()),
+            Token::Scalar(_) => {}
+        }
+    }
+    lengths
+}
+
+/// The parts of checked JSON text.
+#[derive(Clone, Debug)]
+struct Tokens<'a> {
+    rest: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    Array,
+    Object,
+    /// Of an array or object.
+    End,
+    /// A string with its quotes, a number, `true`, `false` or `null`; keys are strings too.
+    Scalar(&'a str),
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        let text = self.rest.trim_start_matches([' ', '\t', '\n', '\r', ',', ':']);
+        let (token, length) = match text.as_bytes().first()? {
+            b'[' => (Token::Array, 1),
+            b'{' => (Token::Object, 1),
+            b']' | b'}' => (Token::End, 1),
+            b'"' => {
+                let length = string_length(text.as_bytes());
+                (Token::Scalar(text.get(..length)?), length)
+            }
+            _ => {
+                let length = text.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(text.len());
+                (Token::Scalar(text.get(..length)?), length)
+            }
+        };
+        self.rest = text.get(length..)?;
+        Some(token)
+    }
+}
+
+/// How long the string is that begins here, with its quotes.
+fn string_length(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}

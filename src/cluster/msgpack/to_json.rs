@@ -1,0 +1,180 @@
+//! `ToJson`: msgpack becomes JSON text in one pass, without a tree of values.
+
+use sockring_protocol::json::{DEPTH_MAX, encode_integer, encode_string};
+
+use super::javascript::{encode_date, encode_number};
+use super::{Token, Tokens};
+use crate::cluster::codec::{ATTACHMENTS_MAX, MessageError};
+
+/// What becomes of byte strings, which JSON does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Bytes {
+    /// They stay aside, and placeholders say where they belong: what a Socket.IO client understands.
+    Attach,
+    /// `{"type":"Buffer","data":[1,2]}`, as JSON.stringify writes a Buffer.
+    Spell,
+}
+
+/// JSON text that is made of msgpack.
+#[derive(Debug)]
+pub(in crate::cluster) struct ToJson<'a> {
+    pub(in crate::cluster) text: Vec<u8>,
+    /// The byte strings that the placeholders of the text number.
+    pub(in crate::cluster) attachments: Vec<&'a [u8]>,
+    bytes: Bytes,
+    has_placeholder_key: bool,
+}
+
+/// An array or map that is open.
+struct Level {
+    left: u32,
+    is_first: bool,
+    end: u8,
+}
+
+impl<'a> ToJson<'a> {
+    pub(in crate::cluster) fn new(bytes: Bytes) -> ToJson<'a> {
+        ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_placeholder_key: false }
+    }
+
+    /// Appends the one value that `bytes` are. What cannot stand in JSON stands there as in JSON.stringify: `NaN` and
+    /// `undefined` are `null` (in maps `undefined` is left out), and a date is its ISO text.
+    pub(in crate::cluster) fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
+        let mut tokens = Tokens::new(bytes);
+        let mut open: Vec<Level> = Vec::new();
+        loop {
+            let level = match tokens.step()? {
+                Token::Array(left) => Some((b'[', Level { left, is_first: true, end: b']' })),
+                Token::Map(left) => Some((b'{', Level { left, is_first: true, end: b'}' })),
+                scalar => {
+                    self.scalar(scalar)?;
+                    None
+                }
+            };
+            if let Some((begin, level)) = level {
+                if open.len() == DEPTH_MAX {
+                    return Err(MessageError::TooDeep);
+                }
+                self.text.push(begin);
+                open.push(level);
+            }
+            if !self.go_on(&mut tokens, &mut open)? {
+                break;
+            }
+        }
+        if !tokens.is_at_end() {
+            return Err(MessageError::Syntax);
+        }
+        // A client's parser would take such a map for one of the byte strings, and fail if there are not that many.
+        if self.has_placeholder_key && !self.attachments.is_empty() {
+            return Err(MessageError::Packet);
+        }
+        Ok(())
+    }
+
+    /// Closes what is complete, and goes to where the next value stands; false when there is none.
+    fn go_on(&mut self, tokens: &mut Tokens<'a>, open: &mut Vec<Level>) -> Result<bool, MessageError> {
+        loop {
+            let Some(level) = open.last_mut() else { return Ok(false) };
+            if level.left == 0 {
+                self.text.push(level.end);
+                open.pop();
+                continue;
+            }
+            level.left -= 1;
+            if level.end == b']' {
+                self.comma(level);
+                return Ok(true);
+            }
+            let key = tokens.step()?;
+            let mut after = tokens.clone();
+            if after.step()?.is_undefined() {
+                *tokens = after;
+                continue;
+            }
+            self.comma(level);
+            let key = key.key().ok_or(MessageError::Shape)?;
+            self.has_placeholder_key |= self.bytes == Bytes::Attach && key == "_placeholder";
+            encode_string(&key, &mut self.text);
+            self.text.push(b':');
+            return Ok(true);
+        }
+    }
+
+    fn comma(&mut self, level: &mut Level) {
+        if !std::mem::take(&mut level.is_first) {
+            self.text.push(b',');
+        }
+    }
+
+    fn scalar(&mut self, token: Token<'a>) -> Result<(), MessageError> {
+        let out = &mut self.text;
+        match token {
+            Token::Nil | Token::Extension(0, [_]) => out.extend_from_slice(b"null"),
+            Token::Boolean(true) => out.extend_from_slice(b"true"),
+            Token::Boolean(false) => out.extend_from_slice(b"false"),
+            Token::Unsigned(number) => encode_integer(number, out),
+            Token::Negative(number) => {
+                out.push(b'-');
+                encode_integer(number.unsigned_abs(), out);
+            }
+            Token::Float(number) => encode_number(number, out),
+            Token::Text(text) => encode_string(&String::from_utf8_lossy(text), out),
+            Token::Bytes(bytes) => self.byte_string(bytes)?,
+            Token::Extension(kind, bytes) => self.extension(kind, bytes)?,
+            // Not scalars: the caller has opened them.
+            Token::Array(_) | Token::Map(_) => {}
+        }
+        Ok(())
+    }
+
+    fn byte_string(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
+        if self.bytes == Bytes::Spell {
+            self.text.extend_from_slice(b"{\"type\":\"Buffer\",\"data\":[");
+            for (index, byte) in bytes.iter().enumerate() {
+                if index > 0 {
+                    self.text.push(b',');
+                }
+                encode_integer(u64::from(*byte), &mut self.text);
+            }
+            self.text.extend_from_slice(b"]}");
+            return Ok(());
+        }
+        if self.attachments.len() == ATTACHMENTS_MAX {
+            return Err(MessageError::TooManyAttachments);
+        }
+        self.text.extend_from_slice(b"{\"_placeholder\":true,\"num\":");
+        encode_integer(self.attachments.len() as u64, &mut self.text);
+        self.text.push(b'}');
+        self.attachments.push(bytes);
+        Ok(())
+    }
+
+    /// Dates, and what notepack wrote before msgpack had dates; the rest is `[type, bytes]`, as notepack reads it.
+    fn extension(&mut self, kind: i8, bytes: &'a [u8]) -> Result<(), MessageError> {
+        match (kind, bytes.len()) {
+            (-1, 4 | 8 | 12) => encode_date(timestamp_ms(bytes), &mut self.text),
+            (0, 8) => {
+                encode_date(i128::from(bytes.iter().fold(0, |ms, byte| ms << 8 | i64::from(*byte))), &mut self.text)
+            }
+            _ => {
+                self.text.extend_from_slice(format!("[{kind},").as_bytes());
+                self.byte_string(bytes)?;
+                self.text.push(b']');
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A timestamp of 32, 64 or 96 bits (msgpack specification, "Timestamp extension type") in milliseconds since 1970. What is
+/// below a millisecond is cut off towards zero, as `new Date` does.
+fn timestamp_ms(bytes: &[u8]) -> i128 {
+    let number = bytes.iter().fold(0, |number: u128, byte| number << 8 | u128::from(*byte));
+    let (seconds, nanoseconds) = match bytes.len() {
+        4 => (number as i128, 0),
+        8 => ((number & 0x3_ffff_ffff) as i128, number >> 34),
+        _ => (i128::from(number as u64 as i64), number >> 64),
+    };
+    (seconds * 1_000_000_000 + nanoseconds as i128) / 1_000_000
+}

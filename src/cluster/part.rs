@@ -1,0 +1,178 @@
+//! `Part`: a part of a message, as the JSON text or the msgpack bytes that it is, and what it can be read as.
+
+use std::borrow::Cow;
+
+use sockring_protocol::json::{self, JsonError, Value};
+
+use super::codec::MessageError;
+use super::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
+
+/// A value within a checked message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'a> {
+    Json(&'a str),
+    Msgpack(&'a [u8]),
+}
+
+impl<'a> Part<'a> {
+    /// A whole message in JSON.
+    pub(super) fn json(text: &'a str) -> Result<Part<'a>, MessageError> {
+        match Value::decode(text) {
+            Ok(value) => Ok(Part::Json(value.as_str())),
+            Err(JsonError::Syntax) => Err(MessageError::Syntax),
+            Err(JsonError::TooDeep) => Err(MessageError::TooDeep),
+        }
+    }
+
+    /// A whole message in msgpack.
+    pub(super) fn msgpack(bytes: &'a [u8]) -> Result<Part<'a>, MessageError> {
+        msgpack::check(bytes).map(|()| Part::Msgpack(bytes))
+    }
+
+    /// The keys and values of an object. A key may come twice; the last one counts.
+    pub(super) fn members(self) -> Result<Members<'a>, MessageError> {
+        match self {
+            Part::Json(text) if text.starts_with('{') => Ok(Members::Json(json::entries(text))),
+            Part::Json(_) => Err(MessageError::Shape),
+            Part::Msgpack(bytes) => {
+                let mut tokens = Tokens::new(bytes);
+                match tokens.step()? {
+                    Token::Map(left) => Ok(Members::Msgpack(tokens, left)),
+                    _ => Err(MessageError::Shape),
+                }
+            }
+        }
+    }
+
+    pub(super) fn elements(self) -> Result<Elements<'a>, MessageError> {
+        match self {
+            Part::Json(text) if text.starts_with('[') => Ok(Elements::Json(json::elements(text))),
+            Part::Json(_) => Err(MessageError::Shape),
+            Part::Msgpack(bytes) => {
+                let mut tokens = Tokens::new(bytes);
+                match tokens.step()? {
+                    Token::Array(left) => Ok(Elements::Msgpack(tokens, left)),
+                    _ => Err(MessageError::Shape),
+                }
+            }
+        }
+    }
+
+    pub(super) fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Part::Json(text) => Value::decode(text).ok()?.string(),
+            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
+                Token::Text(text) => Some(String::from_utf8_lossy(text)),
+                _ => None,
+            },
+        }
+    }
+
+    /// A room as text. In JavaScript it may be a number; here it is the text of that.
+    pub(super) fn name(self) -> Option<Cow<'a, str>> {
+        self.text().or_else(|| match self {
+            Part::Json(text) if text.parse::<i64>().is_ok() => Some(text.into()),
+            Part::Json(_) => self.number().map(|number| number_text(number).into()),
+            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
+                number @ (Token::Unsigned(_) | Token::Negative(_) | Token::Float(_)) => number.key(),
+                _ => None,
+            },
+        })
+    }
+
+    pub(super) fn number(self) -> Option<f64> {
+        match self {
+            Part::Json(text) if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+                text.parse().ok()
+            }
+            Part::Json(_) => None,
+            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
+                Token::Unsigned(number) => Some(number as f64),
+                Token::Negative(number) => Some(number as f64),
+                Token::Float(number) => Some(number),
+                _ => None,
+            },
+        }
+    }
+
+    /// A count or a time: what is below 0 or a fraction is cut off.
+    pub(super) fn count(self) -> Option<u64> {
+        // The cast ends at the bounds of u64, and makes 0 of NaN.
+        self.number().map(|number| number as u64)
+    }
+
+    pub(super) fn is_true(self) -> bool {
+        match self {
+            Part::Json(text) => text == "true",
+            Part::Msgpack(bytes) => matches!(Tokens::new(bytes).step(), Ok(Token::Boolean(true))),
+        }
+    }
+
+    /// `null`, or `undefined`.
+    pub(super) fn is_nothing(self) -> bool {
+        match self {
+            Part::Json(text) => text == "null",
+            Part::Msgpack(bytes) => match Tokens::new(bytes).step() {
+                Ok(token) => token == Token::Nil || token.is_undefined(),
+                Err(_) => true,
+            },
+        }
+    }
+
+    /// As JSON text and byte strings, for those who pass it on.
+    pub(super) fn to_json(self, bytes: Bytes) -> Result<(Cow<'a, str>, Vec<&'a [u8]>), MessageError> {
+        match self {
+            Part::Json(text) => Ok((text.into(), Vec::new())),
+            Part::Msgpack(value) => {
+                let mut json = ToJson::new(bytes);
+                json.append(value)?;
+                let text = String::from_utf8(json.text).map_err(|_| MessageError::Syntax)?;
+                Ok((text.into(), json.attachments))
+            }
+        }
+    }
+}
+
+/// Iterator over the entries of an object, from [`Part::members`].
+pub(super) enum Members<'a> {
+    Json(json::Entries<'a>),
+    Msgpack(Tokens<'a>, u32),
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Cow<'a, str>, Part<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Members::Json(entries) => entries.next().map(|(key, value)| (key, Part::Json(value))),
+            Members::Msgpack(tokens, left) => loop {
+                *left = left.checked_sub(1)?;
+                let key = Tokens::new(tokens.value().ok()?).step().ok()?.key();
+                let value = Part::Msgpack(tokens.value().ok()?);
+                if let Some(key) = key {
+                    return Some((key, value));
+                }
+            },
+        }
+    }
+}
+
+/// Iterator over the elements of an array, from [`Part::elements`].
+pub(super) enum Elements<'a> {
+    Json(json::Elements<'a>),
+    Msgpack(Tokens<'a>, u32),
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        match self {
+            Elements::Json(elements) => elements.next().map(Part::Json),
+            Elements::Msgpack(tokens, left) => {
+                *left = left.checked_sub(1)?;
+                tokens.value().ok().map(Part::Msgpack)
+            }
+        }
+    }
+}
