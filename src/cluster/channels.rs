@@ -154,3 +154,79 @@ fn escape_pattern(name: &str) -> String {
     }
     pattern
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(adapter: Adapter) -> Channels {
+        Channels::new(adapter, "socket.io", &["/", "/admin", "/#x"])
+    }
+
+    #[test]
+    fn channels_are_called_as_node_calls_them() {
+        let classic = channels(Adapter::Classic);
+        assert_eq!(
+            classic.of_instance("/", "vfUuRQ"),
+            ["socket.io#/#", "socket.io-request#/#", "socket.io-response#/#", "socket.io-response#/#vfUuRQ#",]
+        );
+        assert_eq!(classic.of_room("/admin", "user:9").as_deref(), Some("socket.io#/admin#user:9#"));
+        assert_eq!(classic.counted("/"), "socket.io-request#/#");
+        let sharded = channels(Adapter::Sharded);
+        assert_eq!(sharded.of_instance("/", "dedce9ec59a3ae56"), ["socket.io#/#", "socket.io#/#dedce9ec59a3ae56#"]);
+        assert_eq!(sharded.of_requests("/"), "socket.io#/#");
+        assert_eq!(sharded.counted("/"), "socket.io#/#");
+    }
+
+    #[test]
+    fn only_one_room_has_a_channel_and_a_sid_none_where_there_are_shards() {
+        let sid: Box<str> = "abcdefghijklmnopqrst".into();
+        let umlauts: Box<str> = "\u{e4}".repeat(20).into();
+        let faces: Box<str> = "\u{1f600}".repeat(10).into();
+        let user: Box<str> = "user:2".into();
+        for (adapter, rooms, expected) in [
+            (Adapter::Classic, vec![sid.clone()], "socket.io#/#abcdefghijklmnopqrst#".to_owned()),
+            (Adapter::Classic, vec![], "socket.io#/#".to_owned()),
+            (Adapter::Classic, vec![user.clone(), sid.clone()], "socket.io#/#".to_owned()),
+            (Adapter::Sharded, vec![user.clone()], "socket.io#/#user:2#".to_owned()),
+            (Adapter::Sharded, vec![user.clone(), user], "socket.io#/#".to_owned()),
+            (Adapter::Sharded, vec![sid], "socket.io#/#".to_owned()),
+            (Adapter::Sharded, vec![umlauts], "socket.io#/#".to_owned()),
+            // 20 units of UTF-16, as JavaScript counts.
+            (Adapter::Sharded, vec![faces], "socket.io#/#".to_owned()),
+        ] {
+            assert_eq!(channels(adapter).of_rooms("/", &rooms), expected, "{rooms:?}");
+        }
+    }
+
+    #[test]
+    fn a_channel_says_what_it_is() {
+        let (classic, sharded) = (channels(Adapter::Classic), channels(Adapter::Sharded));
+        for (channel, namespace, kind) in [
+            ("socket.io#/#", "/", ChannelKind::Namespace),
+            ("socket.io#/#a#b \u{e9}#", "/", ChannelKind::Room("a#b \u{e9}")),
+            ("socket.io#/#42#", "/", ChannelKind::Room("42")),
+            ("socket.io#/##", "/", ChannelKind::Room("")),
+            ("socket.io#/admin#", "/admin", ChannelKind::Namespace),
+            ("socket.io#/#x#r#", "/#x", ChannelKind::Room("r")),
+            ("socket.io-request#/admin#", "/admin", ChannelKind::Requests),
+            ("socket.io-response#/#", "/", ChannelKind::Answers(None)),
+            ("socket.io-response#/#vfUuRQ#", "/", ChannelKind::Answers(Some("vfUuRQ"))),
+        ] {
+            assert_eq!(classic.place(channel.as_bytes()), Some(Place { namespace, kind }), "{channel}");
+            let is_broadcast = channel.starts_with("socket.io#");
+            assert_eq!(sharded.place(channel.as_bytes()).is_some(), is_broadcast, "{channel}");
+        }
+        for channel in ["socket.io-request#/#x", "socket.io-request#/#r#", "socket.io#/other#", "socket.io#/#r", "x"] {
+            assert_eq!(classic.place(channel.as_bytes()), None, "{channel}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_names_and_not_what_looks_like_them() {
+        let channels = Channels::new(Adapter::Classic, "s*", &["/g[1]"]);
+        let pattern = channels.pattern_of_sids("/g[1]", "AB\\?");
+        assert_eq!(pattern.as_deref(), Some(r"s\*#/g\[1\]#AB\\\?*#"));
+        assert_eq!(super::Channels::new(Adapter::Sharded, "s", &["/"]).pattern_of_sids("/", "AB"), None);
+    }
+}

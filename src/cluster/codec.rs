@@ -84,3 +84,6 @@ pub fn encode(channels: &Channels, uid: &str, namespace: &str, message: &Message
         Adapter::Sharded => sharded::encode(channels, uid, namespace, message),
     }
 }
+
+#[cfg(test)]
+mod tests;

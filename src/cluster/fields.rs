@@ -63,7 +63,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn kind(&self) -> Option<u64> {
-        self.kind.and_then(Part::count)
+        self.kind.and_then(Part::number).filter(|kind| *kind >= 0.0 && kind.fract() == 0.0).map(|kind| kind as u64)
     }
 
     /// Who asks can recognise its answer only if it gets its own words back.

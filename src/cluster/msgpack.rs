@@ -201,3 +201,6 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), MessageError> {
     tokens.value()?;
     if tokens.is_at_end() { Ok(()) } else { Err(MessageError::Syntax) }
 }
+
+#[cfg(test)]
+mod tests;
