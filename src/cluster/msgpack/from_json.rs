@@ -11,7 +11,7 @@ const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
 
 /// Appends the value that `text` is; `nil` if it is none, so that nobody has to read what is not msgpack. Placeholders that
 /// number an attachment become that byte string.
-pub(in crate::cluster) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8>) {
+pub(crate) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8>) {
     if check(text).is_err() {
         out.push(0xc0);
         return;

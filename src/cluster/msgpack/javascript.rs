@@ -12,7 +12,7 @@ pub(super) fn encode_number(number: f64, out: &mut Vec<u8>) {
 }
 
 /// What `String(number)` gives (ECMA-262, "Number::toString").
-pub(in crate::cluster) fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }

@@ -8,7 +8,7 @@ use crate::cluster::codec::{ATTACHMENTS_MAX, MessageError};
 
 /// What becomes of byte strings, which JSON does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Bytes {
+pub(crate) enum Bytes {
     /// They stay aside, and placeholders say where they belong: what a Socket.IO client understands.
     Attach,
     /// `{"type":"Buffer","data":[1,2]}`, as JSON.stringify writes a Buffer.
@@ -17,10 +17,10 @@ pub(in crate::cluster) enum Bytes {
 
 /// JSON text that is made of msgpack.
 #[derive(Debug)]
-pub(in crate::cluster) struct ToJson<'a> {
-    pub(in crate::cluster) text: Vec<u8>,
+pub(crate) struct ToJson<'a> {
+    pub(crate) text: Vec<u8>,
     /// The byte strings that the placeholders of the text number.
-    pub(in crate::cluster) attachments: Vec<&'a [u8]>,
+    pub(crate) attachments: Vec<&'a [u8]>,
     bytes: Bytes,
     has_placeholder_key: bool,
 }
@@ -33,13 +33,13 @@ struct Level {
 }
 
 impl<'a> ToJson<'a> {
-    pub(in crate::cluster) fn new(bytes: Bytes) -> ToJson<'a> {
+    pub(crate) fn new(bytes: Bytes) -> ToJson<'a> {
         ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_placeholder_key: false }
     }
 
     /// Appends the one value that `bytes` are. What cannot stand in JSON stands there as in JSON.stringify: `NaN` and
     /// `undefined` are `null` (in maps `undefined` is left out), and a date is its ISO text.
-    pub(in crate::cluster) fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
+    pub(crate) fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
         let mut tokens = Tokens::new(bytes);
         let mut open: Vec<Level> = Vec::new();
         loop {
