@@ -8,11 +8,15 @@ mod vectors;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use sockring_protocol::json::check;
 
 use super::{decode, encode};
 use crate::broadcast::{Broadcast, Delivery, Selection};
 use crate::cluster::{Adapter, Answer, Channels, Envelope, Message, MessageError};
 use crate::shard::Ending;
+
+/// Stands for JSON that `JSON.parse` takes and serde_json does not.
+const BEYOND_SERDE: &str = "beyond serde_json";
 
 /// What was captured from Node's adapters and emitter, and around them.
 static VECTORS: LazyLock<Vec<Vector>> = LazyLock::new(|| {
@@ -137,10 +141,13 @@ fn answer_meaning(answer: &Answer) -> Value {
 
 /// JSON text with its byte strings where their placeholders stand. Each is there once, in the order of the numbers.
 fn parsed(text: &[u8], attachments: &[&[u8]]) -> Value {
-    let mut value = serde_json::from_slice(text).expect("JSON text");
+    let text = std::str::from_utf8(text).expect("text");
+    assert_eq!(check(text), Ok(()), "{text}");
+    // Halves of surrogate pairs and numbers beyond all doubles.
+    let Ok(mut value) = serde_json::from_str(text) else { return json!(BEYOND_SERDE) };
     let mut found = Vec::new();
     place(&mut value, attachments, &mut found);
-    assert_eq!(found, (0..attachments.len()).collect::<Vec<_>>(), "{}", text.escape_ascii());
+    assert_eq!(found, (0..attachments.len()).collect::<Vec<_>>(), "{text}");
     value
 }
 
@@ -172,7 +179,10 @@ fn again(adapter: Adapter, envelope: &Envelope) -> Option<Vec<u8>> {
     let expected = Envelope { uid: Some(uid.into()), namespace: envelope.namespace.clone(), message };
     let read = decode(&channels, outgoing.channel.as_bytes(), &outgoing.body);
     let read = read.unwrap_or_else(|error| panic!("{error}: {}", outgoing.body.escape_ascii()));
-    assert_eq!(meaning(&read.message), meaning(&expected.message), "{}", outgoing.body.escape_ascii());
+    let meant = meaning(&expected.message);
+    if !meant.to_string().contains(BEYOND_SERDE) {
+        assert_eq!(meaning(&read.message), meant, "{}", outgoing.body.escape_ascii());
+    }
     assert_eq!((read.uid, read.namespace), (expected.uid, expected.namespace));
     Some(outgoing.body)
 }
