@@ -23,7 +23,7 @@ use sockring::config::{LogFormat, Settings, Strictness};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
-use sockring::shard::Place;
+use sockring::shard::{EngineSettings, Instance, Place};
 use sockring::worker::{self, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -132,7 +132,8 @@ impl Crew {
         ended: &mpsc::Sender<Ending>,
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
-        let engine = Arc::new(settings.engine.clone());
+        let instance = getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?;
+        let engine = Arc::new(EngineSettings { instance: Instance::new(instance), ..settings.engine.clone() });
         // The API works on a duplicate of each connection's descriptor.
         let kept = 2 * settings.api.connections_max.min(descriptors / 8)
             + DESCRIPTORS_BESIDE

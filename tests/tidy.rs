@@ -94,10 +94,14 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 5] = [
             "home_of",
         ],
     ),
-    ("src/mailbox.rs", "shard", &["Mail", "Parcel", "Reply", "SiblingMail"]),
+    ("src/mailbox.rs", "shard", &["BusMail", "Mail", "Parcel", "Reply", "SiblingMail"]),
     ("src/config/", "worker", &["Sharing"]),
     ("src/config/", "capacity", &["CapacityLimits"]),
-    ("src/config/", "shard", &["Elsewhere", "EngineSettings", "Layer"]),
+    (
+        "src/config/",
+        "shard",
+        &["Cluster", "Elsewhere", "EngineSettings", "Instance", "Layer", "SHARDS_MOST", "SLOTS_MOST"],
+    ),
 ];
 
 /// Inside the shard: connection, requests, hub, then what these are made of; nobody calls back up.

@@ -52,6 +52,11 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("sockets", "Sockets over all namespaces", |stats| stats.sockets),
     ("rooms", "Rooms with members, by their home", |stats| stats.rooms),
     ("users", "Users with a socket, by their home", |stats| stats.users),
+    ("sockets_joining", "Sockets that are not told yet that they are connected", |stats| stats.joining),
+    ("subscriptions_pending", "Subscriptions to rooms that the bus has still to confirm", |stats| {
+        stats.subscriptions_pending
+    }),
+    ("acks_pending", "Acknowledgements of emits that clients have still to send", |stats| stats.acks_pending),
     ("queued_bytes", "Bytes that wait for clients", |stats| stats.queued_bytes),
 ];
 
@@ -69,6 +74,12 @@ const COUNTERS: &[Row<Counters>] = &[
         counters.descriptors_short
     }),
     ("clients_moved", "Clients that came from another shard", |counters| counters.moved_in),
+    ("subscriptions_late", "Subscriptions to rooms that the bus did not confirm in time", |counters| {
+        counters.subscriptions_late
+    }),
+    ("subscriptions_unawaited", "Subscriptions to rooms that nobody waited for because the bus was down", |counters| {
+        counters.subscriptions_unawaited
+    }),
 ];
 
 /// A histogram: name, what it shows, what one of its values is in the metric's unit, and where it stands.

@@ -24,7 +24,7 @@ pub trait Application {
         let _ = (socket, event, actions);
     }
 
-    /// A client answered an emit that carried an id. Ids are the application's own; a client may answer any.
+    /// A client answered an emit that carried an id. Ids below 2^30 are the application's own; a client may answer any.
     fn acknowledged(&mut self, socket: &SocketInfo<'_>, ack: AckId, args: &Args<'_>, actions: &mut Actions) {
         let _ = (socket, ack, args, actions);
     }

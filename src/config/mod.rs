@@ -16,7 +16,7 @@ use sockring_protocol::socketio::PacketLimits;
 use crate::auth::{AfterExpiry, Expiry, TokenKey, TokenRules};
 use crate::capacity::CapacityLimits;
 use crate::proxies::TrustedProxies;
-use crate::shard::{Elsewhere, EngineSettings, Layer};
+use crate::shard::{Cluster, Elsewhere, EngineSettings, Instance, Layer, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
 use keys::KEYS;
@@ -45,7 +45,9 @@ fn wrong(key: &str, reason: impl Into<String>) -> ConfigError {
 const CONNECTIONS_MOST: usize = 4_000_000;
 const BYTES_MOST: usize = 1 << 30;
 
-const SHARDS_MOST: u16 = 1024;
+// A session id has to tell all clients of all shards apart.
+const _: () = assert!(CONNECTIONS_MOST <= SLOTS_MOST);
+
 const DRAIN_MOST: Duration = Duration::from_secs(3600);
 
 /// How strict the server is about what is missing.
@@ -298,6 +300,8 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
     Ok(EngineSettings {
         layer: Layer::SocketIo,
         elsewhere: Elsewhere::HandOver,
+        cluster: Cluster::Alone,
+        instance: Instance::default(),
         path: path(values)?,
         namespaces: namespaces(values)?,
         times: SessionTimes {
@@ -324,6 +328,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         events_per_second_max: values.number("events_per_second_max", 1)?,
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
+        acks_pending_max: values.number("acks_pending_max", 1)?,
         queue_bytes_max: values.number_up_to("queue_bytes_max", 1024, BYTES_MOST)?,
     })
 }

@@ -50,8 +50,8 @@ pub enum Effect {
     /// The answer to a mail that carried a ticket.
     Reply(Ticket, Box<Reply>),
     /// A room whose home is here has members now, on whichever shards: messages of other instances to it are wanted.
-    /// `BusMail::Subscribed` follows.
-    Subscribe(Box<RoomName>),
+    /// `BusMail::Subscribed` follows, with the epoch of the room's last `Subscribe`.
+    Subscribe(Box<RoomName>, u32),
     /// It has none any more.
     Unsubscribe(Box<RoomName>),
     /// A client has answered a broadcast that wanted an acknowledgement.

@@ -22,13 +22,14 @@ pub enum Limit {
     UpgradeTimeout,
     NamespacesPerClientMax,
     RoomsPerSocketMax,
+    AcksPendingMax,
     EventsPerSecondMax,
     QueueBytesMax,
     MailBytesMax,
 }
 
 impl Limit {
-    pub const ALL: [Limit; 22] = [
+    pub const ALL: [Limit; 23] = [
         Limit::ConnectionsMax,
         Limit::ClientsMax,
         Limit::UserConnectionsMax,
@@ -48,6 +49,7 @@ impl Limit {
         Limit::UpgradeTimeout,
         Limit::NamespacesPerClientMax,
         Limit::RoomsPerSocketMax,
+        Limit::AcksPendingMax,
         Limit::EventsPerSecondMax,
         Limit::QueueBytesMax,
         Limit::MailBytesMax,
@@ -75,6 +77,7 @@ impl Limit {
             Limit::UpgradeTimeout => "upgrade_timeout_ms",
             Limit::NamespacesPerClientMax => "namespaces_per_client_max",
             Limit::RoomsPerSocketMax => "rooms_per_socket_max",
+            Limit::AcksPendingMax => "acks_pending_max",
             Limit::EventsPerSecondMax => "events_per_second_max",
             Limit::QueueBytesMax => "queue_bytes_max",
             Limit::MailBytesMax => "mail_bytes_max",

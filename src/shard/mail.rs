@@ -53,17 +53,19 @@ pub enum Mail {
     EndSelected(Selection, Ending),
     /// Delivers to the members that this shard has, and asks each for an acknowledgement; answered by `Reply::Delivered`.
     /// Each acknowledgement that comes within `timeout_ms` leaves as `Effect::Acknowledged` with this number.
-    DeliverForAck { broadcast: Broadcast, number: u64, timeout_ms: u64 },
+    DeliverForAck { broadcast: Box<Broadcast>, number: u64, timeout_ms: u64 },
 }
 
 /// What the bus tells a shard. Never refused: rooms bound it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusMail {
-    /// The bus is there, or gone. While it is gone nobody waits for subscriptions, and those who waited go on.
+    /// The bus is there, for the first time or again, and all that was subscribed before is subscribed again.
     Up,
+    /// It is gone, as it is until it is first up: nobody waits for subscriptions, and those who waited go on.
     Down,
-    /// Messages to these rooms reach this shard from now on: what waits for that goes on.
-    Subscribed(Vec<RoomName>),
+    /// Messages to these rooms reach this shard from now on: what waits for that goes on. Each with the epoch of the
+    /// `Effect::Subscribe` that this confirms; of several for one room the last, if only one is confirmed.
+    Subscribed(Vec<(RoomName, u32)>),
 }
 
 impl Mail {
@@ -194,6 +196,12 @@ pub struct ShardStats {
     /// Half open: requests whose head, or body, has not all come.
     pub heads: u64,
     pub bodies: u64,
+    /// Of the sockets: those that wait until emits to their user reach them from everywhere.
+    pub joining: u64,
+    /// Rooms that the bus has been asked for and has still to confirm.
+    pub subscriptions_pending: u64,
+    /// Acknowledgements of broadcasts that clients have still to send.
+    pub acks_pending: u64,
     /// Polling clients that have moved to another shard and are still there.
     pub moved_away: u64,
     /// No more clients are taken, and those that are here end.

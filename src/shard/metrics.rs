@@ -27,6 +27,9 @@ pub struct Counters {
     pub descriptors_short: u64,
     /// Clients that came from another shard, which their user's home is not.
     pub moved_in: u64,
+    /// Subscriptions that the bus did not confirm in time, and those that nobody waited for because it was down.
+    pub subscriptions_late: u64,
+    pub subscriptions_unawaited: u64,
     /// From a session's opening to its first accepted CONNECT, in milliseconds.
     pub handshakes: Histogram,
     /// Turns, in microseconds, and what the kernel had completed for each.

@@ -57,8 +57,8 @@ pub use outbox::Frames;
 pub use parcel::Parcel;
 pub use placement::{Place, home_of};
 pub use rooms::USER_PREFIX;
-pub use settings::{Elsewhere, EngineSettings, Layer};
-pub use sid::{Entropy, Sid};
+pub use settings::{Cluster, Elsewhere, EngineSettings, Layer};
+pub use sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use slots::Key;
 pub use sockets::NamespaceId;
 

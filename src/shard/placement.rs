@@ -10,10 +10,11 @@ pub struct Place {
 }
 
 /// The home of a room among this many shards. The namespace does not count, so that a user's rooms in all namespaces have
-/// one home: where its clients live. A socket id, which is a room too, has the shard that it names.
+/// one home: where its clients live. A socket id, which is a room too, has the shard that it names; so may one of another
+/// instance, which is a name like any other: all that counts is that everybody here agrees.
 pub fn home_of(room: &str, shards: u16) -> u16 {
-    if let Some(sid) = Sid::parse(room).filter(|sid| sid.shard < shards) {
-        return sid.shard;
+    if let Some(sid) = Sid::parse(room).filter(|sid| sid.shard() < shards) {
+        return sid.shard();
     }
     // FNV-1a; its low bits depend on little of the text, so it is mixed, and scaled instead of divided.
     let hash = room
@@ -25,6 +26,7 @@ pub fn home_of(room: &str, shards: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sid::Instance;
     use super::*;
 
     #[test]
@@ -41,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_socket_id_is_at_home_where_it_says() {
-        let sid = Sid { shard: 3, slot: 9, random: [7; 9] };
+        let sid = Sid::new(Instance::new(5), 3, 9, [7; 9]);
         assert_eq!(home_of(sid.text().as_str(), 4), 3);
         assert!(home_of(sid.text().as_str(), 2) < 2);
     }

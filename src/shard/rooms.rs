@@ -171,6 +171,18 @@ impl Rooms {
         }
     }
 
+    /// The rooms of a namespace with their members. Walks over all rooms: for those who ask, not for every turn.
+    pub fn of(&self, namespace: NamespaceId) -> impl Iterator<Item = (&str, &[Member])> {
+        let rooms = self.rooms.iter().filter(move |(_, room)| room.namespace == namespace);
+        rooms.map(|(_, room)| {
+            let members = match &room.members {
+                Members::One(member) => std::slice::from_ref(member),
+                Members::Many(members) => members,
+            };
+            (&*room.name, members)
+        })
+    }
+
     pub fn name(&self, room: RoomId) -> &str {
         &self.rooms[room as usize].name
     }

@@ -7,6 +7,7 @@ use sockring_protocol::websocket::MessageLimits;
 
 use crate::proxies::TrustedProxies;
 
+use super::sid::Instance;
 use super::sockets::NamespaceId;
 
 /// Which protocol the application speaks.
@@ -27,11 +28,23 @@ pub enum Elsewhere {
     NotFound,
 }
 
+/// Whether there are other instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cluster {
+    #[default]
+    Alone,
+    /// They reach each other by a bus: a shard wants the messages to the rooms that are at home there.
+    OverBus,
+}
+
 /// The engine's settings. Times are milliseconds, sizes bytes.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
     pub layer: Layer,
     pub elsewhere: Elsewhere,
+    pub cluster: Cluster,
+    /// Made by chance when the process starts; what its sids begin with.
+    pub instance: Instance,
     /// Prefix of the Engine.IO requests, with both slashes.
     pub path: String,
     /// `/` first.
@@ -71,6 +84,9 @@ pub struct EngineSettings {
     pub namespaces_per_client_max: usize,
     /// Rooms of one socket; a further join does nothing.
     pub rooms_per_socket_max: usize,
+    /// Acknowledgements that a shard waits for, of broadcasts that ask each receiver for one; beyond it a broadcast is
+    /// delivered, and its receiver's answer is not passed on.
+    pub acks_pending_max: usize,
     /// Bytes that wait for one client; more: the client is closed.
     pub queue_bytes_max: usize,
 }
@@ -80,6 +96,8 @@ impl Default for EngineSettings {
         EngineSettings {
             layer: Layer::SocketIo,
             elsewhere: Elsewhere::NotFound,
+            cluster: Cluster::Alone,
+            instance: Instance::default(),
             path: "/socket.io/".to_owned(),
             namespaces: vec!["/".to_owned()],
             times: SessionTimes::default(),
@@ -101,6 +119,7 @@ impl Default for EngineSettings {
             events_per_second_max: 2_000,
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
+            acks_pending_max: 100_000,
             queue_bytes_max: 1 << 20,
         }
     }

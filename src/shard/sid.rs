@@ -7,41 +7,105 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Random bytes in a sid: 72 bits.
 pub const RANDOM_BYTES: usize = 9;
+const BYTES: usize = 15;
 const TEXT_BYTES: usize = 20;
 
-/// An Engine.IO or Socket.IO session id: shard (2 bytes), slot (4), random (9); 20 characters of base64url as text.
+/// How many bits of a sid name what: the instance, the shard, and the client's slot there; 48 in all. The instance comes
+/// first and fills whole characters of the text, so that a pattern can name all sids of an instance.
+const INSTANCE_BITS: u32 = 18;
+const SHARD_BITS: u32 = 8;
+const SLOT_BITS: u32 = 22;
+const PREFIX_BYTES: usize = INSTANCE_BITS as usize / 6;
+
+/// The shards, and the clients of one shard, that sids can tell apart.
+pub const SHARDS_MOST: u16 = 1 << SHARD_BITS;
+pub const SLOTS_MOST: usize = 1 << SLOT_BITS;
+
+/// A process among those that share a bus, by chance: what all its sids begin with. Two that have the same get each other's
+/// messages to sockets, and drop them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instance(u32);
+
+impl Instance {
+    /// Of a random number.
+    pub fn new(random: u32) -> Instance {
+        Instance(random & ((1 << INSTANCE_BITS) - 1))
+    }
+
+    /// The first three characters of its sids: letters, digits, `-` and `_`.
+    pub fn prefix(self) -> String {
+        self.first_sid().as_str()[..PREFIX_BYTES].to_owned()
+    }
+
+    fn first_sid(self) -> SidText {
+        Sid::new(self, 0, 0, [0; RANDOM_BYTES]).text()
+    }
+
+    /// Whether a room has a name like those of its sockets: the prefix and 17 more bytes. One subscription by a pattern of
+    /// just that form covers them all.
+    pub fn covers(self, room: &str) -> bool {
+        room.len() == TEXT_BYTES && room.starts_with(&self.first_sid().as_str()[..PREFIX_BYTES])
+    }
+}
+
+/// An Engine.IO or Socket.IO session id: instance, shard, slot and 9 random bytes; 20 characters of base64url as text.
 ///
 /// It has no `Debug` or `Display` that shows it, so it cannot end in a log by accident.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sid {
-    pub shard: u16,
-    pub slot: u32,
-    pub random: [u8; RANDOM_BYTES],
-}
+pub struct Sid([u8; BYTES]);
 
 /// A sid as text, without allocation.
 #[derive(Clone, Copy)]
 pub struct SidText([u8; TEXT_BYTES]);
 
 impl Sid {
+    /// Settings keep shards and slots within what a sid has room for.
+    pub fn new(instance: Instance, shard: u16, slot: u32, random: [u8; RANDOM_BYTES]) -> Sid {
+        debug_assert!(shard < SHARDS_MOST && (slot as usize) < SLOTS_MOST);
+        let place = u64::from(instance.0) << (SHARD_BITS + SLOT_BITS) | u64::from(shard) << SLOT_BITS | u64::from(slot);
+        let [_, _, place @ ..] = place.to_be_bytes();
+        let mut bytes = [0; BYTES];
+        let (front, back) = bytes.split_at_mut(place.len());
+        front.copy_from_slice(&place);
+        back.copy_from_slice(&random);
+        Sid(bytes)
+    }
+
     pub fn text(&self) -> SidText {
-        let mut bytes = [0; 15];
-        bytes[..2].copy_from_slice(&self.shard.to_be_bytes());
-        bytes[2..6].copy_from_slice(&self.slot.to_be_bytes());
-        bytes[6..].copy_from_slice(&self.random);
         let mut text = [0; TEXT_BYTES];
-        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("15 bytes are 20 characters of base64");
+        URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).expect("15 bytes are 20 characters of base64");
         SidText(text)
     }
 
-    /// `None` for a text that is no sid of ours.
+    /// `None` for a text that is no sid, of whichever instance.
     pub fn parse(text: &str) -> Option<Sid> {
-        let mut bytes = [0; 15];
-        if text.len() != TEXT_BYTES || URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(15) {
+        let mut bytes = [0; BYTES];
+        if text.len() != TEXT_BYTES || URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(BYTES) {
             return None;
         }
-        let [s1, s0, i3, i2, i1, i0, random @ ..] = bytes;
-        Some(Sid { shard: u16::from_be_bytes([s1, s0]), slot: u32::from_be_bytes([i3, i2, i1, i0]), random })
+        Some(Sid(bytes))
+    }
+
+    fn place(&self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    pub fn instance(&self) -> Instance {
+        Instance((self.place() >> (SHARD_BITS + SLOT_BITS)) as u32)
+    }
+
+    pub fn shard(&self) -> u16 {
+        (self.place() >> SLOT_BITS) as u16 & (SHARDS_MOST - 1)
+    }
+
+    pub fn slot(&self) -> u32 {
+        self.place() as u32 & ((1 << SLOT_BITS) - 1)
+    }
+
+    pub fn random(&self) -> [u8; RANDOM_BYTES] {
+        let [_, _, _, _, _, _, random @ ..] = self.0;
+        random
     }
 }
 
@@ -53,7 +117,7 @@ impl SidText {
 
 impl fmt::Debug for Sid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sid(shard {}, slot {})", self.shard, self.slot)
+        write!(f, "Sid(shard {}, slot {})", self.shard(), self.slot())
     }
 }
 
@@ -111,11 +175,25 @@ mod tests {
 
     #[test]
     fn a_sid_is_20_url_safe_characters_that_come_back() {
-        let sid = Sid { shard: 513, slot: 0xdead_beef, random: [255; 9] };
-        let text = sid.text();
-        assert_eq!(text.as_str().len(), 20);
-        assert!(text.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
-        assert_eq!(Sid::parse(text.as_str()), Some(sid));
+        let most = (u32::MAX, SHARDS_MOST - 1, (1 << SLOT_BITS) - 1, [255; 9]);
+        for (instance, shard, slot, random) in [most, (0, 0, 0, [0; 9]), (0x2_a001, 133, 0x2b_cdef, [7; 9])] {
+            let sid = Sid::new(Instance::new(instance), shard, slot, random);
+            let text = sid.text();
+            assert_eq!(text.as_str().len(), 20);
+            assert!(text.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+            let back = Sid::parse(text.as_str()).unwrap();
+            let parts = (back.instance(), back.shard(), back.slot(), back.random());
+            assert_eq!(parts, (Instance::new(instance), shard, slot, random));
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_the_sids_of_its_instance_and_no_others() {
+        let (here, there) = (Instance::new(0x1_2345), Instance::new(0x1_2346));
+        let sid = Sid::new(here, 255, 77, [200; 9]).text();
+        assert_eq!((here.prefix().len(), sid.as_str().starts_with(&here.prefix())), (3, true));
+        assert!(here.covers(sid.as_str()) && !there.covers(sid.as_str()));
+        assert!(!here.covers(&here.prefix()) && !here.covers(&[sid.as_str(), "x"].concat()));
     }
 
     #[test]

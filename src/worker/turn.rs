@@ -32,8 +32,8 @@ pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
 
 /// The bus between instances, as a worker sees it. Called within the runtime of the core; nothing of it waits.
 pub trait Bus {
-    /// Messages to this room are wanted; `BusMail::Subscribed` is posted when they come.
-    fn subscribe(&mut self, room: RoomName);
+    /// Messages to this room are wanted; `BusMail::Subscribed` is posted, with this epoch, when they come.
+    fn subscribe(&mut self, room: RoomName, epoch: u32);
     fn unsubscribe(&mut self, room: RoomName);
     /// A client has answered.
     fn acknowledge(&mut self, answer: Acknowledgement);
@@ -44,7 +44,7 @@ pub trait Bus {
 pub struct NoBus;
 
 impl Bus for NoBus {
-    fn subscribe(&mut self, _: RoomName) {}
+    fn subscribe(&mut self, _: RoomName, _: u32) {}
 
     fn unsubscribe(&mut self, _: RoomName) {}
 
@@ -444,7 +444,7 @@ impl<A: Application> Worker<A> {
                 self.start(key, start);
             }
             Effect::Mail(shard, mail) => self.post(shard, *mail),
-            Effect::Subscribe(room) => self.outside.bus.subscribe(*room),
+            Effect::Subscribe(room, epoch) => self.outside.bus.subscribe(*room, epoch),
             Effect::Unsubscribe(room) => self.outside.bus.unsubscribe(*room),
             Effect::Acknowledged(answer) => self.outside.bus.acknowledge(*answer),
             Effect::Reply(Ticket(ticket), reply) => {

@@ -88,7 +88,7 @@ pub fn place_of(sid: &str) -> String {
 
 /// The shard that a socket's sid names.
 pub fn shard_of(sid: &str) -> usize {
-    usize::from(Sid::parse(sid).expect("a sid of the server").shard)
+    usize::from(Sid::parse(sid).expect("a sid of the server").shard())
 }
 
 impl Record {

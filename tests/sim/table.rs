@@ -201,7 +201,7 @@ impl Table {
                 Effect::Send(key, bytes) => (*key, bytes.as_slice()),
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
                 Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
-                Effect::Subscribe(_) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
+                Effect::Subscribe(..) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
                     unreachable!("there is no bus")
                 }
             };

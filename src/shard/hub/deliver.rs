@@ -7,6 +7,7 @@ use crate::broadcast::Broadcast;
 
 use super::super::client::{ClientKey, CloseReason};
 use super::super::encode::{self, Carrier};
+use super::super::limit::Limit;
 use super::super::outbox::ConflateKey;
 use super::super::sid::Sid;
 use super::super::sockets::{NamespaceId, SocketStage};
@@ -18,16 +19,23 @@ pub(super) type Seat = (u32, u16);
 impl<A: Application> Hub<A> {
     /// Queues a broadcast for its members here; says for how many sockets.
     pub(in super::super) fn deliver(&mut self, broadcast: &Broadcast) -> u64 {
+        self.deliver_as(Carrier::Event(None), broadcast)
+    }
+
+    /// The same, and each of them is asked for an acknowledgement.
+    pub(super) fn deliver_for_ack(&mut self, broadcast: &Broadcast, number: u64, timeout_ms: u64) -> u64 {
+        let ack = self.acks.begin(number, timeout_ms, self.now.at);
+        let delivered = self.deliver_as(Carrier::Event(Some(ack)), broadcast);
+        self.acks.seal(ack);
+        delivered
+    }
+
+    fn deliver_as(&mut self, carrier: Carrier, broadcast: &Broadcast) -> u64 {
         let Some(namespace) = self.settings.namespace(&broadcast.namespace) else { return 0 };
-        let mut targets = self.targets(namespace, &broadcast.rooms);
-        if !broadcast.except.is_empty() {
-            let except = self.members_of(namespace, &broadcast.except);
-            targets.retain(|seat| except.binary_search(seat).is_err());
-        }
+        let targets = self.select(namespace, &broadcast.rooms, &broadcast.except);
         if targets.is_empty() {
             return 0;
         }
-        let carrier = Carrier::Event(None);
         let frames = encode::packet_with_args(
             &mut self.scratch,
             &broadcast.namespace,
@@ -47,6 +55,12 @@ impl<A: Application> Hub<A> {
             match enqueue(client, Arc::clone(&frames), conflate.as_ref(), broadcast.delivery, max) {
                 Queued::Yes => {
                     delivered += 1;
+                    if let Carrier::Event(Some(ack)) = carrier {
+                        match self.acks.len() < self.settings.acks_pending_max {
+                            true => self.acks.expect(ack, ClientKey(key), place),
+                            false => self.counters.hit(Limit::AcksPendingMax),
+                        }
+                    }
                     if !client.is_dirty {
                         client.is_dirty = true;
                         self.dirty.push(ClientKey(key));
@@ -58,6 +72,16 @@ impl<A: Application> Hub<A> {
         }
         self.counters.delivered += delivered;
         delivered
+    }
+
+    /// The sockets that rooms name, without those that others do.
+    pub(super) fn select(&self, namespace: NamespaceId, rooms: &[Box<str>], except: &[Box<str>]) -> Vec<Seat> {
+        let mut targets = self.targets(namespace, rooms);
+        if !except.is_empty() {
+            let except = self.members_of(namespace, except);
+            targets.retain(|seat| except.binary_search(seat).is_err());
+        }
+        targets
     }
 
     /// The sockets that rooms name; all sockets of the namespace when there are none. Each once.
@@ -86,9 +110,10 @@ impl<A: Application> Hub<A> {
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
     pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
-        let sid = Sid::parse(sid).filter(|sid| sid.shard == self.shard.number)?;
-        let (key, client) = self.clients.at(sid.slot)?;
+        let sid = Sid::parse(sid)
+            .filter(|sid| sid.instance() == self.settings.instance && sid.shard() == self.shard.number)?;
+        let (key, client) = self.clients.at(sid.slot())?;
         let place = client.sockets.place_in(namespace)?;
-        (client.sockets.get(place)?.random == sid.random).then_some((key.index, place))
+        (client.sockets.get(place)?.random == sid.random()).then_some((key.index, place))
     }
 }

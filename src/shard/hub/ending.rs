@@ -110,6 +110,7 @@ impl<A: Application> Hub<A> {
         if self.take_greeting(key, place).is_none() && !is_joining {
             self.call_app(key, place, |app, info| app.disconnected(info));
         }
+        self.acks.forget(key, place);
         while self.leave_at(key, place, 0).is_some() {}
         if let Some(client) = self.clients.get_mut(key.0)
             && let Some(socket) = client.sockets.remove(place)

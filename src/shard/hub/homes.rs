@@ -1,7 +1,9 @@
 //! Room homes: the home of a room knows which other shards have members of it, because they tell it (`RoomUp`, `RoomDown`).
 //!
 //! Only who is told that it is in a room may rely on it, so the CONNECT answer, and the answer to a join, wait until the home
-//! has acknowledged. Where the home is this shard there is nothing to tell.
+//! has acknowledged. Where the home is this shard there is nobody to tell, but where there is a bus: the home wants the
+//! room's messages of it, from the room's first member on whichever shard to its last, and until the bus has confirmed it, or
+//! has had its time, all of them wait, the acknowledgements to other shards among them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,9 +14,12 @@ use hashbrown::HashMap;
 use crate::app::{Application, ConnectRequest};
 
 use super::super::client::ClientKey;
+use super::super::effects::Effect;
 use super::super::mail::{RoomName, SiblingMail};
 use super::super::placement::home_of;
 use super::super::rooms::{RoomId, Rooms, USER_PREFIX};
+use super::super::settings::Cluster;
+use super::super::sid::RANDOM_BYTES;
 use super::super::sockets::{Link, NamespaceId, SocketStage};
 use super::Hub;
 
@@ -41,14 +46,16 @@ impl Homes {
         }
     }
 
-    /// One that is older than the shard's last `up` is ignored.
-    fn down(&mut self, room: &RoomName, shard: u16, epoch: u32) {
-        let Some(rooms) = self.rooms.get_mut(usize::from(room.namespace.0)) else { return };
-        let Some(outposts) = rooms.get_mut(&*room.name) else { return };
+    /// One that is older than the shard's last `up` is ignored. Says whether no shard is left.
+    fn down(&mut self, room: &RoomName, shard: u16, epoch: u32) -> bool {
+        let Some(rooms) = self.rooms.get_mut(usize::from(room.namespace.0)) else { return false };
+        let Some(outposts) = rooms.get_mut(&*room.name) else { return false };
         outposts.retain(|outpost| *outpost != (shard, epoch));
-        if outposts.is_empty() {
+        let is_empty = outposts.is_empty();
+        if is_empty {
             rooms.remove(&*room.name);
         }
+        is_empty
     }
 
     /// The other shards with members of a room.
@@ -88,19 +95,24 @@ struct Announcement {
     waiting: Vec<Waiting>,
 }
 
-/// What waits for an acknowledgement.
-enum Waiting {
+/// What waits for the acknowledgement of a room's home, or at home for the bus.
+pub(super) enum Waiting {
     /// A CONNECT answer.
-    Connect { client: ClientKey, place: u16, payload: Option<Box<str>> },
+    Connect { client: ClientKey, place: u16, random: [u8; RANDOM_BYTES], payload: Option<Box<str>> },
     /// The answer to a mail.
     Pending(usize),
+    /// The acknowledgement of another shard's `RoomUp`.
+    Outpost { shard: u16, epoch: u32 },
 }
 
 impl<A: Application> Hub<A> {
-    /// The first member of a room has joined: tell its home.
+    /// The first member of a room has joined: tell its home, or at home the bus.
     pub(super) fn announce(&mut self, room: RoomId, namespace: NamespaceId, name: &str) {
         let home = home_of(name, self.shard.of);
         if home == self.shard.number {
+            if self.homes.outposts(namespace, name).is_empty() {
+                self.subscribe(namespace, name);
+            }
             return;
         }
         self.announced.epoch = self.announced.epoch.wrapping_add(1);
@@ -111,62 +123,125 @@ impl<A: Application> Hub<A> {
         self.mails.push((home, SiblingMail::RoomUp { room, epoch, from: self.shard.number }));
     }
 
-    /// A member is about to leave its room: if it is the last, the home is told.
+    /// A member is about to leave its room: if it is the last, the home is told, or at home the bus.
     pub(super) fn before_leave(&mut self, link: Link) {
         if self.rooms.members(link.room).len() > 1 {
             return;
         }
-        let Some(announcement) = self.announced.rooms.remove(&link.room) else { return };
+        let Some(announcement) = self.announced.rooms.remove(&link.room) else {
+            // Its home is here.
+            if self.settings.cluster == Cluster::OverBus {
+                let (namespace, name) = self.rooms.full_name(link.room);
+                if self.homes.outposts(namespace, name).is_empty() {
+                    self.unsubscribe(RoomName { namespace, name: name.into() });
+                }
+            }
+            return;
+        };
         let (namespace, name) = self.rooms.full_name(link.room);
         let room = RoomName { namespace, name: name.into() };
         let (home, epoch, from) = (home_of(name, self.shard.of), announcement.epoch, self.shard.number);
         self.mails.push((home, SiblingMail::RoomDown { room, epoch, from }));
-        for waiting in announcement.waiting {
+        self.give_up(announcement.waiting);
+    }
+
+    /// At home: the first member of a room has come, on whichever shard.
+    fn subscribe(&mut self, namespace: NamespaceId, name: &str) {
+        if self.settings.cluster == Cluster::Alone || self.settings.instance.covers(name) {
+            return;
+        }
+        let room = RoomName { namespace, name: name.into() };
+        let epoch = self.subscriptions.begin(&room, self.now.at);
+        self.counters.subscriptions_unawaited += u64::from(!self.subscriptions.bus_is_up());
+        self.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
+    }
+
+    /// At home: the last one has gone.
+    fn unsubscribe(&mut self, room: RoomName) {
+        if self.settings.cluster == Cluster::Alone || self.settings.instance.covers(&room.name) {
+            return;
+        }
+        let waiting = self.subscriptions.end(&room);
+        self.give_up(waiting);
+        self.for_bus.push(Effect::Unsubscribe(Box::new(room)));
+    }
+
+    /// The last member of a room is gone, and with it all that its sockets, or other shards, waited for.
+    fn give_up(&mut self, waiting: Vec<Waiting>) {
+        for waiting in waiting {
             if let Waiting::Pending(pending) = waiting {
                 self.settle_pending(pending, 0, 0);
             }
         }
     }
 
-    fn is_acknowledged(&self, room: RoomId) -> bool {
-        self.announced.rooms.get(&room).is_none_or(|announcement| announcement.is_acknowledged)
+    /// Where those go who have to wait until emits reach this room from everywhere; `None`: they do.
+    fn waiting_for(&mut self, room: RoomId) -> Option<&mut Vec<Waiting>> {
+        if let Some(announcement) = self.announced.rooms.get_mut(&room) {
+            return (!announcement.is_acknowledged).then_some(&mut announcement.waiting);
+        }
+        let (namespace, name) = self.rooms.full_name(room);
+        self.subscriptions.waiting(namespace, name)
     }
 
-    /// A socket waits for its CONNECT answer until the home of its user's room knows of it; `false`: it need not.
+    /// A socket waits for its CONNECT answer until emits to its user reach it from everywhere; `false`: they do.
     pub(super) fn connect_waits(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
-        let Some(room) = self.socket(key, place).and_then(|socket| socket.user) else { return false };
-        let Some(announcement) = self.announced.rooms.get_mut(&room.room()) else { return false };
-        if announcement.is_acknowledged {
-            return false;
-        }
-        let payload = request.payload.map(Box::from);
-        announcement.waiting.push(Waiting::Connect { client: key, place, payload });
+        let Some(socket) = self.socket(key, place) else { return false };
+        let (Some(user), random) = (socket.user, socket.random) else { return false };
+        let Some(waiting) = self.waiting_for(user.room()) else { return false };
+        waiting.push(Waiting::Connect { client: key, place, random, payload: request.payload.map(Box::from) });
         true
     }
 
-    /// An answer waits until the home of this room knows of it; `false`: it need not.
+    /// An answer waits until emits reach this room from everywhere; `false`: they do.
     pub(super) fn answer_waits(&mut self, namespace: NamespaceId, name: &str, pending: usize) -> bool {
-        let Some(room) = self.rooms.find(namespace, name).filter(|room| !self.is_acknowledged(*room)) else {
-            return false;
-        };
-        match self.announced.rooms.get_mut(&room) {
-            Some(announcement) => {
-                announcement.waiting.push(Waiting::Pending(pending));
-                true
-            }
-            None => false,
-        }
+        let Some(room) = self.rooms.find(namespace, name) else { return false };
+        let Some(waiting) = self.waiting_for(room) else { return false };
+        waiting.push(Waiting::Pending(pending));
+        true
     }
 
     /// At home: a shard has members of this room from now on.
     pub(super) fn on_room_up(&mut self, room: RoomName, epoch: u32, from: u16) {
+        let has_others = !self.homes.outposts(room.namespace, &room.name).is_empty();
+        let is_first = !has_others && self.rooms.find(room.namespace, &room.name).is_none();
         self.homes.up(&room, from, epoch);
-        self.mails.push((from, SiblingMail::RoomReady { room, epoch }));
+        if is_first {
+            self.subscribe(room.namespace, &room.name);
+        }
+        match self.subscriptions.waiting(room.namespace, &room.name) {
+            Some(waiting) => waiting.push(Waiting::Outpost { shard: from, epoch }),
+            None => self.mails.push((from, SiblingMail::RoomReady { room, epoch })),
+        }
     }
 
     /// At home: it has none any more.
     pub(super) fn on_room_down(&mut self, room: &RoomName, epoch: u32, from: u16) {
-        self.homes.down(room, from, epoch);
+        if self.homes.down(room, from, epoch) && self.rooms.find(room.namespace, &room.name).is_none() {
+            self.unsubscribe(room.clone());
+        }
+    }
+
+    /// At home: messages to the room come from now on, since the `Subscribe` of this epoch.
+    pub(super) fn on_subscribed(&mut self, room: &RoomName, epoch: u32) {
+        let waiting = self.subscriptions.confirm(room, epoch);
+        self.go_on(room, waiting);
+    }
+
+    /// The bus is gone: nobody waits for it.
+    pub(super) fn on_bus_down(&mut self) {
+        for (room, waiting) in self.subscriptions.on_down() {
+            self.counters.subscriptions_unawaited += 1;
+            self.go_on(&room, waiting);
+        }
+    }
+
+    /// The bus has had its time.
+    pub(super) fn expire_subscriptions(&mut self) {
+        for (room, waiting) in self.subscriptions.expire(self.now.at) {
+            self.counters.subscriptions_late += 1;
+            self.go_on(&room, waiting);
+        }
     }
 
     /// The home knows of the room: what waits goes on.
@@ -174,16 +249,25 @@ impl<A: Application> Hub<A> {
         let Some(id) = self.rooms.find(room.namespace, &room.name) else { return };
         let Some(announcement) = self.announced.rooms.get_mut(&id).filter(|known| known.epoch == epoch) else { return };
         announcement.is_acknowledged = true;
+        let waiting = std::mem::take(&mut announcement.waiting);
+        self.go_on(room, waiting);
+    }
+
+    /// What waited for this room waits no longer.
+    fn go_on(&mut self, room: &RoomName, waiting: Vec<Waiting>) {
         let settings = Arc::clone(&self.settings);
-        for waiting in std::mem::take(&mut announcement.waiting) {
+        for waiting in waiting {
             match waiting {
                 Waiting::Pending(pending) => self.settle_pending(pending, 0, 0),
-                Waiting::Connect { client, place, payload } => {
+                Waiting::Outpost { shard, epoch } => {
+                    self.mails.push((shard, SiblingMail::RoomReady { room: room.clone(), epoch }));
+                }
+                Waiting::Connect { client, place, random, payload } => {
                     // It may be gone, and another have its place.
                     let socket = self.socket(client, place);
-                    let Some(socket) = socket.filter(|socket| {
-                        socket.stage == SocketStage::Joining && socket.user.is_some_and(|user| user.room() == id)
-                    }) else {
+                    let Some(socket) =
+                        socket.filter(|socket| socket.stage == SocketStage::Joining && socket.random == random)
+                    else {
                         continue;
                     };
                     let request = ConnectRequest {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::Application;
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Selection};
 
 use super::super::limit::Limit;
 use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, SiblingMail, Target, Ticket};
@@ -59,10 +59,14 @@ impl<A: Application> Hub<A> {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
-            Mail::Describe(_) => Reply::Described(Vec::new()),
-            Mail::Rooms(_) => Reply::Rooms(Vec::new()),
-            Mail::JoinSelected(..) | Mail::LeaveSelected(..) | Mail::EndSelected(..) => Reply::Changed(0),
-            Mail::DeliverForAck { broadcast, .. } => Reply::Delivered(vec![self.deliver(&broadcast)]),
+            Mail::Describe(selection) => Reply::Described(self.describe(&selection)),
+            Mail::Rooms(namespace) => Reply::Rooms(self.room_names(&namespace)),
+            Mail::JoinSelected(selection, rooms) => return self.join_selected_and_answer(ticket, &selection, &rooms),
+            Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
+            Mail::EndSelected(selection, ending) => Reply::Changed(self.end_selected(&selection, ending)),
+            Mail::DeliverForAck { broadcast, number, timeout_ms } => {
+                Reply::Delivered(vec![self.deliver_for_ack(&broadcast, number, timeout_ms)])
+            }
         };
         self.replies.push((ticket, reply));
     }
@@ -85,7 +89,11 @@ impl<A: Application> Hub<A> {
 
     /// Takes what the bus says.
     pub(in super::super) fn on_bus_mail(&mut self, mail: BusMail) {
-        let _ = mail;
+        match mail {
+            BusMail::Up => self.subscriptions.on_up(),
+            BusMail::Down => self.on_bus_down(),
+            BusMail::Subscribed(rooms) => rooms.iter().for_each(|(room, epoch)| self.on_subscribed(room, *epoch)),
+        }
     }
 
     /// A mail of ours could not be posted: too much waits for that shard.
@@ -121,11 +129,29 @@ impl<A: Application> Hub<A> {
 
     fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {
         let count = self.join_target(target, room);
+        let namespaces = (0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX)).map(NamespaceId);
+        self.answer_when_joined(ticket, count, namespaces.map(|namespace| (namespace, room)));
+    }
+
+    fn join_selected_and_answer(&mut self, ticket: Ticket, selection: &Selection, rooms: &[Box<str>]) {
+        let count = self.join_selected(selection, rooms);
+        let namespace = self.settings.namespace(&selection.namespace);
+        let joined = rooms.iter().filter_map(|room| Some((namespace?, &**room)));
+        self.answer_when_joined(ticket, count, joined);
+    }
+
+    /// This many sockets have joined, and are told so when emits to these rooms reach them.
+    fn answer_when_joined<'r>(
+        &mut self,
+        ticket: Ticket,
+        count: u64,
+        rooms: impl Iterator<Item = (NamespaceId, &'r str)>,
+    ) {
         let pending =
             self.pending.insert(Pending { ticket, counts: vec![count], kind: PendingKind::Join, outstanding: 1 });
-        for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
+        for (namespace, room) in rooms {
             if count > 0
-                && self.answer_waits(NamespaceId(namespace), room, pending)
+                && self.answer_waits(namespace, room, pending)
                 && let Some(pending) = self.pending.get_mut(pending)
             {
                 pending.outstanding += 1;

@@ -19,19 +19,30 @@ impl<A: Application> Hub<A> {
     }
 
     pub(super) fn end_target(&mut self, target: &Target, ending: Ending) -> u64 {
-        self.for_each(target, |hub, key, place| {
-            match ending {
-                Ending::Socket => hub.disconnect(key, place),
-                Ending::Session => hub.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
-            }
-            true
-        })
+        self.for_each(target, |hub, key, place| hub.end_as(key, place, ending))
+    }
+
+    pub(super) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) -> bool {
+        match ending {
+            Ending::Socket => self.disconnect(key, place),
+            Ending::Session => self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
+        }
+        true
     }
 
     /// Does something to each socket that a target names; says to how many it was done.
-    fn for_each(&mut self, target: &Target, mut act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool) -> u64 {
+    fn for_each(&mut self, target: &Target, act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool) -> u64 {
+        let places = self.places_of(target);
+        self.for_all(places, act)
+    }
+
+    pub(super) fn for_all(
+        &mut self,
+        places: Vec<Seat>,
+        mut act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool,
+    ) -> u64 {
         let mut count = 0;
-        for (slot, place) in self.places_of(target) {
+        for (slot, place) in places {
             let Some(key) = self.clients.at(slot).map(|(key, _)| ClientKey(key)) else { continue };
             count += u64::from(act(self, key, place));
         }

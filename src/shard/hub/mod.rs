@@ -2,6 +2,7 @@
 //!
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
+mod acks;
 mod deliver;
 mod draining;
 mod ending;
@@ -12,8 +13,10 @@ mod moving;
 mod packets;
 mod polling;
 mod probe;
+mod selected;
 mod sessions;
 mod stats;
+mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::broadcast::Delivery;
 use crate::capacity::Capacity;
 
 use super::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
-use super::effects::Bytes;
+use super::effects::{Bytes, Effect};
 use super::encode;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
@@ -38,12 +41,14 @@ use super::sid::{RandomPool, Sid};
 use super::slots::Slots;
 use super::timers::Timers;
 
+use acks::Acks;
 use draining::Draining;
 use ending::Farewell;
-use homes::{Announced, Homes};
+use homes::{Announced, Homes, Waiting};
 use mailing::Pending;
 use moving::Moves;
 use slab::Slab;
+use subscriptions::Subscriptions;
 
 pub(super) use moving::Found;
 pub(super) use polling::{PollOutcome, PostOutcome};
@@ -92,6 +97,8 @@ pub(super) struct Hub<A> {
     /// For other shards, in order.
     pub(super) mails: Vec<(u16, SiblingMail)>,
     pub(super) replies: Vec<(Ticket, Reply)>,
+    /// What the bus is wanted to do, in order.
+    pub(super) for_bus: Vec<Effect>,
     /// A client that has just moved to another shard; its connections are still here.
     pub(super) departed: Option<moving::Departed>,
     pub(super) counters: Counters,
@@ -101,6 +108,8 @@ pub(super) struct Hub<A> {
     moves: Moves,
     homes: Homes,
     announced: Announced,
+    subscriptions: Subscriptions<Waiting>,
+    acks: Acks,
     pending: Slab<Pending>,
     draining: Option<Draining>,
     greetings: VecDeque<packets::Greeting>,
@@ -126,6 +135,8 @@ impl<A: Application> Hub<A> {
             clients: Slots::with_capacity(capacity.limits().clients_max),
             rooms: Rooms::new(namespaces, shard, capacity.limits().clients_max),
             homes: Homes::new(namespaces),
+            subscriptions: Subscriptions::new(namespaces),
+            acks: Acks::default(),
             timers: Timers::new(now.at),
             settings,
             capacity,
@@ -137,6 +148,7 @@ impl<A: Application> Hub<A> {
             dirty: Vec::new(),
             mails: Vec::new(),
             replies: Vec::new(),
+            for_bus: Vec::new(),
             departed: None,
             counters: Counters::default(),
             actions: Actions::default(),
@@ -175,6 +187,8 @@ impl<A: Application> Hub<A> {
             self.expire_client(key);
         }
         self.due = due;
+        self.expire_subscriptions();
+        self.acks.expire(now);
         self.greet();
         self.drain();
     }
@@ -183,7 +197,8 @@ impl<A: Application> Hub<A> {
     pub(super) fn deadline(&self) -> Option<Millis> {
         let greeting = self.greetings.front().map(|greeting| greeting.at);
         let draining = self.draining.as_ref().map(Draining::next_at);
-        [self.timers.deadline(), greeting, draining].into_iter().flatten().min()
+        let (subscriptions, acks) = (self.subscriptions.deadline(), self.acks.deadline());
+        [self.timers.deadline(), greeting, draining, subscriptions, acks].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.
@@ -247,7 +262,7 @@ impl<A: Application> Hub<A> {
 
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
     fn sid_of(&self, key: ClientKey, random: [u8; super::sid::RANDOM_BYTES]) -> Sid {
-        Sid { shard: self.shard.number, slot: key.0.index, random }
+        Sid::new(self.settings.instance, self.shard.number, key.0.index, random)
     }
 
     /// Calls the application about a socket, if it exists.

@@ -53,22 +53,24 @@ pub(in super::super) struct Departed {
 impl<A: Application> Hub<A> {
     /// Finds the session with this id.
     pub(in super::super) fn find(&self, text: &str) -> Found {
-        let Some(sid) = Sid::parse(text) else { return Found::Nowhere };
+        let Some(sid) = Sid::parse(text).filter(|sid| sid.instance() == self.settings.instance) else {
+            return Found::Nowhere;
+        };
         if let Some(client) = self.find_here(&sid) {
             return Found::Here(client);
         }
         match self.moves.away.get(&sid) {
             Some(home) => Found::Moved(*home),
-            None if sid.shard != self.shard.number && sid.shard < self.shard.of => Found::Elsewhere(sid.shard),
+            None if sid.shard() != self.shard.number && sid.shard() < self.shard.of => Found::Elsewhere(sid.shard()),
             None => Found::Nowhere,
         }
     }
 
     pub(in super::super) fn find_here(&self, sid: &Sid) -> Option<ClientKey> {
-        if sid.shard != self.shard.number {
+        if sid.shard() != self.shard.number {
             return self.moves.here.get(sid).copied();
         }
-        let (key, client) = self.clients.at(sid.slot)?;
+        let (key, client) = self.clients.at(sid.slot())?;
         (client.sid == *sid).then_some(ClientKey(key))
     }
 
@@ -79,7 +81,7 @@ impl<A: Application> Hub<A> {
             && self
                 .clients
                 .get(key.0)
-                .is_some_and(|client| client.phase == Phase::Unclaimed && client.sid.shard == self.shard.number)
+                .is_some_and(|client| client.phase == Phase::Unclaimed && client.sid.shard() == self.shard.number)
     }
 
     /// Where an admitted client has to go first.
@@ -212,11 +214,11 @@ impl<A: Application> Hub<A> {
 
     /// A client that had moved here is gone: nothing has to be sent on to it any more.
     pub(super) fn forget_move(&mut self, client: &Client) {
-        if client.sid.shard == self.shard.number {
+        if client.sid.shard() == self.shard.number {
             return;
         }
         if self.moves.here.remove(&client.sid).is_some() && client.began == Transport::Polling {
-            self.mails.push((client.sid.shard, SiblingMail::Gone(client.sid)));
+            self.mails.push((client.sid.shard(), SiblingMail::Gone(client.sid)));
         }
     }
 

@@ -10,6 +10,7 @@ use crate::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRe
 use crate::broadcast::Delivery;
 
 use super::super::client::{Client, ClientKey, CloseReason, Phase};
+use super::super::effects::{Acknowledgement, Effect};
 use super::super::encode::{self, Carrier};
 use super::super::limit::Limit;
 use super::super::rooms::{Member, USER_PREFIX};
@@ -70,7 +71,7 @@ impl<A: Application> Hub<A> {
             }
             Packet::Ack { namespace, ack, args } => {
                 let place = self.place_in(key, namespace)?;
-                self.on_ack(key, place, ack, &args);
+                self.on_ack(key, place, ack, &args, &[]);
                 Ok(())
             }
             Packet::BinaryEvent { namespace, attachments, .. } | Packet::BinaryAck { namespace, attachments, .. } => {
@@ -121,7 +122,8 @@ impl<A: Application> Hub<A> {
             }
             Packet::BinaryAck { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
-                self.on_ack(key, place, ack, &args);
+                let attachments = if has_placeholders(&args) { assembler.attachments() } else { &[] };
+                self.on_ack(key, place, ack, &args, attachments);
             }
             _ => {}
         }
@@ -301,7 +303,12 @@ impl<A: Application> Hub<A> {
         self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
     }
 
-    fn on_ack(&mut self, key: ClientKey, place: u16, ack: AckId, args: &Args<'_>) {
+    fn on_ack(&mut self, key: ClientKey, place: u16, ack: AckId, args: &Args<'_>, attachments: &[Box<[u8]>]) {
+        if let Some(number) = self.acks.take(ack, key, place) {
+            let args = args.text().as_bytes().into();
+            let answer = Acknowledgement { number, args, attachments: attachments.to_vec() };
+            return self.for_bus.push(Effect::Acknowledged(Box::new(answer)));
+        }
         self.with_socket(key, place, |app, info, actions| app.acknowledged(info, ack, args, actions));
     }
 

@@ -36,7 +36,7 @@ impl<A: Application> Hub<A> {
         if self.is_draining() || !self.capacity.take_client() {
             return None;
         }
-        let sid = Sid { shard: self.shard.number, slot: slot.index, random: self.random.take() };
+        let sid = Sid::new(self.settings.instance, self.shard.number, slot.index, self.random.take());
         let interval_ms = self.settings.times.ping_interval_ms;
         let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
         let half_open_by = match self.settings.layer {

@@ -6,6 +6,7 @@ use crate::app::Application;
 
 use super::super::client::Phase;
 use super::super::mail::ShardStats;
+use super::super::sockets::{Socket, SocketStage};
 use super::Hub;
 
 /// What the shard knows of connections and the hub does not.
@@ -33,6 +34,8 @@ impl<A: Application> Hub<A> {
             moved_away: self.moved_away() as u64,
             users: (self.rooms.users_at_home() + users) as u64,
             rooms: (self.rooms.at_home() + rooms) as u64,
+            subscriptions_pending: self.subscriptions.len() as u64,
+            acks_pending: self.acks.len() as u64,
             is_draining: self.is_draining(),
             is_slow: connections.is_slow,
             ..ShardStats::default()
@@ -40,6 +43,8 @@ impl<A: Application> Hub<A> {
         for (_, client) in self.clients.iter() {
             stats.queued_bytes += u64::from(client.queued_bytes);
             stats.sockets += client.sockets.len() as u64;
+            let joining = |(_, socket): &(u16, &Socket)| socket.stage == SocketStage::Joining;
+            stats.joining += client.sockets.iter().filter(joining).count() as u64;
             stats.unclaimed += u64::from(client.phase == Phase::Unclaimed);
             stats.leaving += u64::from(client.phase == Phase::Farewell);
             stats.probing += u64::from(client.session.is_probing());

@@ -229,7 +229,7 @@ impl World {
                 }
             }
             Effect::Mail(to, mail) => self.post_mail(shard, usize::from(to), *mail),
-            Effect::Subscribe(_) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
+            Effect::Subscribe(..) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
                 unreachable!("there is no bus")
             }
             Effect::Reply(ticket, reply) => self.on_reply(ticket, &reply),

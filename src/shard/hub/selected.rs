@@ -1,0 +1,83 @@
+//! Selections: what other instances ask about sockets, and do to them.
+
+use crate::app::Application;
+use crate::broadcast::Selection;
+
+use super::super::client::ClientKey;
+use super::super::mail::{Ending, SocketDescription};
+use super::super::rooms::{Member, USER_PREFIX};
+use super::super::sockets::SocketStage;
+use super::Hub;
+use super::deliver::Seat;
+
+impl<A: Application> Hub<A> {
+    /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.
+    fn selected(&self, selection: &Selection) -> Vec<Seat> {
+        let Some(namespace) = self.settings.namespace(&selection.namespace) else { return Vec::new() };
+        let mut selected = self.select(namespace, &selection.rooms, &selection.except);
+        selected.retain(|seat| self.is_connected_at(*seat));
+        selected
+    }
+
+    fn is_connected_at(&self, (slot, place): Seat) -> bool {
+        let socket = self.clients.at(slot).and_then(|(_, client)| client.sockets.get(place));
+        socket.is_some_and(|socket| socket.stage == SocketStage::Connected)
+    }
+
+    pub(super) fn describe(&self, selection: &Selection) -> Vec<SocketDescription> {
+        let describe = |(slot, place): Seat| {
+            let (key, client) = self.clients.at(slot)?;
+            let socket = client.sockets.get(place)?;
+            let id: Box<str> = self.sid_of(ClientKey(key), socket.random).text().as_str().into();
+            let joined = socket.links.as_slice().iter().map(|link| Box::from(self.rooms.name(link.room)));
+            let rooms = std::iter::once(id.clone()).chain(joined).collect();
+            let user = socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX));
+            Some(SocketDescription { id, rooms, user: user.map(Box::from) })
+        };
+        self.selected(selection).into_iter().filter_map(describe).collect()
+    }
+
+    /// The rooms of a namespace that have members here, those of their own sids among them.
+    pub(super) fn room_names(&self, namespace: &str) -> Vec<Box<str>> {
+        let Some(namespace) = self.settings.namespace(namespace) else { return Vec::new() };
+        let has_member =
+            |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
+        let rooms = self.rooms.of(namespace).filter(|(_, members)| has_member(members));
+        let mut names: Vec<Box<str>> = rooms.map(|(name, _)| name.into()).collect();
+        for (key, client) in self.clients.iter() {
+            let socket = client.sockets.place_in(namespace).and_then(|place| client.sockets.get(place));
+            if let Some(socket) = socket.filter(|socket| socket.stage == SocketStage::Connected) {
+                names.push(self.sid_of(ClientKey(key), socket.random).text().as_str().into());
+            }
+        }
+        // A socket may be in a room that is called like another's sid.
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Says how many are in all of the rooms now.
+    pub(super) fn join_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
+        let selected = self.selected(selection);
+        self.for_all(selected, |hub, key, place| {
+            // It is in the room of its own sid as long as it is there.
+            let own = hub.socket(key, place).map(|socket| hub.sid_of(key, socket.random).text());
+            let mut others = rooms.iter().filter(|room| own.is_none_or(|own| own.as_str() != &***room));
+            others.all(|room| hub.join(key, place, room).is_some())
+        })
+    }
+
+    /// Says how many were in one of the rooms. The rooms of its user and its own sid nobody leaves.
+    pub(super) fn leave_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
+        let selected = self.selected(selection);
+        self.for_all(selected, |hub, key, place| {
+            let left = rooms.iter().filter(|room| hub.leave(key, place, room)).count();
+            left > 0
+        })
+    }
+
+    pub(super) fn end_selected(&mut self, selection: &Selection, ending: Ending) -> u64 {
+        let selected = self.selected(selection);
+        self.for_all(selected, |hub, key, place| hub.end_as(key, place, ending))
+    }
+}
