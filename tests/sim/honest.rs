@@ -129,6 +129,8 @@ pub struct Honest {
     awaited: Vec<(Awaited, u64)>,
     next_act: u64,
     acts: u64,
+    /// Until then one of its sockets may be ending because it asked for that.
+    ends_until: u64,
 }
 
 /// An answer that has to come.
@@ -172,6 +174,7 @@ impl Honest {
             awaited: Vec::new(),
             next_act: 0,
             acts: 0,
+            ends_until: 0,
         }
     }
 
@@ -228,6 +231,7 @@ impl Honest {
                 self.say(format!("2{prefix}[\"bye\",1]"));
                 // What it says behind that would end its session.
                 self.next_act += 500;
+                self.ends_until = self.next_act;
             }
             _ => {}
         }

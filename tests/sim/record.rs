@@ -1,5 +1,6 @@
 //! `Record`: the oracle. What the application saw and asked for, and so what every socket has to get, in order.
 
+mod asks;
 mod emits;
 mod manage;
 
@@ -12,8 +13,10 @@ use sockring_protocol::socketio::{self, AckId};
 
 use super::network::ActorId;
 
+use asks::Asks;
 use emits::Emits;
 
+pub use asks::without_ask;
 pub use emits::{Sender, number_of};
 
 /// A socket that is connected now.
@@ -23,6 +26,8 @@ pub struct LiveSocket {
     pub namespace: String,
     pub user: String,
     pub rooms: BTreeSet<String>,
+    /// How often it has left a room.
+    pub leaves: u64,
 }
 
 /// One Socket.IO packet that a socket has to get.
@@ -66,6 +71,7 @@ pub struct Record {
     /// Of sockets, and of the rooms that they are in.
     pub changes: u64,
     emits: Emits,
+    asks: Asks,
     /// When the first shard was asked to drain.
     pub draining_since: Option<u64>,
     pub received: u64,
@@ -105,6 +111,7 @@ impl Record {
             joining: HashMap::new(),
             changes: 0,
             emits: Emits::default(),
+            asks: Asks::default(),
             draining_since: None,
             received: 0,
             largest_message: 256,
@@ -120,7 +127,7 @@ impl Record {
     pub fn on_connected(&mut self, sid: &str, namespace: &str, user: &str) {
         let rooms = BTreeSet::from([format!("{USER_PREFIX}{user}")]);
         let shard = shard_of(sid);
-        let socket = LiveSocket { shard, namespace: namespace.to_owned(), user: user.to_owned(), rooms };
+        let socket = LiveSocket { shard, namespace: namespace.to_owned(), user: user.to_owned(), rooms, leaves: 0 };
         assert!(self.live.insert(sid.to_owned(), socket).is_none(), "a sid came twice");
         self.changes += 1;
         *self.joining.get_mut(user).expect("it was admitted") -= 1;
@@ -157,7 +164,7 @@ impl Record {
         self.changes += 1;
         let socket = self.live.get_mut(sid).expect("a socket that leaves is live");
         if room != format!("{USER_PREFIX}{}", socket.user) {
-            socket.rooms.remove(room);
+            socket.leaves += u64::from(socket.rooms.remove(room));
             self.emits.excuse_in(sid, room);
         }
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    ConnectionKey, Effect, Ending, EngineSettings, Mail, Now, Place, Shard, ShardParts, Target, Ticket,
+    BusMail, ConnectionKey, Counters, Effect, Ending, EngineSettings, Mail, Now, Place, Shard, ShardParts, Target,
+    Ticket,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::SessionTimes;
@@ -34,6 +35,10 @@ pub enum Move {
     EmitBytes(usize),
     /// The backend ends all sessions of the user.
     EndSessions,
+    /// The bus says something.
+    Bus(BusMail),
+    /// Somebody asks something.
+    Mail(fn() -> Mail),
     /// Time passes before what comes next.
     Wait(u64),
 }
@@ -58,10 +63,12 @@ pub struct Table {
     lines: Vec<Line>,
     keys: HashMap<ConnectionKey, usize>,
     pub sid: String,
+    wishes: Vec<String>,
+    replies: u64,
     effects: Vec<Effect>,
 }
 
-const USER: &str = "u0";
+pub const USER: &str = "u0";
 
 /// Settings with short times, for few connections.
 pub fn settings() -> EngineSettings {
@@ -97,6 +104,8 @@ impl Table {
             lines: (0..=lines).map(|_| Line::default()).collect(),
             keys: HashMap::new(),
             sid: String::new(),
+            wishes: Vec::new(),
+            replies: 0,
             effects: Vec::new(),
         };
         for line in 0..=lines {
@@ -154,6 +163,8 @@ impl Table {
                     let mail = Mail::Disconnect(Target::User(USER.into()), Ending::Session);
                     self.shard.on_mail(Ticket(1), mail);
                 }
+                Move::Bus(mail) => self.shard.on_bus_mail(mail.clone()),
+                Move::Mail(mail) => self.shard.on_mail(Ticket(2), mail()),
                 Move::Wait(_) => {}
             }
         }
@@ -197,13 +208,26 @@ impl Table {
         self.shard.flush(&mut effects);
         for effect in effects.drain(..) {
             let (key, bytes) = match &effect {
-                Effect::Reply(..) => continue,
+                Effect::Reply(ticket, _) => {
+                    self.replies += u64::from(*ticket == Ticket(2));
+                    continue;
+                }
+                Effect::Subscribe(room, epoch) => {
+                    self.wishes.push(format!("subscribe {} {epoch}", room.name));
+                    continue;
+                }
+                Effect::Unsubscribe(room) => {
+                    self.wishes.push(format!("unsubscribe {}", room.name));
+                    continue;
+                }
+                Effect::Acknowledged(answer) => {
+                    let args = String::from_utf8_lossy(&answer.args);
+                    self.wishes.push(format!("acknowledged {} {args} {:?}", answer.number, answer.attachments));
+                    continue;
+                }
                 Effect::Send(key, bytes) => (*key, bytes.as_slice()),
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
                 Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
-                Effect::Subscribe(..) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
-                    unreachable!("there is no bus")
-                }
             };
             let line = &mut self.lines[self.keys[&key]];
             assert!(!line.is_closing, "{effect:?} after the end");
@@ -259,6 +283,20 @@ impl Table {
             words.push("end".to_owned());
         }
         words.join(", ")
+    }
+
+    /// What the shard wants of the bus since the last question.
+    pub fn wishes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.wishes)
+    }
+
+    /// How many `Move::Mail` were answered since the last question.
+    pub fn replies(&mut self) -> u64 {
+        std::mem::take(&mut self.replies)
+    }
+
+    pub fn counters(&self) -> &Counters {
+        self.shard.counters()
     }
 
     pub fn is_alive(&self) -> bool {

@@ -1,6 +1,7 @@
 //! `World`: one to four shards, their network, their mailboxes and their clients on virtual time; performs effects as
 //! workers do, and checks after every step what must always hold.
 
+mod bus;
 mod check;
 mod kernel;
 mod office;
@@ -21,6 +22,7 @@ use super::network::{Event, Network, TcpId};
 use super::random::Random;
 use super::record::{Counts, Record, Sender};
 
+use bus::Bus;
 use office::Office;
 use worker::{Letter, Worker};
 
@@ -73,6 +75,13 @@ pub struct Feats {
     pub refused: u64,
     /// Connections that went to another shard.
     pub handed_over: u64,
+    /// Subscriptions that were confirmed, came late, and were not waited for.
+    pub confirmed: u64,
+    pub late: u64,
+    pub unawaited: u64,
+    /// Emits of other instances that came, and acknowledgements for them.
+    pub brought: u64,
+    pub acknowledged: u64,
 }
 
 impl Feats {
@@ -83,6 +92,11 @@ impl Feats {
         self.drained += other.drained;
         self.refused += other.refused;
         self.handed_over += other.handed_over;
+        self.confirmed += other.confirmed;
+        self.late += other.late;
+        self.unawaited += other.unawaited;
+        self.brought += other.brought;
+        self.acknowledged += other.acknowledged;
     }
 }
 
@@ -95,6 +109,8 @@ pub struct World {
     capacity: Arc<Capacity>,
     workers: Vec<Worker>,
     office: Office,
+    /// Where there are other instances.
+    bus: Option<Bus>,
     calls: Vec<(Sender, Call)>,
     /// As the record counted after so many changes.
     counts: (u64, Counts),
@@ -144,6 +160,7 @@ impl World {
             capacity,
             workers,
             office: Office::default(),
+            bus: None,
             calls: Vec::new(),
             counts: Default::default(),
             actors: Vec::new(),
@@ -160,6 +177,12 @@ impl World {
         let random = self.random.fork();
         self.network.at(START_MS + at, Event::Wake(self.actors.len()));
         self.actors.push((Box::new(actor), random));
+    }
+
+    /// There is a bus, which comes and goes for this long.
+    pub fn add_bus(&mut self, turns_for_ms: u64) {
+        let random = self.random.fork();
+        self.bus = Some(Bus::new(random, self.workers.len(), self.now, self.now + turns_for_ms));
     }
 
     /// All shards will be told to end their clients, a busy one later than others.
@@ -186,18 +209,24 @@ impl World {
             drained: sum(&|counters| counters.closed(CloseReason::Shutdown)),
             refused: sum(&|counters| counters.hits(Limit::MailBytesMax)),
             handed_over: self.handed_over,
+            late: sum(&|counters| counters.subscriptions_late),
+            unawaited: sum(&|counters| counters.subscriptions_unawaited),
+            confirmed: self.bus.as_ref().map_or(0, |bus| bus.confirmed),
+            brought: self.bus.as_ref().map_or(0, |bus| bus.brought),
+            acknowledged: self.bus.as_ref().map_or(0, |bus| bus.acknowledged),
         }
     }
 
     /// What happens at the next moment at which something happens. `false`: nothing will.
     pub fn step(&mut self) -> bool {
         // A shard that is drained looks again and again.
-        if self.network.next_at().is_none() && self.workers.iter().all(Worker::is_over) {
+        let bus = self.bus.as_ref().and_then(Bus::next_at);
+        if self.network.next_at().is_none() && bus.is_none() && self.workers.iter().all(Worker::is_over) {
             return false;
         }
         let turns = self.workers.iter().filter_map(|worker| worker.turn_at);
         let drain = self.drains.iter().map(|(at, ..)| *at);
-        let Some(next) = turns.chain(self.network.next_at()).chain(drain).min() else { return false };
+        let Some(next) = turns.chain(self.network.next_at()).chain(bus).chain(drain).min() else { return false };
         self.now = next.max(self.now);
         self.network.now = self.now;
         self.record.borrow_mut().now = self.now;
@@ -205,6 +234,7 @@ impl World {
             let (_, shard, over_ms) = self.drains.swap_remove(due);
             self.begin_drain(shard, over_ms);
         }
+        self.turn_bus();
         while let Some(event) = self.network.pop(self.now) {
             self.trace(|| format!("{event:?}"));
             match event {

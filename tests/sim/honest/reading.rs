@@ -5,6 +5,7 @@ use sockring_protocol::engineio::{self, Data, Packet};
 use sockring_protocol::websocket::Opcode;
 
 use super::super::network::{End, TcpId};
+use super::super::record::without_ask;
 use super::super::wire;
 use super::super::world::{Call, Context};
 use super::{Awaited, Exchange, Honest, Out, Socket, Style, Upgrade, Word};
@@ -200,8 +201,24 @@ impl Honest {
         if text.starts_with('1') {
             *state = Socket::Over;
         }
-        context.record.on_received(sid, text, attachments);
+        let (text, ask) = without_ask(text);
+        context.record.on_received(sid, &text, attachments);
+        if let (Some(ack), Socket::Connected) = (ask, *state) {
+            let answer =
+                format!("3{}{ack}[\"{sid}\"]", if namespace == "/" { String::new() } else { format!("{namespace},") });
+            self.acknowledge(context, answer);
+        }
         self.know(context.record);
+    }
+
+    /// Once, twice or not at all. Not while what comes behind the end of a socket would end the session.
+    fn acknowledge(&mut self, context: &mut Context<'_>, answer: String) {
+        if context.now < self.ends_until {
+            return;
+        }
+        for _ in 0..context.random.pick(&[0, 1, 1, 1, 2]) {
+            self.say(answer.clone());
+        }
     }
 
     /// A backend that was told by this client emits to its user.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use sockring::broadcast::{Broadcast, Selection};
 use sockring::shard::{Ending, Mail, Target, USER_PREFIX};
 
 use super::{LiveSocket, Record, place_of};
@@ -38,6 +40,43 @@ impl Record {
                 let sessions: BTreeSet<_> = sids.iter().map(|sid| place_of(sid)).collect();
                 return sessions.len() as u64..=sids.len() as u64 + self.joining_of(target);
             }
+            Mail::JoinSelected(selection, rooms) => {
+                let count = self.count_selected(shard, selection, |record, sid| {
+                    rooms.iter().for_each(|room| record.on_join(sid, room));
+                    rooms.iter().all(|room| record.live[sid].rooms.contains(&**room))
+                });
+                return count..=count;
+            }
+            Mail::LeaveSelected(selection, rooms) => {
+                let count = self.count_selected(shard, selection, |record, sid| {
+                    let before = record.live[sid].rooms.len();
+                    rooms.iter().for_each(|room| record.on_leave(sid, room));
+                    record.live[sid].rooms.len() < before
+                });
+                return count..=count;
+            }
+            Mail::EndSelected(selection, Ending::Socket) => {
+                let count = self.count_selected(shard, selection, |record, sid| {
+                    record.on_disconnect_sent(sid);
+                    true
+                });
+                return count..=count;
+            }
+            Mail::EndSelected(selection, Ending::Session) => {
+                let count = self.selected(shard, selection).len() as u64;
+                return count.min(1)..=count;
+            }
+            Mail::Describe(selection) => {
+                let count = self.selected(shard, selection).len() as u64;
+                return count..=count;
+            }
+            Mail::Rooms(namespace) => {
+                let everybody = Selection { namespace: namespace.clone(), rooms: Vec::new(), except: Vec::new() };
+                let sids = self.selected(shard, &everybody);
+                let rooms: BTreeSet<_> = sids.iter().flat_map(|sid| &self.live[sid].rooms).collect();
+                let count = (sids.len() + rooms.len()) as u64;
+                return count..=count;
+            }
             Mail::UserStatus(user) => {
                 let target = Target::User(user.as_str().into());
                 let sids = self.sids_of(shard, &target);
@@ -65,6 +104,22 @@ impl Record {
             Target::User(user) => self.joining.get(&**user).copied().unwrap_or_default(),
             Target::Socket(_) => 0,
         }
+    }
+
+    /// The sockets of a shard that a selection names.
+    fn selected(&self, shard: usize, selection: &Selection) -> Vec<String> {
+        let Selection { namespace, rooms, except } = selection.clone();
+        let broadcast = Broadcast { except, ..Broadcast::new(&namespace, rooms, Arc::default()) };
+        self.targets(&broadcast, Some(shard))
+    }
+
+    fn count_selected(
+        &mut self,
+        shard: usize,
+        selection: &Selection,
+        mut does: impl FnMut(&mut Record, &str) -> bool,
+    ) -> u64 {
+        self.selected(shard, selection).iter().filter(|sid| does(self, sid)).count() as u64
     }
 
     fn count(&mut self, shard: usize, target: &Target, mut does: impl FnMut(&mut Record, &str) -> bool) -> u64 {

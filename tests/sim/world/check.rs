@@ -40,7 +40,13 @@ impl World {
         assert_eq!(self.capacity.clients() as u64, clients, "clients of the process");
         if letters().any(|letter| matches!(letter, Letter::Sibling(_))) {
             // Shards do not agree before they have read what they have told each other.
-            return;
+            return self.check_bus(&record, false);
+        }
+        let joining = sum(|stats| stats.joining);
+        self.check_bus(&record, joining == 0);
+        if joining > 0 {
+            // They are members, and nobody has been told.
+            return assert!(sum(|stats| stats.subscriptions_pending) > 0, "sockets wait for nobody");
         }
         if self.counts.0 != record.changes {
             self.counts = (record.changes, record.counts());
@@ -73,6 +79,7 @@ impl World {
             assert!(deadline.is_none_or(|at| at.0 > self.now), "an overdue deadline is left: {deadline:?}");
             assert!(worker.drain.is_none_or(|drain| drain.is_over), "shard {shard} does not drain");
         }
+        self.check_bus(&self.record.borrow(), true);
         assert!(self.office.is_idle(), "a call without an answer");
         assert_eq!(self.capacity.clients(), 0, "clients of the process");
         let room = std::iter::repeat_with(|| self.capacity.take_connection()).take_while(|taken| *taken).count();

@@ -229,8 +229,15 @@ impl World {
                 }
             }
             Effect::Mail(to, mail) => self.post_mail(shard, usize::from(to), *mail),
-            Effect::Subscribe(..) | Effect::Unsubscribe(_) | Effect::Acknowledged(_) => {
-                unreachable!("there is no bus")
+            Effect::Subscribe(room, epoch) => {
+                self.bus.as_mut().expect("there is a bus").subscribe(self.now, shard, &room, epoch);
+            }
+            Effect::Unsubscribe(room) => {
+                self.bus.as_mut().expect("there is a bus").unsubscribe(self.now, shard, &room);
+            }
+            Effect::Acknowledged(answer) => {
+                self.bus.as_mut().expect("there is a bus").acknowledged += 1;
+                self.record.borrow_mut().on_acknowledged(shard, &answer);
             }
             Effect::Reply(ticket, reply) => self.on_reply(ticket, &reply),
         }

@@ -10,10 +10,13 @@ use sockring::shard::{Mail, Reply, Ticket, home_of};
 use super::super::network::{ActorId, Event};
 use super::super::record::{Sender, number_of};
 use super::World;
+use super::bus::Joined;
 use super::worker::Letter;
 
 /// No question waits longer for its answer: a few turns of a few workers.
 const ANSWER_MS_MAX: u64 = 100;
+/// But that to a join, for the bus.
+const CONFIRM_MS_MAX: u64 = 250;
 
 /// What a backend calls.
 pub enum Call {
@@ -21,6 +24,10 @@ pub enum Call {
     Emit(Vec<Broadcast>),
     /// The same question to all shards.
     All(Box<dyn Fn() -> Mail>),
+    /// Another instance emits to one room.
+    Remote(Broadcast),
+    /// Another instance emits and asks each receiver to acknowledge in this time.
+    ForAck(Broadcast, u64),
 }
 
 /// A call whose answers are awaited.
@@ -44,7 +51,8 @@ struct Asked {
 /// What its answer has to say.
 enum Wanted {
     Delivered(usize, Vec<u64>),
-    Count(RangeInclusive<u64>),
+    /// So many sockets, which have joined these rooms.
+    Count(RangeInclusive<u64>, Vec<Joined>),
 }
 
 /// All calls, and all questions, that have no answer yet.
@@ -66,7 +74,7 @@ impl Office {
 
     /// No answer is overdue.
     pub(super) fn check(&self, now: u64) {
-        let overdue = self.asked.values().find(|asked| asked.at + ANSWER_MS_MAX < now);
+        let overdue = self.asked.values().find(|asked| asked.at + ANSWER_MS_MAX + CONFIRM_MS_MAX < now);
         assert!(overdue.is_none(), "a shard does not answer");
     }
 
@@ -74,8 +82,8 @@ impl Office {
         self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Delivered(shard, numbers));
     }
 
-    pub(super) fn expect_count(&mut self, ticket: Ticket, count: RangeInclusive<u64>) {
-        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Count(count));
+    pub(super) fn expect_count(&mut self, ticket: Ticket, count: RangeInclusive<u64>, joined: Vec<Joined>) {
+        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Count(count, joined));
     }
 
     fn number(&mut self) -> u64 {
@@ -93,6 +101,21 @@ impl World {
             Call::Emit(broadcasts) => {
                 self.office.calls.get_mut(&number).expect("just begun").rest = broadcasts;
                 self.go_on(number);
+            }
+            Call::Remote(broadcast) => {
+                if self.is_brought(&broadcast) {
+                    self.office.calls.get_mut(&number).expect("just begun").rest = vec![broadcast];
+                }
+                self.go_on(number);
+            }
+            Call::ForAck(broadcast, timeout_ms) => {
+                let emit = number_of(&broadcast);
+                self.record.borrow_mut().on_posted(sender, std::slice::from_ref(&broadcast));
+                self.office.calls.get_mut(&number).expect("just begun").posted = vec![emit];
+                for shard in 0..self.workers.len() {
+                    let broadcast = Box::new(broadcast.clone());
+                    self.ask(number, shard, Mail::DeliverForAck { broadcast, number: emit, timeout_ms });
+                }
             }
             Call::All(mail) => (0..self.workers.len()).for_each(|shard| self.ask(number, shard, mail())),
         }
@@ -164,14 +187,17 @@ impl World {
                     assert!(tally.range().contains(count), "{count} for emit {number}, where {tally:?} was right");
                 }
             }
-            Wanted::Count(expected) => {
+            Wanted::Count(expected, joined) => {
                 let count = match reply {
                     Reply::Changed(count) | Reply::Sockets(count) => *count,
                     Reply::Stats(stats) => stats.clients,
                     Reply::Metrics(metrics) => metrics.stats.clients,
-                    Reply::Delivered(_) | Reply::Described(_) | Reply::Rooms(_) => panic!("{reply:?} to a question"),
+                    Reply::Described(sockets) => sockets.len() as u64,
+                    Reply::Rooms(rooms) => rooms.len() as u64,
+                    Reply::Delivered(_) => panic!("{reply:?} to a question"),
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
+                self.check_joined(&joined);
             }
         }
         let open = self.office.calls.get_mut(&asked.call).expect("its call is open");

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 
 use sockring::broadcast::Broadcast;
-use sockring::shard::{ConnectionKey, Effect, Mail, Now, Parcel, Shard, ShardStats, SiblingMail, Ticket, Turn};
+use sockring::shard::{
+    BusMail, ConnectionKey, Effect, Mail, Now, Parcel, Shard, ShardStats, SiblingMail, Ticket, Turn,
+};
 use sockring_protocol::Millis;
 
 use super::super::desk::Desk;
 use super::super::network::{Event, TcpId};
 use super::super::record::number_of;
+use super::bus::Joined;
 use super::{LATE_MS_MAX, World};
 
 /// One thing for a worker.
@@ -17,6 +20,8 @@ pub enum Letter {
     Sibling(SiblingMail),
     Arrival(TcpId, Parcel),
     Drain(Broadcast, u64),
+    /// Of the bus, and how often that had come up.
+    Bus(BusMail, u64),
 }
 
 /// How far a worker is with draining.
@@ -40,6 +45,8 @@ pub struct Worker {
     /// After the last turn.
     pub stats: ShardStats,
     pub drain: Option<Drain>,
+    /// How often the bus had come up when it last said so.
+    generation: u64,
     effects: Vec<Effect>,
 }
 
@@ -53,6 +60,7 @@ impl Worker {
             turn_at: None,
             stats: ShardStats::default(),
             drain: None,
+            generation: 0,
             effects: Vec::new(),
         }
     }
@@ -89,6 +97,10 @@ impl World {
         worker.shard.flush(&mut effects);
         for effect in effects.drain(..) {
             self.perform(shard, effect);
+        }
+        // What came before that letter in this turn was subscribed to for a bus that was down.
+        if let Some(bus) = &mut self.bus {
+            bus.on_read(shard, self.workers[shard].generation);
         }
         let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
         let worker = &mut self.workers[shard];
@@ -139,6 +151,12 @@ impl World {
                 self.workers[shard].shard.on_sibling_mail(mail);
             }
             Letter::Arrival(id, parcel) => self.arrived(id, parcel),
+            Letter::Bus(mail, generation) => {
+                if mail == BusMail::Up {
+                    self.workers[shard].generation = generation;
+                }
+                self.workers[shard].shard.on_bus_mail(mail);
+            }
             Letter::Drain(farewell, over_ms) => self.drain_shard(shard, &farewell, over_ms),
         }
     }
@@ -161,17 +179,49 @@ impl World {
                 }
                 self.office.expect_delivered(ticket, shard, numbers);
             }
+            Mail::DeliverForAck { broadcast, number, timeout_ms } => {
+                let broadcast = broadcast.as_ref().clone();
+                let targets = self.record.borrow().targets(&broadcast, Some(shard));
+                self.record.borrow_mut().on_asked(*number, shard, *timeout_ms);
+                worker.shard.on_mail(ticket, mail);
+                self.record.borrow_mut().on_delivered(shard, &broadcast, targets);
+                self.office.expect_delivered(ticket, shard, vec![number_of(&broadcast)]);
+            }
             Mail::Stats => {
                 let clients = worker.shard.stats().clients;
-                self.office.expect_count(ticket, clients..=clients);
+                self.office.expect_count(ticket, clients..=clients, Vec::new());
                 worker.shard.on_mail(ticket, mail);
             }
             _ => {
                 let count = self.record.borrow_mut().on_mail(shard, &mail);
-                self.office.expect_count(ticket, count);
-                worker.shard.on_mail(ticket, mail);
+                // Where nobody joins, nobody waits.
+                let joined = if *count.start() > 0 { self.joined_by(shard, &mail) } else { Vec::new() };
+                self.office.expect_count(ticket, count, joined);
+                self.workers[shard].shard.on_mail(ticket, mail);
             }
         }
+    }
+
+    /// The rooms that sockets of this shard are put into, where they have members now.
+    fn joined_by(&self, shard: usize, mail: &Mail) -> Vec<Joined> {
+        let (namespace, rooms) = match mail {
+            Mail::Join(_, room) => (None, std::slice::from_ref(room)),
+            Mail::JoinSelected(selection, rooms) => (Some(&*selection.namespace), &**rooms),
+            _ => return Vec::new(),
+        };
+        let record = self.record.borrow();
+        let here = record.live().filter(|(_, socket)| {
+            socket.shard == shard && namespace.is_none_or(|namespace| socket.namespace == namespace)
+        });
+        let joined = here.flat_map(|(sid, socket)| {
+            let joined = rooms.iter().filter(|room| socket.rooms.contains(&***room));
+            joined.map(|room| Joined {
+                sid: sid.clone(),
+                leaves: socket.leaves,
+                room: self.room_key(&socket.namespace, room),
+            })
+        });
+        joined.collect()
     }
 
     fn drain_shard(&mut self, shard: usize, farewell: &Broadcast, over_ms: u64) {
