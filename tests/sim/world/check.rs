@@ -16,6 +16,7 @@ impl World {
         assert!(stats.unclaimed + stats.connected + stats.leaving <= stats.clients, "phases of clients: {stats:?}");
         assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
         assert_eq!(stats.websocket + stats.polling, stats.connected, "transports of the connected clients");
+        assert!(stats.acks_pending == 0 || stats.sockets > 0, "somebody who is gone has still to acknowledge");
         let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message) as u64;
         assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
         let Some(drain) = drain else { return };
