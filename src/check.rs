@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use rustix::process::{Resource, getrlimit};
+use sockring::cluster::{Adapter, Mode};
 use sockring::config::{ConfigError, Settings, keys};
 use sockring::ring;
 
@@ -24,8 +25,8 @@ pub fn run(settings: Result<Settings, ConfigError>) -> Result<(), Box<dyn Error>
     line("kernel", kernel());
     if let Ok(settings) = &settings {
         line("descriptors", descriptors(settings));
+        line("redis", redis(settings));
     }
-    line("redis", redis());
     if failed { Err("some checks failed".into()) } else { Ok(()) }
 }
 
@@ -72,9 +73,21 @@ fn describe(settings: &Settings) -> String {
     format!("environment `{}`, port {}, {secret}", settings.environment, settings.port)
 }
 
-fn redis() -> Result<String, String> {
-    match crate::serve::redis_variable() {
-        None => Ok("not set: a single instance".to_owned()),
-        Some(name) => Err(format!("{name} is set, but this version does not join a cluster yet: unset it")),
-    }
+fn redis(settings: &Settings) -> Result<String, String> {
+    let Some(redis) = &settings.cluster else { return Ok("not set: a single instance".to_owned()) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime to connect with: {error}"))?;
+    let server = tokio::task::LocalSet::new().block_on(&runtime, redis.probe());
+    let server = server.map_err(|error| format!("{} {error}; {}", redis.address, error.fix()))?;
+    let mode = match server.mode {
+        Mode::Standalone => "one server",
+        Mode::Cluster => "a Redis Cluster",
+    };
+    let adapter = match redis.adapter {
+        Adapter::Classic => "classic",
+        Adapter::Sharded => "sharded",
+    };
+    Ok(format!("{} answers: version {}, {mode}, {adapter} adapter", redis.address, server.version))
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -19,12 +19,13 @@ use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
 use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
+use sockring::cluster::{Cluster, ClusterParts};
 use sockring::config::{LogFormat, Settings, Strictness};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::{self, RingOptions};
-use sockring::shard::{EngineSettings, Instance, Place};
-use sockring::worker::{self, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
+use sockring::shard::{self, EngineSettings, Instance, Place};
+use sockring::worker::{self, Bus, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::flags::Invocation;
@@ -34,6 +35,9 @@ const DEMO_USER: &str = "demo";
 const DEMO_TTL_S: u64 = 24 * 3600;
 /// When clients may come back after a shutdown: what the stock client does by itself.
 const RECONNECT_IN_MS: u64 = 1000;
+
+/// How long the start is held up by a Redis that does not answer.
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Descriptors that are neither connections nor the API's.
 const DESCRIPTORS_BESIDE: usize = 64;
@@ -51,11 +55,6 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         tracing::debug!(%error, "huge pages stay allowed");
     }
     let descriptors = raise_descriptor_limit();
-    if let Some(name) = redis_variable() {
-        tracing::warn!(
-            "{name} is set, but this version does not join a cluster: events reach this instance's clients only"
-        );
-    }
     let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
         (Some(secret), _) => (Some(secret), Secret::Given),
         (None, Some(_)) => (None, Secret::Elsewhere),
@@ -92,6 +91,10 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         move || reload(&invocation, &api, &verifier)
     };
     follow_signals(ended, reload)?;
+    if let Some(cluster) = &crew.cluster {
+        // Who is told that the server runs may count on the other instances at once, if Redis is there at all.
+        cluster.wait_until_up(REDIS_PATIENCE);
+    }
     announce(&settings, port, api_address, &verifier.load(), origin)?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
@@ -118,6 +121,7 @@ struct Crew {
     workers: Vec<thread::JoinHandle<()>>,
     shards: Vec<Postbox>,
     api: Arc<Api>,
+    cluster: Option<Arc<Cluster>>,
     /// A word from each worker whose ring stands.
     started: mpsc::Receiver<()>,
 }
@@ -132,8 +136,12 @@ impl Crew {
         ended: &mpsc::Sender<Ending>,
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
-        let instance = getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?;
-        let engine = Arc::new(EngineSettings { instance: Instance::new(instance), ..settings.engine.clone() });
+        let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
+        let others = match settings.cluster {
+            Some(_) => shard::Cluster::OverBus,
+            None => shard::Cluster::Alone,
+        };
+        let engine = Arc::new(EngineSettings { instance, cluster: others, ..settings.engine.clone() });
         // The API works on a duplicate of each connection's descriptor.
         let kept = 2 * settings.api.connections_max.min(descriptors / 8)
             + DESCRIPTORS_BESIDE
@@ -148,12 +156,23 @@ impl Crew {
         };
         // The API is a sender of its own, behind the shards.
         let shards = postboxes(settings.shards);
+        let cluster = match &settings.cluster {
+            None => None,
+            Some(redis) => Some(Cluster::new(ClusterParts {
+                settings: redis.clone(),
+                namespaces: engine.namespaces.clone(),
+                instance,
+                // Each core's tasks are a sender of their own, behind the API.
+                postboxes: (0..settings.shards).map(|core| postboxes(settings.shards + 1 + core)).collect(),
+            })?),
+        };
         let api = Api::new(ApiParts {
             settings: settings.api.clone(),
             engine: Arc::clone(&engine),
             capacity: Arc::clone(&capacity),
             server: Arc::clone(&server),
             shards: shards.clone(),
+            cluster: cluster.clone(),
         });
         let clock = Clock::default();
         let processors = processors(settings.shards);
@@ -173,9 +192,10 @@ impl Crew {
                 ring: RingOptions::for_connections(settings.capacity.connections_max.min(descriptors)),
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };
-            workers.push(start_worker(parts, Arc::clone(&api), api_listener.take(), ready.clone(), ended.clone())?);
+            let tasks = Tasks { api: Arc::clone(&api), api_listener: api_listener.take(), cluster: cluster.clone() };
+            workers.push(start_worker(parts, tasks, ready.clone(), ended.clone())?);
         }
-        Ok(Crew { workers, shards, api, started })
+        Ok(Crew { workers, shards, api, cluster, started })
     }
 }
 
@@ -185,10 +205,16 @@ fn processors(shards: u16) -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|processor| shards > 1 && allowed.is_set(*processor)).collect()
 }
 
-fn start_worker(
-    parts: WorkerParts<Notifications>,
+/// What else lives on the thread of a worker.
+struct Tasks {
     api: Arc<Api>,
     api_listener: Option<std::net::TcpListener>,
+    cluster: Option<Arc<Cluster>>,
+}
+
+fn start_worker(
+    parts: WorkerParts<Notifications>,
+    tasks: Tasks,
     ready: mpsc::Sender<()>,
     ended: mpsc::Sender<Ending>,
 ) -> Result<thread::JoinHandle<()>, Box<dyn Error>> {
@@ -197,11 +223,16 @@ fn start_worker(
         let surroundings = move || {
             // The ring stands.
             let _ = ready.send(());
+            let Tasks { api, api_listener, cluster } = tasks;
             if let Some(listener) = api_listener {
                 tokio_uring::spawn(Arc::clone(&api).listen(listener));
             }
             let reception = Box::new(move |descriptor: OwnedFd, parcel| api.receive(number, descriptor, parcel));
-            Surroundings { reception, bus: Box::new(NoBus) }
+            let bus: Box<dyn Bus> = match cluster {
+                Some(cluster) => Box::new(cluster.start(number)),
+                None => Box::new(NoBus),
+            };
+            Surroundings { reception, bus }
         };
         if let Err(error) = worker::run(parts, surroundings) {
             // The main thread reports it and ends the process.
@@ -348,10 +379,4 @@ fn made_up_secret() -> Result<String, Box<dyn Error>> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// The variable that asks for Redis, if one does.
-pub fn redis_variable() -> Option<&'static str> {
-    let is_set = |name: &&'static str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    ["REDIS_URL", "REDIS_HOST"].into_iter().find(is_set)
 }

@@ -191,11 +191,14 @@ mod tests {
 
     #[test]
     fn targets_are_rooms() {
-        let rooms = |target: &str| emit(&format!(r#"{{"event":"e",{target}}}"#)).unwrap().rooms;
-        assert_eq!(rooms(r#""user":"a""#), ["user:a".into()]);
-        assert_eq!(rooms(r#""userId":"a""#), ["user:a".into()]);
-        assert_eq!(rooms(r#""users":["a","b"]"#), ["user:a".into(), "user:b".into()]);
-        assert_eq!(rooms(r#""room":"news""#), ["news".into()]);
+        let rooms = |target: &str| -> Vec<String> {
+            let broadcast = emit(&format!(r#"{{"event":"e",{target}}}"#)).unwrap();
+            broadcast.rooms.into_iter().map(String::from).collect()
+        };
+        assert_eq!(rooms(r#""user":"a""#), ["user:a"]);
+        assert_eq!(rooms(r#""userId":"a""#), ["user:a"]);
+        assert_eq!(rooms(r#""users":["a","b"]"#), ["user:a", "user:b"]);
+        assert_eq!(rooms(r#""room":"news""#), ["news"]);
         assert!(rooms(r#""broadcast":true"#).is_empty());
     }
 

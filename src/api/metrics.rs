@@ -10,15 +10,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
 use crate::shard::{CloseReason, Counters, Histogram, Limit, ShardMetrics, ShardStats};
 
 use super::Api;
 use super::answer::Answer;
+use super::bus_metrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfShard {
-    shard: u32,
+pub(super) struct OfShard {
+    pub(super) shard: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,6 +102,7 @@ pub(super) struct OfApi {
     hits: Vec<(&'static str, u64)>,
     /// Letters that wait for each shard, and the bytes of emits among them.
     waiting: Vec<(usize, usize)>,
+    bus: Option<ClusterMetrics>,
 }
 
 impl OfApi {
@@ -108,6 +111,7 @@ impl OfApi {
             connections: api.connections.load(Ordering::Relaxed) as u64,
             hits: api.hits.all(),
             waiting: api.shards.iter().map(Postbox::waiting).collect(),
+            bus: api.cluster.as_deref().map(Cluster::metrics),
         }
     }
 }
@@ -123,10 +127,7 @@ struct Histograms {
 impl EncodeMetric for Histograms {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         for (shard, histogram) in &self.rows {
-            let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 * self.unit);
-            let buckets: Vec<_> = histogram.buckets().map(|(up_to, count)| (bound(up_to), count)).collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum = histogram.sum() as f64 * self.unit;
+            let (sum, count, buckets) = values(histogram, self.unit);
             encoder.encode_family(shard)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
@@ -137,8 +138,34 @@ impl EncodeMetric for Histograms {
     }
 }
 
+/// A histogram of the whole instance.
+#[derive(Debug)]
+pub(super) struct OneHistogram {
+    pub(super) histogram: Histogram,
+    pub(super) unit: f64,
+}
+
+impl EncodeMetric for OneHistogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (sum, count, buckets) = values(&self.histogram, self.unit);
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// Sum, count and buckets in the metric's unit.
+fn values(histogram: &Histogram, unit: f64) -> (f64, u64, Vec<(f64, u64)>) {
+    let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 * unit);
+    let buckets: Vec<_> = histogram.buckets().map(|(up_to, count)| (bound(up_to), count)).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    (histogram.sum() as f64 * unit, count, buckets)
+}
+
 /// The metrics of all shards, by their number.
-pub(super) fn answer(shards: &[ShardMetrics], api: &OfApi) -> Answer {
+pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     let mut registry = Registry::with_prefix("sockring");
     let numbered = || (0u32..).map(|shard| OfShard { shard }).zip(shards);
     for (name, help, value) in GAUGES {
@@ -182,6 +209,9 @@ pub(super) fn answer(shards: &[ShardMetrics], api: &OfApi) -> Answer {
     let connections: Gauge = Gauge::default();
     connections.set(i64::try_from(api.connections).unwrap_or(i64::MAX));
     registry.register("api_connections", "Connections that the API serves", connections);
+    if let Some(bus) = api.bus {
+        bus_metrics::register(&mut registry, bus);
+    }
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = encode(&mut text, &registry);
@@ -193,7 +223,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: &OfApi) -> Answer {
     }
 }
 
-fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = u64>) {
+pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = u64>) {
     let family = Family::<OfShard, Gauge>::default();
     for (shard, value) in (0u32..).zip(values) {
         family.get_or_create(&OfShard { shard }).set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -204,6 +234,7 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl Iterator
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::CoreMetrics;
 
     #[test]
     fn every_reason_and_every_shard_has_its_line() {
@@ -211,13 +242,18 @@ mod tests {
             connections: 0,
             hits: vec![("api_connections_max", 0), ("api_body_bytes_max", 3)],
             waiting: vec![(1, 9)],
+            bus: Some(ClusterMetrics {
+                cores: vec![CoreMetrics { is_up: 1, ..CoreMetrics::default() }],
+                lost: vec![("redis_down", 2)],
+                ..ClusterMetrics::default()
+            }),
         };
         let mut metrics = ShardMetrics::default();
         metrics.counters.hit(Limit::RoomsPerSocketMax);
         metrics.counters.turns.observe(5);
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.stats.rooms = 7;
-        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], &api).body).unwrap();
+        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], api).body).unwrap();
         for line in [
             "sockring_rooms{shard=\"0\"} 0",
             "sockring_rooms{shard=\"1\"} 7",
@@ -228,6 +264,10 @@ mod tests {
             "sockring_mail_waiting_bytes{shard=\"0\"} 9",
             "sockring_turn_seconds_count{shard=\"1\"} 1",
             "sockring_turn_seconds_bucket{le=\"0.000016\",shard=\"1\"} 1",
+            "sockring_bus_up{shard=\"0\"} 1",
+            "sockring_bus_lost_total{reason=\"redis_down\"} 2",
+            "sockring_bus_published_messages_total 0",
+            "sockring_bus_publish_seconds_count 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");

@@ -3,7 +3,9 @@
 //! The API knows shards by their mail only. What it wants of them it asks, and waits for the answer.
 
 mod access;
+mod across;
 mod answer;
+mod bus_metrics;
 mod connection;
 mod demo;
 mod emit;
@@ -24,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::broadcast::Broadcast;
 use crate::capacity::Capacity;
+use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
 use crate::shard::{EngineSettings, Limit, Mail, Parcel, Reply, ShardMetrics, ShardStats, home_of};
@@ -47,6 +50,8 @@ pub struct Api {
     server: Arc<str>,
     /// One per shard, by its number.
     shards: Vec<Postbox>,
+    /// `None`: there are no other instances.
+    cluster: Option<Arc<Cluster>>,
     page: page::Page,
     started: Instant,
     connections: AtomicUsize,
@@ -86,6 +91,8 @@ pub struct ApiParts {
     pub server: Arc<str>,
     /// One per shard, by its number.
     pub shards: Vec<Postbox>,
+    /// `None`: there are no other instances.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 /// Where a connection has come in.
@@ -107,6 +114,7 @@ impl Api {
             capacity: parts.capacity,
             server: parts.server,
             shards: parts.shards,
+            cluster: parts.cluster,
             started: Instant::now(),
             connections: AtomicUsize::new(0),
             demos: AtomicUsize::new(0),
@@ -164,16 +172,11 @@ impl Api {
         self.settings.strictness == Strictness::Production
     }
 
-    /// Emits to all members; says how many sockets have it queued.
-    async fn emit(&self, broadcast: Broadcast) -> Result<u64, ApiError> {
-        Ok(self.emit_all(vec![broadcast]).await?.iter().sum())
-    }
-
-    /// Emits several; the answers are in their order.
+    /// Emits several to this instance's members; the answers are in their order.
     ///
     /// What goes to one room goes to its home, which knows who else has members; all else goes to every shard. Those that
     /// take different ways wait for each other, so that a room gets them in order.
-    async fn emit_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
+    async fn deliver_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
         let mut delivered = vec![0; broadcasts.len()];
         let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
         let mut numbered = broadcasts.into_iter().enumerate().peekable();

@@ -11,6 +11,7 @@ use crate::broadcast::Broadcast;
 use crate::events::{self, Maintenance, TestMessage};
 use crate::shard::{Ending, Mail, ShardStats, Target, USER_PREFIX};
 
+use super::across::{Change, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
@@ -67,7 +68,7 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
             ApiError::method_not_allowed("GET, HEAD").into()
         }
         "/metrics" => match api.metrics().await {
-            Ok(shards) => metrics::answer(&shards, &metrics::OfApi::new(api)),
+            Ok(shards) => metrics::answer(&shards, metrics::OfApi::new(api)),
             Err(error) => error.into(),
         },
         "/ready" => ready(api).await,
@@ -75,24 +76,38 @@ pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
     }
 }
 
-/// Whether this instance should get traffic: its shards answer, and one of them has room.
+/// Whether this instance should get traffic: its shards answer, and one of them has room. Redis is mentioned where there
+/// is one: without it this instance's clients are served on.
 async fn ready(api: &Api) -> Answer {
-    let not = |reason: &str| Answer::bare(503, &json!({"status": "not ready", "reason": reason}));
-    let Ok(shards) = api.stats().await else { return not("a shard does not answer") };
+    let redis = api.redis();
+    let reason = match unready(api).await {
+        None if redis.is_some_and(|redis| redis.spoils_readiness) => Some("Redis is down"),
+        reason => reason,
+    };
+    let mut body = match reason {
+        None => json!({"status": "ready"}),
+        Some(reason) => json!({"status": "not ready", "reason": reason}),
+    };
+    if let Some(redis) = redis {
+        body["redis"] = json!(redis.word);
+    }
+    Answer::bare(if reason.is_none() { 200 } else { 503 }, &body)
+}
+
+/// Why this instance should get no traffic.
+async fn unready(api: &Api) -> Option<&'static str> {
+    let Ok(shards) = api.stats().await else { return Some("a shard does not answer") };
     let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
     let limits = api.capacity.limits();
     let is_full = total(|shard| shard.connections) >= limits.connections_max as u64
         || total(|shard| shard.clients) >= limits.clients_max as u64;
     if shards.iter().any(|shard| shard.is_draining) {
-        return not("the server is shutting down");
+        return Some("the server is shutting down");
     }
     if shards.iter().any(|shard| shard.is_slow) {
-        return not("a shard is overloaded");
+        return Some("a shard is overloaded");
     }
-    match is_full {
-        true => not("there is no room for another client"),
-        false => Answer::bare(200, &json!({"status": "ready"})),
-    }
+    is_full.then_some("there is no room for another client")
 }
 
 fn get(head: &Head<'_>, answer: impl FnOnce() -> Answer) -> Answer {
@@ -117,8 +132,8 @@ async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result
         ["user", user, "status"] if is_get => status(api, user).await,
         ["emit"] if is_post => emit_event(api, request.body).await,
         ["emit", "batch"] if is_post => emit_batch(api, request.body).await,
-        ["rooms", "join"] if is_post => change_rooms(api, request.body, Mail::Join).await,
-        ["rooms", "leave"] if is_post => change_rooms(api, request.body, Mail::Leave).await,
+        ["rooms", "join"] if is_post => change_rooms(api, request.body, Change::Join).await,
+        ["rooms", "leave"] if is_post => change_rooms(api, request.body, Change::Leave).await,
         ["disconnect"] if is_post => disconnect(api, request.body).await,
         ["maintenance"] if is_post => maintenance(api, request.body).await,
         ["test", "emit-to-user"] if is_post && !api.is_production() => emit_to_user(api, request.body).await,
@@ -140,8 +155,8 @@ async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
     emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
-    let delivered = api.emit(broadcast).await?;
-    Ok(Answer::ok(json!({"delivered": delivered, "published": false}), "Event emitted"))
+    let Emitted { delivered, published } = api.emit(broadcast).await?;
+    Ok(Answer::ok(json!({"delivered": delivered, "published": published}), "Event emitted"))
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
@@ -156,12 +171,15 @@ async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         });
         results.push(decoded.map(|broadcast| broadcasts.push(broadcast)));
     }
-    let mut delivered = api.emit_all(broadcasts).await?.into_iter();
+    let mut emitted = api.emit_all(broadcasts).await?.into_iter();
     let mut refused = 0;
     let data: Vec<_> = results
         .into_iter()
         .map(|result| match result {
-            Ok(()) => json!({"delivered": delivered.next().unwrap_or(0), "published": false}),
+            Ok(()) => emitted.next().map_or(
+                json!(null),
+                |Emitted { delivered, published }| json!({"delivered": delivered, "published": published}),
+            ),
             Err(error) => {
                 refused += 1;
                 json!({"statusCode": error.status, "message": error.message, "errors": error.errors})
@@ -185,7 +203,7 @@ fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
     }
 }
 
-async fn change_rooms(api: &Api, body: &[u8], mail: fn(Target, Box<str>) -> Mail) -> Result<Answer, ApiError> {
+async fn change_rooms(api: &Api, body: &[u8], change: fn(Box<str>) -> Change) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["user", "userId", "socketId", "room"])?;
     let target = target(&fields)?;
@@ -193,8 +211,8 @@ async fn change_rooms(api: &Api, body: &[u8], mail: fn(Target, Box<str>) -> Mail
     if room.starts_with(USER_PREFIX) {
         return Err(fields.refuse("room", "the rooms of users are theirs alone"));
     }
-    let sockets = api.change(|| mail(target.clone(), (&*room).into())).await?;
-    Ok(Answer::ok(json!({"room": room, "sockets": sockets}), "Rooms changed"))
+    let (sockets, published) = api.change_everywhere(&target, &change((&*room).into())).await?;
+    Ok(Answer::ok(json!({"room": room, "sockets": sockets, "published": published}), "Rooms changed"))
 }
 
 async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -205,8 +223,8 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         Some(true) => Ending::Session,
         _ => Ending::Socket,
     };
-    let sockets = api.change(|| Mail::Disconnect(target.clone(), ending)).await?;
-    Ok(Answer::ok(json!({"sockets": sockets}), "Disconnected"))
+    let (sockets, published) = api.change_everywhere(&target, &Change::End(ending)).await?;
+    Ok(Answer::ok(json!({"sockets": sockets, "published": published}), "Disconnected"))
 }
 
 async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -229,8 +247,11 @@ async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         .iter()
         .map(|namespace| Broadcast::new(namespace, Vec::new(), Arc::clone(&args)))
         .collect();
-    let delivered: u64 = api.emit_all(everywhere).await?.iter().sum();
-    Ok(Answer::ok(json!({"enabled": enabled, "delivered": delivered}), "Maintenance mode set"))
+    let emitted = api.emit_all(everywhere).await?;
+    let delivered: u64 = emitted.iter().map(|emitted| emitted.delivered).sum();
+    let published = emitted.iter().all(|emitted| emitted.published);
+    let data = json!({"enabled": enabled, "delivered": delivered, "published": published});
+    Ok(Answer::ok(data, "Maintenance mode set"))
 }
 
 /// An event to rooms of the main namespace.
@@ -247,12 +268,14 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let message = fields.required("message", TEXT_BYTES_MAX)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&fields, "userId", &user)?;
-    let delivered = api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
-    let message = match delivered {
-        0 => "The user is not connected",
+    let Emitted { delivered, published } =
+        api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
+    let message = match (delivered, published) {
+        (0, false) => "The user is not connected",
+        (0, true) => "The user is not connected here; the other instances have the event",
         _ => "Event sent to the user",
     };
-    let data = json!({"userId": user, "event": event, "delivered": delivered});
+    let data = json!({"userId": user, "event": event, "delivered": delivered, "published": published});
     Ok(Answer::ok(data, message))
 }
 
@@ -270,18 +293,22 @@ fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, Ap
 
 async fn status(api: &Api, user: &str) -> Result<Answer, ApiError> {
     let user = decode_user(user)?;
-    let sockets = api.sockets_of(&user).await?;
-    let data = json!({
-        "userId": user,
-        "connected": sockets > 0,
-        "sockets": sockets,
-        "instances": u8::from(sockets > 0),
-    });
-    Ok(Answer::ok(data, if sockets > 0 { "User is connected" } else { "User is not connected" }))
+    let Whereabouts { sockets, instances, unknown } = api.whereabouts(&user).await?;
+    let mut data = json!({"userId": user, "connected": sockets > 0, "sockets": sockets, "instances": instances});
+    let mut message = if sockets > 0 { "User is connected" } else { "User is not connected" };
+    if let Some(Unknown { missing, silent }) = unknown {
+        data["missing"] = json!(missing);
+        if missing != Some(0) {
+            data["missingInstances"] = json!(silent);
+            message = "Not all instances have answered";
+        }
+    }
+    Ok(Answer::ok(data, message))
 }
 
 async fn stats(api: &Api) -> Result<Answer, ApiError> {
-    let shards = api.stats().await?;
+    let (shards, instances) = tokio::join!(api.stats(), api.instances());
+    let shards = shards?;
     let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
     let rows: Vec<_> = shards
         .iter()
@@ -307,7 +334,7 @@ async fn stats(api: &Api) -> Result<Answer, ApiError> {
             "websocket": total(|shard| shard.websocket),
             "polling": total(|shard| shard.polling),
         },
-        "instances": 1,
+        "instances": instances,
         "shards": rows,
         "uptimeSeconds": api.started.elapsed().as_secs(),
         "timestamp": events::iso_8601(unix_ms()),

@@ -2,16 +2,299 @@
 //!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
+mod answering;
+mod asking;
+mod bus;
 mod channels;
 mod classic;
 mod codec;
+mod counters;
 mod fields;
+mod flow;
+mod health;
+mod inbox;
+mod link;
 mod message;
 mod msgpack;
+mod nodes;
 mod part;
+mod publisher;
+mod settings;
 mod sharded;
+mod subscriber;
+mod subscriptions;
+mod topology;
 mod writer;
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Value, cmd};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout_at;
+
+use crate::mailbox::Postbox;
+use crate::shard::{Instance, RoomName};
+
+use answering::Awaiting;
+use asking::{Peers, Questions};
+use counters::{Counters, Loss};
+use health::{Health, Part, Presence, Target};
+use link::Dialler;
+use publisher::{Job, Outbox, To};
+use topology::Topology;
+
+pub use asking::Gathered;
+pub use bus::CoreBus;
 pub use channels::{Adapter, ChannelKind, Channels, Place};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
+pub use counters::{ClusterMetrics, CoreMetrics};
+pub use link::{LinkError, Mode, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
+pub use publisher::PublishError;
+pub use settings::{Address, ClusterSettings, Readiness, Secret, TlsSettings};
+
+/// How long Redis may take to say that it has a message.
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
+/// The core whose tasks act for the whole instance.
+const FIRST_CORE: usize = 0;
+/// Characters of an uid or request id of the classic adapter, and bytes of one of the sharded adapter, in hexadecimal.
+const CLASSIC_ID_CHARS: usize = 6;
+const SHARDED_ID_BYTES: usize = 8;
+
+/// What all cores share.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: ClusterSettings,
+    dialler: Dialler,
+    channels: Channels,
+    /// By the number that shards know them by.
+    namespaces: Vec<String>,
+    /// This instance's, for each namespace.
+    uids: Vec<Box<str>>,
+    instance: Instance,
+    /// For each core the shards' mailboxes, as that core's tasks write to them.
+    postboxes: Vec<Vec<Postbox>>,
+    presences: Vec<Presence>,
+    health: Health,
+    counters: Counters,
+    outbox: Outbox,
+    questions: Questions,
+    peers: Peers,
+    awaiting: Awaiting,
+    requests: mpsc::Sender<Envelope>,
+    topology: watch::Sender<Topology>,
+    topology_is_stale: Notify,
+    /// Taken by the first core when it starts.
+    receivers: Mutex<Option<Receivers>>,
+}
+
+#[derive(Debug)]
+struct Receivers {
+    jobs: mpsc::UnboundedReceiver<Job>,
+    requests: mpsc::Receiver<Envelope>,
+}
+
+/// What a cluster is made of.
+#[derive(Debug)]
+pub struct ClusterParts {
+    pub settings: ClusterSettings,
+    /// `/` first, as shards number them.
+    pub namespaces: Vec<String>,
+    /// What the sids of this instance begin with.
+    pub instance: Instance,
+    /// For each core the shards' mailboxes, as that core's tasks write to them.
+    pub postboxes: Vec<Vec<Postbox>>,
+}
+
+impl Cluster {
+    /// Fails where no connection could ever be opened.
+    pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
+        let ClusterParts { settings, namespaces, instance, postboxes } = parts;
+        let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
+        let (requests, requests_in) = mpsc::channel(answering::REQUESTS_WAITING_MAX);
+        let cores = postboxes.len();
+        let health = Health::default();
+        health.expect(Part::Publisher(Target::Any));
+        (0..cores).for_each(|core| health.expect(Part::Subscriber(core, Target::Any)));
+        Ok(Arc::new(Cluster {
+            dialler: Dialler::new(&settings)?,
+            channels: Channels::new(settings.adapter, &settings.prefix, &namespaces),
+            uids: namespaces.iter().map(|_| new_id(settings.adapter)).collect(),
+            presences: postboxes.iter().enumerate().map(|(core, shards)| Presence::new(shards[core].clone())).collect(),
+            counters: Counters::new(cores),
+            settings,
+            namespaces,
+            instance,
+            postboxes,
+            health,
+            outbox,
+            questions: Questions::default(),
+            peers: Peers::default(),
+            awaiting: Awaiting::default(),
+            requests,
+            topology: watch::Sender::new(Topology::Unknown),
+            topology_is_stale: Notify::new(),
+            receivers: Mutex::new(Some(Receivers { jobs, requests: requests_in })),
+        }))
+    }
+
+    /// Starts the tasks of a core, which end with its runtime. Has to be called within it.
+    pub fn start(self: &Arc<Self>, core: usize) -> CoreBus {
+        if core == FIRST_CORE
+            && let Some(receivers) = self.receivers.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            tokio::task::spawn_local(publisher::run(Arc::clone(self), receivers.jobs));
+            tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
+            tokio::task::spawn_local(nodes::watch(Arc::clone(self)));
+        }
+        CoreBus::start(Arc::clone(self), core)
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.settings.readiness
+    }
+
+    /// Whether all connections stand.
+    pub fn is_up(&self) -> bool {
+        self.health.is_up()
+    }
+
+    /// Waits, at most this long, until all connections stand.
+    pub fn wait_until_up(&self, at_most: Duration) -> bool {
+        self.health.wait(at_most)
+    }
+
+    /// What was counted so far.
+    pub fn metrics(&self) -> ClusterMetrics {
+        ClusterMetrics { queue_bytes: self.outbox.waiting_bytes() as u64, ..self.counters.snapshot() }
+    }
+
+    /// Publishes, and waits until Redis has it.
+    pub async fn publish(&self, namespace: &str, message: &Message) -> Result<(), PublishError> {
+        let sent = self.send(namespace, message)?;
+        self.taken(sent, tokio::time::Instant::now() + PUBLISHED_WITHIN).await
+    }
+
+    /// Publishes several together, in their order; says of each what came of it.
+    pub async fn publish_all(&self, messages: &[(&str, Message)]) -> Vec<Result<(), PublishError>> {
+        let deadline = tokio::time::Instant::now() + PUBLISHED_WITHIN;
+        let sent: Vec<_> = messages.iter().map(|(namespace, message)| self.send(namespace, message)).collect();
+        let mut results = Vec::with_capacity(sent.len());
+        for sent in sent {
+            results.push(match sent {
+                Ok(sent) => self.taken(sent, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// Puts a message where Redis' connection takes it from.
+    fn send(&self, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
+        let index = self.namespace(namespace).ok_or(PublishError::Refused)?;
+        let uid = &self.uids[index];
+        let sent = match self.outbox.is_up() {
+            false => Err(PublishError::Down),
+            true => match codec::encode(&self.channels, uid, namespace, message) {
+                None => Err(PublishError::Refused),
+                Some(Outgoing { channel, body }) => {
+                    let bytes = channel.len() + body.len();
+                    let command = match self.adapter() {
+                        Adapter::Classic => "PUBLISH",
+                        Adapter::Sharded => "SPUBLISH",
+                    };
+                    let command = cmd(command).arg(&channel).arg(body).take();
+                    let to = match self.adapter() {
+                        Adapter::Classic => To::Anybody,
+                        Adapter::Sharded => To::OwnerOf(channel),
+                    };
+                    let answer = self.outbox.send(command, to, bytes);
+                    answer.map(|answer| Sent { answer, bytes, at: Instant::now() })
+                }
+            },
+        };
+        sent.inspect_err(|error| self.count_loss(*error))
+    }
+
+    async fn taken(&self, sent: Sent, deadline: tokio::time::Instant) -> Result<(), PublishError> {
+        let result = match timeout_at(deadline, sent.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(PublishError::Down),
+            Err(_) => Err(PublishError::TimedOut),
+        };
+        match result {
+            Ok(_) => {
+                self.counters.published(sent.bytes, sent.at.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                self.count_loss(error);
+                Err(error)
+            }
+        }
+    }
+
+    fn count_loss(&self, error: PublishError) {
+        let loss = match error {
+            PublishError::Down => Loss::Down,
+            PublishError::QueueFull => Loss::QueueFull,
+            PublishError::TimedOut => Loss::TimedOut,
+            PublishError::Refused => Loss::Refused,
+        };
+        self.counters.lost(loss, 1);
+    }
+
+    fn adapter(&self) -> Adapter {
+        self.settings.adapter
+    }
+
+    fn namespace(&self, name: &str) -> Option<usize> {
+        self.namespaces.iter().position(|namespace| namespace == name)
+    }
+
+    fn shards(&self) -> u16 {
+        u16::try_from(self.postboxes.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The shards' mailboxes, as the tasks that act for the instance write to them.
+    fn own_postboxes(&self) -> &[Postbox] {
+        &self.postboxes[FIRST_CORE]
+    }
+
+    /// Where messages to a room come; `None`: on the channel of its namespace.
+    fn channel_of(&self, room: &RoomName) -> Option<String> {
+        let namespace = self.namespaces.get(usize::from(room.namespace.0))?;
+        self.channels.of_room(namespace, &room.name)
+    }
+
+    /// What operators see in `CLIENT LIST`.
+    fn client_name(&self) -> String {
+        format!("sockring-{}", self.uids.first().map_or("", |uid| uid))
+    }
+
+    fn request_id(&self) -> RequestId {
+        new_id(self.adapter())
+    }
+}
+
+/// A message on its way to Redis.
+struct Sent {
+    answer: oneshot::Receiver<Result<Value, PublishError>>,
+    bytes: usize,
+    at: Instant,
+}
+
+/// A random id as Node's adapter makes them.
+fn new_id(adapter: Adapter) -> Box<str> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; SHARDED_ID_BYTES];
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+    match adapter {
+        Adapter::Classic => {
+            let character = |byte: &u8| char::from(ALPHABET[usize::from(byte % 64)]);
+            bytes.iter().take(CLASSIC_ID_CHARS).map(character).collect()
+        }
+        Adapter::Sharded => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

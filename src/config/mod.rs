@@ -1,6 +1,7 @@
 //! `Settings`: what the operator wants, from flags, environment, a file and defaults. Settings that exist are valid.
 
 pub mod keys;
+mod redis;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use sockring_protocol::socketio::PacketLimits;
 
 use crate::auth::{AfterExpiry, Expiry, TokenKey, TokenRules};
 use crate::capacity::CapacityLimits;
+use crate::cluster::ClusterSettings;
 use crate::proxies::TrustedProxies;
 use crate::shard::{Cluster, Elsewhere, EngineSettings, Instance, Layer, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
@@ -90,6 +92,8 @@ pub struct Settings {
     /// Its descriptors are limited by the operating system.
     pub capacity: CapacityLimits,
     pub mail_bytes_max: usize,
+    /// `None`: a single instance.
+    pub cluster: Option<ClusterSettings>,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -272,6 +276,7 @@ impl Settings {
                 unknown_sids_per_minute_max: values.number("unknown_sids_per_minute_max", 1)?,
             },
             mail_bytes_max: values.number("mail_bytes_max", 1024)?,
+            cluster: redis::cluster(values)?,
             log: values.text("log").to_owned(),
             log_format,
             environment,

@@ -101,8 +101,13 @@ fn subcommands() {
     assert_eq!((ended.code, ended.stdout.contains("FAIL")), (Some(0), false), "{ended:?}");
     let ended = run(&["check", "--connections-max", "4000000"], &[]);
     assert_eq!((ended.code, ended.stdout.contains("FAIL  descriptors: ")), (Some(1), true), "{ended:?}");
-    let ended = run(&["check"], &[("REDIS_URL", "redis://localhost")]);
-    assert_eq!((ended.code, ended.stdout.contains("FAIL  redis: ")), (Some(1), true), "{ended:?}");
+    let ended = run(&["check"], &[("REDIS_URL", "redis://:hunter2@127.0.0.1:1")]);
+    assert_eq!(
+        (ended.code, ended.stdout.contains("FAIL  redis: 127.0.0.1:1 cannot be reached")),
+        (Some(1), true),
+        "{ended:?}"
+    );
+    assert!(!ended.stdout.contains("hunter2"), "{ended:?}");
 }
 
 /// It ends with status 1 and one sentence, which contains these words.

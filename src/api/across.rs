@@ -1,0 +1,152 @@
+//! What reaches beyond this instance: emits and changes are published, questions asked of the others.
+
+use serde_json::{Value, json};
+
+use crate::broadcast::{Broadcast, Selection};
+use crate::cluster::{Cluster, Gathered, Message, Readiness};
+use crate::shard::{Ending, Mail, SocketDescription, Target, USER_PREFIX};
+
+use super::Api;
+use super::answer::ApiError;
+
+/// What came of an emit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Emitted {
+    /// Sockets of this instance that have it queued.
+    pub(super) delivered: u64,
+    /// Redis has it.
+    pub(super) published: bool,
+}
+
+/// What is done to sockets.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Join(Box<str>),
+    Leave(Box<str>),
+    End(Ending),
+}
+
+/// Where a user has sockets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whereabouts {
+    pub(super) sockets: u64,
+    /// Instances with some of them.
+    pub(super) instances: u64,
+    /// What is not known; `None`: there are no other instances.
+    pub(super) unknown: Option<Unknown>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unknown {
+    /// Instances that did not answer; `None`: not even that is known.
+    pub(super) missing: Option<usize>,
+    pub(super) silent: Vec<Box<str>>,
+}
+
+impl Api {
+    /// Emits to all members, wherever they are.
+    pub(super) async fn emit(&self, broadcast: Broadcast) -> Result<Emitted, ApiError> {
+        let emitted = self.emit_all(vec![broadcast]).await?;
+        Ok(emitted.first().copied().unwrap_or(Emitted { delivered: 0, published: false }))
+    }
+
+    /// Emits several; what came of them is in their order. Here and elsewhere at the same time.
+    pub(super) async fn emit_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<Emitted>, ApiError> {
+        let (delivered, published) = tokio::join!(self.deliver_all(broadcasts.clone()), self.publish_all(broadcasts));
+        match delivered {
+            Ok(delivered) => {
+                let emitted = delivered.into_iter().zip(published);
+                Ok(emitted.map(|(delivered, published)| Emitted { delivered, published }).collect())
+            }
+            Err(mut error) => {
+                if let Value::Object(data) = &mut error.data {
+                    data.insert("published".to_owned(), json!(published.iter().any(|published| *published)));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn publish_all(&self, broadcasts: Vec<Broadcast>) -> Vec<bool> {
+        let Some(cluster) = &self.cluster else { return vec![false; broadcasts.len()] };
+        let names: Vec<Box<str>> = broadcasts.iter().map(|broadcast| broadcast.namespace.clone()).collect();
+        let messages: Vec<_> =
+            names.iter().zip(broadcasts).map(|(name, broadcast)| (&**name, Message::Broadcast(broadcast))).collect();
+        cluster.publish_all(&messages).await.iter().map(Result::is_ok).collect()
+    }
+
+    /// Changes sockets; says how many of this instance, and whether the others were told.
+    pub(super) async fn change_everywhere(&self, target: &Target, change: &Change) -> Result<(u64, bool), ApiError> {
+        let mail = || match change {
+            Change::Join(room) => Mail::Join(target.clone(), room.clone()),
+            Change::Leave(room) => Mail::Leave(target.clone(), room.clone()),
+            Change::End(ending) => Mail::Disconnect(target.clone(), *ending),
+        };
+        let (changed, published) = tokio::join!(self.change(mail), self.publish_change(target, change));
+        Ok((changed?, published))
+    }
+
+    async fn publish_change(&self, target: &Target, change: &Change) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        let room: Box<str> = match target {
+            Target::User(user) => [USER_PREFIX, user].concat().into(),
+            Target::Socket(sid) => sid.clone(),
+        };
+        let mut messages = Vec::new();
+        for namespace in &self.engine.namespaces {
+            let selection =
+                Selection { namespace: (**namespace).into(), rooms: vec![room.clone()], except: Vec::new() };
+            let message = match change {
+                Change::Join(room) => Message::Join { selection, rooms: vec![room.clone()], confirm: None },
+                Change::Leave(room) => Message::Leave { selection, rooms: vec![room.clone()], confirm: None },
+                Change::End(ending) => Message::Disconnect { selection, ending: *ending, confirm: None },
+            };
+            messages.push((namespace.as_str(), message));
+        }
+        cluster.publish_all(&messages).await.iter().all(Result::is_ok)
+    }
+
+    /// Where a user has sockets, as far as the instances answer in time.
+    pub(super) async fn whereabouts(&self, user: &str) -> Result<Whereabouts, ApiError> {
+        let room = [USER_PREFIX, user].concat().into();
+        let selection = Selection { namespace: "/".into(), rooms: vec![room], except: Vec::new() };
+        let elsewhere = async {
+            match &self.cluster {
+                None => None,
+                Some(cluster) => Some(cluster.fetch(selection).await),
+            }
+        };
+        let (here, elsewhere) = tokio::join!(self.sockets_of(user), elsewhere);
+        let here = here?;
+        let mut found = Whereabouts { sockets: here, instances: u64::from(here > 0), unknown: None };
+        if let Some(Gathered { answers, missing, silent }) = elsewhere {
+            found.instances += answers.iter().filter(|sockets| !sockets.is_empty()).count() as u64;
+            found.sockets += answers.iter().map(|sockets: &Vec<SocketDescription>| sockets.len() as u64).sum::<u64>();
+            found.unknown = Some(Unknown { missing, silent });
+        }
+        Ok(found)
+    }
+
+    /// How many instances and servers there are, this one included.
+    pub(super) async fn instances(&self) -> usize {
+        match &self.cluster {
+            None => 1,
+            Some(cluster) => cluster.instances().await.unwrap_or(1),
+        }
+    }
+
+    /// `None`: there is no Redis.
+    pub(super) fn redis(&self) -> Option<RedisState> {
+        self.cluster.as_deref().map(|cluster: &Cluster| RedisState {
+            word: if cluster.is_up() { "up" } else { "down" },
+            spoils_readiness: !cluster.is_up() && cluster.readiness() == Readiness::RequiresRedis,
+        })
+    }
+}
+
+/// How Redis is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RedisState {
+    pub(super) word: &'static str,
+    pub(super) spoils_readiness: bool,
+}

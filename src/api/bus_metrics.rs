@@ -1,0 +1,75 @@
+//! The metrics of the bus between instances, where there is one.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::cluster::{ClusterMetrics, CoreMetrics};
+
+use super::metrics::{OfShard, OneHistogram, gauges};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+const OF_CORES: &[Row<CoreMetrics>] = &[
+    ("bus_reconnects", "Connections to Redis that a shard's subscriber has lost", |core| core.reconnects),
+    ("bus_received_messages", "Messages received from Redis", |core| core.messages),
+    ("bus_received_bytes", "Bytes of messages received from Redis, their channels included", |core| core.bytes),
+];
+
+const COUNTERS: &[Row<ClusterMetrics>] = &[
+    ("bus_publisher_reconnects", "Connections to Redis that the publisher has lost", |bus| bus.publisher_reconnects),
+    ("bus_published_messages", "Messages that Redis has taken", |bus| bus.published),
+    ("bus_published_bytes", "Bytes of messages that Redis has taken", |bus| bus.published_bytes),
+    ("bus_requests_answered", "Requests of other instances that were answered or carried out", |bus| {
+        bus.requests_answered
+    }),
+    ("bus_requests_refused", "Requests of other instances that were too many or too large", |bus| bus.requests_refused),
+    ("bus_questions", "Questions to other instances", |bus| bus.questions),
+    ("bus_questions_incomplete", "Questions that not all of them answered in time", |bus| bus.questions_incomplete),
+];
+
+/// Adds them.
+pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
+    let of_cores = |value: fn(&CoreMetrics) -> u64| bus.cores.iter().map(value);
+    gauges(registry, "bus_up", "Whether a shard's connections to Redis stand", of_cores(|core| core.is_up));
+    gauges(registry, "bus_subscriptions", "Rooms that a shard has subscribed", of_cores(|core| core.subscriptions));
+    for (name, help, value) in OF_CORES {
+        let family = Family::<OfShard, Counter>::default();
+        for (shard, core) in (0u32..).zip(&bus.cores) {
+            family.get_or_create(&OfShard { shard }).inc_by(value(core));
+        }
+        registry.register(*name, *help, family);
+    }
+    for (name, help, value) in COUNTERS {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value(&bus));
+        registry.register(*name, *help, counter);
+    }
+    for (name, help, value) in [
+        ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
+        ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),
+    ] {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+    for (name, help, values) in [
+        ("bus_lost", "Messages that were not delivered or not published, by reason", &bus.lost),
+        ("bus_malformed", "Messages of the bus that were dropped, by reason", &bus.malformed),
+    ] {
+        let family = Family::<OfReason, Counter>::default();
+        for (reason, count) in values {
+            family.get_or_create(&OfReason { reason }).inc_by(*count);
+        }
+        registry.register(name, help, family);
+    }
+    let latency = OneHistogram { histogram: bus.publish_micros, unit: 1e-6 };
+    registry.register("bus_publish_seconds", "Time until Redis had a message", latency);
+}

@@ -1,0 +1,270 @@
+//! Asking other instances: a question, how many answers there should be, and what has come when the time is up.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Value, cmd};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::broadcast::Selection;
+use crate::shard::SocketDescription;
+
+use super::Cluster;
+use super::channels::Adapter;
+use super::link::text;
+use super::message::{Answer, Message, RequestId};
+use super::publisher::{PublishError, To};
+use super::topology::Topology;
+
+/// How long other instances may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long Redis may take to say how many instances there are.
+const COUNT_WITHIN: Duration = Duration::from_millis(500);
+/// Questions that may wait for answers.
+const QUESTIONS_MAX: usize = 256;
+/// How long an instance that says nothing is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+const PEERS_MAX: usize = 1024;
+
+/// One question.
+#[derive(Debug)]
+struct Question {
+    answers: Vec<(Option<Box<str>>, Answer)>,
+    expected: usize,
+    /// Sent when all have answered.
+    complete: Option<oneshot::Sender<()>>,
+}
+
+/// The questions that wait for answers.
+#[derive(Debug, Default)]
+pub(super) struct Questions(Mutex<HashMap<RequestId, Question>>);
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Question>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, request: &str, expected: usize) -> Option<oneshot::Receiver<()>> {
+        let mut questions = self.lock();
+        if questions.len() >= QUESTIONS_MAX {
+            return None;
+        }
+        let (complete, completed) = oneshot::channel();
+        let question = Question { answers: Vec::new(), expected, complete: Some(complete) };
+        questions.insert(request.into(), question);
+        Some(completed)
+    }
+
+    fn end(&self, request: &str) -> Vec<(Option<Box<str>>, Answer)> {
+        self.lock().remove(request).map(|question| question.answers).unwrap_or_default()
+    }
+
+    /// An answer to a question of whomever; `uid` is who gives it, if it says so.
+    pub(super) fn on_answer(&self, request: &str, uid: Option<Box<str>>, answer: Answer) {
+        let mut questions = self.lock();
+        let Some(question) = questions.get_mut(request) else { return };
+        let is_second = uid.is_some() && question.answers.iter().any(|(known, _)| *known == uid);
+        if question.answers.len() >= question.expected || is_second {
+            return;
+        }
+        question.answers.push((uid, answer));
+        if question.answers.len() == question.expected
+            && let Some(complete) = question.complete.take()
+        {
+            // Who waits may have gone.
+            let _ = complete.send(());
+        }
+    }
+}
+
+/// Instances and Node servers that were heard of.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Mutex<HashMap<Box<str>, Instant>>);
+
+impl Peers {
+    pub(super) fn saw(&self, uid: &str) {
+        // What emitters call themselves.
+        if uid == "emitter" {
+            return;
+        }
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = peers.get_mut(uid) {
+            *at = Instant::now();
+            return;
+        }
+        if peers.len() >= PEERS_MAX {
+            peers.retain(|_, at| at.elapsed() < REMEMBERED);
+            if peers.len() >= PEERS_MAX {
+                return;
+            }
+        }
+        peers.insert(uid.into(), Instant::now());
+    }
+
+    fn all(&self) -> Vec<Box<str>> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|_, at| at.elapsed() < REMEMBERED);
+        let mut names: Vec<_> = peers.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
+/// What the other instances have answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gathered<T> {
+    /// Of each that has answered.
+    pub answers: Vec<T>,
+    /// How many have not; `None`: not known, because Redis does not answer.
+    pub missing: Option<usize>,
+    /// Those among the instances heard of lately that may be missing, by their adapter's uid. Not all say who they are.
+    pub silent: Vec<Box<str>>,
+}
+
+impl<T> Gathered<T> {
+    fn unknown() -> Gathered<T> {
+        Gathered { answers: Vec::new(), missing: None, silent: Vec::new() }
+    }
+}
+
+impl Cluster {
+    /// Who the selected sockets of the other instances are.
+    pub async fn fetch(&self, selection: Selection) -> Gathered<Vec<SocketDescription>> {
+        let namespace = selection.namespace.clone();
+        let request = self.request_id();
+        let message = Message::Fetch { request: request.clone(), selection };
+        let sockets = |answer| match answer {
+            Answer::Sockets(sockets) => Some(sockets),
+            Answer::Ids(ids) if ids.is_empty() => Some(Vec::new()),
+            _ => None,
+        };
+        self.ask(&namespace, request, message, sockets).await
+    }
+
+    /// How many servers there are, this one included; `None`: Redis does not say.
+    pub async fn instances(&self) -> Option<usize> {
+        let namespace = self.namespaces.first()?;
+        self.count_servers(namespace).await.ok().map(|count| count.max(1))
+    }
+
+    async fn ask<T>(
+        &self,
+        namespace: &str,
+        request: RequestId,
+        message: Message,
+        read: impl Fn(Answer) -> Option<T>,
+    ) -> Gathered<T> {
+        self.counters.questions.add(1);
+        let deadline = tokio::time::Instant::now() + ANSWERS_WITHIN;
+        let Ok(servers) = self.count_servers(namespace).await else { return self.incomplete(Gathered::unknown()) };
+        let expected = servers.saturating_sub(1);
+        if expected == 0 {
+            return Gathered { answers: Vec::new(), missing: Some(0), silent: Vec::new() };
+        }
+        let Some(completed) = self.questions.begin(&request, expected) else {
+            return self.incomplete(Gathered { missing: Some(expected), ..Gathered::unknown() });
+        };
+        let was_asked = self.publish(namespace, &message).await.is_ok();
+        if was_asked {
+            // Whatever is there when the time is up counts.
+            let _ = timeout_at(deadline, completed).await;
+        }
+        let answered = self.questions.end(&request);
+        let missing = expected.saturating_sub(answered.len());
+        let mut silent = Vec::new();
+        if missing > 0 {
+            silent = self.peers.all();
+            silent.retain(|uid| !answered.iter().any(|(known, _)| known.as_ref() == Some(uid)));
+        }
+        let answers = answered.into_iter().filter_map(|(_, answer)| read(answer)).collect();
+        let gathered = Gathered { answers, missing: Some(missing), silent };
+        if missing > 0 { self.incomplete(gathered) } else { gathered }
+    }
+
+    fn incomplete<T>(&self, gathered: Gathered<T>) -> Gathered<T> {
+        self.counters.questions_incomplete.add(1);
+        gathered
+    }
+
+    /// How many servers listen for questions about a namespace. Each has one connection that does.
+    async fn count_servers(&self, namespace: &str) -> Result<usize, PublishError> {
+        let channel = self.channels.counted(namespace);
+        let topology = self.topology.borrow().clone();
+        let nodes: Vec<To> = match topology {
+            Topology::Slots(map) => map.masters().iter().cloned().map(To::Node).collect(),
+            Topology::Unknown | Topology::Single => vec![To::Anybody],
+        };
+        let subcommand = match self.adapter() {
+            Adapter::Classic => "NUMSUB",
+            Adapter::Sharded => "SHARDNUMSUB",
+        };
+        let mut count = 0;
+        for node in nodes {
+            let command = cmd("PUBSUB").arg(subcommand).arg(&channel).take();
+            let answer = self.outbox.ask(command, node, COUNT_WITHIN).await?;
+            count += subscribers(&answer).ok_or(PublishError::Refused)?;
+        }
+        Ok(count)
+    }
+}
+
+/// The number in the answer to `PUBSUB NUMSUB` with one channel.
+fn subscribers(answer: &Value) -> Option<usize> {
+    let count = match answer {
+        Value::Array(parts) => match parts.as_slice() {
+            [_, count] => count,
+            _ => return None,
+        },
+        Value::Map(entries) => &entries.first()?.1,
+        _ => return None,
+    };
+    match count {
+        Value::Int(count) => usize::try_from(*count).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_complete_when_all_have_answered_once() {
+        let questions = Questions::default();
+        let mut completed = questions.begin("q", 2).unwrap();
+        let uid = |name: &str| Some(name.into());
+        questions.on_answer("other", uid("a"), Answer::Done);
+        questions.on_answer("q", uid("a"), Answer::Done);
+        questions.on_answer("q", uid("a"), Answer::Done);
+        assert!(completed.try_recv().is_err());
+        questions.on_answer("q", None, Answer::Receivers(1));
+        assert!(completed.try_recv().is_ok());
+        questions.on_answer("q", uid("c"), Answer::Done);
+        assert_eq!(questions.end("q"), [(uid("a"), Answer::Done), (None, Answer::Receivers(1))]);
+        assert!(questions.end("q").is_empty());
+    }
+
+    #[test]
+    fn questions_and_peers_are_bounded() {
+        let questions = Questions::default();
+        for number in 0..QUESTIONS_MAX {
+            assert!(questions.begin(&number.to_string(), 1).is_some());
+        }
+        assert!(questions.begin("more", 1).is_none());
+        let peers = Peers::default();
+        (0..2 * PEERS_MAX).for_each(|number| peers.saw(&number.to_string()));
+        peers.saw("emitter");
+        assert_eq!(peers.all().len(), PEERS_MAX);
+    }
+
+    #[test]
+    fn numbers_of_subscribers_are_read_in_either_form() {
+        let name = || Value::BulkString(b"c".to_vec());
+        assert_eq!(subscribers(&Value::Array(vec![name(), Value::Int(3)])), Some(3));
+        assert_eq!(subscribers(&Value::Map(vec![(name(), Value::Int(2))])), Some(2));
+        assert_eq!(subscribers(&Value::Array(vec![])), None);
+        assert_eq!(subscribers(&Value::Okay), None);
+    }
+}

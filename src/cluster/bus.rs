@@ -1,0 +1,188 @@
+//! `CoreBus`: the cluster as one core's worker sees it, and the connections behind it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::shard::{Acknowledgement, RoomName};
+use crate::worker::Bus;
+
+use super::channels::Adapter;
+use super::health::{Part, Target};
+use super::subscriber::{Fixed, Line, LineParts, Order};
+use super::subscriptions::Wish;
+use super::topology::{SlotMap, Topology};
+use super::{Cluster, FIRST_CORE};
+
+/// One core's.
+#[derive(Debug)]
+pub struct CoreBus {
+    cluster: Arc<Cluster>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl CoreBus {
+    pub(super) fn start(cluster: Arc<Cluster>, core: usize) -> CoreBus {
+        let (orders, received) = mpsc::unbounded_channel();
+        let fixed = if core == FIRST_CORE { cluster.fixed() } else { Vec::new() };
+        match cluster.adapter() {
+            Adapter::Classic => {
+                let target = Target::Any;
+                let (cluster, returned) = (Arc::clone(&cluster), None);
+                let line = Line::new(LineParts { cluster, core, target, orders: received, returned, fixed });
+                tokio::task::spawn_local(line.run());
+            }
+            Adapter::Sharded => {
+                let spreader = Spreader { cluster: Arc::clone(&cluster), core, fixed, lines: HashMap::new() };
+                tokio::task::spawn_local(spreader.run(received));
+            }
+        }
+        CoreBus { cluster, orders }
+    }
+}
+
+impl Bus for CoreBus {
+    fn subscribe(&mut self, room: RoomName, epoch: u32) {
+        // Who takes orders lives as long as the runtime.
+        let _ = self.orders.send(Order::Want(room, epoch));
+    }
+
+    fn unsubscribe(&mut self, room: RoomName) {
+        let _ = self.orders.send(Order::Leave(room));
+    }
+
+    fn acknowledge(&mut self, answer: Acknowledgement) {
+        self.cluster.acknowledge(answer);
+    }
+}
+
+impl Cluster {
+    /// What is subscribed once per instance.
+    fn fixed(&self) -> Vec<Fixed> {
+        let mut fixed = Vec::new();
+        for (namespace, uid) in self.namespaces.iter().zip(&self.uids) {
+            fixed.extend(self.channels.of_instance(namespace, uid).into_iter().map(Fixed::Channel));
+            fixed.extend(self.channels.pattern_of_sids(namespace, &self.instance.prefix()).map(Fixed::Pattern));
+        }
+        fixed
+    }
+}
+
+/// With the sharded adapter: gives each room to the connection to the node that has its channel.
+struct Spreader {
+    cluster: Arc<Cluster>,
+    core: usize,
+    fixed: Vec<Fixed>,
+    lines: HashMap<Target, mpsc::UnboundedSender<Order>>,
+}
+
+impl Spreader {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut topology = self.cluster.topology.subscribe();
+        // It may be known already.
+        topology.mark_changed();
+        let (returned, mut homeless) = mpsc::unbounded_channel::<Wish>();
+        // Without a map nobody knows where to go: orders wait, bounded by the rooms that there are.
+        let mut waiting: HashMap<RoomName, u32> = HashMap::new();
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    None => return,
+                    Some(Order::Want(room, epoch)) => self.want(room, epoch, &returned, &mut waiting),
+                    Some(Order::Leave(room)) => {
+                        waiting.remove(&room);
+                        // It may be on its way from one to another.
+                        for line in self.lines.values() {
+                            let _ = line.send(Order::Leave(room.clone()));
+                        }
+                    }
+                    Some(Order::Relocate) => {}
+                },
+                Some((room, epoch)) = homeless.recv() => self.want(room, epoch, &returned, &mut waiting),
+                changed = topology.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let known = topology.borrow_and_update().clone();
+                    self.relocate(&known, &returned);
+                    for (room, epoch) in std::mem::take(&mut waiting) {
+                        self.want(room, epoch, &returned, &mut waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    fn want(
+        &mut self,
+        room: RoomName,
+        epoch: u32,
+        returned: &mpsc::UnboundedSender<Wish>,
+        waiting: &mut HashMap<RoomName, u32>,
+    ) {
+        match self.target_of(&room) {
+            None => drop(waiting.insert(room, epoch)),
+            Some(target) => drop(self.line(target, returned).send(Order::Want(room, epoch))),
+        }
+    }
+
+    /// Who has a room's channel; `None`: not known.
+    fn target_of(&self, room: &RoomName) -> Option<Target> {
+        match &*self.cluster.topology.borrow() {
+            Topology::Unknown => None,
+            Topology::Single => Some(Target::Any),
+            Topology::Slots(map) => match self.cluster.channel_of(room) {
+                Some(channel) => map.owner(&channel).map(Target::node),
+                // Its messages come on a channel that is subscribed anyway.
+                None => map.masters().first().map(Target::node),
+            },
+        }
+    }
+
+    fn line(&mut self, target: Target, returned: &mpsc::UnboundedSender<Wish>) -> &mpsc::UnboundedSender<Order> {
+        let (cluster, core, fixed) = (&self.cluster, self.core, &self.fixed);
+        self.lines.entry(target).or_insert_with_key(|target| {
+            let (sender, orders) = mpsc::unbounded_channel();
+            let (cluster, returned) = (Arc::clone(cluster), Some(returned.clone()));
+            let fixed = fixed.clone();
+            let parts = LineParts { cluster, core, target: target.clone(), orders, returned, fixed };
+            tokio::task::spawn_local(Line::new(parts).run());
+            sender
+        })
+    }
+
+    /// The nodes are others, or have other slots.
+    fn relocate(&mut self, topology: &Topology, returned: &mpsc::UnboundedSender<Wish>) {
+        match topology {
+            Topology::Unknown => {}
+            Topology::Single => {
+                self.line(Target::Any, returned);
+            }
+            Topology::Slots(map) => {
+                // Lines to nodes that are no masters any more end, and give back what they had.
+                self.lines.retain(|target, _| map.masters().iter().any(|master| Target::node(master) == *target));
+                for target in self.targets_of_fixed(map) {
+                    self.line(target, returned);
+                }
+                for line in self.lines.values() {
+                    let _ = line.send(Order::Relocate);
+                }
+                // This core is there once the nodes are known, whichever of them it needs.
+                let presence = &self.cluster.presences[self.core];
+                let is_up = presence.set(&Target::Any, true);
+                self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
+                self.cluster.health.forget(&Part::Subscriber(self.core, Target::Any));
+            }
+        }
+    }
+
+    /// The nodes that have channels which the instance subscribes once.
+    fn targets_of_fixed(&self, map: &SlotMap) -> Vec<Target> {
+        let channels = self.fixed.iter().filter_map(|fixed| match fixed {
+            Fixed::Channel(channel) => map.owner(channel),
+            Fixed::Pattern(_) => None,
+        });
+        channels.map(Target::node).collect()
+    }
+}

@@ -1,0 +1,198 @@
+//! What the cluster's tasks count, and how `/metrics` sees it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::shard::Histogram;
+
+use super::codec::MessageError;
+
+/// Why a message did not reach somebody whom it should have reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Too much waited for a shard already.
+    MailboxFull,
+    /// Too much waited for Redis already.
+    QueueFull,
+    /// Redis was down, or went down before it answered.
+    Down,
+    /// Redis did not say in time that it has it.
+    TimedOut,
+    /// Redis did not want it.
+    Refused,
+}
+
+impl Loss {
+    pub(super) const ALL: [Loss; 5] = [Loss::MailboxFull, Loss::QueueFull, Loss::Down, Loss::TimedOut, Loss::Refused];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Loss::MailboxFull => "mailbox_full",
+            Loss::QueueFull => "queue_full",
+            Loss::Down => "redis_down",
+            Loss::TimedOut => "timed_out",
+            Loss::Refused => "redis_refused",
+        }
+    }
+}
+
+const MALFORMED: [MessageError; 9] = [
+    MessageError::Channel,
+    MessageError::Syntax,
+    MessageError::TooLong,
+    MessageError::TooDeep,
+    MessageError::TooManyAttachments,
+    MessageError::Shape,
+    MessageError::Packet,
+    MessageError::OtherNamespace,
+    MessageError::UnknownType,
+];
+
+/// A number that is counted up, or set.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Of one core. Written by it alone.
+#[derive(Debug, Default)]
+pub(super) struct OfCore {
+    pub(super) is_up: Count,
+    pub(super) subscriptions: Count,
+    pub(super) reconnects: Count,
+    pub(super) messages: Count,
+    pub(super) bytes: Count,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) cores: Vec<OfCore>,
+    pub(super) publisher_is_up: Count,
+    pub(super) publisher_reconnects: Count,
+    pub(super) published: Count,
+    pub(super) published_bytes: Count,
+    publish_micros: Mutex<Histogram>,
+    malformed: [Count; MALFORMED.len()],
+    lost: [Count; Loss::ALL.len()],
+    pub(super) requests_answered: Count,
+    pub(super) requests_refused: Count,
+    pub(super) questions: Count,
+    pub(super) questions_incomplete: Count,
+}
+
+impl Counters {
+    pub(super) fn new(cores: usize) -> Counters {
+        Counters {
+            cores: (0..cores).map(|_| OfCore::default()).collect(),
+            publisher_is_up: Count::default(),
+            publisher_reconnects: Count::default(),
+            published: Count::default(),
+            published_bytes: Count::default(),
+            publish_micros: Mutex::default(),
+            malformed: Default::default(),
+            lost: Default::default(),
+            requests_answered: Count::default(),
+            requests_refused: Count::default(),
+            questions: Count::default(),
+            questions_incomplete: Count::default(),
+        }
+    }
+
+    pub(super) fn lost(&self, reason: Loss, messages: u64) {
+        self.lost[reason as usize].add(messages);
+    }
+
+    pub(super) fn malformed(&self, reason: MessageError) {
+        if let Some(count) = self.malformed.get(reason as usize) {
+            count.add(1);
+        }
+    }
+
+    /// Redis has taken a message after this time.
+    pub(super) fn published(&self, bytes: usize, after: Duration) {
+        self.published.add(1);
+        self.published_bytes.add(bytes as u64);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).observe(micros);
+    }
+
+    pub(super) fn snapshot(&self) -> ClusterMetrics {
+        ClusterMetrics {
+            cores: self
+                .cores
+                .iter()
+                .map(|core| CoreMetrics {
+                    is_up: core.is_up.value(),
+                    subscriptions: core.subscriptions.value(),
+                    reconnects: core.reconnects.value(),
+                    messages: core.messages.value(),
+                    bytes: core.bytes.value(),
+                })
+                .collect(),
+            publisher_is_up: self.publisher_is_up.value(),
+            publisher_reconnects: self.publisher_reconnects.value(),
+            published: self.published.value(),
+            published_bytes: self.published_bytes.value(),
+            publish_micros: self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            queue_bytes: 0,
+            malformed: labelled(MALFORMED.map(MessageError::reason), &self.malformed),
+            lost: labelled(Loss::ALL.map(Loss::label), &self.lost),
+            requests_answered: self.requests_answered.value(),
+            requests_refused: self.requests_refused.value(),
+            questions: self.questions.value(),
+            questions_incomplete: self.questions_incomplete.value(),
+        }
+    }
+}
+
+fn labelled<const N: usize>(labels: [&'static str; N], counts: &[Count; N]) -> Vec<(&'static str, u64)> {
+    labels.into_iter().zip(counts).map(|(label, count)| (label, count.value())).collect()
+}
+
+/// What was counted on one core's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreMetrics {
+    /// 1 or 0.
+    pub is_up: u64,
+    pub subscriptions: u64,
+    pub reconnects: u64,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// What was counted so far.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterMetrics {
+    pub cores: Vec<CoreMetrics>,
+    /// 1 or 0.
+    pub publisher_is_up: u64,
+    pub publisher_reconnects: u64,
+    pub published: u64,
+    pub published_bytes: u64,
+    pub publish_micros: Histogram,
+    /// That wait for Redis to take them.
+    pub queue_bytes: u64,
+    /// By reason.
+    pub malformed: Vec<(&'static str, u64)>,
+    pub lost: Vec<(&'static str, u64)>,
+    /// Of other instances, to us.
+    pub requests_answered: u64,
+    pub requests_refused: u64,
+    /// Of ours, to other instances.
+    pub questions: u64,
+    pub questions_incomplete: u64,
+}

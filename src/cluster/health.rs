@@ -1,0 +1,193 @@
+//! `Health`: which connections to Redis are up, told to whoever asks, and to the log when that changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::mailbox::{Letter, Postbox};
+use crate::shard::BusMail;
+
+use super::settings::Address;
+
+/// Which node a connection is to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Target {
+    /// The one of the settings, or another of its Redis Cluster.
+    Any,
+    /// This master, by name.
+    Node(String, u16),
+}
+
+impl Target {
+    pub(super) fn node(address: &Address) -> Target {
+        Target::Node(address.host.clone(), address.port)
+    }
+}
+
+/// A connection that the instance needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Subscriber(usize, Target),
+    Publisher(Target),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Subscriber(core, _) => write!(f, "subscriber of shard {core}"),
+            Part::Publisher(_) => f.write_str("publisher"),
+        }
+    }
+}
+
+/// What is said of one loss.
+const REASONS_LOGGED: usize = 4;
+
+#[derive(Debug, Default)]
+struct State {
+    down: BTreeSet<Part>,
+    /// What was logged since everything was up.
+    logged: BTreeSet<String>,
+}
+
+/// All connections of the instance.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Health {
+    /// A connection that is still to be opened.
+    pub(super) fn expect(&self, part: Part) {
+        self.lock().down.insert(part);
+    }
+
+    pub(super) fn on_up(&self, part: &Part) {
+        tracing::debug!(%part, "a connection to Redis stands");
+        let mut state = self.lock();
+        if state.down.remove(part) && state.down.is_empty() {
+            state.logged.clear();
+            tracing::info!("Redis is up: events reach the other instances");
+            self.changed.notify_all();
+        }
+    }
+
+    pub(super) fn on_down(&self, part: Part, reason: &str) {
+        tracing::debug!(%part, reason, "a connection to Redis is lost");
+        let mut state = self.lock();
+        // Other connections go down for the same reason at the same time.
+        if state.logged.len() < REASONS_LOGGED && state.logged.insert(reason.to_owned()) {
+            tracing::warn!("Redis is down for the {part}: {reason}; this instance's clients are served on");
+        }
+        state.down.insert(part);
+    }
+
+    /// A connection that is not needed any more.
+    pub(super) fn forget(&self, part: &Part) {
+        self.on_up(part);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().down.is_empty()
+    }
+
+    /// Waits, at most this long, until everything is up.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, at_most, |state| !state.down.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.down.is_empty()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the shard of a core is told of its connections.
+#[derive(Debug)]
+pub(super) struct Presence {
+    shard: Postbox,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    are_up: BTreeMap<Target, bool>,
+    was_up: bool,
+}
+
+impl Presence {
+    pub(super) fn new(shard: Postbox) -> Presence {
+        Presence { shard, lines: Mutex::default() }
+    }
+
+    /// A connection is up, or not any more. Says whether all of the core's are.
+    pub(super) fn set(&self, target: &Target, is_up: bool) -> bool {
+        self.change(|lines| {
+            lines.insert(target.clone(), is_up);
+        })
+    }
+
+    pub(super) fn forget(&self, target: &Target) -> bool {
+        self.change(|lines| {
+            lines.remove(target);
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Target, bool>)) -> bool {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut lines.are_up);
+        let is_up = !lines.are_up.is_empty() && lines.are_up.values().all(|is_up| *is_up);
+        if is_up != lines.was_up {
+            lines.was_up = is_up;
+            self.shard.post(Letter::Bus(if is_up { BusMail::Up } else { BusMail::Down }));
+        }
+        is_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mailbox::Mailbox;
+
+    #[test]
+    fn an_instance_is_up_when_all_its_connections_are() {
+        let health = Health::default();
+        let parts = [Part::Subscriber(0, Target::Any), Part::Publisher(Target::Any)];
+        parts.iter().cloned().for_each(|part| health.expect(part));
+        health.on_up(&parts[0]);
+        assert!(!health.is_up() && !health.wait(Duration::ZERO));
+        health.on_up(&parts[1]);
+        assert!(health.is_up() && health.wait(Duration::ZERO));
+        health.on_down(parts[0].clone(), "a test");
+        assert!(!health.is_up());
+        health.forget(&parts[0]);
+        assert!(health.is_up());
+    }
+
+    #[test]
+    fn a_shard_hears_of_changes_only() {
+        let mailbox = Arc::new(Mailbox::new(1000).unwrap());
+        let presence = Presence::new(Postbox::new(Arc::clone(&mailbox), 0));
+        let node = Target::Node("a".to_owned(), 1);
+        let mut letters = Vec::new();
+        let mut heard = |presence: &Presence, target: &Target, is_up| {
+            presence.set(target, is_up);
+            letters.clear();
+            mailbox.collect(&mut letters);
+            letters.iter().map(|letter| format!("{letter:?}")).collect::<String>()
+        };
+        assert_eq!(heard(&presence, &Target::Any, false), "");
+        assert_eq!(heard(&presence, &Target::Any, true), "Bus(Up)");
+        assert_eq!(heard(&presence, &node, true), "");
+        assert_eq!(heard(&presence, &node, false), "Bus(Down)");
+        assert_eq!(heard(&presence, &Target::Any, false), "");
+        assert!(!presence.forget(&node));
+        assert_eq!(heard(&presence, &Target::Any, true), "Bus(Up)");
+    }
+}

@@ -1,0 +1,315 @@
+//! `Link`: one connection to a Redis: dialled, encrypted, authenticated, named, and asked what it is.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value, cmd};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::channels::Adapter;
+use super::flow::{Flow, Metered, Pushes};
+use super::settings::{Address, ClusterSettings, TlsSettings};
+
+/// From dialling to the answer to the last command of the set-up.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the answer to one command. A Redis that is silent as a whole is noticed before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a Redis is asked whether it is there.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// After this long without any byte it counts as lost.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// Commands that may wait to be written.
+const COMMANDS_WAITING: usize = 64;
+/// The first version with sharded channels.
+const SHARDED_SINCE: u32 = 7;
+
+/// Why there is no connection. No text of it holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkError {
+    /// Nobody answers there.
+    Unreachable(String),
+    /// Something does, but not in time.
+    Silent,
+    Tls(String),
+    /// It answers, and does not let us in.
+    Refused(String),
+    /// Its version has no sharded channels.
+    TooOld(String),
+}
+
+impl LinkError {
+    /// What the operator can do.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            LinkError::Unreachable(_) => "is it running there? See REDIS_URL, or REDIS_HOST and REDIS_PORT",
+            LinkError::Silent => "is it frozen, or does it speak TLS (rediss://) where we do not?",
+            LinkError::Tls(_) => "see redis_tls and redis_tls_ca_file",
+            LinkError::Refused(_) => {
+                "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection"
+            }
+            LinkError::TooOld(_) => "use Redis 7 or newer, or redis_adapter=classic everywhere",
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
+            LinkError::Silent => f.write_str("does not answer in time"),
+            LinkError::Tls(reason) => write!(f, "TLS failed: {reason}"),
+            LinkError::Refused(reason) => write!(f, "refused: {reason}"),
+            LinkError::TooOld(version) => write!(f, "version {version} has no sharded channels"),
+        }
+    }
+}
+
+/// Whether a Redis is alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Standalone,
+    Cluster,
+}
+
+/// What a Redis says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    pub version: String,
+    pub mode: Mode,
+}
+
+/// An open connection. It is closed when this is dropped.
+pub(super) struct Link {
+    pub(super) connection: MultiplexedConnection,
+    /// What Redis sends unasked; ends with the connection.
+    pub(super) pushes: mpsc::UnboundedReceiver<PushInfo>,
+    pub(super) flow: Arc<Flow>,
+    pub(super) server: ServerInfo,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// How connections are opened.
+pub(super) struct Dialler {
+    tls: Option<TlsConnector>,
+    account: RedisConnectionInfo,
+    adapter: Adapter,
+}
+
+impl fmt::Debug for Dialler {
+    /// Without the account.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialler").field("adapter", &self.adapter).finish_non_exhaustive()
+    }
+}
+
+impl Dialler {
+    pub(super) fn new(settings: &ClusterSettings) -> Result<Dialler, LinkError> {
+        let mut account = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_db(settings.database)
+            .set_lib_name("sockring", env!("CARGO_PKG_VERSION"));
+        if let Some(user) = &settings.user {
+            account = account.set_username(user);
+        }
+        if let Some(password) = &settings.password {
+            account = account.set_password(password.reveal());
+        }
+        let tls = settings.tls.as_ref().map(connector).transpose()?;
+        Ok(Dialler { tls, account, adapter: settings.adapter })
+    }
+
+    /// Has to be called within the local tasks of a runtime.
+    pub(super) async fn open(&self, address: &Address, name: &str) -> Result<Link, LinkError> {
+        timeout(OPEN_TIMEOUT, self.open_at_leisure(address, name)).await.unwrap_or(Err(LinkError::Silent))
+    }
+
+    async fn open_at_leisure(&self, address: &Address, name: &str) -> Result<Link, LinkError> {
+        let unreachable = |error: io::Error| LinkError::Unreachable(error.to_string());
+        let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(connector) => {
+                let name = ServerName::try_from(address.host.clone()).map_err(|_| {
+                    LinkError::Tls(format!("`{}` is no name that a certificate could have", address.host))
+                })?;
+                let encrypted = connector.connect(name, stream).await;
+                Box::new(encrypted.map_err(|error| LinkError::Tls(error.to_string()))?)
+            }
+        };
+        let (sender, pushes) = mpsc::unbounded_channel();
+        let flow = Flow::new();
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_connection_timeout(None)
+            .set_pipeline_buffer_size(COMMANDS_WAITING)
+            .set_push_sender(Pushes { sender, flow: Arc::clone(&flow) });
+        let metered = Metered { stream, flow: Arc::clone(&flow) };
+        let opened = MultiplexedConnection::new_with_config(&self.account, metered, config).await;
+        let (connection, driver) = opened.map_err(refused)?;
+        let driver = tokio::task::spawn_local(driver);
+        // From here on the driver ends with the link.
+        let unknown = ServerInfo { version: String::new(), mode: Mode::Standalone };
+        let mut link = Link { connection, pushes, flow, server: unknown, driver };
+        let mut setup = redis::pipe();
+        setup.cmd("CLIENT").arg("SETNAME").arg(name).cmd("HELLO");
+        let answers = link.connection.send_packed_commands(&setup, 0, 2).await.map_err(refused)?;
+        link.server = server_info(answers.last());
+        if self.adapter == Adapter::Sharded && major(&link.server.version) < SHARDED_SINCE {
+            return Err(LinkError::TooOld(link.server.version.clone()));
+        }
+        Ok(link)
+    }
+}
+
+fn refused(error: RedisError) -> LinkError {
+    match error.is_io_error() {
+        true => LinkError::Unreachable(error.to_string()),
+        false => LinkError::Refused(error.to_string()),
+    }
+}
+
+fn connector(tls: &TlsSettings) -> Result<TlsConnector, LinkError> {
+    let mut roots = RootCertStore::empty();
+    match &tls.ca_file {
+        Some(file) => {
+            let wrong = |reason: String| LinkError::Tls(format!("`{}`: {reason}", file.display()));
+            let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong("holds no certificate in PEM".to_owned()));
+            }
+        }
+        None => {
+            // Some of an operating system's certificates may be beyond the library.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(LinkError::Tls("the operating system has no certificates of authorities".to_owned()));
+            }
+        }
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What `HELLO` answers.
+fn server_info(hello: Option<&Value>) -> ServerInfo {
+    let mut info = ServerInfo { version: "unknown".to_owned(), mode: Mode::Standalone };
+    let Some(Value::Map(entries)) = hello else { return info };
+    for (name, value) in entries {
+        match (text(name), text(value)) {
+            (Some("version"), Some(version)) => version.clone_into(&mut info.version),
+            (Some("mode"), Some("cluster")) => info.mode = Mode::Cluster,
+            _ => {}
+        }
+    }
+    info
+}
+
+/// A value that is a text.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+fn major(version: &str) -> u32 {
+    version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// Asks whether Redis is there.
+pub(super) async fn ping(mut connection: MultiplexedConnection, flow: Arc<Flow>) {
+    // What it answers does not matter; that it answers does, and `Flow` has seen it.
+    if connection.send_packed_command(&cmd("PING")).await.is_ok() {
+        flow.answered();
+    }
+}
+
+/// What is said of a Redis that sends nothing any more.
+pub(super) fn silent() -> String {
+    format!("nothing was heard for {} s", SILENCE_MAX.as_secs())
+}
+
+/// The time before the next attempt: longer each time, and never quite the same for two.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST_MS: u64 = 100;
+    const LAST_MS: u64 = 5_000;
+
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// `chance` is a random number.
+    pub(super) fn next(&mut self, chance: u32) -> Duration {
+        let most = (Backoff::FIRST_MS << self.failures.min(10)).min(Backoff::LAST_MS);
+        self.failures += 1;
+        // Between the half and the whole of it.
+        Duration::from_millis(most / 2 + (most / 2 * u64::from(chance)) / u64::from(u32::MAX))
+    }
+}
+
+/// A random number.
+pub(super) fn chance() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness all wait equally long.
+    let _ = getrandom::fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_at_growing_times_within_bounds() {
+        let mut backoff = Backoff::default();
+        let times: Vec<u128> = (0..9).map(|_| backoff.next(0).as_millis()).collect();
+        assert_eq!(times, [50, 100, 200, 400, 800, 1600, 2500, 2500, 2500]);
+        assert_eq!(backoff.next(u32::MAX).as_millis(), 5000);
+        backoff.reset();
+        assert_eq!(backoff.next(u32::MAX).as_millis(), 100);
+    }
+
+    #[test]
+    fn a_greeting_says_version_and_mode() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let hello = Value::Map(vec![(bulk("version"), bulk("7.0.15")), (bulk("mode"), bulk("cluster"))]);
+        let info = server_info(Some(&hello));
+        assert_eq!((info.version.as_str(), info.mode, major(&info.version)), ("7.0.15", Mode::Cluster, 7));
+        assert_eq!(major("unknown"), u32::MAX);
+    }
+}

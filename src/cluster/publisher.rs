@@ -1,0 +1,332 @@
+//! The publisher: what all cores have for Redis goes through tasks of one core, a connection per node, in pipelines.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Cluster;
+use super::channels::Adapter;
+use super::health::{Part, Target};
+use super::link::{self, Backoff, Link, PING_INTERVAL, SILENCE_MAX, chance};
+use super::settings::Address;
+use super::topology::Topology;
+
+/// Commands of one pipeline.
+const PIPELINE_MAX: usize = 512;
+/// Pipelines whose answers are awaited.
+const PIPELINES_MAX: usize = 32;
+/// How often a command may be sent on to the node that has its slot now.
+const ATTEMPTS_MAX: u8 = 3;
+
+/// Why Redis has not done what was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// It is down, or went down before it answered.
+    Down,
+    /// Too much waits for it already.
+    QueueFull,
+    /// It has not answered in time. It may have done it all the same.
+    TimedOut,
+    Refused,
+}
+
+/// Who gets a command.
+#[derive(Clone, Debug)]
+pub(super) enum To {
+    Anybody,
+    /// Whoever has this shard channel.
+    OwnerOf(String),
+    Node(Address),
+}
+
+/// One command on its way.
+pub(super) struct Job {
+    command: Cmd,
+    to: To,
+    answer: oneshot::Sender<Result<Value, PublishError>>,
+    attempts: u8,
+    _weight: Weight,
+}
+
+impl Job {
+    fn finish(self, result: Result<Value, PublishError>) {
+        // Who asked may have gone.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// Bytes that wait; given back when dropped.
+struct Weight {
+    waiting: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// Where every core puts what it has for Redis.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    jobs: mpsc::UnboundedSender<Job>,
+    waiting: Arc<AtomicUsize>,
+    bytes_max: usize,
+    is_up: AtomicBool,
+}
+
+impl Outbox {
+    pub(super) fn new(bytes_max: usize) -> (Outbox, mpsc::UnboundedReceiver<Job>) {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let outbox = Outbox { jobs, waiting: Arc::default(), bytes_max, is_up: AtomicBool::new(false) };
+        (outbox, receiver)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Sends a command of about this many bytes. Nothing waits here: what cannot be taken is refused at once.
+    pub(super) fn send(
+        &self,
+        command: Cmd,
+        to: To,
+        bytes: usize,
+    ) -> Result<oneshot::Receiver<Result<Value, PublishError>>, PublishError> {
+        if !self.is_up() {
+            return Err(PublishError::Down);
+        }
+        let before = self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        let weight = Weight { waiting: Arc::clone(&self.waiting), bytes };
+        // A single one may be larger than the limit: it was let in by a limit of its own.
+        if before > 0 && before + bytes > self.bytes_max {
+            return Err(PublishError::QueueFull);
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = Job { command, to, answer, attempts: 0, _weight: weight };
+        self.jobs.send(job).map_err(|_| PublishError::Down)?;
+        Ok(answered)
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(super) async fn ask(&self, command: Cmd, to: To, within: Duration) -> Result<Value, PublishError> {
+        let answered = self.send(command, to, size_of::<Job>())?;
+        match timeout(within, answered).await {
+            Ok(answer) => answer.unwrap_or(Err(PublishError::Down)),
+            Err(_) => Err(PublishError::TimedOut),
+        }
+    }
+}
+
+/// Spreads jobs over connections, until the outbox is gone.
+pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    let mut lines: HashMap<Target, mpsc::UnboundedSender<Job>> = HashMap::new();
+    let mut topology = cluster.topology.subscribe();
+    let open = |target: &Target| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let line = Line { cluster: Arc::clone(&cluster), target: target.clone(), jobs: receiver };
+        tokio::task::spawn_local(line.run());
+        sender
+    };
+    lines.insert(Target::Any, open(&Target::Any));
+    loop {
+        tokio::select! {
+            job = jobs.recv() => {
+                let Some(job) = job else { return };
+                let target = target_of(&topology.borrow(), &job.to);
+                let line = lines.entry(target).or_insert_with_key(open);
+                if let Err(mpsc::error::SendError(job)) = line.send(job) {
+                    job.finish(Err(PublishError::Down));
+                }
+            }
+            changed = topology.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Topology::Slots(map) = &*topology.borrow_and_update() {
+                    let is_master = |target: &Target| map.masters().iter().any(|master| Target::node(master) == *target);
+                    lines.retain(|target, _| *target == Target::Any || is_master(target));
+                    // With the classic adapter all goes to anybody.
+                    for master in map.masters().iter().filter(|_| cluster.adapter() == Adapter::Sharded) {
+                        lines.entry(Target::node(master)).or_insert_with_key(open);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn target_of(topology: &Topology, to: &To) -> Target {
+    match (to, topology) {
+        (To::Node(address), _) => Target::node(address),
+        (To::OwnerOf(channel), Topology::Slots(map)) => map.owner(channel).map_or(Target::Any, Target::node),
+        (To::OwnerOf(_) | To::Anybody, _) => Target::Any,
+    }
+}
+
+/// One connection, for as long as there are jobs for it.
+struct Line {
+    cluster: Arc<Cluster>,
+    target: Target,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+/// Why a connection is not served any more.
+enum End {
+    /// Nobody needs it.
+    Retired,
+    Lost(String),
+}
+
+impl Line {
+    async fn run(mut self) {
+        let part = Part::Publisher(self.target.clone());
+        let name = format!("{}-publisher", self.cluster.client_name());
+        let mut backoff = Backoff::default();
+        let (mut attempts, mut is_first) = (0, true);
+        loop {
+            let cluster = Arc::clone(&self.cluster);
+            let address = cluster.address_of(&self.target, attempts);
+            attempts += 1;
+            let opening = cluster.dialler.open(&address, &name);
+            // What comes before the first attempt is over can wait for it.
+            let opened = if is_first { Some(opening.await) } else { self.refusing(opening).await };
+            is_first = false;
+            let reason = match opened {
+                None => break,
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(link)) => {
+                    if self.target == Target::Any {
+                        cluster.on_server(&link.server, &address);
+                        cluster.outbox.is_up.store(true, Ordering::Release);
+                        cluster.counters.publisher_is_up.set(1);
+                    }
+                    backoff.reset();
+                    attempts = 0;
+                    cluster.health.on_up(&part);
+                    let end = self.serve(link).await;
+                    cluster.counters.publisher_reconnects.add(1);
+                    match end {
+                        End::Retired => break,
+                        End::Lost(reason) => reason,
+                    }
+                }
+            };
+            if self.target == Target::Any {
+                cluster.outbox.is_up.store(false, Ordering::Release);
+                cluster.counters.publisher_is_up.set(0);
+            }
+            cluster.topology_is_stale.notify_one();
+            cluster.health.on_down(part.clone(), &reason);
+            if self.refusing(tokio::time::sleep(backoff.next(chance()))).await.is_none() {
+                break;
+            }
+        }
+        self.cluster.health.forget(&part);
+    }
+
+    /// Refuses all jobs while something else goes on. `None`: there will be no more.
+    async fn refusing<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(something);
+        loop {
+            tokio::select! {
+                output = &mut something => return Some(output),
+                job = self.jobs.recv() => job?.finish(Err(PublishError::Down)),
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut link: Link) -> End {
+        let (done, mut finished) = mpsc::unbounded_channel();
+        let mut under_way = 0;
+        let mut ticks = interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(PIPELINE_MAX);
+        loop {
+            tokio::select! {
+                count = self.jobs.recv_many(&mut batch, PIPELINE_MAX), if under_way < PIPELINES_MAX => {
+                    if count == 0 {
+                        return End::Retired;
+                    }
+                    under_way += 1;
+                    let jobs = std::mem::take(&mut batch);
+                    let (connection, cluster) = (link.connection.clone(), Arc::clone(&self.cluster));
+                    let (flow, done) = (Arc::clone(&link.flow), done.clone());
+                    tokio::task::spawn_local(async move {
+                        perform(&cluster, connection, jobs).await;
+                        flow.answered();
+                        let _ = done.send(());
+                    });
+                }
+                Some(()) = finished.recv() => under_way -= 1,
+                push = link.pushes.recv() => match push {
+                    None => return End::Lost("the connection was closed".to_owned()),
+                    Some(push) => link.flow.used(super::flow::size_of_push(&push)),
+                },
+                _ = ticks.tick() => {
+                    if link.flow.silence() > SILENCE_MAX {
+                        return End::Lost(link::silent());
+                    }
+                    tokio::task::spawn_local(link::ping(link.connection.clone(), Arc::clone(&link.flow)));
+                }
+            }
+        }
+    }
+}
+
+/// Sends jobs in one pipeline, and answers each.
+async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConnection, jobs: Vec<Job>) {
+    let mut pipeline = redis::Pipeline::with_capacity(jobs.len());
+    for job in &jobs {
+        pipeline.add_command(job.command.clone());
+    }
+    let answers = connection.send_packed_commands(&pipeline, 0, jobs.len()).await;
+    let Ok(answers) = answers else {
+        return jobs.into_iter().for_each(|job| job.finish(Err(PublishError::Down)));
+    };
+    for (mut job, answer) in jobs.into_iter().zip(answers) {
+        match answer {
+            Value::ServerError(error) if is_elsewhere(error.code()) && cluster.adapter() == Adapter::Sharded => {
+                cluster.topology_is_stale.notify_one();
+                job.attempts += 1;
+                match job.attempts < ATTEMPTS_MAX {
+                    true => cluster.send_again(job),
+                    false => job.finish(Err(PublishError::Refused)),
+                }
+            }
+            Value::ServerError(error) => {
+                tracing::debug!(code = error.code(), "Redis refused a command");
+                job.finish(Err(PublishError::Refused));
+            }
+            answer => job.finish(Ok(answer)),
+        }
+    }
+}
+
+/// Errors of a node that has not the channel's slot, or not yet.
+pub(super) fn is_elsewhere(code: &str) -> bool {
+    matches!(code, "MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN")
+}
+
+impl Cluster {
+    /// A moment later, when it is known better who has the slot.
+    fn send_again(&self, job: Job) {
+        let jobs = self.outbox.jobs.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Err(mpsc::error::SendError(job)) = jobs.send(job) {
+                job.finish(Err(PublishError::Down));
+            }
+        });
+    }
+}

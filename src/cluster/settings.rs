@@ -1,0 +1,96 @@
+//! `ClusterSettings`: which Redis, as whom, and how to speak on it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use redis::{Value, cmd};
+
+use super::channels::Adapter;
+use super::link::{Dialler, LinkError, ServerInfo};
+use super::publisher::is_elsewhere;
+
+/// What Redis must be for `/ready` to be 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    WithoutRedis,
+    RequiresRedis,
+}
+
+/// A text that no log ever shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Where a Redis is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Connections are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM file of the authorities that may have signed; `None`: those of the operating system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Everything about Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    pub address: Address,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub database: i64,
+    pub tls: Option<TlsSettings>,
+    /// What all channels begin with.
+    pub prefix: String,
+    pub adapter: Adapter,
+    /// Bytes that may wait for Redis to take them; more are not published.
+    pub queue_bytes_max: usize,
+    pub readiness: Readiness,
+}
+
+impl ClusterSettings {
+    /// Connects once and subscribes, as the server would, and says what is there. Has to be called within the local tasks
+    /// of a runtime.
+    pub async fn probe(&self) -> Result<ServerInfo, LinkError> {
+        let link = Dialler::new(self)?.open(&self.address, "sockring-check").await?;
+        let (mut connection, name) = (link.connection.clone(), format!("{}#/#check", self.prefix));
+        let subscribed = match self.adapter {
+            Adapter::Classic => connection.psubscribe(name + "*#").await,
+            // Which node of a cluster has a channel does not matter here; whether we may, is said before that.
+            Adapter::Sharded => match connection.send_packed_command(cmd("SSUBSCRIBE").arg(name)).await {
+                Ok(Value::ServerError(error)) if !is_elsewhere(error.code()) => Err(error.into()),
+                Err(error) if !error.code().is_some_and(is_elsewhere) => Err(error),
+                _ => Ok(()),
+            },
+        };
+        subscribed.map_err(|error| LinkError::Refused(error.to_string()))?;
+        Ok(link.server.clone())
+    }
+}

@@ -1,0 +1,457 @@
+//! A core's subscriber: one connection over which the messages of its rooms come, for as long as it lives and again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::mailbox::Letter;
+use crate::shard::{BusMail, RoomName};
+
+use super::Cluster;
+use super::channels::Adapter;
+use super::flow::{Flow, size_of_push};
+use super::health::{Part, Target};
+use super::inbox::Inbox;
+use super::link::{self, Backoff, Link, PING_INTERVAL, SILENCE_MAX, chance};
+use super::publisher::is_elsewhere;
+use super::settings::Address;
+use super::subscriptions::{Subscriptions, Wish};
+use super::topology::Topology;
+
+/// Channels of one command, or of one pipeline.
+const BATCH_MAX: usize = 1000;
+/// Of those, how many are under way at once.
+const BATCHES_MAX: usize = 4;
+/// Messages that are looked at before other tasks of the core get their turn.
+const MESSAGES_IN_A_ROW: usize = 256;
+/// A connection that lived this long was a good one: the next attempt comes soon.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// What a core wants of its subscriber.
+#[derive(Debug)]
+pub(super) enum Order {
+    Want(RoomName, u32),
+    Leave(RoomName),
+    /// Channels may belong to other nodes now.
+    Relocate,
+}
+
+/// What is subscribed once per instance.
+#[derive(Clone, Debug)]
+pub(super) enum Fixed {
+    Channel(String),
+    Pattern(String),
+}
+
+/// One connection of a core.
+pub(super) struct Line {
+    cluster: Arc<Cluster>,
+    core: usize,
+    target: Target,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Takes rooms that belong to other nodes; `None`: there are none.
+    returned: Option<mpsc::UnboundedSender<Wish>>,
+    fixed: Vec<Fixed>,
+    rooms: Subscriptions,
+    inbox: Inbox,
+    /// Shard channels whose unsubscription was asked for.
+    leaving: HashSet<Box<[u8]>>,
+    /// Channels of the instance may have come to this node.
+    has_moved: bool,
+}
+
+/// What a line is made of.
+pub(super) struct LineParts {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) core: usize,
+    pub(super) target: Target,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) returned: Option<mpsc::UnboundedSender<Wish>>,
+    pub(super) fixed: Vec<Fixed>,
+}
+
+/// What has come of a batch.
+struct Done {
+    confirmed: Vec<RoomName>,
+    /// The node does not have their slots.
+    elsewhere: Vec<RoomName>,
+    /// Redis does not want to.
+    refused: Option<String>,
+}
+
+/// Why a connection is not served any more.
+enum End {
+    Retired,
+    Lost(String),
+}
+
+impl Line {
+    pub(super) fn new(parts: LineParts) -> Line {
+        let LineParts { cluster, core, target, orders, returned, fixed } = parts;
+        let inbox = Inbox::new(Arc::clone(&cluster), core);
+        let (rooms, leaving) = Default::default();
+        Line { cluster, core, target, orders, returned, fixed, rooms, inbox, leaving, has_moved: false }
+    }
+
+    /// Connects again and again until it is not needed any more.
+    pub(super) async fn run(mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        let name = format!("{}-subscriber-{}", cluster.client_name(), self.core);
+        let mut backoff = Backoff::default();
+        let mut attempts = 0;
+        loop {
+            let address = cluster.address_of(&self.target, attempts);
+            attempts += 1;
+            let reason = match self.while_taking_orders(cluster.dialler.open(&address, &name)).await {
+                None => break,
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(link)) => {
+                    let begun = Instant::now();
+                    let end = self.serve(link, &address).await;
+                    cluster.counters.cores[self.core].reconnects.add(1);
+                    if begun.elapsed() > GOOD_FOR {
+                        backoff.reset();
+                        attempts = 0;
+                    }
+                    match end {
+                        End::Retired => break,
+                        End::Lost(reason) => reason,
+                    }
+                }
+            };
+            self.on_down(&reason);
+            if self.while_taking_orders(tokio::time::sleep(backoff.next(chance()))).await.is_none() {
+                break;
+            }
+        }
+        self.retire();
+    }
+
+    fn part(&self) -> Part {
+        Part::Subscriber(self.core, self.target.clone())
+    }
+
+    fn on_up(&mut self, confirmed: Vec<Wish>) {
+        let is_up = self.cluster.presences[self.core].set(&self.target, true);
+        self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
+        self.cluster.health.on_up(&self.part());
+        self.tell(confirmed);
+    }
+
+    fn on_down(&mut self, reason: &str) {
+        self.cluster.presences[self.core].set(&self.target, false);
+        self.cluster.counters.cores[self.core].is_up.set(0);
+        self.cluster.health.on_down(self.part(), reason);
+        self.cluster.topology_is_stale.notify_one();
+    }
+
+    /// What is still wanted is somebody else's from here on.
+    fn retire(&mut self) {
+        let wishes = self.rooms.give_up(|_| true);
+        if let Some(returned) = &self.returned {
+            wishes.into_iter().for_each(|wish| drop(returned.send(wish)));
+        }
+        let is_up = self.cluster.presences[self.core].forget(&self.target);
+        self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
+        self.cluster.health.forget(&self.part());
+    }
+
+    /// Tells the shard that messages to these rooms come.
+    fn tell(&self, confirmed: Vec<Wish>) {
+        if !confirmed.is_empty() {
+            let shard = &self.cluster.postboxes[self.core][self.core];
+            shard.post(Letter::Bus(BusMail::Subscribed(confirmed)));
+        }
+        self.cluster.counters.cores[self.core].subscriptions.set(self.rooms.len() as u64);
+    }
+
+    /// Does something else, while what is wanted changes. `None`: this line is not needed any more.
+    async fn while_taking_orders<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(something);
+        loop {
+            tokio::select! {
+                output = &mut something => return Some(output),
+                order = self.orders.recv() => {
+                    // There is nobody to tell: it is told when the connection stands.
+                    self.take_order(order?);
+                }
+            }
+        }
+    }
+
+    /// Notes an order. `Some`: it is fulfilled already.
+    fn take_order(&mut self, order: Order) -> Option<Wish> {
+        match order {
+            Order::Want(room, epoch) => self.rooms.want(room, epoch),
+            Order::Leave(room) => {
+                self.rooms.leave(room, Instant::now());
+                None
+            }
+            Order::Relocate => None,
+        }
+    }
+
+    async fn serve(&mut self, mut link: Link, address: &Address) -> End {
+        let (done, mut finished) = mpsc::unbounded_channel();
+        self.rooms.restart();
+        self.leaving.clear();
+        // What is confirmed before all is, is told when all is.
+        let mut confirmed = Some(Vec::new());
+        self.subscribe_fixed(&link, address, &done);
+        let mut under_way = 1;
+        let mut elsewhere = Vec::new();
+        let mut ticks = interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if std::mem::take(&mut self.has_moved) {
+                self.subscribe_fixed(&link, address, &done);
+                under_way += 1;
+            }
+            while under_way < BATCHES_MAX && self.rooms.has_unsent() {
+                under_way += usize::from(self.subscribe_some(&link, &done));
+            }
+            if under_way == 0
+                && let Some(confirmed) = confirmed.take()
+            {
+                self.on_up(confirmed);
+            }
+            tokio::select! {
+                push = link.pushes.recv() => {
+                    let Some(push) = push else { return End::Lost(closed()) };
+                    if let Err(reason) = self.take_pushes(push, &mut link) {
+                        return End::Lost(reason);
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Some(batch) = finished.recv() => {
+                    under_way -= 1;
+                    let Done { confirmed: rooms, elsewhere: moved, refused } = batch;
+                    if let Some(reason) = refused {
+                        return End::Lost(reason);
+                    }
+                    elsewhere.extend(moved);
+                    let wishes = self.rooms.confirm(rooms);
+                    match &mut confirmed {
+                        Some(confirmed) => confirmed.extend(wishes),
+                        None => self.tell(wishes),
+                    }
+                }
+                order = self.orders.recv() => {
+                    let Some(order) = order else { return End::Retired };
+                    self.take_orders(order, &link, address, confirmed.as_mut());
+                }
+                _ = ticks.tick() => {
+                    if link.flow.silence() > SILENCE_MAX {
+                        return End::Lost(link::silent());
+                    }
+                    tokio::task::spawn_local(link::ping(link.connection.clone(), Arc::clone(&link.flow)));
+                    let expired = self.rooms.expire(Instant::now());
+                    self.unsubscribe(expired, &link);
+                    self.rooms.ask_again(std::mem::take(&mut elsewhere));
+                }
+            }
+        }
+    }
+
+    /// Takes all orders that there are, so that what is wanted in one turn is one command.
+    fn take_orders(&mut self, first: Order, link: &Link, address: &Address, confirmed: Option<&mut Vec<Wish>>) {
+        let mut fulfilled = Vec::new();
+        let mut next = Some(first);
+        while let Some(order) = next {
+            if matches!(order, Order::Relocate) {
+                self.relocate(link, address);
+            }
+            fulfilled.extend(self.take_order(order));
+            next = self.orders.try_recv().ok();
+        }
+        match confirmed {
+            Some(confirmed) => confirmed.extend(fulfilled),
+            None => self.tell(fulfilled),
+        }
+    }
+
+    /// Looks at a message and those behind it.
+    fn take_pushes(&mut self, first: PushInfo, link: &mut Link) -> Result<(), String> {
+        let mut next = Some(first);
+        let (mut count, mut used) = (0, 0);
+        let mut result = Ok(());
+        while let Some(push) = next {
+            used += size_of_push(&push);
+            count += 1;
+            match push.kind {
+                PushKind::Message | PushKind::PMessage | PushKind::SMessage => self.inbox.take(push),
+                PushKind::Disconnection => result = Err(closed()),
+                PushKind::SUnsubscribe if !self.was_leaving(&push) => {
+                    // Its slot has gone to another node. The client takes this for the answer to a command.
+                    result = Err("a slot has moved to another node".to_owned());
+                }
+                _ => {}
+            }
+            next = if count < MESSAGES_IN_A_ROW { link.pushes.try_recv().ok() } else { None };
+        }
+        self.inbox.flush();
+        link.flow.used(used);
+        result
+    }
+
+    fn was_leaving(&mut self, push: &PushInfo) -> bool {
+        match push.data.first() {
+            Some(Value::BulkString(channel)) => self.leaving.remove(channel.as_slice()),
+            _ => false,
+        }
+    }
+
+    /// Whether this channel is to be had at this node.
+    fn is_here(&self, channel: &str, address: &Address) -> bool {
+        match &*self.cluster.topology.borrow() {
+            Topology::Slots(map) if self.cluster.adapter() == Adapter::Sharded => map.owner(channel) == Some(address),
+            _ => true,
+        }
+    }
+
+    /// Gives up rooms whose channels belong to other nodes now.
+    fn relocate(&mut self, link: &Link, address: &Address) {
+        let Some(returned) = self.returned.clone() else { return };
+        let cluster = Arc::clone(&self.cluster);
+        let topology = cluster.topology.borrow().clone();
+        let Topology::Slots(map) = topology else { return };
+        let is_elsewhere = |room: &RoomName| {
+            cluster.channel_of(room).is_some_and(|channel| map.owner(&channel).is_some_and(|owner| owner != address))
+        };
+        let moved = self.rooms.give_up(is_elsewhere);
+        self.unsubscribe(moved.iter().map(|(room, _)| room.clone()).collect(), link);
+        moved.into_iter().for_each(|wish| drop(returned.send(wish)));
+        self.has_moved = true;
+    }
+
+    fn subscribe_fixed(&self, link: &Link, address: &Address, done: &mpsc::UnboundedSender<Done>) {
+        let (mut channels, mut patterns) = (Vec::new(), Vec::new());
+        for fixed in &self.fixed {
+            match fixed {
+                Fixed::Channel(channel) if self.is_here(channel, address) => channels.push(channel.clone()),
+                Fixed::Channel(_) => {}
+                Fixed::Pattern(pattern) => patterns.push(pattern.clone()),
+            }
+        }
+        let (mut connection, flow, done) = (link.connection.clone(), Arc::clone(&link.flow), done.clone());
+        let adapter = self.cluster.adapter();
+        tokio::task::spawn_local(async move {
+            let mut refused = subscribe(&mut connection, adapter, &channels).await.into_iter().find_map(Result::err);
+            if refused.is_none() && !patterns.is_empty() {
+                refused = connection.psubscribe(&patterns).await.err().map(|error| error.to_string());
+            }
+            flow.answered();
+            let _ = done.send(Done { confirmed: Vec::new(), elsewhere: Vec::new(), refused });
+        });
+    }
+
+    /// Asks for the next rooms. Says whether there were some.
+    fn subscribe_some(&mut self, link: &Link, done: &mpsc::UnboundedSender<Done>) -> bool {
+        let batch = self.rooms.next_batch(BATCH_MAX);
+        if batch.is_empty() {
+            return false;
+        }
+        let (mut rooms, mut channels) = (Vec::new(), Vec::new());
+        // Messages to the others come on the channel of their namespace.
+        let mut confirmed = Vec::new();
+        for room in batch {
+            match self.cluster.channel_of(&room) {
+                Some(channel) => {
+                    channels.push(channel);
+                    rooms.push(room);
+                }
+                None => confirmed.push(room),
+            }
+        }
+        let (mut connection, flow, done) = (link.connection.clone(), Arc::clone(&link.flow), done.clone());
+        let cluster = Arc::clone(&self.cluster);
+        tokio::task::spawn_local(async move {
+            let mut batch = Done { confirmed, elsewhere: Vec::new(), refused: None };
+            let results = subscribe(&mut connection, cluster.adapter(), &channels).await;
+            for (room, result) in rooms.into_iter().zip(results) {
+                match result {
+                    Ok(()) => batch.confirmed.push(room),
+                    Err(reason) if is_elsewhere(reason.split([' ', ':']).next().unwrap_or_default()) => {
+                        cluster.topology_is_stale.notify_one();
+                        batch.elsewhere.push(room);
+                    }
+                    Err(reason) => batch.refused = Some(reason),
+                }
+            }
+            flow.answered();
+            let _ = done.send(batch);
+        });
+        true
+    }
+
+    fn unsubscribe(&mut self, rooms: Vec<RoomName>, link: &Link) {
+        let channels: Vec<_> = rooms.iter().filter_map(|room| self.cluster.channel_of(room)).collect();
+        let adapter = self.cluster.adapter();
+        if adapter == Adapter::Sharded {
+            self.leaving.extend(channels.iter().map(|channel| channel.as_bytes().into()));
+        }
+        for batch in channels.chunks(BATCH_MAX) {
+            let batch = batch.to_vec();
+            let (mut connection, flow): (_, Arc<Flow>) = (link.connection.clone(), Arc::clone(&link.flow));
+            tokio::task::spawn_local(async move {
+                // If it fails, the connection is lost or the messages are nobody's.
+                match adapter {
+                    Adapter::Classic => drop(connection.unsubscribe(&batch).await),
+                    Adapter::Sharded => drop(pipeline(&mut connection, "SUNSUBSCRIBE", &batch).await),
+                }
+                flow.answered();
+            });
+        }
+        self.cluster.counters.cores[self.core].subscriptions.set(self.rooms.len() as u64);
+    }
+}
+
+fn closed() -> String {
+    "the connection was closed".to_owned()
+}
+
+/// Subscribes channels; says of each what came of it.
+async fn subscribe(
+    connection: &mut MultiplexedConnection,
+    adapter: Adapter,
+    channels: &[String],
+) -> Vec<Result<(), String>> {
+    if channels.is_empty() {
+        return Vec::new();
+    }
+    match adapter {
+        Adapter::Classic => {
+            let result = connection.subscribe(channels).await.map_err(|error| error.to_string());
+            vec![result; channels.len()]
+        }
+        // Channels of one command would have to be of one slot.
+        Adapter::Sharded => pipeline(connection, "SSUBSCRIBE", channels).await,
+    }
+}
+
+/// The same command for each channel.
+async fn pipeline(
+    connection: &mut MultiplexedConnection,
+    command: &str,
+    channels: &[String],
+) -> Vec<Result<(), String>> {
+    let mut commands = redis::Pipeline::with_capacity(channels.len());
+    for channel in channels {
+        commands.cmd(command).arg(channel);
+    }
+    match connection.send_packed_commands(&commands, 0, channels.len()).await {
+        Err(error) => vec![Err(error.to_string()); channels.len()],
+        Ok(answers) => answers
+            .into_iter()
+            .map(|answer| match answer {
+                Value::ServerError(error) => Err(format!("{}: {}", error.code(), error.details().unwrap_or_default())),
+                _ => Ok(()),
+            })
+            .collect(),
+    }
+}

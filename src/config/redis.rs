@@ -1,0 +1,144 @@
+//! What the settings say of Redis.
+
+use redis::{ConnectionAddr, IntoConnectionInfo};
+
+use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, TlsSettings};
+
+use super::{ConfigError, Values, wrong};
+
+const PREFIX_BYTES_MAX: usize = 128;
+
+/// `None` where neither a URL nor a host is set.
+pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, ConfigError> {
+    let queue_bytes_max = values.number("redis_queue_bytes_max", 1024)?;
+    let port = values.number("redis_port", 1)?;
+    let adapter = match values.text("redis_adapter") {
+        "classic" => Adapter::Classic,
+        "sharded" => Adapter::Sharded,
+        other => return Err(wrong("redis_adapter", format!("`{other}` is neither `classic` nor `sharded`"))),
+    };
+    let readiness = match values.truth("ready_requires_redis")? {
+        true => Readiness::RequiresRedis,
+        false => Readiness::WithoutRedis,
+    };
+    let mut settings = ClusterSettings {
+        address: Address { host: values.text("redis_host").to_owned(), port },
+        user: values.optional("redis_user"),
+        password: values.optional("redis_password").map(Secret::new),
+        database: 0,
+        tls: values.truth("redis_tls")?.then(TlsSettings::default),
+        prefix: prefix(values)?,
+        adapter,
+        queue_bytes_max,
+        readiness,
+    };
+    match values.optional("redis_url") {
+        Some(url) => read_url(&url, &mut settings)?,
+        None if settings.address.host.is_empty() => return Ok(None),
+        None => {}
+    }
+    if let Some(file) = values.optional("redis_tls_ca_file") {
+        let Some(tls) = &mut settings.tls else {
+            let reason = "has no use without TLS: write the URL as `rediss://...`, or set redis_tls=true";
+            return Err(wrong("redis_tls_ca_file", reason));
+        };
+        std::fs::metadata(&file)
+            .map_err(|error| wrong("redis_tls_ca_file", format!("`{file}` cannot be read: {error}")))?;
+        tls.ca_file = Some(file.into());
+    }
+    Ok(Some(settings))
+}
+
+/// What a URL says is stronger than the other settings.
+fn read_url(url: &str, settings: &mut ClusterSettings) -> Result<(), ConfigError> {
+    // A password may be in it: nothing of it is repeated.
+    let wrong_url = || {
+        let reason = "is not a URL such as `redis://user:password@host:6379/0`, or `rediss://...` with TLS; special \
+                      characters of a password are percent-encoded";
+        wrong("redis_url", reason)
+    };
+    let plain = match url.split_once("://") {
+        Some(("redis", rest)) => rest,
+        Some(("rediss", rest)) => {
+            settings.tls.get_or_insert_default();
+            rest
+        }
+        _ => return Err(wrong_url()),
+    };
+    let info = format!("redis://{plain}").into_connection_info().map_err(|_| wrong_url())?;
+    let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err(wrong_url()) };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    settings.address = Address { host, port: *port };
+    let said = info.redis_settings();
+    settings.database = said.db();
+    if let Some(user) = said.username() {
+        settings.user = Some(user.to_owned());
+    }
+    if let Some(password) = said.password() {
+        settings.password = Some(Secret::new(password));
+    }
+    Ok(())
+}
+
+fn prefix(values: &Values) -> Result<String, ConfigError> {
+    let prefix = values.text("redis_prefix").to_owned();
+    if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || prefix.contains(char::is_control) {
+        return Err(wrong("redis_prefix", format!("must have 1 to {PREFIX_BYTES_MAX} bytes, as `socket.io`")));
+    }
+    Ok(prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &str)]) -> Result<Option<ClusterSettings>, ConfigError> {
+        let mut values = Values::default();
+        for (name, value) in pairs {
+            values.offer(name, (*value).to_owned());
+        }
+        cluster(&values)
+    }
+
+    #[test]
+    fn redis_is_on_exactly_with_a_url_or_a_host() {
+        assert_eq!(read(&[("redis_port", "7000"), ("redis_password", "x")]), Ok(None));
+        let settings = read(&[("redis_host", "cache"), ("redis_password", "x")]).unwrap().unwrap();
+        assert_eq!(settings.address, Address { host: "cache".to_owned(), port: 6379 });
+        assert_eq!((settings.prefix.as_str(), settings.adapter), ("socket.io", Adapter::Classic));
+        assert_eq!((settings.tls, settings.queue_bytes_max), (None, 8 << 20));
+    }
+
+    #[test]
+    fn a_url_says_it_all() {
+        let url = "rediss://app:p%40ss@[::1]:6380/2";
+        let settings = read(&[("redis_url", url), ("redis_host", "other"), ("redis_user", "other")]).unwrap().unwrap();
+        assert_eq!(settings.address, Address { host: "::1".to_owned(), port: 6380 });
+        assert_eq!((settings.user.as_deref(), settings.database), (Some("app"), 2));
+        assert_eq!(settings.password, Some(Secret::new("p@ss")));
+        assert!(settings.tls.is_some());
+        let settings = read(&[("redis_url", "redis://cache"), ("redis_password", "x")]).unwrap().unwrap();
+        assert_eq!((settings.password, settings.address.port), (Some(Secret::new("x")), 6379));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_without_the_secret_in_it() {
+        for (pairs, key) in [
+            (&[("redis_url", "secret@host")][..], "redis_url"),
+            (&[("redis_url", "http://u:secret@host")], "redis_url"),
+            (&[("redis_url", "redis://u:secret@host:port")], "redis_url"),
+            (&[("redis_url", "redis://u:secret@host/db")], "redis_url"),
+            (&[("redis_host", "h"), ("redis_adapter", "streams")], "redis_adapter"),
+            (&[("redis_host", "h"), ("redis_prefix", "")], "redis_prefix"),
+            (&[("redis_host", "h"), ("redis_port", "0")], "redis_port"),
+            (&[("redis_host", "h"), ("redis_tls_ca_file", "/dev/null")], "redis_tls_ca_file"),
+            (&[("redis_url", "rediss://h"), ("redis_tls_ca_file", "/no/such")], "redis_tls_ca_file"),
+        ] {
+            let error = read(pairs).unwrap_err();
+            assert_eq!(error.key, key, "{pairs:?}");
+            assert!(!error.reason.contains("secret"), "{error}");
+        }
+        let settings = read(&[("redis_url", "redis://u:hidden@h")]).unwrap();
+        assert!(!format!("{settings:?}").contains("hidden"));
+    }
+}

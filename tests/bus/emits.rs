@@ -1,0 +1,112 @@
+//! Emits: each reaches the right clients of all instances, once, and only instances that have some hear of it.
+
+use serde_json::json;
+
+use crate::instance::{emit_to, get, instance, instance_with, ready};
+use crate::peer::{Peer, broadcast};
+use crate::redis_server::RedisServer;
+use crate::until;
+
+#[test]
+fn emits_reach_the_clients_of_both_instances_once() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut alice = [servers[0].client("alice"), servers[1].client("alice")];
+    let mut bob = servers[1].client("bob");
+    assert_eq!(emit_to(&servers[0], "alice", "one"), (1, true));
+    assert_eq!(emit_to(&servers[1], "alice", "two"), (1, true));
+    assert_eq!(emit_to(&servers[0], "bob", "for-bob"), (0, true));
+    assert_eq!(bob.event().0, "for-bob");
+    for client in &mut alice {
+        let mut names = [client.event().0, client.event().0];
+        names.sort();
+        assert_eq!(names, ["one", "two"]);
+    }
+    let everybody = servers[0].post("emit", &json!({"broadcast": true, "event": "all", "except": ["user:bob"]}));
+    assert_eq!(everybody, json!({"delivered": 1, "published": true}));
+    let several =
+        servers[0].post("emit", &json!({"users": ["alice", "bob"], "event": "several", "args": [{"a": 1.5}, null]}));
+    assert_eq!(several, json!({"delivered": 1, "published": true}));
+    for client in &mut alice {
+        assert_eq!(client.event().0, "all");
+        assert_eq!(client.event(), ("several".to_owned(), json!({"a": 1.5})));
+        client.socket.round_trip();
+    }
+    assert_eq!(bob.event().0, "several");
+    bob.socket.round_trip();
+    assert_eq!(get(&servers[0], "stats")["instances"], 2);
+    assert_eq!(ready(&servers[0]), (200, "up".to_owned()));
+}
+
+#[test]
+fn a_batch_and_a_room_by_the_api_reach_the_other_instance() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut alice = servers[1].client("alice");
+    let joined = servers[0].post("rooms/join", &json!({"user": "alice", "room": "news"}));
+    assert_eq!(joined, json!({"room": "news", "sockets": 0, "published": true}));
+    until("the room is subscribed", || redis.subscribers("socket.io#/#news#"), |count| *count == 1);
+    let batch = json!([
+        {"room": "news", "event": "first"},
+        {"room": "news", "event": "second", "colour": 1},
+        {"broadcast": true, "event": "third"},
+    ]);
+    let results = servers[0].post("emit/batch", &batch);
+    assert_eq!((&results[0]["published"], &results[1]["statusCode"]), (&json!(true), &json!(422)));
+    let mut names = [alice.event().0, alice.event().0];
+    names.sort();
+    assert_eq!(names, ["first", "third"]);
+    servers[0].post("rooms/leave", &json!({"user": "alice", "room": "news"}));
+    // Nobody is in it any more: after a while the channel is given up, not at once.
+    assert_eq!(redis.subscribers("socket.io#/#news#"), 1);
+    until("the room is given up", || redis.subscribers("socket.io#/#news#"), |count| *count == 0);
+    servers[0].post("disconnect", &json!({"user": "alice"}));
+    assert_eq!(alice.socket.text(), "41");
+}
+
+#[test]
+fn a_socket_of_the_other_instance_is_reached_by_its_sid() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut clients = [servers[1].client("alice"), servers[1].client("alice")];
+    let sid = clients[0].sid.clone();
+    assert_eq!(servers[0].post("emit", &json!({"room": sid, "event": "you"}))["published"], true);
+    assert_eq!(clients[0].event().0, "you");
+    assert_eq!(servers[1].emit(&json!({"room": sid, "event": "you-again"})), 1);
+    assert_eq!(clients[0].event().0, "you-again");
+    clients[0].socket.round_trip();
+    emit_to(&servers[1], "alice", "both");
+    assert_eq!(clients[1].event().0, "both");
+}
+
+#[test]
+fn only_who_has_members_of_a_room_hears_of_it() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut alice = servers[1].client("alice");
+    let mut peer = Peer::listening(&redis, &[]);
+    // One connection of one core of one instance.
+    assert_eq!(peer.publish("socket.io#/#user:alice#", broadcast("/", Some("user:alice"), "e", "x")), 1);
+    assert_eq!(alice.event(), ("e".to_owned(), json!("x")));
+    assert_eq!(peer.publish("socket.io#/#user:nobody#", broadcast("/", Some("user:nobody"), "e", "x")), 0);
+    // Both instances, once each, and they count as two servers.
+    assert_eq!(peer.publish("socket.io#/#", broadcast("/", None, "all", "y")), 2);
+    assert_eq!(alice.event(), ("all".to_owned(), json!("y")));
+    assert_eq!(redis.subscribers("socket.io-request#/#"), 2);
+    drop(servers);
+    until("no connection is left behind", || redis.subscribers("socket.io-request#/#"), |count| *count == 0);
+}
+
+#[test]
+fn a_prefix_and_namespaces_are_kept_apart() {
+    let redis = RedisServer::start(&[]);
+    let own = [("SOCKRING_REDIS_PREFIX", "mine"), ("SOCKRING_NAMESPACES", "/,/admin[1]")];
+    let servers = [instance_with(&redis, &own), instance_with(&redis, &own), instance(&redis)];
+    let mut clients = [servers[1].client("alice"), servers[2].client("alice")];
+    clients[0].send("40/admin[1],{\"token\":\"x\"}");
+    assert!(clients[0].socket.text().starts_with("44/admin[1],"));
+    assert_eq!(emit_to(&servers[0], "alice", "mine"), (0, true));
+    assert_eq!(emit_to(&servers[2], "alice", "other"), (1, true));
+    assert_eq!((clients[0].event().0.as_str(), clients[1].event().0.as_str()), ("mine", "other"));
+    assert_eq!(redis.subscribers("mine-request#/admin[1]#"), 2);
+}

@@ -1,0 +1,135 @@
+//! The sharded adapter, on one Redis and on a Redis Cluster whose nodes go and come and whose slots move.
+
+use serde_json::json;
+
+use crate::instance::{emit_to, get, instance_with, until_redis_is};
+use crate::redis_server::{RedisCluster, RedisServer};
+use crate::server::Server;
+use crate::until;
+
+const SHARDED: (&str, &str) = ("SOCKRING_REDIS_ADAPTER", "sharded");
+
+/// How many connections subscribe to this shard channel on this node.
+fn subscribers(redis: &RedisServer, channel: &str) -> u64 {
+    let (_, count): (String, u64) = redis.run(&format!("PUBSUB SHARDNUMSUB {channel}"));
+    count
+}
+
+/// Everything that instances do with each other.
+fn assert_one_cluster(servers: &[Server; 2]) {
+    let mut alice = [servers[0].client("alice"), servers[1].client("alice")];
+    let mut users: Vec<_> = (0..40).map(|number| servers[1].client(&format!("user-{number}"))).collect();
+    assert_eq!(emit_to(&servers[0], "alice", "both"), (1, true));
+    for client in &mut alice {
+        assert_eq!(client.event().0, "both");
+    }
+    for (number, client) in users.iter_mut().enumerate() {
+        assert_eq!(emit_to(&servers[0], &format!("user-{number}"), "one"), (0, true));
+        assert_eq!(client.event().0, "one");
+    }
+    let all = servers[0].post("emit", &json!({"broadcast": true, "event": "all"}));
+    assert_eq!(all["published"], true);
+    for client in alice.iter_mut().chain(&mut users) {
+        assert_eq!(client.event().0, "all");
+    }
+    let sid = alice[1].sid.clone();
+    servers[0].post("emit", &json!({"room": sid, "event": "you"}));
+    assert_eq!(alice[1].event().0, "you");
+    let status = get(&servers[0], "user/alice/status");
+    assert_eq!(status, json!({"userId": "alice", "connected": true, "sockets": 2, "instances": 2, "missing": 0}));
+    servers[0].post("rooms/join", &json!({"user": "user-7", "room": "news"}));
+    let news = json!({"room": "news", "event": "news"});
+    until("user-7 has joined there", || servers[1].emit(&news), |delivered| *delivered == 1);
+    assert_eq!(users[7].event().0, "news");
+    servers[0].post("disconnect", &json!({"user": "alice"}));
+    for client in &mut alice {
+        assert_eq!(client.socket.text(), "41");
+    }
+    assert_eq!(get(&servers[0], "stats")["instances"], 2);
+}
+
+#[test]
+fn instances_with_the_sharded_adapter_are_one_cluster() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance_with(&redis, &[SHARDED]), instance_with(&redis, &[SHARDED])];
+    assert_one_cluster(&servers);
+    assert_eq!(subscribers(&redis, "socket.io#/#"), 2);
+    until("rooms are given up", || subscribers(&redis, "socket.io#/#user:alice#"), |count| *count == 0);
+}
+
+#[test]
+fn shard_channels_come_back_after_a_restart() {
+    let mut redis = RedisServer::start(&[]);
+    let servers = [instance_with(&redis, &[SHARDED]), instance_with(&redis, &[SHARDED])];
+    let mut users: Vec<_> = (0..40).map(|number| servers[1].client(&format!("user-{number}"))).collect();
+    redis.stop();
+    servers.iter().for_each(|server| until_redis_is(server, "down"));
+    redis.start_again();
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    for (number, client) in users.iter_mut().enumerate() {
+        assert_eq!(emit_to(&servers[0], &format!("user-{number}"), "again"), (0, true));
+        assert_eq!(client.event().0, "again");
+    }
+}
+
+#[test]
+fn a_redis_cluster_carries_the_sharded_adapter() {
+    let cluster = RedisCluster::start();
+    let servers = [instance_with(&cluster.nodes[0], &[SHARDED]), instance_with(&cluster.nodes[1], &[SHARDED])];
+    assert_one_cluster(&servers);
+}
+
+#[test]
+fn a_redis_cluster_carries_the_classic_adapter() {
+    let cluster = RedisCluster::start();
+    let servers = [instance_with(&cluster.nodes[0], &[]), instance_with(&cluster.nodes[1], &[])];
+    assert_one_cluster(&servers);
+}
+
+#[test]
+fn a_node_that_goes_and_comes_takes_only_its_own_along() {
+    let mut cluster = RedisCluster::start();
+    let servers = [instance_with(&cluster.nodes[0], &[SHARDED]), instance_with(&cluster.nodes[0], &[SHARDED])];
+    let mut users: Vec<_> = (0..40).map(|number| servers[1].client(&format!("user-{number}"))).collect();
+    cluster.nodes[2].stop();
+    until_redis_is(&servers[0], "down");
+    // Two thirds of the channels are still there.
+    let published = (0..40).filter(|number| emit_to(&servers[0], &format!("user-{number}"), "maybe").1).count();
+    assert!((10..40).contains(&published), "{published}");
+    cluster.nodes[2].start_again();
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    for (number, client) in users.iter_mut().enumerate() {
+        let user = format!("user-{number}");
+        until("Redis takes it", || emit_to(&servers[0], &user, "again").1, |published| *published);
+        while client.event().0 != "again" {}
+    }
+}
+
+#[test]
+fn a_slot_that_moves_takes_its_channels_along() {
+    let cluster = RedisCluster::start();
+    let servers = [instance_with(&cluster.nodes[0], &[SHARDED]), instance_with(&cluster.nodes[0], &[SHARDED])];
+    let mut alice = servers[1].client("alice");
+    let channel = "socket.io#/#user:alice#";
+    let slot: u16 = cluster.nodes[0].run(&format!("CLUSTER KEYSLOT {channel}"));
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    assert_eq!(subscribers(&cluster.nodes[from], channel), 1);
+    cluster.move_slot(slot, from, to);
+    until("the channel is subscribed there", || subscribers(&cluster.nodes[to], channel), |count| *count == 1);
+    until_redis_is(&servers[1], "up");
+    until("it is published there", || emit_to(&servers[0], "alice", "moved").1, |published| *published);
+    assert_eq!(alice.event().0, "moved");
+    // That of the whole namespace, with all requests.
+    let slot: u16 = cluster.nodes[0].run("CLUSTER KEYSLOT socket.io#/#");
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.move_slot(slot, from, to);
+    until("both have followed", || subscribers(&cluster.nodes[to], "socket.io#/#"), |count| *count == 2);
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    let all = || servers[0].post("emit", &json!({"broadcast": true, "event": "all"}))["published"] == true;
+    until("it is published there", all, |published| *published);
+    assert_eq!(alice.event().0, "all");
+    let status = || get(&servers[0], "user/alice/status");
+    until("the other instance answers", status, |status| status["sockets"] == 1);
+}

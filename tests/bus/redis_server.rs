@@ -1,0 +1,200 @@
+//! `RedisServer`: one `redis-server` on a free port, without a file, killed when the test ends.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Connection, FromRedisValue};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::until;
+
+/// Below the range of outgoing connections, so that nobody takes a port between two starts. As root, from here on.
+const FIRST_PORT: u16 = 200;
+
+/// A Redis.
+pub struct RedisServer {
+    child: Child,
+    pub port: u16,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    pub fn start(arguments: &[&str]) -> RedisServer {
+        RedisServer::start_on(free_port(), arguments)
+    }
+
+    /// One that asks for a password, and no more questions of us.
+    pub fn start_with_password(password: &str) -> RedisServer {
+        let port = free_port();
+        let arguments = vec!["--requirepass".to_owned(), password.to_owned()];
+        let server = RedisServer { child: launch(port, &arguments), port, arguments };
+        until("Redis listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), |listens| *listens);
+        server
+    }
+
+    fn start_on(port: u16, arguments: &[&str]) -> RedisServer {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = RedisServer { child: launch(port, &arguments), port, arguments };
+        server.wait();
+        server
+    }
+
+    fn wait(&mut self) {
+        until("Redis answers", || self.try_connect().is_some(), |answers| *answers);
+        assert!(self.child.try_wait().expect("a child of ours").is_none(), "another process has the port");
+    }
+
+    fn try_connect(&self) -> Option<Connection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).expect("a good URL");
+        let connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok()?;
+        connection.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        Some(connection)
+    }
+
+    pub fn connect(&self) -> Connection {
+        self.try_connect().expect("Redis answers")
+    }
+
+    /// Runs one command.
+    #[track_caller]
+    pub fn run<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut packed = Cmd::new();
+        for word in command.split(' ') {
+            packed.arg(word);
+        }
+        packed.query(&mut self.connect()).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// How many connections subscribe to this channel.
+    pub fn subscribers(&self, channel: &str) -> u64 {
+        let (_, count): (String, u64) = self.run(&format!("PUBSUB NUMSUB {channel}"));
+        count
+    }
+
+    pub fn stop(&mut self) {
+        self.child.kill().expect("a child of ours");
+        self.child.wait().expect("a child of ours");
+    }
+
+    /// Starts it again on the same port.
+    pub fn start_again(&mut self) {
+        self.child = launch(self.port, &self.arguments);
+        self.wait();
+    }
+
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("a child of ours");
+    }
+
+    pub fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("a child of ours");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn launch(port: u16, arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(std::env::temp_dir());
+    match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("redis-server cannot be started ({error}): apt-get install redis-server"),
+    }
+}
+
+/// A port that is free now and was given to no other test of this process.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Other processes that run these tests begin elsewhere.
+        let offset = u16::try_from(std::process::id() % 70).unwrap_or(0) * 10;
+        let port = FIRST_PORT + (offset + number) % 800;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Three masters, each with a third of the slots.
+pub struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
+    files: Vec<PathBuf>,
+}
+
+impl RedisCluster {
+    pub fn start() -> RedisCluster {
+        let (mut nodes, mut files) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let bus_port = free_port();
+            let file = std::env::temp_dir().join(format!("sockring-{}-{bus_port}.conf", std::process::id()));
+            let (port, path) = (bus_port.to_string(), file.to_string_lossy().into_owned());
+            let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-config-file", &path];
+            // A node that is gone is no reason for the others to refuse what they have.
+            let more = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "2000"];
+            nodes.push(RedisServer::start_on(free_port(), &[&cluster[..], &more].concat()));
+            files.push(file);
+            let (first, last) = [(0, 5460), (5461, 10922), (10923, 16383)][nodes.len() - 1];
+            let node = &nodes[nodes.len() - 1];
+            node.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
+            node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", nodes.len()));
+            let cluster_port = port;
+            if let [first, .., last] = nodes.as_slice() {
+                first.run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {cluster_port}", last.port));
+            }
+        }
+        let cluster = RedisCluster { nodes, files };
+        for node in &cluster.nodes {
+            let info = || node.run::<String>("CLUSTER INFO");
+            until("the cluster stands", info, |info| {
+                info.contains("cluster_state:ok")
+                    && info.contains("cluster_known_nodes:3")
+                    && info.contains("cluster_slots_assigned:16384")
+            });
+        }
+        cluster
+    }
+
+    /// Which node has a slot.
+    pub fn owner(&self, slot: u16) -> usize {
+        let slots: Vec<(u16, u16, Vec<redis::Value>)> = self.nodes[0]
+            .run::<Vec<Vec<redis::Value>>>("CLUSTER SLOTS")
+            .into_iter()
+            .map(|range| {
+                let number = |value: &redis::Value| redis::from_redis_value::<u16>(value.clone()).expect("a number");
+                let master = redis::from_redis_value(range[2].clone()).expect("a node");
+                (number(&range[0]), number(&range[1]), master)
+            })
+            .collect();
+        let (.., master) = slots.iter().find(|(first, last, _)| (first..=last).contains(&&slot)).expect("an owner");
+        let port: u16 = redis::from_redis_value(master[1].clone()).expect("a port");
+        self.nodes.iter().position(|node| node.port == port).expect("one of ours")
+    }
+
+    /// Gives a slot without keys to another node.
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        let id = |node: usize| self.nodes[node].run::<String>("CLUSTER MYID");
+        let (source, target) = (id(from), id(to));
+        self.nodes[to].run::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {source}"));
+        self.nodes[from].run::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}"));
+        // The new owner first.
+        self.nodes[to].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
+        self.nodes[from].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
+    }
+}
+
+impl Drop for RedisCluster {
+    fn drop(&mut self) {
+        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests: what Node servers ask is answered, what they order is done, and what is asked of them comes together.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::instance::{get, instance, instance_with};
+use crate::peer::{Peer, broadcast};
+use crate::redis_server::RedisServer;
+use crate::until;
+
+const REQUESTS: &str = "socket.io-request#/#";
+const ANSWERS: &str = "socket.io-response#/#";
+
+/// What is answered to a request.
+#[track_caller]
+fn ask(peer: &mut Peer, request: &Value) -> Value {
+    peer.publish(REQUESTS, request.to_string());
+    let (channel, answer) = hear_answer(peer);
+    assert_eq!((channel.as_str(), &answer["requestId"]), (ANSWERS, &request["requestId"]));
+    answer
+}
+
+/// The next answer, without what Node servers do not say: who gives it.
+#[track_caller]
+fn hear_answer(peer: &mut Peer) -> (String, Value) {
+    let (channel, mut answer) = peer.hear_json();
+    let uid = answer.as_object_mut().and_then(|answer| answer.remove("uid"));
+    assert!(uid.as_ref().and_then(Value::as_str).is_some_and(|uid| uid.len() == 6), "{uid:?} in {answer}");
+    (channel, answer)
+}
+
+#[test]
+fn what_a_node_server_asks_is_answered() {
+    let redis = RedisServer::start(&[]);
+    let server = instance(&redis);
+    let clients = [server.client("alice"), server.client("bob")];
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let all = json!({"rooms": [], "except": []});
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r1", "type": 5, "opts": all}));
+    let sockets = answer["sockets"].as_array().expect("a list");
+    assert_eq!(sockets.len(), 2);
+    for part in ["headers", "time", "address", "xdomain", "secure", "issued", "url", "query", "auth"] {
+        assert!(!sockets[0]["handshake"][part].is_null(), "{part} in {answer}");
+    }
+    let one = json!({"rooms": ["user:alice"], "except": []});
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r2", "type": 5, "opts": one}));
+    assert_eq!(answer["sockets"][0]["id"], clients[0].sid);
+    assert_eq!(answer["sockets"][0]["rooms"], json!([clients[0].sid, "user:alice"]));
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r3", "type": 1}));
+    let rooms: Vec<_> = answer["rooms"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(rooms.contains(&"user:alice") && rooms.contains(&clients[1].sid.as_str()), "{rooms:?}");
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r4", "type": 0, "rooms": ["user:bob"]}));
+    assert_eq!(answer["sockets"], json!([clients[1].sid]));
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r5", "type": 6, "data": ["ping"]}));
+    assert_eq!(answer, json!({"type": 6, "requestId": "r5", "data": null}));
+}
+
+#[test]
+fn what_a_node_server_orders_is_done() {
+    let redis = RedisServer::start(&[]);
+    let server = instance(&redis);
+    let mut alice = server.client("alice");
+    let mut bob = server.client("bob");
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let of = |rooms: &[&str]| json!({"rooms": rooms, "except": []});
+    // The emitter says no uid.
+    peer.publish(REQUESTS, json!({"type": 2, "opts": of(&["user:alice"]), "rooms": ["news"]}).to_string());
+    until("alice has joined", || redis.subscribers("socket.io#/#news#"), |count| *count == 1);
+    peer.publish("socket.io#/#news#", broadcast("/", Some("news"), "e", "x"));
+    assert_eq!(alice.event().0, "e");
+    // Old servers name a socket, and want to know.
+    let join = json!({"uid": "nodeAA", "requestId": "r1", "type": 2, "sid": bob.sid, "room": "news"});
+    assert_eq!(ask(&mut peer, &join), json!({"requestId": "r1"}));
+    peer.publish(
+        REQUESTS,
+        json!({"uid": "nodeAA", "type": 3, "opts": of(&["user:alice"]), "rooms": ["news"]}).to_string(),
+    );
+    peer.publish(REQUESTS, json!({"uid": "nodeAA", "requestId": "r2", "type": 6, "data": ["done"]}).to_string());
+    peer.hear();
+    peer.publish("socket.io#/#news#", broadcast("/", Some("news"), "for-bob", "x"));
+    assert_eq!(bob.event().0, "for-bob");
+    alice.socket.round_trip();
+    peer.publish(
+        REQUESTS,
+        json!({"uid": "nodeAA", "type": 4, "opts": of(&["user:alice"]), "close": false}).to_string(),
+    );
+    assert_eq!(alice.socket.text(), "41");
+    peer.publish(REQUESTS, json!({"uid": "nodeAA", "type": 4, "opts": of(&["user:bob"]), "close": true}).to_string());
+    // The whole session.
+    bob.socket.close_code();
+}
+
+#[test]
+fn acknowledgements_come_after_their_number() {
+    let redis = RedisServer::start(&[]);
+    let server = instance(&redis);
+    let mut clients = [server.client("alice"), server.client("bob")];
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let request = json!({
+        "uid": "nodeAA", "requestId": "ack1", "type": 7,
+        "packet": {"type": 2, "data": ["question", 5], "nsp": "/"},
+        "opts": {"rooms": [], "except": [], "flags": {"timeout": 5000}},
+    });
+    peer.publish(REQUESTS, request.to_string());
+    assert_eq!(hear_answer(&mut peer).1, json!({"type": 8, "requestId": "ack1", "clientCount": 2}));
+    for client in &mut clients {
+        let text = client.socket.text();
+        let id = text.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question",5]"#)).expect(&text);
+        client.send(&format!(r#"43{id}["yes",1]"#));
+        let (_, answer) = peer.hear();
+        // msgpack: {type: 9, requestId: "ack1", packet: "yes"} and who says it, in whichever order.
+        assert_eq!(answer.first(), Some(&0x84));
+        for part in [&b"\xa4type\x09"[..], b"\xa9requestId\xa4ack1", b"\xa6packet\xa3yes"] {
+            assert!(answer.windows(part.len()).any(|window| window == part), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn acknowledgements_beyond_the_limit_are_not_awaited() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_SHARDS", "1"), ("SOCKRING_ACKS_PENDING_MAX", "1")]);
+    let mut clients = [server.client("alice"), server.client("bob")];
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let request = json!({
+        "uid": "nodeAA", "requestId": "ack1", "type": 7,
+        "packet": {"type": 2, "data": ["question"], "nsp": "/"},
+        "opts": {"rooms": [], "except": [], "flags": {"timeout": 5000}},
+    });
+    peer.publish(REQUESTS, request.to_string());
+    assert_eq!(hear_answer(&mut peer).1["clientCount"], 2);
+    for client in &mut clients {
+        assert!(client.socket.text().ends_with(r#"["question"]"#));
+    }
+    assert_eq!(server.metrics().hits()["acks_pending_max"], 1);
+}
+
+#[test]
+fn the_status_of_a_user_comes_from_all_and_says_who_is_missing() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let _clients = [servers[0].client("alice"), servers[1].client("alice"), servers[1].client("alice")];
+    let status = get(&servers[0], "user/alice/status");
+    assert_eq!(status, json!({"userId": "alice", "connected": true, "sockets": 3, "instances": 2, "missing": 0}));
+    // One that listens and does not answer.
+    let mut peer = Peer::listening(&redis, &[REQUESTS]);
+    peer.publish(REQUESTS, json!({"uid": "silent", "requestId": "x", "type": 6, "data": ["hello"]}).to_string());
+    peer.hear();
+    let status = get(&servers[0], "user/alice/status");
+    assert_eq!((&status["sockets"], &status["missing"]), (&json!(3), &json!(1)));
+    assert_eq!(status["missingInstances"], json!(["silent"]));
+    let (_, request) = peer.hear_json();
+    assert_eq!(request["type"], 5);
+    // One that answers as Node does.
+    let answering = thread::spawn(move || {
+        let (_, request) = peer.hear_json();
+        let socket = json!({"id": "nodesocket", "handshake": {}, "rooms": ["nodesocket", "user:alice"], "data": {}});
+        let answer = json!({"requestId": request["requestId"], "sockets": [socket]});
+        peer.publish(ANSWERS, answer.to_string());
+    });
+    let status = get(&servers[0], "user/alice/status");
+    answering.join().expect("the peer answers");
+    assert_eq!((&status["sockets"], &status["instances"], &status["missing"]), (&json!(4), &json!(3), &json!(0)));
+}

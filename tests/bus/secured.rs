@@ -1,0 +1,103 @@
+//! TLS, users and passwords: what is right gets in, what is wrong is named, and no secret is repeated.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::command::run;
+use crate::instance::{emit_to, instance_with, ready};
+use crate::redis_server::{RedisServer, free_port};
+use crate::server::Server;
+use crate::until;
+
+/// A folder with an authority, and a certificate for `localhost` that it has signed; gone when the test ends.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    fn new() -> Certificates {
+        let folder = std::env::temp_dir().join(format!("sockring-tls-{}-{}", std::process::id(), free_port()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a file");
+        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(authority, key).expect("signed by itself");
+        write("ca.pem", authority.pem());
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned()];
+        let certificate = CertificateParams::new(names).and_then(|own| own.signed_by(&key, &authority));
+        write("redis.pem", certificate.expect("signed").pem());
+        write("redis.key", key.serialize_pem());
+        Certificates(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn tls_and_a_user_of_the_access_list() {
+    let certificates = Certificates::new();
+    let port = free_port().to_string();
+    let [ca, own, key] = ["ca.pem", "redis.pem", "redis.key"].map(|name| certificates.path(name));
+    let tls = ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &own, "--tls-key-file", &key];
+    let user = ["--tls-auth-clients", "no", "--user", "app", "on", ">pass", "&*", "+@connection", "+@pubsub"];
+    let _redis = RedisServer::start(&[&tls[..], &user].concat());
+    let url = format!("rediss://app:pass@localhost:{port}");
+    let start = |url: &str, ca: &str| {
+        Server::start(&[("REDIS_URL", url), ("SOCKRING_REDIS_TLS_CA_FILE", ca), ("SOCKRING_SHARDS", "2")])
+    };
+    let servers = [start(&url, &ca), start(&url, &ca)];
+    let mut alice = servers[1].client("alice");
+    assert_eq!(emit_to(&servers[0], "alice", "sealed"), (0, true));
+    assert_eq!(alice.event().0, "sealed");
+    // An authority that has not signed it.
+    let stranger = Certificates::new();
+    let refused = start(&url, &stranger.path("ca.pem"));
+    until("the reason is logged", || refused.log(), |log| log.contains("TLS failed"));
+    assert_eq!(ready(&refused), (200, "down".to_owned()));
+    // A name that is not in the certificate.
+    let ended =
+        run(&["check"], &[("REDIS_URL", &format!("rediss://127.0.0.1:{port}")), ("SOCKRING_REDIS_TLS_CA_FILE", &ca)]);
+    assert!(ended.stdout.contains("TLS failed"), "{ended:?}");
+    let ended = run(&["check"], &[("REDIS_URL", &url), ("SOCKRING_REDIS_TLS_CA_FILE", &ca)]);
+    let line = format!("ok    redis: localhost:{port} answers: version ");
+    assert!(ended.stdout.contains(&line), "{ended:?}");
+}
+
+#[test]
+fn a_wrong_password_is_named_and_not_repeated() {
+    let redis = RedisServer::start_with_password("right");
+    let port = redis.port.to_string();
+    let server = instance_with(&redis, &[("REDIS_PASSWORD", "not-the-one")]);
+    until("the reason is logged", || server.log(), |log| log.contains("WRONGPASS"));
+    assert!(!server.log().contains("not-the-one"), "{}", server.log());
+    assert_eq!(ready(&server), (200, "down".to_owned()));
+    let own = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let ended = run(&["check"], &[&own[..], &[("REDIS_PASSWORD", "not-the-one")]].concat());
+    assert!(ended.stdout.contains("FAIL  redis: ") && ended.stdout.contains("REDIS_PASSWORD"), "{ended:?}");
+    assert!(!ended.stdout.contains("not-the-one"), "{ended:?}");
+    let ended = run(&["check"], &[&own[..], &[("REDIS_PASSWORD", "right")]].concat());
+    assert!(ended.stdout.contains("ok    redis: "), "{ended:?}");
+}
+
+#[test]
+fn a_user_without_the_right_to_a_channel_is_told() {
+    let user = ["--user", "app", "on", ">pass", "&socket.io*", "+@connection", "+@pubsub"];
+    let redis = RedisServer::start(&user);
+    let server = instance_with(&redis, &[("REDIS_USER", "app"), ("REDIS_PASSWORD", "pass")]);
+    until("the reason is logged", || server.log(), |log| log.contains("no permissions"));
+    assert_eq!(ready(&server), (200, "down".to_owned()));
+    let port = redis.port.to_string();
+    let own = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_USER", "app")];
+    let ended = run(&["check"], &[&own[..], &[("REDIS_PASSWORD", "pass")]].concat());
+    assert!(ended.stdout.contains("FAIL  redis: ") && ended.stdout.contains("allchannels"), "{ended:?}");
+}
