@@ -27,8 +27,10 @@ use super::topology::Topology;
 const BATCH_MAX: usize = 1000;
 /// Of those, how many are under way at once.
 const BATCHES_MAX: usize = 4;
-/// Messages that are looked at before other tasks of the core get their turn.
+/// Messages, and their bytes, that are looked at before other tasks of the core get their turn: its shard has to take the
+/// letters before there are too many.
 const MESSAGES_IN_A_ROW: usize = 256;
+const BYTES_IN_A_ROW: usize = 512 << 10;
 /// A connection that lived this long was a good one: the next attempt comes soon.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
@@ -292,7 +294,8 @@ impl Line {
                 }
                 _ => {}
             }
-            next = if count < MESSAGES_IN_A_ROW { link.pushes.try_recv().ok() } else { None };
+            let goes_on = count < MESSAGES_IN_A_ROW && used < BYTES_IN_A_ROW;
+            next = if goes_on { link.pushes.try_recv().ok() } else { None };
         }
         self.inbox.flush();
         link.flow.used(used);

@@ -99,3 +99,25 @@ fn answers_to_nothing_and_a_flood_of_them_are_ignored() {
     server.assert_healthy();
     assert_eq!(malformed(&server), 0);
 }
+
+#[test]
+fn what_a_shard_does_not_take_in_time_is_counted_as_lost() {
+    let redis = RedisServer::start(&[]);
+    let mut server = instance_with(&redis, &[("SOCKRING_SHARDS", "1"), ("SOCKRING_MAIL_BYTES_MAX", "1024")]);
+    let mut alice = server.client("alice");
+    let text = "x".repeat(200);
+    let messages = [
+        ("socket.io#/#user:alice#", broadcast("/", Some("user:alice"), "one", &text)),
+        ("socket.io#/#", broadcast("/", None, "all", &text)),
+    ];
+    // All at once, so that they are read at once, and each goes another way than the one before.
+    let mut burst = redis::pipe();
+    for (channel, body) in messages.iter().cycle().take(200) {
+        burst.cmd("PUBLISH").arg(channel).arg(body).ignore();
+    }
+    burst.query::<()>(&mut redis.connect()).expect("Redis takes it");
+    let lost = || server.metrics().sum("sockring_bus_lost_total", "reason=\"mailbox_full\"");
+    crate::until("the loss is counted", lost, |count| *count > 0);
+    assert_eq!(alice.event().0, "one");
+    server.assert_healthy();
+}

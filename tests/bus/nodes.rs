@@ -133,3 +133,21 @@ fn a_slot_that_moves_takes_its_channels_along() {
     let status = || get(&servers[0], "user/alice/status");
     until("the other instance answers", status, |status| status["sockets"] == 1);
 }
+
+#[test]
+fn a_replica_that_takes_over_gets_the_subscriptions() {
+    let mut cluster = RedisCluster::start();
+    cluster.add_replica_of(2);
+    let servers = [instance_with(&cluster.nodes[0], &[SHARDED]), instance_with(&cluster.nodes[0], &[SHARDED])];
+    let mut users: Vec<_> = (0..40).map(|number| servers[1].client(&format!("user-{number}"))).collect();
+    cluster.nodes[2].stop();
+    servers.iter().for_each(|server| until_redis_is(server, "down"));
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    for (number, client) in users.iter_mut().enumerate() {
+        let user = format!("user-{number}");
+        until("Redis takes it", || emit_to(&servers[0], &user, "again").1, |published| *published);
+        while client.event().0 != "again" {}
+    }
+    let status = || get(&servers[0], "user/user-7/status");
+    until("the other instance answers", status, |status| status["sockets"] == 1 && status["missing"] == 0);
+}

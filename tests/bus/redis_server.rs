@@ -129,31 +129,21 @@ pub fn free_port() -> u16 {
 /// Three masters, each with a third of the slots.
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
+    /// Where nodes talk to each other, and what they remember.
+    bus_ports: Vec<u16>,
     files: Vec<PathBuf>,
 }
 
 impl RedisCluster {
     pub fn start() -> RedisCluster {
-        let (mut nodes, mut files) = (Vec::new(), Vec::new());
-        for _ in 0..3 {
-            let bus_port = free_port();
-            let file = std::env::temp_dir().join(format!("sockring-{}-{bus_port}.conf", std::process::id()));
-            let (port, path) = (bus_port.to_string(), file.to_string_lossy().into_owned());
-            let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-config-file", &path];
-            // A node that is gone is no reason for the others to refuse what they have.
-            let more = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "2000"];
-            nodes.push(RedisServer::start_on(free_port(), &[&cluster[..], &more].concat()));
-            files.push(file);
-            let (first, last) = [(0, 5460), (5461, 10922), (10923, 16383)][nodes.len() - 1];
-            let node = &nodes[nodes.len() - 1];
+        let mut cluster = RedisCluster { nodes: Vec::new(), bus_ports: Vec::new(), files: Vec::new() };
+        for (first, last) in [(0, 5460), (5461, 10922), (10923, 16383)] {
+            cluster.add_node();
+            let node = &cluster.nodes[cluster.nodes.len() - 1];
             node.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
-            node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", nodes.len()));
-            let cluster_port = port;
-            if let [first, .., last] = nodes.as_slice() {
-                first.run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {cluster_port}", last.port));
-            }
+            node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", cluster.nodes.len()));
+            cluster.introduce_last();
         }
-        let cluster = RedisCluster { nodes, files };
         for node in &cluster.nodes {
             let info = || node.run::<String>("CLUSTER INFO");
             until("the cluster stands", info, |info| {
@@ -163,6 +153,39 @@ impl RedisCluster {
             });
         }
         cluster
+    }
+
+    fn add_node(&mut self) {
+        let bus_port = free_port();
+        let file = std::env::temp_dir().join(format!("sockring-{}-{bus_port}.conf", std::process::id()));
+        let (port, path) = (bus_port.to_string(), file.to_string_lossy().into_owned());
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-config-file", &path];
+        // A node that is gone is no reason for the others to refuse what they have.
+        let more = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "2000"];
+        self.nodes.push(RedisServer::start_on(free_port(), &[&cluster[..], &more].concat()));
+        self.bus_ports.push(bus_port);
+        self.files.push(file);
+    }
+
+    fn introduce_last(&self) {
+        if let ([first, .., last], Some(bus_port)) = (self.nodes.as_slice(), self.bus_ports.last()) {
+            first.run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", last.port));
+        }
+    }
+
+    /// Another node, which takes over from this one when it is gone.
+    pub fn add_replica_of(&mut self, master: usize) {
+        let id: String = self.nodes[master].run("CLUSTER MYID");
+        self.add_node();
+        self.introduce_last();
+        let replica = &self.nodes[self.nodes.len() - 1];
+        until("it knows its master", || replica.run::<String>("CLUSTER NODES"), |nodes| nodes.contains(&id));
+        replica.run::<()>(&format!("CLUSTER REPLICATE {id}"));
+        let replication = || replica.run::<String>("INFO replication");
+        until("it follows", replication, |info| info.contains("master_link_status:up"));
+        for node in &self.nodes {
+            until("all know it", || node.run::<String>("CLUSTER NODES"), |nodes| nodes.contains("slave"));
+        }
     }
 
     /// Which node has a slot.
