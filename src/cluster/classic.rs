@@ -8,7 +8,6 @@ use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};
 use crate::broadcast::{Broadcast, Selection};
-use crate::shard::Ending;
 
 /// `type` of a question or order, and of some answers.
 mod kind {
@@ -164,7 +163,7 @@ fn encode_request(uid: &str, message: &Message) -> Vec<u8> {
         Message::Leave { selection, rooms, .. } => order(&mut json, kind::REMOTE_LEAVE, selection, rooms),
         Message::Disconnect { selection, ending, .. } => {
             json.kind(kind::REMOTE_DISCONNECT).raw(",\"opts\":").selection(selection);
-            json.raw(if *ending == Ending::Session { ",\"close\":true" } else { ",\"close\":false" });
+            json.raw(",").ending(*ending);
         }
         Message::Fetch { request: id, selection } => {
             request(&mut json, id);

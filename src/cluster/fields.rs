@@ -29,6 +29,7 @@ pub(super) struct Fields<'a> {
     pub(super) sid: Option<Part<'a>>,
     pub(super) room: Option<Part<'a>>,
     pub(super) close: Option<Part<'a>>,
+    pub(super) reconnect: Option<Part<'a>>,
     pub(super) sockets: Option<Part<'a>>,
     pub(super) client_count: Option<Part<'a>>,
 }
@@ -49,6 +50,7 @@ impl<'a> Fields<'a> {
                 "sid" => &mut fields.sid,
                 "room" => &mut fields.room,
                 "close" => &mut fields.close,
+                "reconnect" => &mut fields.reconnect,
                 "sockets" => &mut fields.sockets,
                 "clientCount" => &mut fields.client_count,
                 _ => continue,
@@ -86,8 +88,14 @@ impl<'a> Fields<'a> {
         Ok(Selection { namespace: namespace.into(), rooms: options.rooms, except: options.except })
     }
 
+    /// `reconnect` is a word of ours: a server of Node ends a client for good.
     pub(super) fn ending(&self) -> Ending {
-        if self.close.is_some_and(Part::is_true) { Ending::Session } else { Ending::Socket }
+        let is_set = |part: Option<Part<'_>>| part.is_some_and(Part::is_true);
+        match (is_set(self.close), is_set(self.reconnect)) {
+            (false, _) => Ending::Socket,
+            (true, false) => Ending::Client,
+            (true, true) => Ending::Session,
+        }
     }
 
     /// The event in `packet` to the sockets in `opts`, and how long they have for acknowledging it.
@@ -151,7 +159,7 @@ impl Options {
             match &*key {
                 "rooms" => rooms = Some(value),
                 "except" => except = Some(value),
-                "flags" => flags = Some(value).filter(|flags| !flags.is_nothing()),
+                "flags" => flags = Some(value).filter(|flags| !is_none(*flags)),
                 _ => {}
             }
         }
@@ -219,9 +227,14 @@ fn event(args: &str) -> Result<(), MessageError> {
 /// Names of rooms. What is no name can have no members here and is left out; but a list of nothing else does not become
 /// the empty one, which stands for everybody.
 fn names(list: Option<Part<'_>>) -> Result<Vec<Box<str>>, MessageError> {
-    let Some(list) = list.filter(|list| !list.is_nothing()) else { return Ok(Vec::new()) };
+    let Some(list) = list.filter(|list| !is_none(*list)) else { return Ok(Vec::new()) };
     let names: Vec<Box<str>> = list.elements()?.filter_map(Part::name).map(boxed).collect();
     if names.is_empty() && list.elements()?.next().is_some() { Err(MessageError::Shape) } else { Ok(names) }
+}
+
+/// Old emitters write an empty text where they have no rooms, or no flags.
+fn is_none(part: Part<'_>) -> bool {
+    part.is_nothing() || part.text().is_some_and(|text| text.is_empty())
 }
 
 /// A socket of another instance: only `id` must be there, since only we and Node write the rest alike.

@@ -8,7 +8,6 @@ use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};
 use crate::broadcast::{Broadcast, Selection};
-use crate::shard::Ending;
 
 /// `type`.
 mod kind {
@@ -138,8 +137,7 @@ fn encode_data(json: &mut Writer, message: &Message) -> Option<()> {
             options(data(json, kind::SOCKETS_LEAVE), selection).raw(",\"rooms\":").texts(rooms);
         }
         Message::Disconnect { selection, ending, .. } => {
-            let close = if *ending == Ending::Session { ",\"close\":true" } else { ",\"close\":false" };
-            options(data(json, kind::DISCONNECT_SOCKETS), selection).raw(close);
+            options(data(json, kind::DISCONNECT_SOCKETS), selection).raw(",").ending(*ending);
         }
         Message::Fetch { request, selection } => {
             options(data(json, kind::FETCH_SOCKETS), selection).raw(",\"requestId\":").text(request);

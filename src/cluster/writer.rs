@@ -3,7 +3,7 @@
 use sockring_protocol::json::{encode_integer, encode_string};
 
 use crate::broadcast::{Broadcast, Delivery, Selection};
-use crate::shard::SocketDescription;
+use crate::shard::{Ending, SocketDescription};
 
 /// What stands where Node says how a client came: all nine keys, since code on Node reads through them, and nothing in them,
 /// since addresses and headers of clients are nobody else's.
@@ -126,6 +126,15 @@ impl Writer {
     /// Options without flags, as the classic adapter's orders have them.
     pub(super) fn selection(&mut self, selection: &Selection) -> &mut Writer {
         self.raw("{\"rooms\":").texts(&selection.rooms).raw(",\"except\":").texts(&selection.except).raw("}")
+    }
+
+    /// `reconnect` is for our like: a server of Node ends a client for good.
+    pub(super) fn ending(&mut self, ending: Ending) -> &mut Writer {
+        self.raw(match ending {
+            Ending::Socket => "\"close\":false",
+            Ending::Client => "\"close\":true",
+            Ending::Session => "\"close\":true,\"reconnect\":true",
+        })
     }
 
     pub(super) fn sockets(&mut self, sockets: &[SocketDescription]) -> &mut Writer {

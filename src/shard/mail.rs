@@ -129,7 +129,9 @@ pub enum Target {
 pub enum Ending {
     /// A Socket.IO DISCONNECT: the client does not come back by itself.
     Socket,
-    /// The whole session: the client reconnects.
+    /// That for all sockets of its client, and then the session: none of them comes back by itself.
+    Client,
+    /// The session alone: the client reconnects.
     Session,
 }
 

@@ -13,7 +13,6 @@ use sockring_protocol::json::check;
 use super::{decode, encode};
 use crate::broadcast::{Broadcast, Delivery, Selection};
 use crate::cluster::{Adapter, Answer, Channels, Envelope, Message, MessageError};
-use crate::shard::Ending;
 
 /// Stands for JSON that `JSON.parse` takes and serde_json does not.
 const BEYOND_SERDE: &str = "beyond serde_json";
@@ -98,7 +97,7 @@ fn meaning(message: &Message) -> Value {
             json!({ "leave": selected(selection), "rooms": rooms, "confirm": confirm })
         }
         Message::Disconnect { selection, ending, confirm } => {
-            json!({ "end": selected(selection), "session": *ending == Ending::Session, "confirm": confirm })
+            json!({ "end": selected(selection), "ending": format!("{ending:?}"), "confirm": confirm })
         }
         Message::ServerSide { request, args } => json!({ "server side": parsed(args, &[]), "request": request }),
         Message::Answer { request, answer, .. } => json!({ "answer": answer_meaning(answer), "request": request }),

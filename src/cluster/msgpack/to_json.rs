@@ -22,7 +22,7 @@ pub(crate) struct ToJson<'a> {
     /// The byte strings that the placeholders of the text number.
     pub(crate) attachments: Vec<&'a [u8]>,
     bytes: Bytes,
-    has_placeholder_key: bool,
+    has_fake_placeholder: bool,
 }
 
 /// An array or map that is open.
@@ -34,7 +34,7 @@ struct Level {
 
 impl<'a> ToJson<'a> {
     pub(crate) fn new(bytes: Bytes) -> ToJson<'a> {
-        ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_placeholder_key: false }
+        ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_fake_placeholder: false }
     }
 
     /// Appends the one value that `bytes` are. What cannot stand in JSON stands there as in JSON.stringify: `NaN` and
@@ -66,7 +66,7 @@ impl<'a> ToJson<'a> {
             return Err(MessageError::Syntax);
         }
         // A client's parser would take such a map for one of the byte strings, and fail if there are not that many.
-        if self.has_placeholder_key && !self.attachments.is_empty() {
+        if self.has_fake_placeholder && !self.attachments.is_empty() {
             return Err(MessageError::Packet);
         }
         Ok(())
@@ -88,13 +88,15 @@ impl<'a> ToJson<'a> {
             }
             let key = tokens.step()?;
             let mut after = tokens.clone();
-            if after.step()?.is_undefined() {
+            let value = after.step()?;
+            if value.is_undefined() {
                 *tokens = after;
                 continue;
             }
             self.comma(level);
             let key = key.key().ok_or(MessageError::Shape)?;
-            self.has_placeholder_key |= self.bytes == Bytes::Attach && key == "_placeholder";
+            let is_placeholder = key == "_placeholder" && value == Token::Boolean(true);
+            self.has_fake_placeholder |= self.bytes == Bytes::Attach && is_placeholder;
             encode_string(&key, &mut self.text);
             self.text.push(b':');
             return Ok(true);

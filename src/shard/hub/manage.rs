@@ -25,6 +25,13 @@ impl<A: Application> Hub<A> {
     pub(super) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) -> bool {
         match ending {
             Ending::Socket => self.disconnect(key, place),
+            Ending::Client => {
+                let client = self.clients.get(key.0);
+                let places: Vec<u16> =
+                    client.iter().flat_map(|client| client.sockets.iter()).map(|(place, _)| place).collect();
+                places.into_iter().for_each(|place| self.disconnect(key, place));
+                self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll);
+            }
             Ending::Session => self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
         }
         true

@@ -6,6 +6,7 @@ use super::random::Random;
 use super::{VECTORS, again, bytes_of, channels, meaning};
 use crate::cluster::msgpack::from_json;
 use crate::cluster::{Adapter, ChannelKind, Envelope, MESSAGE_BYTES_MAX, Message, MessageError, decode};
+use crate::shard::Ending;
 
 /// Reads it as each adapter does, on each kind of channel, and writes again what can be read.
 pub(super) fn survive(body: &[u8]) {
@@ -228,6 +229,9 @@ fn byte_strings_are_limited_and_nobody_can_pretend_one() {
         [b"\x93\xa1x\x82\xa4type\x02\xa4data\x93\xa1a".as_slice(), fake, rest, b"\x80"].concat()
     };
     assert_eq!(read(Adapter::Classic, "socket.io#/#", &fake(b"\xc4\x00")), Err(MessageError::Packet));
+    // Neither does one pretend that says it is none.
+    let honest = b"\x93\xa1x\x82\xa4type\x02\xa4data\x93\xa1a\x81\xac_placeholder\xc2\xc4\x00\x80";
+    assert!(read(Adapter::Classic, "socket.io#/#", honest).is_ok());
     // Without byte strings it is a map like any other, and goes out as one.
     let plain = read(Adapter::Classic, "socket.io#/#", &fake(b"\xc0")).expect("an event");
     again(Adapter::Classic, &plain);
@@ -270,4 +274,28 @@ fn the_rooms_of_a_message_need_not_be_that_of_its_channel() {
     let Message::Broadcast(broadcast) = envelope.message else { panic!("a broadcast") };
     assert_eq!(broadcast.rooms, [Box::<str>::from("r1"), Box::from("zzz")]);
     assert_eq!(channels.place(b"socket.io#/#zzz#").expect("ours").kind, ChannelKind::Room("zzz"));
+}
+
+#[test]
+fn old_emitters_write_an_empty_text_for_no_rooms_and_no_flags() {
+    let body = b"\x93\xa7emitter\x82\xa4type\x02\xa4data\x91\xa1a\x82\xa5rooms\xa0\xa5flags\xa0";
+    let Ok(Envelope { message: Message::Broadcast(broadcast), .. }) = read(Adapter::Classic, "socket.io#/#", body)
+    else {
+        panic!("an event")
+    };
+    assert!(broadcast.rooms.is_empty() && broadcast.except.is_empty());
+}
+
+#[test]
+fn a_client_that_is_closed_comes_back_only_if_that_is_said() {
+    for (rest, ending) in [
+        ("\"close\":false", Ending::Socket),
+        ("\"close\":true", Ending::Client),
+        ("\"close\":true,\"reconnect\":true", Ending::Session),
+    ] {
+        let body = format!("{{\"uid\":\"x\",\"type\":4,\"opts\":{{\"rooms\":[],\"except\":[]}},{rest}}}");
+        let envelope = read(Adapter::Classic, "socket.io-request#/#", body.as_bytes()).expect("an order");
+        assert!(matches!(&envelope.message, Message::Disconnect { ending: read, .. } if *read == ending), "{rest}");
+        again(Adapter::Classic, &envelope);
+    }
 }

@@ -144,7 +144,7 @@ impl Random {
             6 => Message::Join { selection: self.selection(), rooms: self.texts(), confirm: None },
             7 => Message::Leave { selection: self.selection(), rooms: self.texts(), confirm: None },
             8 => {
-                let ending = if self.is() { Ending::Session } else { Ending::Socket };
+                let ending = [Ending::Socket, Ending::Client, Ending::Session][self.below(3)];
                 Message::Disconnect { selection: self.selection(), ending, confirm: None }
             }
             _ if self.is() => {

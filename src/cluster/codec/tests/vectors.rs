@@ -203,7 +203,7 @@ fn expected_classic(channel: &str, decoded: &Value) -> Value {
         Some(1) => json!({ "all rooms": true, "request": request }),
         Some(2) => json!({ "join": selected, "rooms": rooms, "confirm": confirm }),
         Some(3) => json!({ "leave": selected, "rooms": rooms, "confirm": confirm }),
-        Some(4) => json!({ "end": selected, "session": decoded["close"], "confirm": confirm }),
+        Some(4) => json!({ "end": selected, "ending": ending(&decoded["close"]), "confirm": confirm }),
         Some(5) => json!({ "fetch": selected, "request": request }),
         Some(6) => json!({ "server side": seen(&decoded["data"]), "request": request }),
         Some(7) => json!({
@@ -231,7 +231,7 @@ fn expected_sharded(decoded: &Value) -> Value {
         }
         4 => return json!({ "join": selected(), "rooms": data["rooms"], "confirm": null }),
         5 => return json!({ "leave": selected(), "rooms": data["rooms"], "confirm": null }),
-        6 => return json!({ "end": selected(), "session": data["close"], "confirm": null }),
+        6 => return json!({ "end": selected(), "ending": ending(&data["close"]), "confirm": null }),
         7 => return json!({ "fetch": selected(), "request": request }),
         9 => return json!({ "server side": spelt(&data["packet"]), "request": request }),
         8 => json!({ "sockets": sockets(&data["sockets"]) }),
@@ -298,4 +298,9 @@ fn spelt(value: &Value) -> Value {
         },
         other => other,
     }
+}
+
+/// What Node's `close` means.
+fn ending(close: &Value) -> &'static str {
+    if *close == Value::Bool(true) { "Client" } else { "Socket" }
 }
