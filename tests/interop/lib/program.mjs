@@ -82,13 +82,15 @@ function fixedTarget(text) {
   };
 }
 
-async function start(bin, args, env) {
+/** Starts `bin` and waits for its line. `channel: true`: with a channel for messages (`child.send`), for our own Node programs. */
+export async function start(bin, args, env, { channel = false } = {}) {
   if (!existsSync(bin)) {
     throw new Error(`${bin} does not exist: build it (cargo build --release, with --examples for the echo), or name it in SOCKRING_BIN / ECHO_BIN`);
   }
   const child = spawn(bin, args, {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', ...(channel ? ['ipc'] : [])],
+    serialization: 'advanced',
   });
   running.add(child);
   const tail = [];
@@ -127,6 +129,7 @@ async function start(bin, args, env) {
     port,
     host: '127.0.0.1',
     pid: child.pid,
+    child,
     url: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}`,
     exited,

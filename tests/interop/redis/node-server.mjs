@@ -1,0 +1,120 @@
+// A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
+//   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, ACCESS_TOKEN_SECRET
+
+import http from 'node:http';
+import { createHmac } from 'node:crypto';
+import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter';
+import { createClient, createCluster } from 'redis';
+import { Server } from 'socket.io';
+
+const { env } = process;
+const errors = [];
+const told = [];
+
+// What the network does is not what a peer sent.
+const OF_THE_NETWORK = /ECONN|Socket closed|socket closed|TimeoutError|timed out|Timeout|The client is (closed|offline)|Connection timeout|EPIPE|CLUSTERDOWN|cluster is down|Disconnects/i;
+const note = (where) => (error) => {
+  const words = `${where}: ${error?.name}: ${error?.message}`;
+  errors.push({ words, network: OF_THE_NETWORK.test(`${error?.code} ${error?.name} ${error?.message}`) });
+};
+process.on('unhandledRejection', note('unhandled rejection'));
+process.on('uncaughtException', note('uncaught exception'));
+
+function redisClient() {
+  const socket = { reconnectStrategy: (tries) => Math.min(50 + tries * 20, 300) };
+  return env.REDIS_CLUSTER
+    ? createCluster({ rootNodes: JSON.parse(env.REDIS_CLUSTER).map((url) => ({ url })), defaults: { socket } })
+    : createClient({ url: env.REDIS_URL, socket });
+}
+
+async function adapter() {
+  if (env.ADAPTER === 'none') return undefined;
+  const [publisher, subscriber] = [redisClient(), redisClient()];
+  publisher.on('error', note('publisher'));
+  subscriber.on('error', note('subscriber'));
+  await Promise.all([publisher.connect(), subscriber.connect()]);
+  return env.ADAPTER === 'sharded' ? createShardedAdapter(publisher, subscriber) : createAdapter(publisher, subscriber);
+}
+
+/** The `_id` of a good token. */
+function verify(token) {
+  const parts = String(token).split('.');
+  const signature = createHmac('sha256', env.ACCESS_TOKEN_SECRET).update(`${parts[0]}.${parts[1]}`).digest('base64url');
+  return signature === parts[2] ? JSON.parse(Buffer.from(parts[1], 'base64url').toString())._id : undefined;
+}
+
+const server = http.createServer((_, response) => response.writeHead(404).end());
+const io = new Server(server, { adapter: await adapter(), cors: { origin: '*' } });
+
+for (const name of (env.NAMESPACES ?? '/,/admin').split(',')) {
+  const namespace = io.of(name);
+  namespace.use((socket, next) => {
+    const userId = verify(socket.handshake.auth.token);
+    if (!userId) return next(new Error('Authentication failed'));
+    socket.data.userId = userId;
+    return next();
+  });
+  namespace.on('connection', (socket) => {
+    const { userId } = socket.data;
+    socket.join(`user:${userId}`);
+    socket.emit('connected', { message: 'Successfully connected', userId, socketId: socket.id, timestamp: new Date().toISOString(), server: 'node' });
+  });
+  namespace.on('tell', (...args) => told.push(args));
+  namespace.on('ask', (question, answer) => answer({ from: env.NAME, question }));
+}
+
+/** `io.of(..).to(..).except(..)` with its flags. */
+function target({ nsp = '/', rooms = [], except = [], flags = {} }) {
+  let to = io.of(nsp);
+  if (rooms.length > 0) to = to.to(rooms);
+  if (except.length > 0) to = to.except(except);
+  if (flags.volatile) to = to.volatile;
+  if (flags.local) to = to.local;
+  if (flags.compress !== undefined) to = to.compress(flags.compress);
+  if (flags.timeout !== undefined) to = to.timeout(flags.timeout);
+  return to;
+}
+
+const described = (socket) => ({ id: socket.id, rooms: [...socket.rooms], handshake: Object.keys(socket.handshake).sort(), data: socket.data });
+
+/** What fails gives its words and what it had. */
+const attempt = (promise) => promise.then((value) => ({ value }), (error) => ({ error: error.message, responses: error.responses }));
+
+const operations = {
+  emit: (spec) => void target(spec).emit(...spec.args),
+  emits: (specs) => specs.forEach((spec) => target(spec).emit(...spec.args)),
+  emitWithAck: (spec) => attempt(target(spec).emitWithAck(...spec.args)),
+  fetchSockets: (spec) => attempt(target(spec).fetchSockets().then((sockets) => sockets.map(described))),
+  allRooms: ({ nsp = '/' }) => attempt(io.of(nsp).adapter.allRooms().then((rooms) => [...rooms])),
+  serverCount: ({ nsp = '/' }) => attempt(io.of(nsp).adapter.serverCount()),
+  socketsJoin: (spec) => target(spec).socketsJoin(spec.join),
+  socketsLeave: (spec) => target(spec).socketsLeave(spec.leave),
+  disconnectSockets: (spec) => target(spec).disconnectSockets(spec.close),
+  serverSideEmit: ({ nsp = '/', args }) => io.of(nsp).serverSideEmit(...args),
+  serverSideEmitWithAck: ({ nsp = '/', args }) => attempt(io.of(nsp).serverSideEmitWithAck(...args)),
+  /** `socket.broadcast.emit`, or `socket.to(rooms).emit`. */
+  fromSocket({ nsp = '/', id, rooms = [], args }) {
+    const socket = io.of(nsp).sockets.get(id);
+    (rooms.length > 0 ? socket.to(rooms) : socket.broadcast).emit(...args);
+  },
+  /** A socket that may be anywhere, by the handle that fetchSockets gives. */
+  async remote({ nsp = '/', id, action, args }) {
+    const [socket] = await io.of(nsp).in(id).fetchSockets();
+    socket[action](...args);
+  },
+  localRooms: ({ nsp = '/' }) => [...io.of(nsp).adapter.rooms.keys()],
+  told: () => told.splice(0),
+  errors: () => errors.splice(0),
+};
+
+process.on('message', async ({ number, operation, spec }) => {
+  try {
+    const value = await operations[operation](spec);
+    process.send({ number, value: value === io ? undefined : value });
+  } catch (error) {
+    process.send({ number, failure: error.stack });
+  }
+});
+process.on('disconnect', () => process.exit());
+
+server.listen(Number(env.PORT ?? 0), '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${server.address().port}`));
