@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import path from 'node:path';
 import { before } from 'node:test';
@@ -10,33 +9,16 @@ import { packageRoot, startSockring } from '../lib/program.mjs';
 import { assertEmpty, emit } from '../lib/api.mjs';
 import { now, sign, tokenFor } from '../lib/jwt.mjs';
 import { assertShape, shapes } from '../lib/payloads.mjs';
+import { needPython, python } from '../lib/python.mjs';
 import { suite } from '../lib/suite.mjs';
 import { Queue, within } from '../lib/wait.mjs';
 
 const here = path.join(packageRoot, 'clients/python');
-const venv = path.resolve(packageRoot, '../output/venv');
-const python = path.join(venv, 'bin/python');
 
 // The client may leave without a word (its process ends first), so the heartbeat must find it out soon.
 const row = suite(() => startSockring({ SOCKRING_PING_INTERVAL_MS: '1000', SOCKRING_PING_TIMEOUT_MS: '1000' }), { timeout: 30000 });
 
-function run(command, args, ms) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  child.stdout.on('data', (part) => (said += part));
-  child.stderr.on('data', (part) => (said += part));
-  return within(ms, `${command} ${args.join(' ')}: ${said}`, new Promise((resolve, reject) => {
-    child.on('error', reject);
-    child.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${command} ${args.join(' ')} ended with ${code}: ${said}`))));
-  })).finally(() => child.kill('SIGKILL'));
-}
-
-before(async () => {
-  const ready = path.join(venv, 'lib');
-  if (!existsSync(ready) || !existsSync(python)) await run('python3', ['-m', 'venv', venv], 60000);
-  await run(python, ['-c', 'import socketio, requests, websocket'], 20000)
-    .catch(() => run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', path.join(here, 'requirements.txt')], 180000));
-}, { timeout: 300000 });
+before(() => needPython(['socketio', 'requests', 'websocket'], path.join(here, 'requirements.txt')), { timeout: 300000 });
 
 /** One run of client.py; its lines wait in order. */
 function start(target, transports, auth, headers = {}) {

@@ -21,7 +21,7 @@ function redisOfNode(redis) {
 }
 
 function redisOfSockring(redis) {
-  return redis.masters ? { REDIS_URL: redis.masters.map((master) => master.url).join(',') } : { REDIS_HOST: redis.host, REDIS_PORT: String(redis.port) };
+  return redis.masters ? { REDIS_URL: redis.url } : { REDIS_HOST: redis.host, REDIS_PORT: String(redis.port) };
 }
 
 /** A Node server with `ask(operation, spec)`. */

@@ -1,5 +1,5 @@
 // A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
-//   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, ACCESS_TOKEN_SECRET
+//   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX, ACCESS_TOKEN_SECRET
 
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
@@ -33,7 +33,10 @@ async function adapter() {
   publisher.on('error', note('publisher'));
   subscriber.on('error', note('subscriber'));
   await Promise.all([publisher.connect(), subscriber.connect()]);
-  return env.ADAPTER === 'sharded' ? createShardedAdapter(publisher, subscriber) : createAdapter(publisher, subscriber);
+  const prefix = env.PREFIX ?? 'socket.io';
+  return env.ADAPTER === 'sharded'
+    ? createShardedAdapter(publisher, subscriber, { channelPrefix: prefix })
+    : createAdapter(publisher, subscriber, { key: prefix });
 }
 
 /** The `_id` of a good token. */
