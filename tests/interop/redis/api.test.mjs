@@ -1,0 +1,120 @@
+// sockring's HTTP API counts and moves the sockets of the whole cluster, those of Node servers too.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { api, call, userStatus } from '../lib/api.mjs';
+import { closeClients } from '../lib/client.mjs';
+import { adapters, connect, peersAreNode, startServers, stopServers } from '../lib/cluster.mjs';
+import { RedisServer } from '../lib/redis.mjs';
+import { pause, until } from '../lib/wait.mjs';
+
+for (const adapter of adapters) {
+  describe(`the API across the cluster, ${adapter} adapter`, { timeout: 60000, skip: peersAreNode && 'about sockring' }, () => {
+    let redis;
+    let servers;
+
+    before(async () => {
+      redis = await RedisServer.start();
+      servers = await startServers(redis, adapter);
+    });
+
+    afterEach(closeClients);
+
+    after(async () => {
+      if (servers) await stopServers(servers);
+      await redis?.stop();
+    });
+
+    const join = (body) => api(servers.A, 'POST', '/rooms/join', body);
+    const leave = (body) => api(servers.A, 'POST', '/rooms/leave', body);
+    const emit = (body) => api(servers.A, 'POST', '/emit', body);
+    const everywhere = async (user) => Object.fromEntries(await Promise.all(['A', 'B', 'C', 'D'].map(async (letter) => [letter, await connect(servers[letter], user)])));
+    const inRoom = (room, clients) => until(3000, `${clients.length} are in ${room}`, () => servers.C.ask('fetchSockets', { rooms: [room] }), (answer) => (
+      JSON.stringify(answer.value?.map((one) => one.id).sort()) === JSON.stringify(clients.map((client) => client.socket.id).sort())
+    ));
+
+    test('a user status counts the sockets of all, and the instances that have some', async () => {
+      const clients = await everywhere('counted');
+      const second = await connect(servers.C, 'counted', { transports: ['polling'] });
+      for (const letter of ['A', 'B']) {
+        const { userId, connected, sockets, instances } = await userStatus(servers[letter], 'counted');
+        assert.deepEqual({ userId, connected, sockets, instances }, { userId: 'counted', connected: true, sockets: 5, instances: 4 }, letter);
+      }
+      await clients.A.closed();
+      await second.closed();
+      await until(3000, 'they are gone', () => userStatus(servers.B, 'counted'), (status) => status.sockets === 3 && status.instances === 3);
+      const none = await userStatus(servers.A, 'nobody');
+      assert.deepEqual([none.connected, none.sockets, none.instances], [false, 0, 0]);
+    });
+
+    test('stats count the instances, and their sockets', async () => {
+      await everywhere('stats');
+      const stats = await api(servers.A, 'GET', '/stats');
+      assert.equal(stats.instances, 4);
+      assert.match(JSON.stringify(stats), /"connected":(4|1)\b/);
+    });
+
+    test('an emit says what was delivered here, and that it was published', async () => {
+      const clients = await everywhere('emitted');
+      assert.deepEqual(await emit({ event: 'e1', user: 'emitted', data: { a: 1 } }), { delivered: 1, published: true });
+      assert.deepEqual(await emit({ event: 'e2', broadcast: true, args: [1, 'x'] }), { delivered: 1, published: true });
+      assert.deepEqual(await emit({ event: 'e3', user: 'nobody' }), { delivered: 0, published: true });
+      const batch = await api(servers.A, 'POST', '/emit/batch', [{ event: 'e4', user: 'emitted' }, { event: 'e5', users: ['emitted', 'nobody'], except: [clients.B.socket.id] }]);
+      assert.deepEqual(batch, [{ delivered: 1, published: true }, { delivered: 1, published: true }]);
+      const seen = [];
+      for (const [letter, client] of Object.entries(clients)) {
+        seen.push(await client.event('e1'));
+        assert.deepEqual(await client.event('e2'), [1, 'x']);
+        await client.event('e4');
+        if (letter !== 'B') await client.event('e5');
+      }
+      for (const one of seen) assert.deepEqual(one, seen[0], 'the same time and server for all');
+      assert.deepEqual(Object.keys(seen[0]).sort(), ['a', 'server', 'timestamp']);
+      await pause(100);
+      for (const [letter, client] of Object.entries(clients)) assert.equal(client.events.size, 0, letter);
+    });
+
+    test('rooms are joined and left by users and by sockets of other servers', async () => {
+      const clients = await everywhere('roomy');
+      const other = await connect(servers.D, 'roomy-other');
+      await join({ user: 'roomy', room: 'api-room' });
+      await inRoom('api-room', Object.values(clients));
+      await join({ socketId: other.socket.id, room: 'api-room' });
+      await inRoom('api-room', [...Object.values(clients), other]);
+      await pause(100);
+      await emit({ event: 'in', room: 'api-room' });
+      for (const client of [...Object.values(clients), other]) await client.event('in');
+      await leave({ user: 'roomy', room: 'api-room' });
+      await inRoom('api-room', [other]);
+      await leave({ socketId: other.socket.id, room: 'api-room' });
+      await inRoom('api-room', []);
+      await emit({ event: 'out', room: 'api-room' });
+      await pause(150);
+      for (const client of [...Object.values(clients), other]) assert.equal(client.events.size, 0);
+    });
+
+    test('who is on a Node server or another instance is disconnected, by user and by socket', async () => {
+      for (const letter of ['B', 'C', 'D']) {
+        const client = await connect(servers[letter], `ended-${letter}`);
+        await api(servers.A, 'POST', '/disconnect', { user: `ended-${letter}` });
+        assert.equal(await client.disconnect(), 'io server disconnect', letter);
+        const second = await connect(servers[letter], `ended-${letter}`);
+        await api(servers.A, 'POST', '/disconnect', { socketId: second.socket.id });
+        assert.equal(await second.disconnect(), 'io server disconnect', letter);
+        await until(3000, 'it is gone', () => userStatus(servers.A, `ended-${letter}`), (status) => !status.connected);
+      }
+    });
+
+    test('no question costs more than a moment, and none fails', async () => {
+      await everywhere('asked');
+      const begun = performance.now();
+      const answers = await Promise.all(Array.from({ length: 100 }, () => call(servers.A, 'GET', '/user/asked/status')));
+      for (const answer of answers) assert.equal(answer.json().data.sockets, 4, answer.text);
+      assert.ok(performance.now() - begun < 2000, `${performance.now() - begun} ms`);
+    });
+
+    test('no Node server has complained', async () => {
+      for (const letter of ['C', 'D']) assert.deepEqual(await servers[letter].complaints(), [], letter);
+    });
+  });
+}
