@@ -31,8 +31,8 @@ for (const adapter of adapters) {
     });
 
     const ids = (names) => sorted(names.map((name) => crowd.id(name)));
-    const value = (answer) => {
-      assert.equal(answer.error, undefined, `an answer, not ${answer.error}`);
+    const value = (answer, what = '') => {
+      assert.equal(answer.error, undefined, `an answer, not ${answer.error} ${what}`);
       return answer.value;
     };
     const fetch = async (spec, node = servers.C) => value(await node.ask('fetchSockets', spec));
@@ -187,7 +187,7 @@ for (const adapter of adapters) {
       const values = [Buffer.from([255]), null, [1, [2]], 'é🎉', false];
       for (const one of values) {
         answering('of-user', ['B.web'], () => one);
-        assert.deepEqual(value(await C.ask('emitWithAck', { rooms: ['user:web-B'], flags: { timeout: 3000 }, args: ['of-user', 1] })), [one]);
+        assert.deepEqual(value(await C.ask('emitWithAck', { rooms: ['user:web-B'], flags: { timeout: 3000 }, args: ['of-user', 1] }), JSON.stringify(one)), [one], `an answer of ${JSON.stringify(one)}`);
       }
       answering('of-admin', crowd.admin, (name) => name);
       assert.deepEqual(sorted(value(await C.ask('emitWithAck', { nsp: '/admin', flags: { timeout: 3000 }, args: ['of-admin'] }))), crowd.admin);
