@@ -63,7 +63,7 @@ export class RedisServer {
   async command(...args) {
     if (!this.#commander?.isReady) {
       this.#commander?.destroy();
-      const client = createClient({ socket: { host: this.host, port: this.port, reconnectStrategy: false }, disableOfflineQueue: true });
+      const client = createClient({ socket: { host: this.host, port: this.port, reconnectStrategy: false }, password: this.password, disableOfflineQueue: true });
       client.on('error', () => {});
       this.#commander = client;
       try {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { createClient } from 'redis';
 import { Client, closeClients } from '../lib/client.mjs';
 import { adapters, connect, startServers, stopServers } from '../lib/cluster.mjs';
 import { Crowd } from '../lib/crowd.mjs';
@@ -204,6 +205,35 @@ for (const adapter of adapters) {
     test('emitWithAck from the other server under test, when it is Node', { skip: process.env.PEERS !== 'node' && 'sockring has no such call' }, async () => {
       answering('of-room', ['A.web', 'B.poll', 'C.web', 'D.poll'], (name) => name);
       assert.equal(value(await servers.A.ask('emitWithAck', { rooms: ['r1'], flags: { timeout: 3000 }, args: ['of-room'] })).length, 4);
+    });
+
+    test('what servers before version 8 ask: sids of rooms, and a single socket by its sid', { skip: adapter === 'sharded' }, async () => {
+      const spy = createClient({ url: redis.url });
+      spy.on('error', () => {});
+      await spy.connect();
+      const answers = [];
+      await spy.pSubscribe('socket.io-response#/#*', (text) => answers.push(JSON.parse(text)));
+      const ask = async (body, count) => {
+        answers.length = 0;
+        await redis.command('PUBLISH', 'socket.io-request#/#', JSON.stringify({ uid: 'older1', requestId: 'rq', ...body }));
+        await until(2000, `${count} answers`, () => answers.length, (length) => length >= count);
+        await pause(50);
+        assert.equal(answers.length, count);
+        for (const answer of answers) assert.equal(answer.requestId, 'rq');
+        return answers;
+      };
+      const all = await ask({ type: 0, rooms: [] }, 4);
+      assert.deepEqual(sorted(all.flatMap((answer) => answer.sockets)), ids(crowd.main));
+      assert.deepEqual(sorted((await ask({ type: 0, rooms: ['r1', 'r2'] }, 4)).flatMap((answer) => answer.sockets)), ids(['A.web', 'B.poll', 'C.web', 'D.poll', 'A.poll', 'D.multi']));
+      const client = await stranger('A', 'by-sid');
+      const sid = client.socket.id;
+      await ask({ type: 2, sid, room: 'legacy' }, 1);
+      assert.deepEqual((await fetch({ rooms: ['legacy'] })).map((socket) => socket.id), [sid]);
+      await ask({ type: 3, sid, room: 'legacy' }, 1);
+      assert.deepEqual(await fetch({ rooms: ['legacy'] }), []);
+      await ask({ type: 4, sid, close: false }, 1);
+      assert.equal(await client.disconnect(), 'io server disconnect');
+      spy.destroy();
     });
 
     test('a client that leaves is gone from every answer', async () => {

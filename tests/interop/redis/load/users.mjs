@@ -3,10 +3,10 @@
 
 import { createClient } from 'redis';
 import { RedisServer } from '../../lib/redis.mjs';
-import { until } from '../../lib/wait.mjs';
+import { pause, until } from '../../lib/wait.mjs';
 import { bodyTo, channelOf, cpuSeconds, Holders, options, startServers } from './common.mjs';
 
-const { users: count, servers: kind, adapter, shards, holders: processes, emits } = options({ users: 50_000, servers: 'sockring', adapter: 'classic', shards: 2, holders: 4, emits: 50_000 });
+const { users: count, servers: kind, adapter, shards, holders: processes, emits, outage } = options({ users: 50_000, servers: 'sockring', adapter: 'classic', shards: 2, holders: 4, emits: 50_000, outage: 0 });
 const CHUNK = 1000;
 const sharded = adapter === 'sharded';
 
@@ -60,6 +60,7 @@ try {
   const channels_per_connection = list.map((line) => Number(/ sub=(\d+)/.exec(line)[1]) + Number(/ psub=(\d+)/.exec(line)[1]) + Number(/ ssub=(\d+)/.exec(line)?.[1] ?? 0)).sort((a, b) => b - a);
   const used = servers.map((server) => cpuSeconds(server.pid));
   await redis.kill();
+  await pause(outage * 1000);
   await redis.begin();
   const back = Date.now();
   const wanted = kind === 'node' && !sharded ? undefined : count;
@@ -67,7 +68,7 @@ try {
   const resubscribed_ms = Date.now() - back;
   const resubscription_cpu_seconds = servers.map((server, index) => Math.round((cpuSeconds(server.pid) - used[index]) * 100) / 100);
   console.log(JSON.stringify({
-    servers: kind, adapter, shards, users: count, emits, connect_ms: holders.took, first, channels_per_connection, resubscribed_ms, resubscription_cpu_seconds, subscribers_after: after, again: await delivered(),
+    servers: kind, adapter, shards, users: count, emits, outage_seconds: outage, connect_ms: holders.took, first, channels_per_connection, resubscribed_ms, resubscription_cpu_seconds, subscribers_after: after, again: await delivered(),
     commands: String(await redis.command('INFO', 'commandstats')).match(/cmdstat_s?(?:ubscribe|publish|ssubscribe|psubscribe)[^\r]*/g),
   }));
 } finally {
