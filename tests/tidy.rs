@@ -27,7 +27,6 @@ const MAY_USE: [(&str, &[&str]); 24] = [
             "cluster::part",
             "cluster::writer",
             "broadcast",
-            "shard::Ending",
         ],
     ),
     ("src/cluster/codec.rs", &["cluster::channels", "cluster::classic", "cluster::message", "cluster::sharded"]),
@@ -49,10 +48,9 @@ const MAY_USE: [(&str, &[&str]); 24] = [
             "cluster::part",
             "cluster::writer",
             "broadcast",
-            "shard::Ending",
         ],
     ),
-    ("src/cluster/writer.rs", &["broadcast", "shard::SocketDescription"]),
+    ("src/cluster/writer.rs", &["broadcast", "shard::Ending", "shard::SocketDescription"]),
     ("src/cluster/", &["cluster", "broadcast", "mailbox", "shard", "worker::Bus"]),
     ("src/ring/", &["ring"]),
     ("src/shard/settings.rs", &["shard", "proxies"]),
@@ -474,4 +472,14 @@ fn the_readme_shows_the_settings_that_there_are() {
         shown == expected.trim(),
         "README.md differs. Between `<!-- settings -->` and `<!-- /settings -->` belongs:\n\n{expected}"
     );
+}
+
+/// The programs in the README are those that the interop tests run.
+#[test]
+fn the_readme_shows_examples_that_are_run() {
+    let examples = files().into_iter().filter(|path| path.starts_with("tests/interop/redis/examples/emit"));
+    let adapter = "tests/interop/redis/examples/adapter.mjs".to_owned();
+    let readme = read("README.md");
+    let missing: Vec<_> = examples.chain([adapter]).filter(|path| !readme.contains(read(path).trim())).collect();
+    assert_none("these programs stand in README.md as they are", &missing);
 }
