@@ -1,7 +1,7 @@
 // What a Node server asks of the whole cluster counts the sockets of every server, and is done to them.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { createClient } from 'redis';
 import { Client, closeClients } from '../lib/client.mjs';
 import { adapters, connect, startServers, stopServers } from '../lib/cluster.mjs';
@@ -42,7 +42,13 @@ for (const adapter of adapters) {
       JSON.stringify(sorted(sockets.map((socket) => socket.id))) === JSON.stringify(ids(names))
     ));
     /** A client of its own, for what ends it. */
-    const stranger = (letter, user, options) => connect(servers[letter], user, options);
+    const strangers = [];
+    const stranger = async (letter, user, options) => {
+      const client = await connect(servers[letter], user, options);
+      strangers.push(client);
+      return client;
+    };
+    afterEach(() => strangers.splice(0).forEach((client) => client.close()));
 
     test('fetchSockets: all of them, with the rooms and the handshake of each', async () => {
       for (const letter of ['C', 'D']) {
@@ -139,6 +145,7 @@ for (const adapter of adapters) {
       const clients = await Promise.all(['A', 'B', 'C'].map((letter) => stranger(letter, 'banned', letter === 'B' ? { transports: ['polling'] } : {})));
       const engines = clients.map((client) => client.socket.io.engine);
       const admins = await Promise.all(clients.map((client) => Client.connected('4.8.4', null, { manager: client.socket.io, namespace: '/admin', token: tokenFor('banned') })));
+      strangers.push(...admins);
       await servers.D.ask('disconnectSockets', { rooms: ['user:banned'], close: true });
       for (const [index, client] of [...clients, ...admins].entries()) assert.equal(await client.disconnect(), 'io server disconnect', String(index));
       await until(3000, 'the connections are closed', () => engines.map((engine) => engine.readyState), (states) => states.every((state) => state === 'closed'));
