@@ -267,7 +267,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     const FIRST_MS: u64 = 100;
-    const LAST_MS: u64 = 5_000;
+    const LAST_MS: u64 = 1_000;
 
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -298,8 +298,8 @@ mod tests {
     fn attempts_come_at_growing_times_within_bounds() {
         let mut backoff = Backoff::default();
         let times: Vec<u128> = (0..9).map(|_| backoff.next(0).as_millis()).collect();
-        assert_eq!(times, [50, 100, 200, 400, 800, 1600, 2500, 2500, 2500]);
-        assert_eq!(backoff.next(u32::MAX).as_millis(), 5000);
+        assert_eq!(times, [50, 100, 200, 400, 500, 500, 500, 500, 500]);
+        assert_eq!(backoff.next(u32::MAX).as_millis(), 1000);
         backoff.reset();
         assert_eq!(backoff.next(u32::MAX).as_millis(), 100);
     }

@@ -32,7 +32,7 @@ const BATCHES_MAX: usize = 4;
 const MESSAGES_IN_A_ROW: usize = 256;
 const BYTES_IN_A_ROW: usize = 512 << 10;
 /// A connection that lived this long was a good one: the next attempt comes soon.
-const GOOD_FOR: Duration = Duration::from_secs(10);
+const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// What a core wants of its subscriber.
 #[derive(Debug)]
