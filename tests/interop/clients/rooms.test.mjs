@@ -25,17 +25,17 @@ const namesUntil = (client, end) => within(5000, `an event called ${end}`, new P
 
 row('rooms: joined by user and by socket id, emitted to with except, left again', async (target) => {
   const [a, b, c] = [await connect(target, 'room-a'), await connect(target, 'room-b'), await connect(target, 'room-c')];
-  assert.deepEqual(await join(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 1 });
-  assert.deepEqual(await join(target, { userId: 'room-a', room: 'news' }), { room: 'news', sockets: 1 });
-  assert.deepEqual(await join(target, { socketId: b.socket.id, room: 'news' }), { room: 'news', sockets: 1 });
-  assert.deepEqual(await join(target, { user: 'nobody', room: 'news' }), { room: 'news', sockets: 0 });
+  assert.deepEqual(await join(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 1, published: false });
+  assert.deepEqual(await join(target, { userId: 'room-a', room: 'news' }), { room: 'news', sockets: 1, published: false });
+  assert.deepEqual(await join(target, { socketId: b.socket.id, room: 'news' }), { room: 'news', sockets: 1, published: false });
+  assert.deepEqual(await join(target, { user: 'nobody', room: 'news' }), { room: 'news', sockets: 0, published: false });
   const heard = [a, b, c].map((client) => namesUntil(client, 'end'));
   assert.equal((await emit(target, { event: 'to-news', room: 'news' })).delivered, 2);
   assert.equal((await emit(target, { event: 'to-both', rooms: ['news', 'user:room-a', 'user:room-c'] })).delivered, 3);
   assert.equal((await emit(target, { event: 'not-to-b', rooms: ['news'], except: [b.socket.id] })).delivered, 1);
   assert.equal((await emit(target, { event: 'not-to-a', broadcast: true, except: ['user:room-a'] })).delivered, 2);
-  assert.deepEqual(await leave(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 1 });
-  assert.deepEqual(await leave(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 0 });
+  assert.deepEqual(await leave(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 1, published: false });
+  assert.deepEqual(await leave(target, { user: 'room-a', room: 'news' }), { room: 'news', sockets: 0, published: false });
   assert.equal((await emit(target, { event: 'to-b', room: 'news' })).delivered, 1);
   await emit(target, { event: 'end', broadcast: true });
   assert.deepEqual(await Promise.all(heard), [
@@ -79,11 +79,11 @@ row('disconnect: for good by default, with reconnect: true the client comes back
     const user = `ended-${transports[0]}`;
     const client = await connect(target, user, { transports });
     const ended = once(client.socket, 'disconnect');
-    assert.deepEqual(await api(target, 'POST', '/disconnect', { user, reconnect: true }), { sockets: 1 });
+    assert.deepEqual(await api(target, 'POST', '/disconnect', { user, reconnect: true }), { sockets: 1, published: false });
     assert.ok(['transport close', 'transport error'].includes((await ended)[0]));
     await once(client.socket, 'connect');
     const forGood = once(client.socket, 'disconnect');
-    assert.deepEqual(await api(target, 'POST', '/disconnect', { socketId: client.socket.id }), { sockets: 1 });
+    assert.deepEqual(await api(target, 'POST', '/disconnect', { socketId: client.socket.id }), { sockets: 1, published: false });
     assert.equal((await forGood)[0], 'io server disconnect');
     assert.equal((await emit(target, { event: 'x', user })).delivered, 0);
   }
@@ -92,7 +92,7 @@ row('disconnect: for good by default, with reconnect: true the client comes back
 row('maintenance is told to all, and to who comes while it lasts', async (target) => {
   const early = await connect(target, 'early');
   const on = { enabled: true, message: 'back soon', until: '2030-01-01T00:00:00Z' };
-  assert.deepEqual(await api(target, 'POST', '/maintenance', on), { enabled: true, delivered: 1 });
+  assert.deepEqual(await api(target, 'POST', '/maintenance', on), { enabled: true, delivered: 1, published: false });
   const told = await early.event('maintenance:mode');
   assert.deepEqual({ ...told, timestamp: '' }, { ...on, timestamp: '', server: 'development' });
   const late = await connect(target, 'late');
