@@ -35,25 +35,35 @@ pub enum MessageError {
 }
 
 impl MessageError {
-    /// The reason in words, for logs and for the label of a counter.
-    pub fn reason(self) -> &'static str {
+    /// The label of a counter, and the word in the log.
+    pub fn label(self) -> &'static str {
         match self {
-            MessageError::Channel => "wrong channel",
-            MessageError::Syntax => "neither JSON nor msgpack",
-            MessageError::TooLong => "too long",
-            MessageError::TooDeep => "nested too deeply",
-            MessageError::TooManyAttachments => "too many attachments",
-            MessageError::Shape => "a part is missing or of another type",
-            MessageError::Packet => "not an event",
-            MessageError::OtherNamespace => "for another namespace",
-            MessageError::UnknownType => "unknown type",
+            MessageError::Channel => "channel",
+            MessageError::Syntax => "syntax",
+            MessageError::TooLong => "too_long",
+            MessageError::TooDeep => "too_deep",
+            MessageError::TooManyAttachments => "too_many_attachments",
+            MessageError::Shape => "shape",
+            MessageError::Packet => "packet",
+            MessageError::OtherNamespace => "other_namespace",
+            MessageError::UnknownType => "unknown_type",
         }
     }
 }
 
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
+        f.write_str(match self {
+            MessageError::Channel => "the channel is none of ours",
+            MessageError::Syntax => "it is neither JSON nor msgpack",
+            MessageError::TooLong => "it is too long",
+            MessageError::TooDeep => "it is nested too deeply",
+            MessageError::TooManyAttachments => "it has too many attachments",
+            MessageError::Shape => "a part is missing or of another type",
+            MessageError::Packet => "it is not an event",
+            MessageError::OtherNamespace => "it is for another namespace",
+            MessageError::UnknownType => "its type is unknown",
+        })
     }
 }
 

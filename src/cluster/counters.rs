@@ -149,7 +149,7 @@ impl Counters {
             published_bytes: self.published_bytes.value(),
             publish_micros: self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             queue_bytes: 0,
-            malformed: labelled(MALFORMED.map(MessageError::reason), &self.malformed),
+            malformed: labelled(MALFORMED.map(MessageError::label), &self.malformed),
             lost: labelled(Loss::ALL.map(Loss::label), &self.lost),
             requests_answered: self.requests_answered.value(),
             requests_refused: self.requests_refused.value(),

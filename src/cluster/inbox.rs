@@ -56,7 +56,7 @@ impl Inbox {
             Err(MessageError::OtherNamespace) => {}
             Err(error) => {
                 counters.malformed(error);
-                tracing::debug!(reason = error.reason(), "a message of the bus was dropped");
+                tracing::debug!(%error, "a message of the bus was dropped");
             }
             Ok(envelope) => self.receive(envelope),
         }
