@@ -52,7 +52,15 @@ impl Api {
 
     /// Emits several; what came of them is in their order. Here and elsewhere at the same time.
     pub(super) async fn emit_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<Emitted>, ApiError> {
-        let (delivered, published) = tokio::join!(self.deliver_all(broadcasts.clone()), self.publish_all(broadcasts));
+        let count = broadcasts.len();
+        let elsewhere = self.cluster.as_deref().map(|cluster| (cluster, broadcasts.clone()));
+        let publishing = async {
+            match elsewhere {
+                None => vec![false; count],
+                Some((cluster, broadcasts)) => publish_all(cluster, broadcasts).await,
+            }
+        };
+        let (delivered, published) = tokio::join!(self.deliver_all(broadcasts), publishing);
         match delivered {
             Ok(delivered) => {
                 let emitted = delivered.into_iter().zip(published);
@@ -65,14 +73,6 @@ impl Api {
                 Err(error)
             }
         }
-    }
-
-    async fn publish_all(&self, broadcasts: Vec<Broadcast>) -> Vec<bool> {
-        let Some(cluster) = &self.cluster else { return vec![false; broadcasts.len()] };
-        let names: Vec<Box<str>> = broadcasts.iter().map(|broadcast| broadcast.namespace.clone()).collect();
-        let messages: Vec<_> =
-            names.iter().zip(broadcasts).map(|(name, broadcast)| (&**name, Message::Broadcast(broadcast))).collect();
-        cluster.publish_all(&messages).await.iter().map(Result::is_ok).collect()
     }
 
     /// Changes sockets; says how many of this instance, and whether the others were told.
@@ -142,6 +142,13 @@ impl Api {
             spoils_readiness: !cluster.is_up() && cluster.readiness() == Readiness::RequiresRedis,
         })
     }
+}
+
+async fn publish_all(cluster: &Cluster, broadcasts: Vec<Broadcast>) -> Vec<bool> {
+    let names: Vec<Box<str>> = broadcasts.iter().map(|broadcast| broadcast.namespace.clone()).collect();
+    let messages: Vec<_> =
+        names.iter().zip(broadcasts).map(|(name, broadcast)| (&**name, Message::Broadcast(broadcast))).collect();
+    cluster.publish_all(&messages).await.iter().map(Result::is_ok).collect()
 }
 
 /// How Redis is.

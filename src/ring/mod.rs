@@ -44,7 +44,7 @@ pub struct RingOptions {
     pub completions: u32,
     /// Slots of the file table; the kernel refuses more than RLIMIT_NOFILE.
     pub files: u32,
-    /// Receive buffers, a power of two.
+    /// Receive buffers at the most, a power of two; few are in use until a receive finds none.
     pub buffers: u16,
     pub buffer_bytes: usize,
 }
