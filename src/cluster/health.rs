@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
 use crate::mailbox::{Letter, Postbox};
 use crate::shard::BusMail;
 
@@ -41,6 +44,8 @@ impl fmt::Display for Part {
     }
 }
 
+/// The least time between two attempts of a connection, whatever the others do.
+const REST_MIN: Duration = Duration::from_millis(50);
 /// What is said of one loss.
 const REASONS_LOGGED: usize = 4;
 
@@ -56,6 +61,8 @@ struct State {
 pub(super) struct Health {
     state: Mutex<State>,
     changed: Condvar,
+    /// Redis has answered one of them.
+    answered: Notify,
 }
 
 impl Health {
@@ -66,6 +73,12 @@ impl Health {
 
     pub(super) fn on_up(&self, part: &Part) {
         tracing::debug!(%part, "a connection to Redis stands");
+        self.answered.notify_waiters();
+        self.remove(part);
+    }
+
+    /// A connection is as it should be: it stands, or nobody needs it.
+    fn remove(&self, part: &Part) {
         let mut state = self.lock();
         if state.down.remove(part) && state.down.is_empty() {
             state.logged.clear();
@@ -86,7 +99,16 @@ impl Health {
 
     /// A connection that is not needed any more.
     pub(super) fn forget(&self, part: &Part) {
-        self.on_up(part);
+        self.remove(part);
+    }
+
+    /// Waits before the next attempt of a connection: this long, or until another one stands, since Redis is back then.
+    pub(super) async fn rest(&self, at_most: Duration) {
+        let answered = self.answered.notified();
+        let least = at_most.min(REST_MIN);
+        sleep(least).await;
+        // Over in either case.
+        let _ = timeout(at_most - least, answered).await;
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -168,6 +190,27 @@ mod tests {
         assert!(!health.is_up());
         health.forget(&parts[0]);
         assert!(health.is_up());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_stands_ends_the_rest_of_the_others() {
+        let health = Health::default();
+        let part = Part::Publisher(Target::Any);
+        let begun = tokio::time::Instant::now();
+        health.on_up(&part);
+        health.rest(2 * REST_MIN).await;
+        assert!(begun.elapsed() >= 2 * REST_MIN, "what stood before does not count");
+        // Even when it stands before the least time is over.
+        for after in [Duration::ZERO, 2 * REST_MIN] {
+            let begun = tokio::time::Instant::now();
+            let stands = async {
+                sleep(after).await;
+                health.on_up(&part);
+            };
+            tokio::join!(health.rest(Duration::from_secs(600)), stands);
+            let took = begun.elapsed();
+            assert!(took >= REST_MIN.max(after) && took < Duration::from_secs(300), "{took:?}");
+        }
     }
 
     #[test]

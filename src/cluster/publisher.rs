@@ -228,7 +228,7 @@ impl Line {
             }
             cluster.topology_is_stale.notify_one();
             cluster.health.on_down(part.clone(), &reason);
-            if self.refusing(tokio::time::sleep(backoff.next(chance()))).await.is_none() {
+            if self.refusing(cluster.health.rest(backoff.next(chance()))).await.is_none() {
                 break;
             }
         }

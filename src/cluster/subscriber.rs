@@ -127,7 +127,7 @@ impl Line {
                 }
             };
             self.on_down(&reason);
-            if self.while_taking_orders(tokio::time::sleep(backoff.next(chance()))).await.is_none() {
+            if self.while_taking_orders(cluster.health.rest(backoff.next(chance()))).await.is_none() {
                 break;
             }
         }

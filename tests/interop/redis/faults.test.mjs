@@ -281,6 +281,8 @@ for (const adapter of adapters) {
       assert.deepEqual([status.connected, status.sockets], [true, 1]);
       await redis.begin();
       C = await startNode(redis, { name: 'C', adapter });
+      // Node counts an instance by one of its connections; its rooms come over others.
+      await until(RECOVERY_MS, 'it finds Redis', async () => (await request(A, '/ready')).text, (text) => !/"redis":\s*"down"/.test(text));
       await assembled(C, 2, RECOVERY_MS);
       const other = await connect(C, 'boot-other');
       await pause(100);
