@@ -107,7 +107,7 @@ impl<A: Application> Shard<A> {
         let ShardParts { settings, capacity, place, app, entropy } = parts;
         Shard {
             connections: Slots::with_capacity(capacity.limits().connections_max),
-            timers: Timers::new(now.at),
+            timers: Timers::new(now.at, place),
             hub: Hub::new(settings, capacity, place, app, RandomPool::new(entropy), now),
             effects: Vec::new(),
             dirty: Vec::new(),

@@ -6,11 +6,14 @@
 
 use sockring_protocol::Millis;
 
+use super::placement::Place;
+
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;
 /// Deadlines further away than the first of these are rounded up to a multiple of the second, so that heartbeats of many
 /// clients share a wake-up: by 2 % at the most.
-const COARSE_MS: [(u64, u64); 3] = [(16_000, 256), (6_000, 64), (1_500, 16)];
+const COARSE_MS: [(u64, u64); 3] = [(16_000, COARSEST_MS), (6_000, 64), (1_500, 16)];
+const COARSEST_MS: u64 = 256;
 
 struct Entry<T> {
     at: Millis,
@@ -20,6 +23,8 @@ struct Entry<T> {
 /// Deadlines of many owners, fired in order of time to the millisecond.
 pub(super) struct Timers<T> {
     now: Millis,
+    /// By how much its multiples are shifted.
+    phase_ms: u64,
     near: Vec<Vec<Entry<T>>>,
     far: Vec<Vec<Entry<T>>>,
     near_filled: Bitmap<16>,
@@ -28,9 +33,11 @@ pub(super) struct Timers<T> {
 }
 
 impl<T: Copy> Timers<T> {
-    pub(super) fn new(now: Millis) -> Timers<T> {
+    /// Wheels of several shards fire at different times: what they do at once would not fit into a core's caches.
+    pub(super) fn new(now: Millis, place: Place) -> Timers<T> {
         Timers {
             now,
+            phase_ms: COARSEST_MS * u64::from(place.number) / u64::from(place.of.max(1)),
             near: (0..NEAR_SLOTS).map(|_| Vec::new()).collect(),
             far: (0..FAR_SLOTS).map(|_| Vec::new()).collect(),
             near_filled: Bitmap([0; 16]),
@@ -44,7 +51,10 @@ impl<T: Copy> Timers<T> {
     pub(super) fn put(&mut self, at: Millis, owner: T, now: Millis) -> Millis {
         let at = match coarseness(at - now) {
             None => at.max(self.now + 1),
-            Some(coarse) => Millis(at.0.saturating_add(coarse - 1) / coarse * coarse),
+            Some(coarse) => {
+                let multiple = at.0.saturating_add(self.phase_ms + coarse - 1) / coarse * coarse;
+                Millis(multiple - self.phase_ms)
+            }
         };
         self.place(Entry { at, owner });
         at
@@ -162,6 +172,8 @@ impl<const WORDS: usize> Bitmap<WORDS> {
 mod tests {
     use super::*;
 
+    const ALONE: Place = Place { number: 0, of: 1 };
+
     /// Advances in the steps that `deadline` asks for and records (when, who).
     fn run(timers: &mut Timers<u32>, until: Millis) -> Vec<(u64, u32)> {
         let mut fired = Vec::new();
@@ -174,7 +186,7 @@ mod tests {
 
     #[test]
     fn near_deadlines_fire_to_the_millisecond() {
-        let mut timers = Timers::new(Millis(5_000));
+        let mut timers = Timers::new(Millis(5_000), ALONE);
         for (owner, delay) in [(1, 500), (2, 1), (3, 1_023), (4, 1_024), (5, 1_400), (6, 0), (7, 501)] {
             timers.put(Millis(5_000 + delay), owner, Millis(5_000));
         }
@@ -186,7 +198,7 @@ mod tests {
     #[test]
     fn far_deadlines_fire_within_the_coarse_step_and_never_early() {
         for start in [0, 1, 1_023, 777_777] {
-            let mut timers = Timers::new(Millis(start));
+            let mut timers = Timers::new(Millis(start), ALONE);
             let delays = [2_000, 25_000, 45_003, 100_000, 262_000, 300_000, 1_000_000];
             for (owner, delay) in (0..).zip(delays) {
                 timers.put(Millis(start + delay), owner, Millis(start));
@@ -212,7 +224,7 @@ mod tests {
         };
         for _ in 0..200 {
             let start = random() % 100_000;
-            let mut timers = Timers::new(Millis(start));
+            let mut timers = Timers::new(Millis(start), Place { number: 2, of: 3 });
             let wanted: Vec<_> = (0..50).map(|owner| (start + random() % 400_000, owner)).collect();
             for (at, owner) in &wanted {
                 timers.put(Millis(*at), *owner, Millis(start));
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_short_time_is_exact_although_the_wheel_has_slept() {
-        let mut timers = Timers::new(Millis(0));
+        let mut timers = Timers::new(Millis(0), ALONE);
         assert_eq!(timers.put(Millis(10_010), 1u32, Millis(10_000)), Millis(10_010));
         assert_eq!(run(&mut timers, Millis(20_000)), [(10_010, 1)]);
     }

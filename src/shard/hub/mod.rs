@@ -137,7 +137,7 @@ impl<A: Application> Hub<A> {
             homes: Homes::new(namespaces),
             subscriptions: Subscriptions::new(namespaces),
             acks: Acks::default(),
-            timers: Timers::new(now.at),
+            timers: Timers::new(now.at, shard),
             settings,
             capacity,
             shard,
