@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub(super) deadline: Millis,
     pub(super) timer_at: Millis,
     pub(super) is_sending: bool,
+    /// What is under way is not all: when it is sent there is something to do.
+    pub(super) has_more: bool,
     pub(super) is_dirty: bool,
 }
 
@@ -59,6 +61,7 @@ impl Connection {
             deadline: Millis::NEVER,
             timer_at: Millis::NEVER,
             is_sending: false,
+            has_more: false,
             is_dirty: false,
         }
     }

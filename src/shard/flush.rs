@@ -100,18 +100,20 @@ impl<A: Application> Shard<A> {
     pub(super) fn flush_connection(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.is_sending || matches!(connection.stage, Stage::Gone) {
+            connection.has_more = true;
             return;
         }
         let own = connection.take_pending();
-        let bytes = match connection.transport_of() {
-            Some(client) => self.hub.take_frames(client, own, SEND_BYTES_MAX),
-            None if own.is_empty() => None,
-            None => Some(Bytes::Owned(own)),
+        let (bytes, has_more) = match connection.transport_of() {
+            Some(client) => (self.hub.take_frames(client, own, SEND_BYTES_MAX), self.hub.has_frames(client)),
+            None if own.is_empty() => (None, false),
+            None => (Some(Bytes::Owned(own)), false),
         };
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         match (bytes, &mut connection.stage) {
-            (Some(bytes), _) => {
+            (Some(bytes), stage) => {
                 connection.is_sending = true;
+                connection.has_more = has_more || matches!(stage, Stage::Closing { .. });
                 self.hub.counters.bytes_out += bytes.as_slice().len() as u64;
                 self.effects.push(Effect::Send(key, bytes));
             }
@@ -130,9 +132,14 @@ impl<A: Application> Shard<A> {
         connection.is_sending = false;
         match result {
             Ok(()) => {
-                self.mark_dirty(key);
-                // Requests that waited until their predecessors' answers were taken.
-                self.resume(key);
+                let (has_more, is_http) = (connection.has_more, matches!(connection.stage, Stage::Http(_)));
+                if has_more {
+                    self.mark_dirty(key);
+                }
+                if is_http {
+                    // Requests that waited until their predecessors' answers were taken.
+                    self.resume(key);
+                }
             }
             Err(Broken) => self.on_break(key),
         }

@@ -3,7 +3,7 @@
 use crate::ring::{Descriptor, Token};
 use crate::shard::{ConnectionKey, Destination, Key, Parcel};
 
-use super::link::Link;
+use super::link::{Link, Start};
 
 /// One connection as the worker keeps it.
 #[derive(Debug)]
@@ -14,6 +14,15 @@ pub(super) struct Entry {
     pub(super) departure: Option<Box<Departure>>,
     /// To be settled as soon as nothing is under way.
     pub(super) settles: bool,
+}
+
+impl Entry {
+    /// Puts down what to start after a completion, and who may settle now.
+    pub(super) fn note(&self, start: Start, starts: &mut Vec<(ConnectionKey, Start)>) {
+        if start != Start::default() || self.settles {
+            starts.push((self.key, start));
+        }
+    }
 }
 
 /// A connection that is about to be handed over.

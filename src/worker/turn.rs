@@ -242,7 +242,8 @@ impl<A: Application> Worker<A> {
             },
             Completion::Readable(token, armed, peer) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_readable(armed, peer)));
+                    let start = entry.link.on_readable(armed, peer);
+                    entry.note(start, &mut starts);
                 }
             }
             Completion::Received(token, bytes, behind) => {
@@ -254,7 +255,8 @@ impl<A: Application> Worker<A> {
                 };
                 let key = entry.key;
                 let was_open = entry.link.is_open();
-                starts.push((key, entry.link.on_received(received)));
+                let start = entry.link.on_received(received);
+                entry.note(start, &mut starts);
                 match (&mut entry.departure, received) {
                     (Some(departure), _) => departure.parcel.append(bytes),
                     (None, _) if !was_open => {}
@@ -273,7 +275,8 @@ impl<A: Application> Worker<A> {
                 };
                 let key = entry.key;
                 let was_open = entry.link.is_open();
-                starts.push((key, entry.link.on_received(received)));
+                let start = entry.link.on_received(received);
+                entry.note(start, &mut starts);
                 match received {
                     Received::Starved => starved.push(token),
                     Received::Ended if was_open => requests.push((key, FromHttp::End)),
@@ -283,19 +286,22 @@ impl<A: Application> Worker<A> {
             Completion::Sent(token, result) => {
                 let Some(entry) = table.find(token) else { return };
                 let was_open = entry.link.is_open();
-                starts.push((entry.key, entry.link.on_sent()));
+                let start = entry.link.on_sent();
+                entry.note(start, &mut starts);
                 if was_open {
                     shard.on_sent(entry.key, result.map_err(|_| Broken));
                 }
             }
             Completion::ShutDown(token) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_shut_down()));
+                    let start = entry.link.on_shut_down();
+                    entry.note(start, &mut starts);
                 }
             }
             Completion::Cancelled(token, hit) => {
                 if let Some(entry) = table.find(token) {
-                    starts.push((entry.key, entry.link.on_cancelled(hit)));
+                    let start = entry.link.on_cancelled(hit);
+                    entry.note(start, &mut starts);
                 }
             }
             Completion::Closed(token) => {

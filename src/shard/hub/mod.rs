@@ -260,6 +260,11 @@ impl<A: Application> Hub<A> {
         Some(bytes)
     }
 
+    /// Whether something waits for a client.
+    pub(super) fn has_frames(&self, key: ClientKey) -> bool {
+        self.clients.get(key.0).is_some_and(|client| !client.outbox.is_empty())
+    }
+
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
     fn sid_of(&self, key: ClientKey, random: [u8; super::sid::RANDOM_BYTES]) -> Sid {
         Sid::new(self.settings.instance, self.shard.number, key.0.index, random)
