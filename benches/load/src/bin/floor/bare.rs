@@ -1,4 +1,5 @@
-//! A ring with nothing around it: multishot accept into direct descriptors, multishot receive, sends. The only unsafe code.
+//! A ring with nothing around it: multishot accept into direct descriptors, multishot receive or poll, sends. The only unsafe
+//! code.
 //!
 //! The invariants that the unsafe blocks lean on:
 //! - M1: the receive buffers and their ring are leaked, so they live as long as the kernel knows them.
@@ -11,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -20,11 +22,13 @@ pub const BUFFER_BYTES: usize = 1024;
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 65_536;
 const PAGE_BYTES: usize = 4096;
+const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 
 const ACCEPT: u8 = 1;
 const RECEIVE: u8 = 2;
 const SEND: u8 = 3;
 const CLOSE: u8 = 4;
+const POLL: u8 = 5;
 const NO_BUFFER: u16 = u16::MAX;
 
 /// A receive buffer that is ours (M2). Whoever holds it gives it back, or sends it.
@@ -42,9 +46,19 @@ pub enum Done {
     Ended(u32),
 }
 
+/// What the kernel keeps of a connection that is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Armed {
+    /// A multishot receive: one completion per message, and the most memory.
+    Receive,
+    /// A multishot poll: a receive follows each edge. What comes while it runs has to wait for the next.
+    Poll,
+}
+
 pub struct Bare {
     uring: IoUring,
     listener: i32,
+    armed: Armed,
     entries: *mut BufRingEntry,
     memory: *mut u8,
     tail: u16,
@@ -52,7 +66,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    pub fn new(listener: &OwnedFd, files: u32) -> io::Result<Bare> {
+    pub fn new(listener: &OwnedFd, files: u32, armed: Armed) -> io::Result<Bare> {
         let mut builder = IoUring::<squeue::Entry>::builder();
         builder.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer().setup_defer_taskrun();
         let uring = builder.build(SUBMISSIONS)?;
@@ -62,7 +76,7 @@ impl Bare {
         // SAFETY: M1; `entries` is page-aligned, zeroed, and `BUFFERS` entries long.
         unsafe { uring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)? };
         let pending = Vec::with_capacity(COMPLETIONS as usize);
-        let mut bare = Bare { uring, listener: listener.as_raw_fd(), entries, memory, tail: 0, pending };
+        let mut bare = Bare { uring, listener: listener.as_raw_fd(), armed, entries, memory, tail: 0, pending };
         for number in 0..BUFFERS {
             bare.give_back(Buffer { number, length: 0 });
         }
@@ -75,8 +89,22 @@ impl Bare {
         self.push(entry.user_data(pack(ACCEPT, NO_BUFFER, 0)));
     }
 
-    fn receive(&mut self, slot: u32) {
-        let entry = opcode::RecvMulti::new(types::Fixed(slot), GROUP).build();
+    fn arm(&mut self, slot: u32) {
+        match self.armed {
+            Armed::Receive => {
+                let entry = opcode::RecvMulti::new(types::Fixed(slot), GROUP).build();
+                self.push(entry.user_data(pack(RECEIVE, NO_BUFFER, slot)));
+            }
+            Armed::Poll => {
+                let entry = opcode::PollAdd::new(types::Fixed(slot), POLL_READABLE).multi(true).build();
+                self.push(entry.user_data(pack(POLL, NO_BUFFER, slot)));
+            }
+        }
+    }
+
+    fn receive_once(&mut self, slot: u32) {
+        let entry = opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0).flags(libc::MSG_DONTWAIT);
+        let entry = entry.buf_group(GROUP).build().flags(squeue::Flags::BUFFER_SELECT);
         self.push(entry.user_data(pack(RECEIVE, NO_BUFFER, slot)));
     }
 
@@ -161,19 +189,29 @@ impl Bare {
         match operation {
             ACCEPT => {
                 let slot = u32::try_from(entry.result()).map_err(|_| error_of(entry))?;
-                self.receive(slot);
+                self.arm(slot);
                 if has_ended {
                     self.accept();
+                }
+            }
+            POLL => {
+                self.receive_once(slot);
+                if has_ended {
+                    self.arm(slot);
                 }
             }
             RECEIVE => match (usize::try_from(entry.result()), cqueue::buffer_select(entry.flags())) {
                 (Ok(length), Some(number)) if length > 0 => {
                     done.push(Done::Received(slot, Buffer { number, length }));
-                    if has_ended {
-                        self.receive(slot);
+                    if has_ended && self.armed == Armed::Receive {
+                        self.arm(slot);
                     }
                 }
-                (Err(_), None) if entry.result() == -libc::ENOBUFS => self.receive(slot),
+                (Err(_), None) if entry.result() == -libc::ENOBUFS => match self.armed {
+                    Armed::Receive => self.arm(slot),
+                    Armed::Poll => self.receive_once(slot),
+                },
+                (Err(_), None) if entry.result() == -libc::EAGAIN => {}
                 (_, buffer) => {
                     if let Some(number) = buffer {
                         self.give_back(Buffer { number, length: 0 });

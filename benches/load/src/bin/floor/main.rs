@@ -15,6 +15,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use socket2::{Domain, Socket, Type};
 
+use bare::Armed;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// io_uring: on each POST, queues sends of the same bytes to all. For `load fanout`.
@@ -48,6 +50,9 @@ struct Flags {
     /// heartbeat: threads with a ring each, whose tables are as large as the limit of open files allows.
     #[arg(long, default_value_t = 1)]
     rings: u32,
+    /// heartbeat: what waits for the answers.
+    #[arg(long, value_enum, default_value_t = Armed::Receive)]
+    armed: Armed,
     /// Core to run on.
     #[arg(long)]
     core: Option<usize>,
@@ -81,19 +86,19 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
             uring::send(&listener, flags.connections, sockring_load::frames::plain_text(message.as_bytes()))
         }
         What::Heartbeat => {
-            let interval = Duration::from_secs_f64(flags.interval);
+            let (armed, interval) = (flags.armed, Duration::from_secs_f64(flags.interval));
             // The kernel spreads connections between the rings about evenly.
             let each = if flags.rings > 1 { flags.connections / flags.rings * 11 / 10 } else { flags.connections };
             for _ in 1..flags.rings {
                 let listener = OwnedFd::from(listen(port)?);
                 std::thread::spawn(move || {
-                    if let Err(error) = uring::heartbeat(&listener, each, interval) {
+                    if let Err(error) = uring::heartbeat(&listener, each, armed, interval) {
                         eprintln!("floor: {error}");
                         std::process::exit(1);
                     }
                 });
             }
-            uring::heartbeat(&listener, each, interval)
+            uring::heartbeat(&listener, each, armed, interval)
         }
         What::EchoUring => uring::echo(&listener, flags.connections),
         What::EchoEpoll | What::IdleEpoll => epoll::serve(&listener),

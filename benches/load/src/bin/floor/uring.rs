@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::bare::{Bare, Buffer, Done};
+use crate::bare::{Armed, Bare, Buffer, Done};
 use crate::handshake::{Answers, Incoming, read};
 
 /// Slots beside those of the clients: whoever emits.
@@ -34,9 +34,14 @@ pub fn echo(listener: &OwnedFd, connections: u32) -> Result<(), Box<dyn std::err
 }
 
 /// Sends each member a ping of Engine.IO every `interval`, those that are due within `TICK` together, and nothing else.
-pub fn heartbeat(listener: &OwnedFd, connections: u32, interval: Duration) -> Result<(), Box<dyn std::error::Error>> {
+pub fn heartbeat(
+    listener: &OwnedFd,
+    connections: u32,
+    armed: Armed,
+    interval: Duration,
+) -> Result<(), Box<dyn std::error::Error>> {
     let ping: &'static [u8] = Vec::leak(sockring_load::frames::plain_text(b"2"));
-    let mut bare = Bare::new(listener, connections + FILES_BESIDE)?;
+    let mut bare = Bare::new(listener, connections + FILES_BESIDE, armed)?;
     let answers = Answers::new();
     let mut done = Vec::new();
     // In the order in which they are due; whoever has gone is dropped then.
@@ -91,7 +96,7 @@ fn serve(
     connections: u32,
     mut act: impl FnMut(&mut Bare, Action),
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut bare = Bare::new(listener, connections + FILES_BESIDE)?;
+    let mut bare = Bare::new(listener, connections + FILES_BESIDE, Armed::Receive)?;
     let answers = Answers::new();
     let mut done = Vec::new();
     loop {
