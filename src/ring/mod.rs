@@ -142,6 +142,9 @@ pub struct Ring {
     /// A receive has found no buffer.
     is_starved: bool,
     flight: Flight,
+    /// What was started since completions were last taken: sends, which as a rule complete as they are submitted, and others.
+    sends_started: u32,
+    others_started: u32,
     files: Files,
     /// Slots whose close is under way, by its user data. They are free when it has completed.
     closing: HashMap<u64, u32>,
@@ -167,6 +170,8 @@ impl Ring {
             buffers,
             is_starved: false,
             flight: Flight::default(),
+            sends_started: 0,
+            others_started: 0,
             files: Files::new(options.files),
             closing: HashMap::new(),
             not_send: PhantomData,
@@ -312,8 +317,15 @@ impl Ring {
         }
     }
 
+    /// How many completions the next `enter` brings at once, where only sends were started since completions were last taken.
+    /// `None`: something else was, and what it brings should not wait for more.
+    pub fn sends_only(&self) -> Option<u32> {
+        (self.others_started == 0).then_some(self.sends_started)
+    }
+
     /// Hands out up to `limit` completions in the order in which they came; says how many.
     pub fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_>)) -> usize {
+        (self.sends_started, self.others_started) = (0, 0);
         let mut count = 0;
         while count < limit {
             let Some(entry) = self.uring.completion().next() else { break };
@@ -391,10 +403,16 @@ impl Ring {
             RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.pointer, rest.length),
         };
         let entry = entry.flags(libc::MSG_NOSIGNAL).build();
-        self.push(entry.user_data(pack(Operation::Send, Token { index, generation: 0 })));
+        self.sends_started += 1;
+        self.queue(entry.user_data(pack(Operation::Send, Token { index, generation: 0 })));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
+        self.others_started += 1;
+        self.queue(entry);
+    }
+
+    fn queue(&mut self, entry: squeue::Entry) {
         // SAFETY: the memory that an entry names is the pool's (B1) or in `flight` until its completion (F1).
         while unsafe { self.uring.submission().push(&entry).is_err() } {
             self.submit();

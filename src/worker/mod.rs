@@ -124,7 +124,12 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
             return Ok(());
         }
         if turned == Turned::Busy {
-            worker.ring.enter(0, None);
+            // Where nothing but sends was started, what comes next is others' doing: more of it may share the next turn.
+            let sends = worker.ring.sends_only();
+            match sends.zip(worker.pace.wait(Instant::now(), worker.deadline())) {
+                Some((sends, wait)) => worker.ring.enter(sends + wait.want, Some(wait.timeout)),
+                None => worker.ring.enter(0, None),
+            }
             in_a_row += 1;
             if in_a_row == TURNS_IN_A_ROW || since.elapsed() > TIME_IN_A_ROW {
                 in_a_row = 0;
