@@ -99,19 +99,22 @@ impl<A: Application> Shard<A> {
     /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here.
     pub(super) fn flush_connection(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if connection.is_sending || matches!(connection.stage, Stage::Gone) {
+        if connection.is_sending {
             connection.has_more = true;
             return;
         }
+        if matches!(connection.stage, Stage::Gone) {
+            return;
+        }
         let own = connection.take_pending();
-        let (bytes, has_more) = match connection.transport_of() {
-            Some(client) => (self.hub.take_frames(client, own, SEND_BYTES_MAX), self.hub.has_frames(client)),
-            None if own.is_empty() => (None, false),
-            None => (Some(Bytes::Owned(own)), false),
+        let taken = match connection.transport_of() {
+            Some(client) => self.hub.take_frames(client, own, SEND_BYTES_MAX),
+            None if own.is_empty() => None,
+            None => Some((Bytes::Owned(own), false)),
         };
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        match (bytes, &mut connection.stage) {
-            (Some(bytes), stage) => {
+        match (taken, &mut connection.stage) {
+            (Some((bytes, has_more)), stage) => {
                 connection.is_sending = true;
                 connection.has_more = has_more || matches!(stage, Stage::Closing { .. });
                 self.hub.counters.bytes_out += bytes.as_slice().len() as u64;

@@ -237,11 +237,12 @@ impl<A: Application> Hub<A> {
         std::mem::take(&mut client.outbox)
     }
 
-    /// The next bytes for a client's WebSocket, behind those that are the connection's own. A single message is shared.
-    pub(super) fn take_frames(&mut self, key: ClientKey, mut own: Vec<u8>, bytes_max: usize) -> Option<Bytes> {
+    /// The next bytes for a client's WebSocket, behind those that are the connection's own, and whether more wait. A single
+    /// message is shared.
+    pub(super) fn take_frames(&mut self, key: ClientKey, mut own: Vec<u8>, bytes_max: usize) -> Option<(Bytes, bool)> {
         let client = self.clients.get_mut(key.0)?;
         let Some(first) = client.outbox.pop() else {
-            return (!own.is_empty()).then_some(Bytes::Owned(own));
+            return (!own.is_empty()).then_some((Bytes::Owned(own), false));
         };
         let mut taken = first.len();
         let bytes = if own.is_empty() && client.outbox.is_empty() {
@@ -257,12 +258,7 @@ impl<A: Application> Hub<A> {
             Bytes::Owned(own)
         };
         client.queued_bytes = client.queued_bytes.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
-        Some(bytes)
-    }
-
-    /// Whether something waits for a client.
-    pub(super) fn has_frames(&self, key: ClientKey) -> bool {
-        self.clients.get(key.0).is_some_and(|client| !client.outbox.is_empty())
+        Some((bytes, !client.outbox.is_empty()))
     }
 
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
