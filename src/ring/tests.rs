@@ -68,6 +68,21 @@ fn a_settled_socket_receives_sends_and_closes() {
 }
 
 #[test]
+fn sends_are_told_from_what_brings_something_to_handle() {
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (descriptor, _peer) = pair(&mut ring);
+    let token = Token { index: 1, generation: 1 };
+    assert_eq!(ring.sends_only(), Some(0));
+    ring.send(&descriptor, token, SendBytes::Owned(b"hello".to_vec()));
+    assert_eq!(ring.sends_only(), Some(1));
+    ring.receive(&descriptor, token, Patience::DontWait);
+    assert_eq!(ring.sends_only(), None);
+    let mut seen = Vec::new();
+    turn(&mut ring, &mut seen, 2, |_| Some(()));
+    assert_eq!(ring.sends_only(), Some(0));
+}
+
+#[test]
 fn an_empty_pool_says_so_and_refills() {
     use std::io::Write;
     let mut ring = Ring::new(&OPTIONS).unwrap();

@@ -23,7 +23,8 @@ struct Entry<T> {
 /// Deadlines of many owners, fired in order of time to the millisecond.
 pub(super) struct Timers<T> {
     now: Millis,
-    /// By how much its multiples are shifted.
+    /// By how much the multiples of coarse deadlines are shifted: what several shards do for their clients at once would not
+    /// fit into a core's caches.
     phase_ms: u64,
     near: Vec<Vec<Entry<T>>>,
     far: Vec<Vec<Entry<T>>>,
@@ -33,7 +34,6 @@ pub(super) struct Timers<T> {
 }
 
 impl<T: Copy> Timers<T> {
-    /// Wheels of several shards fire at different times: what they do at once would not fit into a core's caches.
     pub(super) fn new(now: Millis, place: Place) -> Timers<T> {
         Timers {
             now,
@@ -211,6 +211,15 @@ mod tests {
                 assert!(at >= wanted && at < wanted + coarse, "start {start}: {at} for {wanted}");
             }
         }
+    }
+
+    #[test]
+    fn shards_fire_the_same_deadline_at_different_times() {
+        let mut times: Vec<_> = (0..4)
+            .map(|number| Timers::new(Millis(0), Place { number, of: 4 }).put(Millis(25_000), number, Millis(0)))
+            .collect();
+        times.sort_unstable();
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == COARSEST_MS / 4), "{times:?}");
     }
 
     #[test]
