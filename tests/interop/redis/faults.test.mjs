@@ -12,6 +12,9 @@ import { pause, until } from '../lib/wait.mjs';
 
 const RECOVERY_MS = 5000;
 
+const ready = async (server) => (await request(server, '/ready')).text;
+const isDown = (text) => /"redis":\s*"down"/.test(text);
+
 const ticking = new Set();
 
 /** Emits to one user again and again, each time with the next number. */
@@ -112,8 +115,6 @@ for (const adapter of adapters) {
       return Date.now() - begun;
     }
 
-    const ready = async (server) => (await request(server, '/ready')).text;
-
     test('Redis is killed under load and comes back on its port', async () => {
       const clients = await clientsOf('restart');
       await assertWhole(clients, 'before');
@@ -123,7 +124,7 @@ for (const adapter of adapters) {
       await redis.kill();
       await pause(1200);
       if (!peersAreNode) {
-        await until(2000, 'sockring says that Redis is down', () => ready(servers.A), (text) => /"redis":\s*"down"/.test(text));
+        await until(2000, 'sockring says that Redis is down', () => ready(servers.A), isDown);
         assert.equal((await request(servers.A, '/ready')).status, 200);
         const answer = await call(servers.A, 'POST', '/emit', { event: 'x', user: clients.A.user });
         assert.deepEqual(answer.json().data, { delivered: 1, published: false });
@@ -136,7 +137,7 @@ for (const adapter of adapters) {
       if (adapter === 'classic' || !peersAreNode) await local.assertAll('local delivery');
       across.assertOrder('across');
       assert.ok(took < RECOVERY_MS, `${took} ms`);
-      if (!peersAreNode) await until(2000, 'sockring says that Redis is up', () => ready(servers.A), (text) => !/"redis":\s*"down"/.test(text));
+      if (!peersAreNode) await until(2000, 'sockring says that Redis is up', () => ready(servers.A), (text) => !isDown(text));
       await assembled(servers.C, 3);
       assert.equal((await servers.C.ask('fetchSockets')).value?.length, 3);
     });
@@ -282,7 +283,7 @@ for (const adapter of adapters) {
       await redis.begin();
       C = await startNode(redis, { name: 'C', adapter });
       // Node counts an instance by one of its connections; its rooms come over others.
-      await until(RECOVERY_MS, 'it finds Redis', async () => (await request(A, '/ready')).text, (text) => !/"redis":\s*"down"/.test(text));
+      await until(RECOVERY_MS, 'it finds Redis', () => ready(A), (text) => !isDown(text));
       await assembled(C, 2, RECOVERY_MS);
       const other = await connect(C, 'boot-other');
       await pause(100);
