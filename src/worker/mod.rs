@@ -126,7 +126,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         if turned == Turned::Busy {
             // Where nothing but sends was started, what comes next is others' doing: more of it may share the next turn.
             let sends = worker.ring.sends_only();
-            match sends.zip(worker.pace.wait(Instant::now(), worker.deadline())) {
+            match sends.zip(worker.wait()) {
                 Some((sends, wait)) => worker.ring.enter(sends + wait.want, Some(wait.timeout)),
                 None => worker.ring.enter(0, None),
             }
@@ -139,7 +139,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
             continue;
         }
         in_a_row = 0;
-        if let Some(wait) = worker.pace.wait(Instant::now(), worker.deadline()) {
+        if let Some(wait) = worker.wait() {
             worker.ring.enter(wait.want, Some(wait.timeout));
             if worker.ring.has_work() {
                 continue;

@@ -36,12 +36,17 @@ pub(super) struct Departure {
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<Option<Entry>>,
+    count: usize,
 }
 
 impl Table {
     /// Room for this many: untouched pages cost nothing, and no turn pays for a doubling.
     pub(super) fn with_capacity(connections: usize) -> Table {
-        Table { entries: Vec::with_capacity(connections) }
+        Table { entries: Vec::with_capacity(connections), count: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     pub(super) fn insert(&mut self, key: ConnectionKey, descriptor: Descriptor) {
@@ -52,6 +57,7 @@ impl Table {
         let entry = Entry { key, descriptor: Some(descriptor), link: Link::new(), departure: None, settles: false };
         debug_assert!(self.entries[index].is_none());
         self.entries[index] = Some(entry);
+        self.count += 1;
     }
 
     pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Entry> {
@@ -65,6 +71,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Entry> {
         self.get_mut(key)?;
+        self.count -= 1;
         self.entries.get_mut(key.0.index as usize)?.take()
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use slab::Slab;
 use sockring_protocol::Millis;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ use crate::shard::{
 
 use super::link::{Received, Start};
 use super::listener::{Accepting, Listener};
-use super::pace::Pace;
+use super::pace::{Pace, Wait};
 use super::table::{Departure, Table, token_of};
 
 /// Completions handled before other tasks of the core get their turn.
@@ -66,6 +67,8 @@ pub(super) struct Worker<A> {
     starved: Vec<Token>,
     effects: Vec<Effect>,
     starts: Vec<(ConnectionKey, Start)>,
+    /// Completions of this turn that others brought about: bytes and connections that came.
+    arrived: usize,
     /// Receives started in this turn because a settled connection became readable.
     received_later: usize,
     letters: Vec<Letter>,
@@ -109,6 +112,12 @@ impl Clock {
     }
 }
 
+/// How long this thread has had a processor.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 fn as_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -143,6 +152,7 @@ impl<A: Application> Worker<A> {
             starved: Vec::new(),
             effects: Vec::new(),
             starts: Vec::new(),
+            arrived: 0,
             received_later: 0,
             letters: Vec::new(),
             answers: Slab::new(),
@@ -173,7 +183,7 @@ impl<A: Application> Worker<A> {
             return Turned::Idle;
         }
         let ended = Instant::now();
-        self.pace.on_turn(ended, completed, mailed);
+        self.pace.on_turn(ended, std::mem::take(&mut self.arrived), mailed, thread_time);
         let micros = u64::try_from((ended - begun).as_micros()).unwrap_or(u64::MAX);
         self.shard.on_turned(Turn { micros, completions: completed as u64 });
         Turned::Busy
@@ -187,6 +197,11 @@ impl<A: Application> Worker<A> {
             _ => None,
         };
         [timers, accepting, self.return_by].into_iter().flatten().min()
+    }
+
+    /// The wait within the ring that pays now.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        self.pace.wait(Instant::now(), self.deadline(), self.table.len())
     }
 
     /// Whether the worker was asked to return and may.
@@ -225,9 +240,10 @@ impl<A: Application> Worker<A> {
         // Completions borrow the ring, and starting operations needs it: what is to be started is collected.
         let mut starts = std::mem::take(&mut self.starts);
         let mut accepted: Vec<OwnedFd> = Vec::new();
-        let Worker { ring, shard, table, accepting, starved, .. } = self;
+        let Worker { ring, shard, table, accepting, starved, arrived, .. } = self;
         let count = ring.complete(COMPLETIONS_PER_TURN, |completion| match completion {
             Completion::Accepted(result, armed) => {
+                *arrived += 1;
                 let failed = result.is_err();
                 accepted.extend(result);
                 if armed == Armed::Ended && matches!(accepting, Accepting::Armed | Accepting::Paused(_)) {
@@ -241,6 +257,7 @@ impl<A: Application> Worker<A> {
                 _ => {}
             },
             Completion::Readable(token, armed, peer) => {
+                *arrived += 1;
                 if let Some(entry) = table.find(token) {
                     let start = entry.link.on_readable(armed, peer);
                     entry.note(start, &mut starts);
@@ -263,7 +280,10 @@ impl<A: Application> Worker<A> {
                     (None, Received::Ended) if entry.link.is_watched() => shard.on_hangup(key),
                     (None, Received::Ended) => requests.push((key, FromHttp::End)),
                     (None, _) if entry.link.is_watched() => shard.on_bytes(key, bytes),
-                    (None, _) => requests.push((key, FromHttp::Bytes(bytes.to_vec()))),
+                    (None, _) => {
+                        *arrived += 1;
+                        requests.push((key, FromHttp::Bytes(bytes.to_vec())));
+                    }
                 }
             }
             Completion::ReceiveFailed(token, error) => {
