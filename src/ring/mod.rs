@@ -156,7 +156,8 @@ impl Ring {
     /// Sets up a ring for this thread.
     pub fn new(options: &RingOptions) -> Result<Ring, RingError> {
         let mut builder = IoUring::<squeue::Entry>::builder();
-        builder.setup_cqsize(options.completions).setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+        builder.setup_cqsize(options.completions).setup_submit_all();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let uring = builder.build(options.submissions).map_err(probe::explain)?;
         let at = |operation| move |error| RingError::Setup(operation, error);
         uring.submitter().register_files_sparse(options.files).map_err(|error| match error.raw_os_error() {
@@ -196,8 +197,11 @@ impl Ring {
         self.uring.submitter().register_eventfd(event.as_fd().as_raw_fd())
     }
 
+    /// What came before this call is not signalled: `enter` lets it in.
     pub fn signal_on(&mut self) {
         self.uring.completion().enable_eventfd();
+        // The kernel flags what it defers, and then looks whether to signal: of the two looks one sees the other's store.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
 
     pub fn signal_off(&mut self) {
@@ -292,10 +296,17 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, lets deferred completions in, and waits for `want` of them, `timeout` at the longest.
+    /// Submits what is queued, lets deferred completions in, and waits for `want` of them, `timeout` at the longest. No system
+    /// call where there is nothing of that to do.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
         self.buffers.publish();
-        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let (queued, has_deferred) = {
+            let submission = self.uring.submission();
+            (u32::try_from(submission.len()).unwrap_or(u32::MAX), submission.taskrun() || submission.cq_overflow())
+        };
+        if queued == 0 && want == 0 && !has_deferred {
+            return;
+        }
         let result = match timeout {
             None => {
                 // SAFETY: R2; no argument is passed, so no memory is named.
