@@ -163,8 +163,7 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
         ..CapacityLimits::UNLIMITED
     }));
     let clock = Clock::default();
-    let mailboxes: Vec<_> =
-        (0..flags.shards).map(|_| Mailbox::new(MAIL_BYTES_MAX).map(Arc::new)).collect::<Result<_, _>>()?;
+    let mailboxes: Vec<_> = (0..flags.shards).map(|_| Arc::new(Mailbox::new(MAIL_BYTES_MAX))).collect();
     let mut workers = Vec::new();
     for (number, listener) in (0..flags.shards).zip(listeners) {
         let siblings = mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(number)));

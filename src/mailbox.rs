@@ -1,12 +1,11 @@
 //! Mail between threads and tasks: a `Mailbox` per worker, and a `Postbox` for everyone who writes to it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::broadcast::Broadcast;
 use crate::shard::{BusMail, Mail, Parcel, Reply, SiblingMail};
@@ -30,9 +29,9 @@ pub enum Letter {
 #[derive(Debug)]
 pub struct Mailbox {
     waiting: Mutex<Waiting>,
-    /// Set while the worker may be asleep: who posts then has to write the event.
+    /// Set while the worker may be asleep: who posts then has to wake it.
     asleep: AtomicBool,
-    event: OwnedFd,
+    posted: Notify,
     refusable_bytes_max: usize,
 }
 
@@ -45,12 +44,13 @@ struct Waiting {
 
 impl Mailbox {
     /// An empty mailbox that holds this many bytes of refusable letters from each sender.
-    pub fn new(refusable_bytes_max: usize) -> std::io::Result<Mailbox> {
-        // Written by posters here and by the kernel when completions come: one event ends a worker's sleep. With two, one
-        // polled by the ring and one signalled by it, the second signal would come from within the first, and the kernel
-        // puts such a nested one off by a grace period of milliseconds.
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Mailbox { waiting: Mutex::default(), asleep: AtomicBool::new(false), event, refusable_bytes_max })
+    pub fn new(refusable_bytes_max: usize) -> Mailbox {
+        Mailbox {
+            waiting: Mutex::default(),
+            asleep: AtomicBool::new(false),
+            posted: Notify::new(),
+            refusable_bytes_max,
+        }
     }
 
     /// Takes all letters; `into` must be empty.
@@ -65,7 +65,7 @@ impl Mailbox {
         self.lock().letters.is_empty()
     }
 
-    /// From now on posting writes the event. Look once more for letters after this.
+    /// From now on `posted` ends when something is posted. Look once more for letters after this.
     pub fn fall_asleep(&self) {
         self.asleep.store(true, Ordering::SeqCst);
     }
@@ -74,15 +74,13 @@ impl Mailbox {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
+    /// Ends when a letter has come since `fall_asleep`; perhaps also without.
+    pub async fn posted(&self) {
+        self.posted.notified().await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Mailbox {
-    /// The event that ends the worker's sleep.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
     }
 }
 
@@ -125,7 +123,7 @@ impl Postbox {
     fn wake(&self) {
         // The lock before and this swap order the letter before the look that the worker takes after `fall_asleep`.
         if self.mailbox.asleep.swap(false, Ordering::SeqCst) {
-            let _ = rustix::io::write(&self.mailbox.event, &1u64.to_ne_bytes());
+            self.mailbox.posted.notify_one();
         }
     }
 
@@ -153,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_sender_is_refused_when_too_much_of_it_waits_and_others_are_not() {
-        let mailbox = Arc::new(Mailbox::new(100).unwrap());
+        let mailbox = Arc::new(Mailbox::new(100));
         let letter = || Letter::Sibling(SiblingMail::Delivered { pending: 0, index: 0, count: 0 });
         let [one, two] = [0, 1].map(|sender| Postbox::new(Arc::clone(&mailbox), sender));
         assert!(one.offer(letter(), 500).is_ok(), "a single one may be large");

@@ -148,9 +148,7 @@ impl Crew {
             + DESCRIPTORS_PER_SHARD * usize::from(settings.shards);
         let descriptors_max = descriptors.saturating_sub(kept).max(DESCRIPTORS_LEAST);
         let capacity = Arc::new(Capacity::new(CapacityLimits { descriptors_max, ..settings.capacity }));
-        let mailboxes: Vec<_> = (0..settings.shards)
-            .map(|_| Mailbox::new(settings.mail_bytes_max).map(Arc::new))
-            .collect::<Result<_, _>>()?;
+        let mailboxes: Vec<_> = (0..settings.shards).map(|_| Arc::new(Mailbox::new(settings.mail_bytes_max))).collect();
         let postboxes = |sender: u16| -> Vec<Postbox> {
             mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(sender))).collect()
         };

@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_shard_hears_of_changes_only() {
-        let mailbox = Arc::new(Mailbox::new(1000).unwrap());
+        let mailbox = Arc::new(Mailbox::new(1000));
         let presence = Presence::new(Postbox::new(Arc::clone(&mailbox), 0));
         let node = Target::Node("a".to_owned(), 1);
         let mut letters = Vec::new();

@@ -1,8 +1,9 @@
-//! `Signal`: the event that ends a worker's sleep, for a task to wait on.
+//! `Signal`: the event by which a ring ends a worker's sleep, for a task to wait on.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -11,9 +12,9 @@ use tokio::io::unix::AsyncFd;
 pub struct Signal(AsyncFd<OwnedFd>);
 
 impl Signal {
-    /// Waits on an eventfd. Has to be called within a runtime.
-    pub fn of(event: &impl AsFd) -> io::Result<Signal> {
-        let event = event.as_fd().try_clone_to_owned()?;
+    /// A new one. Has to be called within a runtime.
+    pub fn new() -> io::Result<Signal> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // SAFETY: an `OwnedFd` stays open and the same for as long as `AsyncFd` holds it.
         let registered = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE)? };
         Ok(Signal(registered))

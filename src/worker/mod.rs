@@ -8,6 +8,7 @@ mod table;
 mod turn;
 
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ const TURNS_IN_A_ROW: u32 = 4;
 const TIME_IN_A_ROW: Duration = Duration::from_millis(1);
 
 /// Runs a worker on this thread until its mailbox says that it is over. `make_surroundings` is called within the runtime.
-pub fn run<A: Application>(
+pub fn run<A: Application + 'static>(
     parts: WorkerParts<A>,
     make_surroundings: impl FnOnce() -> Surroundings,
 ) -> Result<(), WorkerError> {
@@ -108,12 +109,14 @@ pub fn run<A: Application>(
             clock: parts.clock,
         };
         let worker = Worker::new(ring, Shard::new(shard, parts.clock.now()), parts.listener, outside);
-        drive(worker).await.map_err(WorkerError::Io)
+        // A task among those of the core, so that they take turns.
+        let driven = tokio::task::spawn_local(drive(worker));
+        driven.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic())).map_err(WorkerError::Io)
     })
 }
 
 async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
-    let signal = Signal::of(&*worker.outside.mailbox)?;
+    let signal = Signal::new()?;
     worker.ring.signal(&signal)?;
     worker.ring.signal_off();
     let mut in_a_row = 0;
@@ -150,7 +153,7 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         worker.ring.signal_on();
         worker.ring.enter(0, None);
         if !worker.ring.has_work() && worker.outside.mailbox.is_empty() {
-            sleep(&signal, worker.deadline()).await?;
+            sleep(&signal, &worker.outside.mailbox, worker.deadline()).await?;
         }
         worker.ring.signal_off();
         worker.outside.mailbox.wake_up();
@@ -159,12 +162,18 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
     }
 }
 
-/// Awaits what ends a worker's sleep.
-async fn sleep(signal: &Signal, deadline: Option<Instant>) -> io::Result<()> {
+/// Awaits what ends a worker's sleep: a completion, mail, or its time.
+async fn sleep(signal: &Signal, mailbox: &Mailbox, deadline: Option<Instant>) -> io::Result<()> {
+    let woken = async {
+        tokio::select! {
+            result = signal.wait() => result,
+            () = mailbox.posted() => Ok(()),
+        }
+    };
     match deadline {
-        None => signal.wait().await,
+        None => woken.await,
         // Time being up is as good a reason to turn as any.
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), signal.wait()).await.unwrap_or(Ok(())),
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), woken).await.unwrap_or(Ok(())),
     }
 }
 

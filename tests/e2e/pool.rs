@@ -48,7 +48,7 @@ impl EchoWorker {
     fn start(buffers: u16) -> EchoWorker {
         let listener = Listener::bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).expect("a free port");
         let address = listener.address();
-        let mailbox = Arc::new(Mailbox::new(1 << 20).expect("an eventfd"));
+        let mailbox = Arc::new(Mailbox::new(1 << 20));
         let postbox = Postbox::new(Arc::clone(&mailbox), 0);
         let settings = EngineSettings {
             layer: Layer::WebSocket,
