@@ -43,8 +43,7 @@ fn descriptors(settings: &Settings) -> Result<String, String> {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     // WebSockets need none: each shard's ring has a table for as many of them as the limit allows files.
     let tables = limit.saturating_mul(u64::from(settings.shards));
-    // The API works on a duplicate of each connection's descriptor.
-    let needed = 2 * settings.api.connections_max + SPARE_DESCRIPTORS;
+    let needed = settings.api.connections_max + SPARE_DESCRIPTORS;
     let wanted = settings.capacity.connections_max as u64;
     if limit < needed as u64 {
         return Err(format!(

@@ -142,8 +142,7 @@ impl Crew {
             None => shard::Cluster::Alone,
         };
         let engine = Arc::new(EngineSettings { instance, cluster: others, ..settings.engine.clone() });
-        // The API works on a duplicate of each connection's descriptor.
-        let kept = 2 * settings.api.connections_max.min(descriptors / 8)
+        let kept = settings.api.connections_max.min(descriptors / 8)
             + DESCRIPTORS_BESIDE
             + DESCRIPTORS_PER_SHARD * usize::from(settings.shards);
         let descriptors_max = descriptors.saturating_sub(kept).max(DESCRIPTORS_LEAST);

@@ -1,7 +1,7 @@
 //! One connection of the API: request after request, until it ends or one comes that is for a shard.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use rustix::net::{Shutdown, shutdown};
 use sockring_protocol::http::{
     BodyDecoder, BodyState, CONTINUE, Framing, Head, KeepAlive, Method, RequestError, Response,
 };
-use tokio::time::Instant;
-use tokio_uring::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::shard::{Limit, Parcel};
 
@@ -47,7 +48,7 @@ pub(super) async fn serve(
             && connection.is_idle()
             && api.connections.load(Ordering::Relaxed) > api.settings.connections_max / 2
         {
-            return Some(connection.give_back());
+            return connection.give_back();
         }
         let deadline = Instant::now() + Duration::from_millis(api.engine.idle_timeout_ms);
         match connection.next_head(api, &mut scanned, deadline).await {
@@ -72,7 +73,7 @@ pub(super) async fn serve(
         }
         match connection.answer_one(api).await {
             Served::Next => {}
-            Served::ForShard => return Some(connection.give_back()),
+            Served::ForShard => return connection.give_back(),
             Served::Over => return None,
         }
     }
@@ -80,8 +81,6 @@ pub(super) async fn serve(
 
 struct Connection {
     entrance: Entrance,
-    /// The socket is this one's; the runtime works on a duplicate, because it does not give one back.
-    descriptor: OwnedFd,
     stream: TcpStream,
     peer: Option<SocketAddr>,
     /// Requests that were answered on it, here and by shards.
@@ -134,14 +133,18 @@ enum BodyOf {
 impl Connection {
     fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<Connection> {
         let (requests, input) = (parcel.requests(), parcel.into_bytes());
-        let duplicate = std::net::TcpStream::from(descriptor.try_clone()?);
-        let peer = duplicate.peer_addr().ok();
-        let stream = TcpStream::from_std(duplicate);
-        Ok(Connection { entrance, descriptor, stream, peer, requests, input, buffer: Vec::with_capacity(READ_BYTES) })
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        let stream = TcpStream::from_std(stream)?;
+        let peer = stream.peer_addr().ok();
+        Ok(Connection { entrance, stream, peer, requests, input, buffer: Vec::with_capacity(READ_BYTES) })
     }
 
-    fn give_back(self) -> (OwnedFd, Parcel) {
-        (self.descriptor, Parcel::between_requests(self.input, self.requests))
+    /// The connection as a shard's ring wants it: an operation on it waits. `None`: it is broken.
+    fn give_back(self) -> Option<(OwnedFd, Parcel)> {
+        let stream = self.stream.into_std().ok()?;
+        stream.set_nonblocking(false).ok()?;
+        Some((stream.into(), Parcel::between_requests(self.input, self.requests)))
     }
 
     /// Whether requests were answered, and no other has begun.
@@ -231,7 +234,7 @@ impl Connection {
         }
         let mut decoder = BodyDecoder::new(head.framing, api.settings.body_bytes_max).map_err(NoBody::Wrong)?;
         let deadline = Instant::now() + Duration::from_millis(api.engine.body_timeout_ms);
-        if head.expects_continue && !self.write_bytes(CONTINUE.to_vec()).await {
+        if head.expects_continue && !self.write_bytes(CONTINUE).await {
             return Err(NoBody::Gone);
         }
         loop {
@@ -248,20 +251,14 @@ impl Connection {
         }
     }
 
-    /// Reads once. Past the deadline our reading side is shut down, which ends the read; an answer can still be written.
     async fn read(&mut self, deadline: Instant) -> Read {
-        let buffer = std::mem::take(&mut self.buffer);
-        let reading = self.stream.read(buffer);
-        let (result, mut buffer) = until(self.descriptor.as_fd(), deadline, Shutdown::Read, reading).await;
-        let count = result.unwrap_or(0);
-        self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        buffer.clear();
-        self.buffer = buffer;
-        match count {
-            0 if Instant::now() >= deadline => Read::TooLate,
-            0 => Read::End,
-            _ => Read::Some,
-        }
+        self.buffer.clear();
+        let count = match timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await {
+            Ok(result) => result.unwrap_or(0),
+            Err(_) => return Read::TooLate,
+        };
+        self.input.extend_from_slice(&self.buffer);
+        if count == 0 { Read::End } else { Read::Some }
     }
 
     async fn write(&mut self, answer: &Answer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
@@ -279,13 +276,12 @@ impl Connection {
             BodyOf::Get => response.encode(&mut bytes),
             BodyOf::Head => response.encode_head_only(&mut bytes),
         }
-        self.write_bytes(bytes).await
+        self.write_bytes(&bytes).await
     }
 
-    async fn write_bytes(&mut self, bytes: Vec<u8>) -> bool {
-        let deadline = Instant::now() + WRITE_TIMEOUT;
-        let (result, _) = until(self.descriptor.as_fd(), deadline, Shutdown::Both, self.stream.write_all(bytes)).await;
-        result.is_ok()
+    async fn write_bytes(&mut self, bytes: &[u8]) -> bool {
+        let written = timeout_at(Instant::now() + WRITE_TIMEOUT, self.stream.write_all(bytes)).await;
+        written.is_ok_and(|result| result.is_ok())
     }
 
     /// Answers for the last time.
@@ -298,7 +294,7 @@ impl Connection {
 
     /// Closing with unread bytes would destroy the answer on its way: end our side, and read until the peer ends its.
     async fn linger(&mut self) {
-        let _ = shutdown(&self.descriptor, Shutdown::Write);
+        let _ = shutdown(&self.stream, Shutdown::Write);
         let deadline = Instant::now() + LINGER;
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX && Instant::now() < deadline {
@@ -309,21 +305,4 @@ impl Connection {
             discarded += self.input.len();
         }
     }
-}
-
-/// Waits for an operation on a socket. Past the deadline the socket is shut down and the operation still awaited: a read
-/// that is dropped would stay with the kernel and eat bytes.
-async fn until<T>(
-    socket: std::os::fd::BorrowedFd<'_>,
-    deadline: Instant,
-    side: Shutdown,
-    operation: impl Future<Output = T>,
-) -> T {
-    let mut operation = std::pin::pin!(operation);
-    tokio::select! {
-        result = &mut operation => return result,
-        () = tokio::time::sleep_until(deadline) => {}
-    }
-    let _ = shutdown(socket, side);
-    operation.await
 }

@@ -143,7 +143,7 @@ impl Api {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         loop {
-            match listener.accept().await.and_then(|(stream, _)| blocking(stream)) {
+            match listener.accept().await.and_then(|(stream, _)| undelayed(stream)) {
                 Ok(descriptor) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the API could not be accepted");
@@ -308,12 +308,10 @@ async fn soon<T>(mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
     .await
 }
 
-/// A connection as io_uring wants it: an operation on it waits.
-fn blocking(stream: TcpStream) -> std::io::Result<OwnedFd> {
+/// A connection to be served, with its option set.
+fn undelayed(stream: TcpStream) -> std::io::Result<OwnedFd> {
     stream.set_nodelay(true)?;
-    let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
-    Ok(stream.into())
+    Ok(stream.into_std()?.into())
 }
 
 /// Counts something up for as long as it lives.
