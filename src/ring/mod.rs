@@ -300,11 +300,8 @@ impl Ring {
     /// call where there is nothing of that to do.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
         self.buffers.publish();
-        let (queued, has_deferred) = {
-            let submission = self.uring.submission();
-            (u32::try_from(submission.len()).unwrap_or(u32::MAX), submission.taskrun() || submission.cq_overflow())
-        };
-        if queued == 0 && want == 0 && !has_deferred {
+        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        if queued == 0 && want == 0 && !self.has_deferred() {
             return;
         }
         let result = match timeout {
@@ -350,9 +347,15 @@ impl Ring {
         count
     }
 
-    /// Whether completions wait to be handed out, or entries to be submitted.
+    /// Whether completions wait to be handed out or let in, or entries to be submitted.
     pub fn has_work(&mut self) -> bool {
-        !self.uring.completion().is_empty() || !self.uring.submission().is_empty()
+        !self.uring.completion().is_empty() || !self.uring.submission().is_empty() || self.has_deferred()
+    }
+
+    /// Whether the kernel has put work off until the next call.
+    fn has_deferred(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
     }
 
     fn dispatch(&mut self, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {

@@ -22,6 +22,23 @@ fn turn<T>(ring: &mut Ring, seen: &mut Vec<T>, count: usize, mut see: impl FnMut
 }
 
 #[test]
+fn what_the_kernel_puts_off_is_work_that_a_call_lets_in() {
+    use std::io::Write;
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (descriptor, mut peer) = pair(&mut ring);
+    ring.watch(&descriptor, Token { index: 1, generation: 1 });
+    assert!(ring.has_work(), "an entry is to be submitted");
+    ring.enter(0, None);
+    assert!(!ring.has_work());
+    peer.write_all(b"hello").unwrap();
+    assert_eq!(ring.complete(256, |_| {}), 0, "nobody has let it in");
+    assert!(ring.has_work());
+    ring.enter(0, None);
+    assert_eq!(ring.complete(256, |completion| assert!(matches!(completion, Completion::Readable(..)))), 1);
+    assert!(!ring.has_work());
+}
+
+#[test]
 fn a_settled_socket_receives_sends_and_closes() {
     use std::io::{Read, Write};
     let mut ring = Ring::new(&OPTIONS).unwrap();
