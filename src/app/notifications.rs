@@ -53,10 +53,7 @@ impl Application for Notifications {
         let verifier = self.verifier.load();
         let identity = self.token(request).and_then(|token| verifier.verify(&token, request.now_unix_ms));
         match identity {
-            Ok(identity) => {
-                let ends_at_unix_ms = identity.ends_at.map(|seconds| seconds.saturating_mul(1000));
-                Ok(Admission { user: Some(identity.user), ends_at_unix_ms })
-            }
+            Ok(identity) => Ok(Admission { user: Some(identity.user), ends_at_unix_ms: identity.ends_at_unix_ms }),
             Err(AuthError::Missing) => Err(Refusal { message: "Authentication token required".into() }),
             Err(error) => {
                 tracing::debug!(%error, "a client was refused");

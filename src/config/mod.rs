@@ -352,7 +352,10 @@ fn public_key(values: &Values) -> Result<Option<TokenKey>, ConfigError> {
     let pem = std::fs::read(&path).map_err(|error| wrong(name, format!("`{path}` cannot be read: {error}")))?;
     match TokenKey::from_pem(&pem) {
         Some(key) => Ok(Some(key)),
-        None => Err(wrong(name, format!("`{path}` holds no public key of RSA, EC P-256 or Ed25519 in PEM"))),
+        None => Err(wrong(
+            name,
+            format!("`{path}` holds no public key of RSA (2048 bits or more), EC P-256 or Ed25519 in PEM"),
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
+use sockring::auth::signatures;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -97,6 +98,7 @@ pub fn event(text: &str) -> (String, Value) {
 pub fn token_for(user: &str) -> String {
     let claims = json!({"_id": user, "exp": unix_ms() / 1000 + 3600});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
+    signatures::install();
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims can be signed")
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sockring::auth::signatures;
 
 use crate::WAIT_MAX;
 use crate::client::Client;
@@ -289,6 +290,7 @@ pub fn token_by(secret: &str, user: &str) -> String {
 /// A token with these claims.
 pub fn signed(secret: &str, claims: &Value) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
+    signatures::install();
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).expect("claims can be signed")
 }
 

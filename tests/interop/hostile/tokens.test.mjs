@@ -72,8 +72,8 @@ attack('38 kid with a path or a URL fetches nothing and changes nothing', async 
   }
 });
 
-attack('38 _id that is no string, empty, or too long', (target) => eachRefused(target, [
-  ...['1', 'null', 'true', '{}', '[]', '["victim"]', '""', `"${'x'.repeat(129)}"`].map((id) => [`_id ${id.slice(0, 12)}`, signText(`{"_id":${id},"exp":${now() + 600}}`)]),
+attack('38 _id that is neither a string nor a whole number, empty, or too long', (target) => eachRefused(target, [
+  ...['1.5', 'null', 'true', '{}', '[]', '["victim"]', '""', `"${'x'.repeat(129)}"`].map((id) => [`_id ${id.slice(0, 12)}`, signText(`{"_id":${id},"exp":${now() + 600}}`)]),
   ['claims that are no object', signText('"victim"')],
   ['claims that are an array', signText('[{"_id":"victim"}]')],
   ['claims that are no JSON', signText('{')],
