@@ -45,13 +45,17 @@ impl<A: Application> Shard<A> {
         let mut at = 0;
         loop {
             let Some(connection) = self.connections.get_mut(key.0) else { return };
-            let Connection { stage: Stage::WebSocket(stage), pending, .. } = connection else { return };
+            let Connection { stage: Stage::WebSocket(stage), pending, deadline, .. } = connection else { return };
             let (client, role) = (stage.client, stage.role);
             let step = match stage.decoder.decode(bytes.get_mut(at..).unwrap_or_default(), &limits) {
                 Ok(step) => step,
                 Err(error) => return self.fail_frames(key, client, role, error),
             };
             at += step.consumed;
+            if matches!(step.event, Some(Event::Text(_) | Event::Binary(_))) {
+                // What is begun behind it in the same bytes has a time of its own.
+                *deadline = Millis::NEVER;
+            }
             match (step.event, role) {
                 (None, _) => break,
                 (Some(Event::Text(text)), Role::Transport) => self.hub.on_text(client, text),

@@ -108,3 +108,24 @@ fn attachments_that_do_not_come_end_the_session() {
     let gone = until_gone(&mut table, 2_000, Table::is_connected);
     assert!((998..=1_000 + LATE_MS_MAX).contains(&gone), "{gone}");
 }
+
+#[test]
+fn messages_that_follow_each_other_without_a_gap_have_their_time_each() {
+    let mut settings = EngineSettings { message_timeout_ms: 1_000, ..settings() };
+    settings.times.ping_interval_ms = 60_000;
+    let mut table = Table::connected_with(settings, 1);
+    let connect = [wire::websocket(None), wire::text_frame("40{\"user\":\"w\"}", [1; 4])].concat();
+    table.turn(&[Move::Bytes(0, connect)]);
+    let message = wire::text_frame("42[\"echo\",\"a message\"]", [1; 4]);
+    let (begun, rest) = message.split_at(5);
+    table.turn(&[Move::Bytes(0, begun.to_vec())]);
+    for _ in 0..10 {
+        table.pass(300);
+        table.turn(&[Move::Bytes(0, [rest, begun].concat())]);
+        assert_eq!(table.websockets(), [0]);
+    }
+    // The last of them does not end.
+    let gone = until_gone(&mut table, 2_000, |table| !table.websockets().is_empty());
+    assert!((998..=1_000 + LATE_MS_MAX).contains(&gone), "{gone}");
+    table.drain();
+}
