@@ -121,6 +121,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
             "Reply",
             "RoomName",
             "SocketDescription",
+            "USER_PREFIX",
             "home_of",
         ],
     ),

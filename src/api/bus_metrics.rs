@@ -55,6 +55,7 @@ pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
     for (name, help, value) in [
         ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
         ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),
+        ("bus_acks_awaited", "Emits of other servers that have still to be acknowledged here", bus.acks_awaited),
     ] {
         let gauge: Gauge = Gauge::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

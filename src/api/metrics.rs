@@ -201,7 +201,8 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
             hits.get_or_create(&OfLimit { limit: limit.setting() }).inc_by(metrics.counters.hits(limit));
         }
     }
-    for (limit, count) in &api.hits {
+    let of_bus = api.bus.iter().flat_map(|bus| &bus.hits);
+    for (limit, count) in api.hits.iter().chain(of_bus) {
         hits.get_or_create(&OfLimit { limit }).inc_by(*count);
     }
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);

@@ -1,70 +1,115 @@
 //! Answering other instances: what they want done is done, what they ask is asked of the shards, within bounds.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sockring_protocol::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::broadcast::{Broadcast, Selection};
-use crate::shard::{Acknowledgement, Mail, Reply};
+use crate::broadcast::Selection;
+use crate::mailbox::Postbox;
+use crate::shard::{Mail, Reply, SocketDescription, USER_PREFIX, home_of};
 
-use super::Cluster;
+use super::awaiting::Asker;
 use super::channels::Adapter;
+use super::counters::BusLimit;
 use super::message::{Answer, Envelope, Message, RequestId};
+use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
 /// How long shards may take.
 const SHARDS_WITHIN: Duration = Duration::from_secs(1);
-/// Questions that may wait for their turn; they are answered one after the other.
-pub(super) const REQUESTS_WAITING_MAX: usize = 256;
-/// A question that takes longer is followed by a pause of the same length, so that questions never take more than half of
-/// a shard's time.
+/// Questions that are looked at together: what several ask is asked of the shards once.
+const TOGETHER_MAX: usize = 128;
+/// Whatever takes longer is followed by a pause of the same length, so that questions never take more than half of a
+/// shard's time.
 const CHEAP: Duration = Duration::from_millis(5);
-/// Rooms that one request may name.
-const NAMES_MAX: usize = 10_000;
 /// Letters that may wait for a shard when a request comes.
 const LETTERS_MAX: usize = 10_000;
-/// Broadcasts whose acknowledgements are awaited, and acknowledgements that may come before their number is known.
-const BROADCASTS_MAX: usize = 1024;
-const EARLY_MAX: usize = 100_000;
-/// How long after its time a broadcast's acknowledgements are still passed on.
-const GRACE: Duration = Duration::from_secs(1);
-const TIMEOUT_MS_MAX: u64 = 600_000;
 
-/// A broadcast whose receivers are asked for acknowledgements.
-#[derive(Debug)]
-struct Awaited {
-    namespace: Box<str>,
-    asker: Option<Box<str>>,
-    request: RequestId,
-    /// Came before it was known how many there will be. `None`: it is known, and was said.
-    early: Option<Vec<Acknowledgement>>,
+/// What is asked of the shards.
+#[derive(Debug, PartialEq)]
+enum Question {
+    Sockets(Selection),
+    Ids(Selection),
+    Rooms(Box<str>),
 }
 
-/// The broadcasts whose acknowledgements are awaited, by the number that shards know them by.
-#[derive(Debug, Default)]
-pub(super) struct Awaiting {
-    next: AtomicU64,
-    broadcasts: Mutex<HashMap<u64, Awaited>>,
-}
-
-impl Awaiting {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Awaited>> {
-        self.broadcasts.lock().unwrap_or_else(PoisonError::into_inner)
+impl Question {
+    /// The room of the one user whom it is about, whose home knows all members.
+    fn room_of_user(&self) -> Option<&str> {
+        match self {
+            Question::Sockets(selection) | Question::Ids(selection) => match &*selection.rooms {
+                [room] if room.starts_with(USER_PREFIX) => Some(room),
+                _ => None,
+            },
+            Question::Rooms(_) => None,
+        }
     }
 }
 
-/// Answers what waits for its turn, one after the other.
-pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Envelope>) {
-    while let Some(envelope) = requests.recv().await {
-        let begun = Instant::now();
-        cluster.answer(envelope).await;
-        let took = begun.elapsed();
+/// The same question, and all who ask it.
+#[derive(Debug)]
+struct Group {
+    question: Question,
+    askers: Vec<Asker>,
+}
+
+/// Puts together what is the same, in the order in which it came.
+fn groups(requests: impl Iterator<Item = Envelope>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for Envelope { uid, namespace, message } in requests {
+        let (request, question) = match message {
+            Message::Fetch { request, selection } => (request, Question::Sockets(selection)),
+            Message::Ids { request, rooms } => {
+                let selection = Selection { namespace: namespace.clone(), rooms, except: Vec::new() };
+                (request, Question::Ids(selection))
+            }
+            Message::Rooms { request } => (request, Question::Rooms(namespace.clone())),
+            _ => continue,
+        };
+        let asker = Asker { namespace, uid, request };
+        match groups.iter_mut().find(|group| group.question == question) {
+            Some(group) => group.askers.push(asker),
+            None => groups.push(Group { question, askers: vec![asker] }),
+        }
+    }
+    groups
+}
+
+/// Since when shards are busy with questions.
+struct Pace(Instant);
+
+impl Pace {
+    async fn rest(&mut self) {
+        let took = self.0.elapsed();
         if took > CHEAP {
-            tokio::time::sleep(took).await;
+            sleep(took).await;
+        }
+        self.0 = Instant::now();
+    }
+}
+
+/// Answers what waits for its turn.
+pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Envelope>) {
+    let mut waiting = Vec::with_capacity(TOGETHER_MAX);
+    while requests.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
+        let mut pace = Pace(Instant::now());
+        let groups = groups(waiting.drain(..));
+        // What concerns one user costs a shard little: it is all asked before the first of it is awaited.
+        let of_users: Vec<_> = groups.iter().map(|group| cluster.ask_home(&group.question)).collect();
+        for (group, asked) in groups.into_iter().zip(of_users) {
+            let answer = match asked {
+                Some(asked) => cluster.answer_of_home(asked, &group.question).await,
+                None => cluster.answer_of_shards(&group.question).await,
+            };
+            pace.rest().await;
+            for Asker { namespace, uid, request } in group.askers {
+                cluster.counters.requests_answered.add(1);
+                if let Some(sent) = cluster.reply(&namespace, uid, request, answer.clone()) {
+                    cluster.make_room(sent).await;
+                }
+                pace.rest().await;
+            }
         }
     }
 }
@@ -72,22 +117,21 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Enve
 impl Cluster {
     /// Another instance wants something. Called within the runtime of the core that listens for requests.
     pub(super) fn on_request(self: &Arc<Self>, envelope: Envelope) {
-        let is_taken = match &envelope.message {
+        match &envelope.message {
             Message::Broadcast(_) | Message::Answer { .. } => return,
             // For code of other servers; we have none.
             Message::ServerSide { request: None, .. } => return,
-            message if names_of(message) > NAMES_MAX || self.are_shards_behind() => false,
-            Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => {
-                return match self.requests.try_send(envelope) {
-                    Ok(()) => {}
-                    Err(_) => self.counters.requests_refused.add(1),
-                };
+            message if names_of(message) > self.settings.request_rooms_max => {
+                return self.refuse(envelope, Some(BusLimit::RequestRooms));
             }
-            Message::BroadcastForAck { .. } => self.lock_has_room(),
-            _ => true,
-        };
-        if !is_taken {
-            return self.counters.requests_refused.add(1);
+            Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => {
+                if let Err(error) = self.requests.try_send(envelope) {
+                    self.refuse(error.into_inner(), Some(BusLimit::Requests));
+                }
+                return;
+            }
+            _ if self.are_shards_behind() => return self.refuse(envelope, None),
+            _ => {}
         }
         let Envelope { uid, namespace, message } = envelope;
         match message {
@@ -108,7 +152,7 @@ impl Cluster {
                 self.reply(&namespace, uid, request, Answer::ServerSide(b"null".to_vec().into()));
             }
             Message::BroadcastForAck { request, broadcast, timeout_ms } => {
-                self.deliver_for_ack(namespace, uid, request, &broadcast, timeout_ms.min(TIMEOUT_MS_MAX));
+                self.deliver_for_ack(Asker { namespace, uid, request }, broadcast, timeout_ms);
             }
             _ => {}
         }
@@ -118,12 +162,25 @@ impl Cluster {
         self.own_postboxes().iter().any(|shard| shard.waiting().0 > LETTERS_MAX)
     }
 
-    fn lock_has_room(&self) -> bool {
-        self.awaiting.lock().len() < BROADCASTS_MAX
+    /// What is too much is not done. A question is answered all the same, as by a server that has nobody: without an answer
+    /// it would fail for all servers.
+    fn refuse(&self, envelope: Envelope, limit: Option<BusLimit>) {
+        self.counters.requests_refused.add(1);
+        if let Some(limit) = limit {
+            self.counters.hit(limit);
+        }
+        let (request, answer) = match envelope.message {
+            Message::Fetch { request, .. } => (request, Answer::Sockets(Vec::new())),
+            Message::Ids { request, .. } => (request, Answer::Ids(Vec::new())),
+            Message::Rooms { request } => (request, Answer::Rooms(Vec::new())),
+            Message::BroadcastForAck { request, .. } => (request, Answer::Receivers(0)),
+            _ => return,
+        };
+        self.reply(&envelope.namespace, envelope.uid, request, answer);
     }
 
     /// Asks all shards the same.
-    fn post(&self, mail: impl Fn() -> Mail) -> Vec<oneshot::Receiver<Reply>> {
+    pub(super) fn post(&self, mail: impl Fn() -> Mail) -> Vec<oneshot::Receiver<Reply>> {
         self.own_postboxes().iter().filter_map(|shard| shard.ask(mail())).collect()
     }
 
@@ -146,17 +203,36 @@ impl Cluster {
         });
     }
 
-    /// Answers a question about sockets or rooms.
-    async fn answer(self: &Arc<Self>, envelope: Envelope) {
-        let Envelope { uid, namespace, message } = envelope;
-        let (request, answer) = match message {
-            Message::Fetch { request, selection } => (request, Answer::Sockets(self.describe(selection).await)),
-            Message::Ids { request, rooms } => {
-                let selection = Selection { namespace: namespace.clone(), rooms, except: Vec::new() };
-                let sockets = self.describe(selection).await;
-                (request, Answer::Ids(sockets.into_iter().map(|socket| socket.id).collect()))
+    /// Asks the home of a user's room, if that is what a question is about: who is there, and which shards have others.
+    fn ask_home(&self, question: &Question) -> Option<AtHome> {
+        let room = question.room_of_user()?;
+        let (Question::Sockets(selection) | Question::Ids(selection)) = question else { return None };
+        let home = self.own_postboxes().get(usize::from(home_of(room, self.shards())))?;
+        let outposts = Mail::Outposts { namespace: selection.namespace.clone(), room: room.into() };
+        Some(AtHome { sockets: home.ask(Mail::Describe(selection.clone()))?, outposts: home.ask(outposts)? })
+    }
+
+    async fn answer_of_home(&self, asked: AtHome, question: &Question) -> Answer {
+        let AtHome { sockets, outposts } = asked;
+        let mut found = described(replies(vec![sockets]).await);
+        if let (Some(Reply::Outposts(shards)), Question::Sockets(selection) | Question::Ids(selection)) =
+            (replies(vec![outposts]).await.pop(), question)
+        {
+            let postboxes = shards.iter().filter_map(|shard| self.own_postboxes().get(usize::from(*shard)));
+            let asked = postboxes.filter_map(|shard: &Postbox| shard.ask(Mail::Describe(selection.clone())));
+            found.extend(described(replies(asked.collect()).await));
+        }
+        answer_with(question, found)
+    }
+
+    /// What all shards have to say to it.
+    async fn answer_of_shards(&self, question: &Question) -> Answer {
+        match question {
+            Question::Sockets(selection) | Question::Ids(selection) => {
+                let asked = self.post(|| Mail::Describe(selection.clone()));
+                answer_with(question, described(replies(asked).await))
             }
-            Message::Rooms { request } => {
+            Question::Rooms(namespace) => {
                 let mut rooms = Vec::new();
                 for reply in replies(self.post(|| Mail::Rooms(namespace.clone()))).await {
                     if let Reply::Rooms(more) = reply {
@@ -166,83 +242,50 @@ impl Cluster {
                 // A room may have members on several shards.
                 rooms.sort_unstable();
                 rooms.dedup();
-                (request, Answer::Rooms(rooms))
-            }
-            _ => return,
-        };
-        self.counters.requests_answered.add(1);
-        self.reply(&namespace, uid, request, answer);
-    }
-
-    async fn describe(&self, selection: Selection) -> Vec<crate::shard::SocketDescription> {
-        let mut sockets = Vec::new();
-        for reply in replies(self.post(|| Mail::Describe(selection.clone()))).await {
-            if let Reply::Described(more) = reply {
-                sockets.extend(more);
+                Answer::Rooms(rooms)
             }
         }
-        sockets
     }
 
-    fn deliver_for_ack(
-        self: &Arc<Self>,
-        namespace: Box<str>,
+    /// Waits for Redis to take an answer, while so much waits for it that others would find no room.
+    async fn make_room(&self, sent: Sent) {
+        if self.outbox.is_half_full() {
+            // Whatever becomes of it is counted where it happens.
+            let _ = timeout(PUBLISHED_WITHIN, sent.answer).await;
+        }
+    }
+
+    /// Sends an answer. Nobody has to wait for what becomes of it.
+    pub(super) fn reply(
+        &self,
+        namespace: &str,
         asker: Option<Box<str>>,
         request: RequestId,
-        broadcast: &Broadcast,
-        timeout_ms: u64,
-    ) {
-        self.counters.requests_answered.add(1);
-        let number = self.awaiting.next.fetch_add(1, Ordering::Relaxed);
-        let awaited = Awaited { namespace, asker, request, early: Some(Vec::new()) };
-        self.awaiting.lock().insert(number, awaited);
-        let broadcast = || Box::new(broadcast.clone());
-        let delivered = self.post(|| Mail::DeliverForAck { broadcast: broadcast(), number, timeout_ms });
-        let cluster = Arc::clone(self);
-        tokio::task::spawn_local(async move {
-            let count = |reply| if let Reply::Delivered(counts) = reply { counts.iter().sum() } else { 0 };
-            let receivers = replies(delivered).await.into_iter().map(count).sum::<u64>();
-            cluster.say_receivers(number, receivers);
-            tokio::time::sleep(Duration::from_millis(timeout_ms) + GRACE).await;
-            cluster.awaiting.lock().remove(&number);
-        });
-    }
-
-    /// The number of receivers comes before their acknowledgements.
-    fn say_receivers(&self, number: u64, receivers: u64) {
-        let mut broadcasts = self.awaiting.lock();
-        let Some(awaited) = broadcasts.get_mut(&number) else { return };
-        self.reply(&awaited.namespace, awaited.asker.clone(), awaited.request.clone(), Answer::Receivers(receivers));
-        for answer in awaited.early.take().unwrap_or_default() {
-            self.pass_on(awaited, answer);
-        }
-    }
-
-    /// A client of ours has answered a broadcast. On any core.
-    pub(super) fn acknowledge(&self, answer: Acknowledgement) {
-        let mut broadcasts = self.awaiting.lock();
-        let Some(awaited) = broadcasts.get_mut(&answer.number) else { return };
-        match &mut awaited.early {
-            Some(early) if early.len() < EARLY_MAX => early.push(answer),
-            Some(_) => {}
-            None => self.pass_on(awaited, answer),
-        }
-    }
-
-    fn pass_on(&self, awaited: &Awaited, answer: Acknowledgement) {
-        let args = std::str::from_utf8(&answer.args).unwrap_or("[]");
-        let value = json::elements(args).next().map(|first| first.as_bytes().into());
-        let answer = Answer::Acknowledgement { value, attachments: answer.attachments };
-        self.reply(&awaited.namespace, awaited.asker.clone(), awaited.request.clone(), answer);
-    }
-
-    /// Sends an answer; nobody waits for what becomes of it.
-    fn reply(&self, namespace: &str, asker: Option<Box<str>>, request: RequestId, answer: Answer) {
+        answer: Answer,
+    ) -> Option<Sent> {
         // Where old servers of the classic adapter listen too.
         let asker = asker.filter(|_| self.adapter() == Adapter::Sharded);
         let message = Message::Answer { asker, request, answer };
         // A failure is counted where it happens.
-        drop(self.send(namespace, &message));
+        self.send(namespace, &message).ok()
+    }
+}
+
+/// The answers of a room's home that are awaited.
+struct AtHome {
+    sockets: oneshot::Receiver<Reply>,
+    outposts: oneshot::Receiver<Reply>,
+}
+
+fn described(replies: Vec<Reply>) -> Vec<SocketDescription> {
+    let sockets = |reply| if let Reply::Described(sockets) = reply { sockets } else { Vec::new() };
+    replies.into_iter().flat_map(sockets).collect()
+}
+
+fn answer_with(question: &Question, sockets: Vec<SocketDescription>) -> Answer {
+    match question {
+        Question::Ids(_) => Answer::Ids(sockets.into_iter().map(|socket| socket.id).collect()),
+        _ => Answer::Sockets(sockets),
     }
 }
 
@@ -259,7 +302,7 @@ fn names_of(message: &Message) -> usize {
 }
 
 /// What shards answer in time.
-async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
+pub(super) async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
     let deadline = tokio::time::Instant::now() + SHARDS_WITHIN;
     let mut replies = Vec::with_capacity(asked.len());
     for answer in asked {
@@ -268,4 +311,23 @@ async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
         }
     }
     replies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_ask_is_one_question() {
+        let selection = |room: &str| Selection { namespace: "/".into(), rooms: vec![room.into()], except: Vec::new() };
+        let fetch = |room: &str, request: &str| Message::Fetch { request: request.into(), selection: selection(room) };
+        let ids = Message::Ids { request: "4".into(), rooms: vec!["a".into()] };
+        let messages = [fetch("a", "1"), fetch("user:b", "2"), fetch("a", "3"), ids];
+        let envelopes = messages.map(|message| Envelope { uid: None, namespace: "/".into(), message });
+        let groups = groups(envelopes.into_iter());
+        let numbers = |group: &Group| group.askers.iter().map(|asker| asker.request.to_string()).collect::<Vec<_>>();
+        assert_eq!(groups.iter().map(numbers).collect::<Vec<_>>(), [vec!["1", "3"], vec!["2"], vec!["4"]]);
+        assert_eq!(groups[1].question.room_of_user(), Some("user:b"));
+        assert_eq!(groups[2].question, Question::Ids(selection("a")));
+    }
 }

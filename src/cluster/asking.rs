@@ -13,6 +13,7 @@ use crate::shard::SocketDescription;
 
 use super::Cluster;
 use super::channels::Adapter;
+use super::counters::BusLimit;
 use super::link::text;
 use super::message::{Answer, Message, RequestId};
 use super::publisher::{PublishError, To};
@@ -22,8 +23,6 @@ use super::topology::Topology;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// How long Redis may take to say how many instances there are.
 const COUNT_WITHIN: Duration = Duration::from_millis(500);
-/// Questions that may wait for answers.
-const QUESTIONS_MAX: usize = 256;
 /// How long an instance that says nothing is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 const PEERS_MAX: usize = 1024;
@@ -38,17 +37,24 @@ struct Question {
 }
 
 /// The questions that wait for answers.
-#[derive(Debug, Default)]
-pub(super) struct Questions(Mutex<HashMap<RequestId, Question>>);
+#[derive(Debug)]
+pub(super) struct Questions {
+    questions_max: usize,
+    open: Mutex<HashMap<RequestId, Question>>,
+}
 
 impl Questions {
+    pub(super) fn new(questions_max: usize) -> Questions {
+        Questions { questions_max, open: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Question>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, request: &str, expected: usize) -> Option<oneshot::Receiver<()>> {
         let mut questions = self.lock();
-        if questions.len() >= QUESTIONS_MAX {
+        if questions.len() >= self.questions_max {
             return None;
         }
         let (complete, completed) = oneshot::channel();
@@ -164,6 +170,7 @@ impl Cluster {
             return Gathered { answers: Vec::new(), missing: Some(0), silent: Vec::new() };
         }
         let Some(completed) = self.questions.begin(&request, expected) else {
+            self.counters.hit(BusLimit::Questions);
             return self.incomplete(Gathered { missing: Some(expected), ..Gathered::unknown() });
         };
         let was_asked = self.publish(namespace, &message).await.is_ok();
@@ -232,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_question_is_complete_when_all_have_answered_once() {
-        let questions = Questions::default();
+        let questions = Questions::new(9);
         let mut completed = questions.begin("q", 2).unwrap();
         let uid = |name: &str| Some(name.into());
         questions.on_answer("other", uid("a"), Answer::Done);
@@ -248,8 +255,8 @@ mod tests {
 
     #[test]
     fn questions_and_peers_are_bounded() {
-        let questions = Questions::default();
-        for number in 0..QUESTIONS_MAX {
+        let questions = Questions::new(9);
+        for number in 0..9 {
             assert!(questions.begin(&number.to_string(), 1).is_some());
         }
         assert!(questions.begin("more", 1).is_none());

@@ -37,6 +37,29 @@ impl Loss {
     }
 }
 
+/// A limit that other servers, or questions to them, can hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BusLimit {
+    Requests,
+    RequestRooms,
+    Acks,
+    Questions,
+}
+
+impl BusLimit {
+    const ALL: [BusLimit; 4] = [BusLimit::Requests, BusLimit::RequestRooms, BusLimit::Acks, BusLimit::Questions];
+
+    /// The setting that holds it.
+    fn setting(self) -> &'static str {
+        match self {
+            BusLimit::Requests => "redis_requests_max",
+            BusLimit::RequestRooms => "redis_request_rooms_max",
+            BusLimit::Acks => "redis_acks_max",
+            BusLimit::Questions => "redis_questions_max",
+        }
+    }
+}
+
 const MALFORMED: [MessageError; 9] = [
     MessageError::Channel,
     MessageError::Syntax,
@@ -88,6 +111,7 @@ pub(super) struct Counters {
     publish_micros: Mutex<Histogram>,
     malformed: [Count; MALFORMED.len()],
     lost: [Count; Loss::ALL.len()],
+    hits: [Count; BusLimit::ALL.len()],
     pub(super) requests_answered: Count,
     pub(super) requests_refused: Count,
     pub(super) questions: Count,
@@ -105,6 +129,7 @@ impl Counters {
             publish_micros: Mutex::default(),
             malformed: Default::default(),
             lost: Default::default(),
+            hits: Default::default(),
             requests_answered: Count::default(),
             requests_refused: Count::default(),
             questions: Count::default(),
@@ -114,6 +139,10 @@ impl Counters {
 
     pub(super) fn lost(&self, reason: Loss, messages: u64) {
         self.lost[reason as usize].add(messages);
+    }
+
+    pub(super) fn hit(&self, limit: BusLimit) {
+        self.hits[limit as usize].add(1);
     }
 
     pub(super) fn malformed(&self, reason: MessageError) {
@@ -149,6 +178,8 @@ impl Counters {
             published_bytes: self.published_bytes.value(),
             publish_micros: self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             queue_bytes: 0,
+            acks_awaited: 0,
+            hits: labelled(BusLimit::ALL.map(BusLimit::setting), &self.hits),
             malformed: labelled(MALFORMED.map(MessageError::label), &self.malformed),
             lost: labelled(Loss::ALL.map(Loss::label), &self.lost),
             requests_answered: self.requests_answered.value(),
@@ -186,6 +217,10 @@ pub struct ClusterMetrics {
     pub publish_micros: Histogram,
     /// That wait for Redis to take them.
     pub queue_bytes: u64,
+    /// Broadcasts of other servers whose acknowledgements are awaited.
+    pub acks_awaited: u64,
+    /// How often a limit was reached, by its setting.
+    pub hits: Vec<(&'static str, u64)>,
     /// By reason.
     pub malformed: Vec<(&'static str, u64)>,
     pub lost: Vec<(&'static str, u64)>,

@@ -4,6 +4,7 @@
 
 mod answering;
 mod asking;
+mod awaiting;
 mod bus;
 mod channels;
 mod classic;
@@ -36,8 +37,8 @@ use tokio::time::timeout_at;
 use crate::mailbox::Postbox;
 use crate::shard::{Instance, RoomName};
 
-use answering::Awaiting;
 use asking::{Peers, Questions};
+use awaiting::Awaiting;
 use counters::{Counters, Loss};
 use health::{Health, Part, Presence, Target};
 use link::Dialler;
@@ -112,7 +113,7 @@ impl Cluster {
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
         let ClusterParts { settings, namespaces, instance, postboxes } = parts;
         let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
-        let (requests, requests_in) = mpsc::channel(answering::REQUESTS_WAITING_MAX);
+        let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let cores = postboxes.len();
         let health = Health::default();
         health.expect(Part::Publisher(Target::Any));
@@ -123,15 +124,15 @@ impl Cluster {
             uids: namespaces.iter().map(|_| new_id(settings.adapter)).collect(),
             presences: postboxes.iter().enumerate().map(|(core, shards)| Presence::new(shards[core].clone())).collect(),
             counters: Counters::new(cores),
+            awaiting: Awaiting::new(settings.acks_max),
+            questions: Questions::new(settings.questions_max),
             settings,
             namespaces,
             instance,
             postboxes,
             health,
             outbox,
-            questions: Questions::default(),
             peers: Peers::default(),
-            awaiting: Awaiting::default(),
             requests,
             topology: watch::Sender::new(Topology::Unknown),
             topology_is_stale: Notify::new(),
@@ -146,6 +147,7 @@ impl Cluster {
         {
             tokio::task::spawn_local(publisher::run(Arc::clone(self), receivers.jobs));
             tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
+            tokio::task::spawn_local(awaiting::expire(Arc::clone(self)));
             tokio::task::spawn_local(nodes::watch(Arc::clone(self)));
         }
         CoreBus::start(Arc::clone(self), core)
@@ -167,7 +169,8 @@ impl Cluster {
 
     /// What was counted so far.
     pub fn metrics(&self) -> ClusterMetrics {
-        ClusterMetrics { queue_bytes: self.outbox.waiting_bytes() as u64, ..self.counters.snapshot() }
+        let (queue_bytes, acks_awaited) = (self.outbox.waiting_bytes() as u64, self.awaiting.len() as u64);
+        ClusterMetrics { queue_bytes, acks_awaited, ..self.counters.snapshot() }
     }
 
     /// Publishes, and waits until Redis has it.
@@ -279,6 +282,7 @@ impl Cluster {
 }
 
 /// A message on its way to Redis.
+#[derive(Debug)]
 struct Sent {
     answer: oneshot::Receiver<Result<Value, PublishError>>,
     bytes: usize,

@@ -96,6 +96,11 @@ impl Outbox {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// So much waits that single commands may soon be refused.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.waiting_bytes() > self.bytes_max / 2
+    }
+
     /// Sends a command of about this many bytes. Nothing waits here: what cannot be taken is refused at once.
     pub(super) fn send(
         &self,

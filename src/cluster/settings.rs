@@ -72,6 +72,14 @@ pub struct ClusterSettings {
     pub adapter: Adapter,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
+    /// Questions of other servers that may wait for an answer.
+    pub requests_max: usize,
+    /// Rooms that one request of another server may name.
+    pub request_rooms_max: usize,
+    /// Emits of other servers whose acknowledgements are awaited.
+    pub acks_max: usize,
+    /// Questions to other servers that may wait for answers.
+    pub questions_max: usize,
     pub readiness: Readiness,
 }
 

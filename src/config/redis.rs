@@ -6,6 +6,8 @@ use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, TlsSe
 
 use super::{ConfigError, Values, wrong};
 
+/// What a queue of tokio could hold is more.
+const REQUESTS_MOST: usize = 1 << 24;
 const PREFIX_BYTES_MAX: usize = 128;
 
 /// `None` where neither a URL nor a host is set.
@@ -30,6 +32,10 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         prefix: prefix(values)?,
         adapter,
         queue_bytes_max,
+        requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
+        request_rooms_max: values.number("redis_request_rooms_max", 1)?,
+        acks_max: values.number("redis_acks_max", 1)?,
+        questions_max: values.number("redis_questions_max", 1)?,
         readiness,
     };
     match values.optional("redis_url") {

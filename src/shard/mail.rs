@@ -42,6 +42,8 @@ pub enum Mail {
     UserStatus(String),
     /// Who the selected sockets are; answered by `Reply::Described`.
     Describe(Selection),
+    /// The other shards with members of a room whose home this shard is; answered by `Reply::Outposts`.
+    Outposts { namespace: Box<str>, room: Box<str> },
     /// The names of all rooms of this namespace that have members here, those of its sockets' sids among them; answered by
     /// `Reply::Rooms`.
     Rooms(Box<str>),
@@ -51,7 +53,8 @@ pub enum Mail {
     LeaveSelected(Selection, Vec<Box<str>>),
     /// Ends the selected sockets or their sessions; answered by `Reply::Changed`.
     EndSelected(Selection, Ending),
-    /// Delivers to the members that this shard has, and asks each for an acknowledgement; answered by `Reply::Delivered`.
+    /// Delivers to the members that this shard has, and asks each for an acknowledgement; answered by `Reply::Delivered`, with
+    /// how many are awaited.
     /// Each acknowledgement that comes within `timeout_ms` leaves as `Effect::Acknowledged` with this number.
     DeliverForAck { broadcast: Box<Broadcast>, number: u64, timeout_ms: u64 },
 }
@@ -146,6 +149,7 @@ pub enum Reply {
     Metrics(Box<ShardMetrics>),
     Sockets(u64),
     Described(Vec<SocketDescription>),
+    Outposts(Vec<u16>),
     Rooms(Vec<Box<str>>),
 }
 

@@ -70,7 +70,7 @@ fn packets_that_clients_would_choke_on_are_dropped() {
 #[test]
 fn too_many_questions_are_refused_and_clients_served_on() {
     let redis = RedisServer::start(&[]);
-    let server = instance_with(&redis, &[("SOCKRING_SHARDS", "1")]);
+    let server = instance_with(&redis, &[("SOCKRING_SHARDS", "1"), ("SOCKRING_REDIS_REQUESTS_MAX", "256")]);
     let mut clients: Vec<_> = (0..300).map(|number| server.client(&format!("user-{number}"))).collect();
     let mut peer = Peer::listening(&redis, &[]);
     let fetch = json!({"uid": "evil", "requestId": "r", "type": 5, "opts": {"rooms": [], "except": []}}).to_string();

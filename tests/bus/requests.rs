@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::instance::{get, instance, instance_with};
+use crate::instance::{get, instance, instance_with, metric};
 use crate::peer::{Peer, broadcast};
 use crate::redis_server::RedisServer;
 use crate::until;
@@ -117,6 +117,113 @@ fn acknowledgements_come_after_their_number() {
     }
 }
 
+/// A request for acknowledgements of what a room gets.
+fn ask_room(request: &str, room: &str, timeout_ms: u64) -> String {
+    json!({
+        "uid": "nodeAA", "requestId": request, "type": 7,
+        "packet": {"type": 2, "data": ["question"], "nsp": "/"},
+        "opts": {"rooms": [room], "except": [], "flags": {"timeout": timeout_ms}},
+    })
+    .to_string()
+}
+
+#[test]
+fn nothing_is_kept_of_emits_that_all_have_acknowledged() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_REDIS_ACKS_MAX", "50")]);
+    let mut alice = server.client("alice");
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    // Many more than there is room for, within the time of each.
+    for number in 0..200 {
+        let (request, room) = (format!("r{number}"), if number % 2 == 0 { "user:nobody" } else { "user:alice" });
+        peer.publish(REQUESTS, ask_room(&request, room, 600_000));
+        let answer = hear_answer(&mut peer).1;
+        assert_eq!(answer, json!({"type": 8, "requestId": request, "clientCount": number % 2}));
+        if number % 2 == 1 {
+            let text = alice.socket.text();
+            let id = text.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question"]"#)).expect(&text);
+            alice.send(&format!("43{id}[1]"));
+            peer.hear();
+        }
+    }
+    assert_eq!((metric(&server, "sockring_bus_acks_awaited"), server.metrics().hits()["redis_acks_max"]), (0, 0));
+}
+
+#[test]
+fn emits_beyond_the_limit_are_delivered_and_answered_with_nobody() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_REDIS_ACKS_MAX", "2")]);
+    let mut alice = server.client("alice");
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    for (request, count) in [("r1", 1), ("r2", 1), ("r3", 0)] {
+        peer.publish(REQUESTS, ask_room(request, "user:alice", 1_000));
+        assert_eq!(hear_answer(&mut peer).1, json!({"type": 8, "requestId": request, "clientCount": count}));
+        assert!(alice.socket.text().ends_with(r#"["question"]"#));
+    }
+    assert_eq!((metric(&server, "sockring_bus_acks_awaited"), server.metrics().hits()["redis_acks_max"]), (2, 1));
+    until("their time is over", || metric(&server, "sockring_bus_acks_awaited"), |count| *count == 0);
+}
+
+#[test]
+fn questions_beyond_the_limits_are_answered_with_nobody() {
+    let redis = RedisServer::start(&[]);
+    let limits = [("SOCKRING_REDIS_REQUESTS_MAX", "1"), ("SOCKRING_REDIS_REQUEST_ROOMS_MAX", "2")];
+    let server = instance_with(&redis, &limits);
+    let mut alice = server.client("alice");
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let rooms = json!({"rooms": ["user:alice", "a"], "except": ["b"]});
+    let fetch = json!({"uid": "nodeAA", "requestId": "r1", "type": 5, "opts": rooms});
+    assert_eq!(ask(&mut peer, &fetch)["sockets"], json!([]));
+    let old = json!({"uid": "nodeAA", "requestId": "r2", "type": 0, "rooms": ["user:alice", "a", "b"]});
+    assert_eq!(ask(&mut peer, &old)["sockets"], json!([]));
+    let packet = json!({"type": 2, "data": ["question"], "nsp": "/"});
+    let emit = json!({"uid": "nodeAA", "requestId": "r3", "type": 7, "packet": packet, "opts": rooms});
+    assert_eq!(ask(&mut peer, &emit)["clientCount"], 0);
+    alice.socket.round_trip();
+    // What comes at once is more than one.
+    let one = json!({"rooms": ["user:alice"], "except": []});
+    let mut burst = redis::pipe();
+    for number in 0..300 {
+        let fetch = json!({"uid": "nodeAA", "requestId": format!("b{number}"), "type": 5, "opts": one});
+        burst.cmd("PUBLISH").arg(REQUESTS).arg(fetch.to_string()).ignore();
+    }
+    burst.query::<()>(&mut redis.connect()).expect("Redis takes it");
+    let answers: Vec<Value> = (0..300).map(|_| hear_answer(&mut peer).1).collect();
+    let full = answers.iter().filter(|answer| answer["sockets"][0]["id"] == json!(alice.sid)).count();
+    let hits = server.metrics().hits();
+    assert_eq!((hits["redis_request_rooms_max"], hits["redis_requests_max"]), (3, 300 - full as u64));
+    assert!((1..300).contains(&full), "{full}");
+    assert_eq!(metric(&server, "sockring_bus_requests_refused_total"), 303 - full as u64);
+}
+
+#[test]
+fn thousands_of_questions_at_once_are_all_answered() {
+    let redis = RedisServer::start(&[]);
+    let server = instance(&redis);
+    let clients: Vec<_> = (0..50).map(|number| server.client(&format!("user-{number}"))).collect();
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let mut burst = redis::pipe();
+    for number in 0..3_000 {
+        let rooms = if number % 3 == 0 { vec![] } else { vec![format!("user:user-{}", number % 50)] };
+        let opts = json!({"rooms": rooms, "except": []});
+        let fetch = json!({"uid": "nodeAA", "requestId": number.to_string(), "type": 5, "opts": opts});
+        burst.cmd("PUBLISH").arg(REQUESTS).arg(fetch.to_string()).ignore();
+    }
+    burst.query::<()>(&mut redis.connect()).expect("Redis takes it");
+    let mut answered = std::collections::BTreeSet::new();
+    for _ in 0..3_000 {
+        let answer = hear_answer(&mut peer).1;
+        let number: usize = answer["requestId"].as_str().and_then(|id| id.parse().ok()).expect("one of ours");
+        let sockets = answer["sockets"].as_array().expect("a list");
+        match number % 3 {
+            0 => assert_eq!(sockets.len(), 50),
+            _ => assert_eq!((sockets.len(), &sockets[0]["id"]), (1, &json!(clients[number % 50].sid))),
+        }
+        answered.insert(number);
+    }
+    assert_eq!(answered.len(), 3_000);
+}
+
 #[test]
 fn acknowledgements_beyond_the_limit_are_not_awaited() {
     let redis = RedisServer::start(&[]);
@@ -129,7 +236,8 @@ fn acknowledgements_beyond_the_limit_are_not_awaited() {
         "opts": {"rooms": [], "except": [], "flags": {"timeout": 5000}},
     });
     peer.publish(REQUESTS, request.to_string());
-    assert_eq!(hear_answer(&mut peer).1["clientCount"], 2);
+    // Who asks waits for as many answers as this says.
+    assert_eq!(hear_answer(&mut peer).1["clientCount"], 1);
     for client in &mut clients {
         assert!(client.socket.text().ends_with(r#"["question"]"#));
     }

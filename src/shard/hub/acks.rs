@@ -64,11 +64,12 @@ impl Acks {
         }
     }
 
-    /// There are no more receivers.
-    pub(super) fn seal(&mut self, ack: AckId) {
-        if let Ok(id) = u32::try_from(ack.0) {
-            self.end_if_answered(id);
-        }
+    /// There are no more receivers. Says how many there are.
+    pub(super) fn seal(&mut self, ack: AckId) -> u64 {
+        let Ok(id) = u32::try_from(ack.0) else { return 0 };
+        let receivers = self.asks.get(&id).map_or(0, |ask| ask.receivers.len() as u64);
+        self.end_if_answered(id);
+        receivers
     }
 
     /// A socket answers: the number of what it answers to, if that was asked of it and it has not answered before.

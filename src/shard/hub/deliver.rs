@@ -22,12 +22,11 @@ impl<A: Application> Hub<A> {
         self.deliver_as(Carrier::Event(None), broadcast)
     }
 
-    /// The same, and each of them is asked for an acknowledgement.
+    /// The same, and each of them is asked for an acknowledgement; says of how many one is awaited.
     pub(super) fn deliver_for_ack(&mut self, broadcast: &Broadcast, number: u64, timeout_ms: u64) -> u64 {
         let ack = self.acks.begin(number, timeout_ms, self.now.at);
-        let delivered = self.deliver_as(Carrier::Event(Some(ack)), broadcast);
-        self.acks.seal(ack);
-        delivered
+        self.deliver_as(Carrier::Event(Some(ack)), broadcast);
+        self.acks.seal(ack)
     }
 
     fn deliver_as(&mut self, carrier: Carrier, broadcast: &Broadcast) -> u64 {

@@ -60,6 +60,7 @@ impl<A: Application> Hub<A> {
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
             Mail::Describe(selection) => Reply::Described(self.describe(&selection)),
+            Mail::Outposts { namespace, room } => Reply::Outposts(self.outposts_of(&namespace, &room)),
             Mail::Rooms(namespace) => Reply::Rooms(self.room_names(&namespace)),
             Mail::JoinSelected(selection, rooms) => return self.join_selected_and_answer(ticket, &selection, &rooms),
             Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
@@ -125,6 +126,11 @@ impl<A: Application> Hub<A> {
             }
         }
         self.settle_pending(pending, 0, 0);
+    }
+
+    fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {
+        let Some(namespace) = self.settings.namespace(namespace) else { return Vec::new() };
+        self.homes.outposts(namespace, room).iter().map(|(shard, _)| *shard).collect()
     }
 
     fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {

@@ -89,6 +89,25 @@ const operations = {
   emits: (specs) => specs.forEach((spec) => target(spec).emit(...spec.args)),
   emitWithAck: (spec) => attempt(target(spec).emitWithAck(...spec.args)),
   fetchSockets: (spec) => attempt(target(spec).fetchSockets().then((sockets) => sockets.map(described))),
+  /** So many at once: how many failed, and how many sockets the others found. */
+  async fetchMany({ count, ...spec }) {
+    const answers = await Promise.allSettled(Array.from({ length: count }, () => target(spec).fetchSockets()));
+    const found = answers.flatMap(({ value }) => (value ? [value.length] : []));
+    return { failed: count - found.length, found: [...new Set(found)] };
+  },
+  /** So many in a second, whatever becomes of those before: how many failed, and how many were acknowledged how often. */
+  async ackRate({ rate, seconds, rooms, timeout, args }) {
+    const begun = performance.now();
+    const asked = [];
+    while (asked.length < rate * seconds) {
+      const due = Math.min(rate * seconds, Math.floor((performance.now() - begun) * rate / 1000));
+      for (; asked.length < due;) asked.push(attempt(io.timeout(timeout).to(rooms[asked.length % rooms.length]).emitWithAck(...args)));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    const answers = await Promise.all(asked);
+    const acknowledged = answers.flatMap(({ value }) => (value ? [value.length] : []));
+    return { asked: asked.length, failed: asked.length - acknowledged.length, acknowledged: [...new Set(acknowledged)], took_ms: Math.round(performance.now() - begun) };
+  },
   allRooms: ({ nsp = '/' }) => attempt(io.of(nsp).adapter.allRooms().then((rooms) => [...rooms])),
   serverCount: ({ nsp = '/' }) => attempt(io.of(nsp).adapter.serverCount()),
   socketsJoin: (spec) => target(spec).socketsJoin(spec.join),

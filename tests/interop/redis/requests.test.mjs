@@ -84,6 +84,20 @@ for (const adapter of adapters) {
       for (const sockets of answers) assert.equal(sockets.length, 4);
     });
 
+    test('thousands of fetchSockets at once', async () => {
+      const { C } = servers;
+      assert.deepEqual(await C.ask('fetchMany', { count: 3000, rooms: ['user:multi'] }, 15000), { failed: 0, found: [4] });
+      assert.deepEqual(await C.ask('fetchMany', { count: 1500 }, 15000), { failed: 0, found: [crowd.main.length] });
+    });
+
+    test('emitWithAck, more of them within their timeout than could wait for it', async () => {
+      const clients = [await stranger('A', 'asked'), await stranger('B', 'asked')];
+      for (const { socket } of clients) socket.on('question', (number, answer) => answer(number));
+      const spec = { rate: 500, seconds: 3, rooms: ['user:asked', 'user:nobody', 'user:asked'], timeout: 10000, args: ['question', 1] };
+      const { asked, failed, acknowledged } = await servers.C.ask('ackRate', spec, 20000);
+      assert.deepEqual({ asked, failed, acknowledged: sorted(acknowledged) }, { asked: 1500, failed: 0, acknowledged: [0, 2] });
+    });
+
     test('allRooms', { skip: adapter === 'sharded' && 'its Node adapter has none' }, async () => {
       const rooms = value(await servers.C.ask('allRooms'));
       for (const room of ['r1', 'r2', 'user:multi', 'user:web-A', 'user:poll-B', 'user:web-D', ...ids(crowd.main)]) assert.ok(rooms.includes(room), room);

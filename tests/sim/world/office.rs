@@ -194,6 +194,7 @@ impl World {
                     Reply::Metrics(metrics) => metrics.stats.clients,
                     Reply::Described(sockets) => sockets.len() as u64,
                     Reply::Rooms(rooms) => rooms.len() as u64,
+                    Reply::Outposts(shards) => shards.len() as u64,
                     Reply::Delivered(_) => panic!("{reply:?} to a question"),
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
