@@ -195,12 +195,16 @@ impl Link {
     }
 
     fn cancel_or_settle(&mut self) -> Start {
-        if self.is_idle() || self.cancelling > 0 {
+        if self.is_idle() {
             return self.settle_ending();
         }
         let abort = self.sending && !self.is_aborted;
         self.is_aborted |= abort;
         self.shutting += u8::from(abort);
+        // What is being looked for is not looked for twice at once.
+        if self.cancelling > 0 {
+            return Start { abort, ..NOTHING };
+        }
         self.cancelling = u8::from(self.watching) + u8::from(self.receiving);
         self.has_missed = false;
         Start { cancel_watch: self.watching, cancel_receive: self.receiving, abort, ..NOTHING }
@@ -212,11 +216,16 @@ impl Link {
             return NOTHING;
         }
         self.phase = Phase::Leaving;
-        if self.receiving {
-            self.cancelling = 1;
-            return Start { cancel_receive: true, ..NOTHING };
+        self.cancel_receive_or_settle()
+    }
+
+    fn cancel_receive_or_settle(&mut self) -> Start {
+        if !self.receiving || self.cancelling > 0 {
+            return self.settle_ending();
         }
-        self.settle_ending()
+        self.cancelling = 1;
+        self.has_missed = false;
+        Start { cancel_receive: true, ..NOTHING }
     }
 
     pub(super) fn on_cancelled(&mut self, hit: Hit) -> Start {
@@ -226,6 +235,7 @@ impl Link {
             // It may have been about to be armed again when it was looked for. What was found is not looked for once more:
             // the kernel would walk past many others in vain.
             Phase::Ending if self.has_missed => self.cancel_or_settle(),
+            Phase::Leaving if self.has_missed => self.cancel_receive_or_settle(),
             _ => self.settle_ending(),
         }
     }
@@ -394,6 +404,39 @@ mod tests {
         // It was missed because it had completed.
         assert_eq!(link.on_received(Received::Ended), NOTHING);
         assert_eq!(link.on_cancelled(Hit::Missed), RELEASE);
+    }
+
+    #[test]
+    fn leaving_looks_again_for_a_receive_that_was_missed() {
+        let mut link = Link::new();
+        link.send();
+        assert_eq!(link.read(), RECEIVE);
+        let cancel = Start { cancel_receive: true, ..NOTHING };
+        assert_eq!(link.leave(), cancel);
+        // It is still under way: a peer that says nothing would never end it.
+        assert_eq!(link.on_cancelled(Hit::Missed), cancel);
+        assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
+        assert_eq!(link.on_received(Received::Ended), NOTHING);
+        assert_eq!(link.on_sent(), RELEASE);
+        // It was missed because it had completed.
+        let mut link = Link::new();
+        assert_eq!((link.read(), link.leave()), (RECEIVE, cancel));
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+        assert_eq!(link.on_cancelled(Hit::Missed), RELEASE);
+    }
+
+    #[test]
+    fn who_ends_while_leaving_does_not_wait_for_what_the_peer_does_not_take() {
+        let mut link = Link::new();
+        link.send();
+        assert_eq!(link.read(), RECEIVE);
+        assert_eq!(link.leave(), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(link.end(), Start { abort: true, ..NOTHING });
+        assert_eq!(link.on_cancelled(Hit::Missed), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(link.on_received(Received::Ended), NOTHING);
+        assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
+        assert_eq!(link.on_sent(), NOTHING);
+        assert_eq!(link.on_shut_down(), RELEASE);
     }
 
     #[test]
