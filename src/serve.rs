@@ -98,14 +98,29 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     announce(&settings, port, api_address, &verifier.load(), origin)?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
-    for shard in &crew.shards {
-        shard.post(Letter::Drain(Arc::clone(&farewell), settings.drain));
+    wind_up(ending, &crew.shards, crew.workers, &farewell, settings.drain)
+}
+
+/// Tells all workers to end their clients, and waits until they have: also where one of them could not go on, since the
+/// others' clients are not to blame.
+fn wind_up(
+    ending: Ending,
+    shards: &[Postbox],
+    workers: Vec<thread::JoinHandle<()>>,
+    farewell: &Arc<Broadcast>,
+    over: Duration,
+) -> Result<(), Box<dyn Error>> {
+    if let Ending::Worker(error) = &ending {
+        tracing::error!(%error, "a worker cannot go on: closing the clients of the others");
     }
+    for shard in shards {
+        shard.post(Letter::Drain(Arc::clone(farewell), over));
+    }
+    let panicked = workers.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
     match ending {
-        Ending::Signal => {
-            crew.workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".into()))
-        }
         Ending::Worker(error) => Err(error.into()),
+        Ending::Signal if panicked > 0 => Err("a worker panicked".into()),
+        Ending::Signal => Ok(()),
     }
 }
 
@@ -376,4 +391,37 @@ fn made_up_secret() -> Result<String, Box<dyn Error>> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_cannot_go_on_does_not_cut_off_the_clients_of_the_others() {
+        let mailbox = Arc::new(Mailbox::new(1024));
+        let has_drained = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (mailbox, has_drained) = (Arc::clone(&mailbox), Arc::clone(&has_drained));
+            thread::spawn(move || {
+                let mut letters = Vec::new();
+                while letters.is_empty() {
+                    mailbox.collect(&mut letters);
+                    thread::yield_now();
+                }
+                // It takes its time.
+                thread::sleep(Duration::from_millis(50));
+                has_drained.store(matches!(&letters[..], [Letter::Drain(_, Duration::ZERO)]), Ordering::Relaxed);
+            })
+        };
+        let failed = thread::spawn(|| {});
+        let error = WorkerError::Io(std::io::Error::other("gone"));
+        let farewell = Arc::new(Broadcast::new("/", Vec::new(), Arc::from(*b"[]")));
+        let shards = [Postbox::new(mailbox, 0)];
+        let result = wind_up(Ending::Worker(error), &shards, vec![failed, other], &farewell, Duration::ZERO);
+        assert!(result.unwrap_err().to_string().contains("gone"));
+        assert!(has_drained.load(Ordering::Relaxed));
+    }
 }
