@@ -1,12 +1,16 @@
 //! `Capacity`: what all shards of a process share: how many connections and clients there may be, and how many requests one
 //! address may make. It is the only state with more than one owner, and none of it is touched by a message.
 
+mod accepting;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sockring_protocol::Millis;
+
+pub use accepting::{AcceptError, AcceptErrors, Door};
 
 /// Addresses that are remembered; beyond it those that have been quiet are forgotten, and then all.
 const ADDRESSES_MAX: usize = 1 << 16;
@@ -42,6 +46,7 @@ pub struct Capacity {
     connections: AtomicUsize,
     clients: AtomicUsize,
     descriptors: AtomicUsize,
+    pub accept_errors: AcceptErrors,
     /// By kind.
     buckets: [Mutex<HashMap<IpAddr, Bucket>>; 2],
 }
@@ -68,6 +73,7 @@ impl Capacity {
             connections: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
+            accept_errors: AcceptErrors::default(),
             buckets: [Mutex::default(), Mutex::default()],
         }
     }

@@ -74,7 +74,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("src/app/", &["app", "auth", "events"]),
     ("src/mailbox.rs", &["mailbox", "shard", "broadcast"]),
     ("src/config/", &["config", "auth", "capacity", "cluster", "proxies", "shard", "worker"]),
-    ("src/capacity.rs", &["capacity"]),
+    ("src/capacity", &["capacity"]),
     ("src/proxies.rs", &["proxies"]),
     ("src/auth.rs", &["auth"]),
     ("src/broadcast.rs", &["broadcast"]),

@@ -1,5 +1,6 @@
 //! `GET /metrics`: what the shards count, in the text format of Prometheus. No label comes from a client.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::text::encode;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
 use crate::shard::{CloseReason, Counters, Histogram, Limit, ShardMetrics, ShardStats};
@@ -32,6 +34,12 @@ struct OfReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfLimit {
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAccept {
+    entrance: &'static str,
+    errno: &'static str,
 }
 
 /// A gauge or counter: name, what it counts, and where it stands.
@@ -100,6 +108,7 @@ pub(super) struct OfApi {
     connections: u64,
     /// Limits that were reached at the API, by the names of their settings.
     hits: Vec<(&'static str, u64)>,
+    capacity: Arc<Capacity>,
     /// Letters that wait for each shard, and the bytes of emits among them.
     waiting: Vec<(usize, usize)>,
     bus: Option<ClusterMetrics>,
@@ -110,6 +119,7 @@ impl OfApi {
         OfApi {
             connections: api.connections.load(Ordering::Relaxed) as u64,
             hits: api.hits.all(),
+            capacity: Arc::clone(&api.capacity),
             waiting: api.shards.iter().map(Postbox::waiting).collect(),
             bus: api.cluster.as_deref().map(Cluster::metrics),
         }
@@ -205,6 +215,14 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     for (limit, count) in api.hits.iter().chain(of_bus) {
         hits.get_or_create(&OfLimit { limit }).inc_by(*count);
     }
+    let accepts = Family::<OfAccept, Counter>::default();
+    for door in Door::ALL {
+        for error in AcceptError::ALL {
+            let label = OfAccept { entrance: door.label(), errno: error.errno() };
+            accepts.get_or_create(&label).inc_by(api.capacity.accept_errors.counted(door, error));
+        }
+    }
+    registry.register("accept_errors", "Connections that could not be accepted, by entrance and errno", accepts);
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
     registry.register("limit_hits", "How often a limit was reached, by its setting", hits);
     let connections: Gauge = Gauge::default();
@@ -235,6 +253,7 @@ pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str, values: im
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capacity::CapacityLimits;
     use crate::cluster::CoreMetrics;
 
     #[test]
@@ -242,6 +261,7 @@ mod tests {
         let api = OfApi {
             connections: 0,
             hits: vec![("api_connections_max", 0), ("api_body_bytes_max", 3)],
+            capacity: Arc::new(Capacity::new(CapacityLimits::UNLIMITED)),
             waiting: vec![(1, 9)],
             bus: Some(ClusterMetrics {
                 cores: vec![CoreMetrics { is_up: 1, ..CoreMetrics::default() }],
@@ -262,6 +282,8 @@ mod tests {
             "sockring_sessions_closed_total{shard=\"1\",reason=\"queue_full\"} 1",
             "sockring_limit_hits_total{limit=\"rooms_per_socket_max\"} 1",
             "sockring_limit_hits_total{limit=\"api_body_bytes_max\"} 3",
+            "sockring_accept_errors_total{entrance=\"clients\",errno=\"EMFILE\"} 0",
+            "sockring_accept_errors_total{entrance=\"api\",errno=\"ENFILE\"} 0",
             "sockring_mail_waiting_bytes{shard=\"0\"} 9",
             "sockring_turn_seconds_count{shard=\"1\"} 1",
             "sockring_turn_seconds_bucket{le=\"0.000016\",shard=\"1\"} 1",

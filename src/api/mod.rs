@@ -28,7 +28,7 @@ use sockring_protocol::http::CorsPolicy;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::broadcast::Broadcast;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Door};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
@@ -146,6 +146,7 @@ impl Api {
             match listener.accept().await.and_then(|(stream, _)| undelayed(stream)) {
                 Ok(descriptor) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
                 Err(error) => {
+                    self.capacity.accept_errors.count(Door::Api, &error);
                     tracing::warn!(%error, "a connection to the API could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

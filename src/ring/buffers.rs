@@ -24,6 +24,7 @@ pub(super) struct Buffers {
     tail: u16,
     /// How many are in use, the kernel's or ours; the others have never been touched.
     circulating: u16,
+    is_leaked: bool,
 }
 
 /// Buffers that are in use from the start. The kernel takes them in turn, so that all of them are paid for soon.
@@ -35,7 +36,7 @@ impl Buffers {
         assert!(count.is_power_of_two() && count <= 32768 && buffer_bytes > 0 && u32::try_from(buffer_bytes).is_ok());
         let entries = allocate(entries_layout(count)).cast::<BufRingEntry>();
         let memory = allocate(memory_layout(count, buffer_bytes));
-        let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0 };
+        let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0, is_leaked: false };
         // SAFETY: B1. `entries` is page-aligned, zeroed and `count` entries long; `Ring` drops the io_uring first.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
         buffers.circulate(CIRCULATING_MIN);
@@ -46,6 +47,11 @@ impl Buffers {
     /// The pool was found empty: from now on there are twice as many in use, if there are so many.
     pub(super) fn grow(&mut self) {
         self.circulate(self.circulating.saturating_mul(2));
+    }
+
+    /// Gives up the memory without freeing it, because the kernel may still write to it.
+    pub(super) fn leak(&mut self) {
+        self.is_leaked = true;
     }
 
     fn circulate(&mut self, wanted: u16) {
@@ -96,8 +102,11 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: B1. `Ring` has dropped its io_uring before its buffers, so the kernel no longer knows them; the layouts
-        // are those of `register`.
+        if self.is_leaked {
+            return;
+        }
+        // SAFETY: B1. `Ring` has dropped its io_uring before its buffers, and no operation is under way (D1), so the kernel
+        // no longer knows them; the layouts are those of `register`.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));
             dealloc(self.memory.as_ptr(), memory_layout(self.count, self.buffer_bytes));

@@ -92,6 +92,7 @@ impl Flight {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.lent.is_empty()
     }

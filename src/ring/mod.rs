@@ -4,17 +4,20 @@
 //! - R1: the io_uring is dropped before the memory that it knows (field order).
 //! - R2: one thread submits (`Ring` is not `Send`), so the queues have one producer and one consumer.
 //! - B1, B2: receive buffers, see `buffers`.
-//! - F1: bytes under way, see `flight`. A ring that is dropped with sends under way leaks them.
+//! - F1: bytes under way, see `flight`.
+//! - D1: a ring that is dropped ends what is under way and waits for it. What the kernel does not let go of is leaked.
 //! - An operation on a wrong or closed descriptor ends in an error, never in memory: entries name no other memory than the
 //!   pool and the flight.
 #![allow(unsafe_code)]
 
+mod backlog;
 mod buffers;
 mod files;
 mod flight;
 mod probe;
 mod signal;
 mod token;
+mod winding_up;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +27,7 @@ use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use backlog::{Backlog, Queue};
 use buffers::Buffers;
 use files::{Files, RawTarget};
 use flight::{Flight, Progress};
@@ -98,8 +102,8 @@ pub enum Behind {
 #[derive(Debug)]
 pub enum Completion<'b> {
     Accepted(io::Result<OwnedFd>, Armed),
-    /// Accepting was cancelled as asked.
-    AcceptEnded,
+    /// A cancellation of accepting has run. Accepting has ended when `Accepted` says so.
+    AcceptCancelled(Hit),
     /// The watched socket has become readable, or its peer has hung up.
     Readable(Token, Armed, Peer),
     /// Bytes in a buffer of the pool, valid during the call. Empty: the peer has ended its side.
@@ -142,6 +146,10 @@ pub struct Ring {
     /// A receive has found no buffer.
     is_starved: bool,
     flight: Flight,
+    /// What the kernel has not taken yet.
+    backlog: Backlog<squeue::Entry>,
+    /// Operations whose last completion has still to be taken.
+    under_way: usize,
     /// What was started since completions were last taken: sends, which as a rule complete as they are submitted, and others.
     sends_started: u32,
     others_started: u32,
@@ -171,6 +179,8 @@ impl Ring {
             buffers,
             is_starved: false,
             flight: Flight::default(),
+            backlog: Backlog::new(),
+            under_way: 0,
             sends_started: 0,
             others_started: 0,
             files: Files::new(options.files),
@@ -185,7 +195,7 @@ impl Ring {
         self.push(entry.user_data(pack(Operation::Accept, Token { index: 0, generation: 0 })));
     }
 
-    /// Ends accepting; `AcceptEnded` follows when it has.
+    /// Ends accepting; `AcceptCancelled` says whether it was found.
     pub fn cancel_accept(&mut self) {
         let user_data = pack(Operation::Accept, Token { index: 0, generation: 0 });
         let entry = opcode::AsyncCancel::new(user_data).build();
@@ -300,6 +310,7 @@ impl Ring {
     /// call where there is nothing of that to do.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
         self.buffers.publish();
+        self.backlog.refill(&mut self.uring);
         let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
         if queued == 0 && want == 0 && !self.has_deferred() {
             return;
@@ -349,7 +360,9 @@ impl Ring {
 
     /// Whether completions wait to be handed out or let in, or entries to be submitted.
     pub fn has_work(&mut self) -> bool {
-        !self.uring.completion().is_empty() || !self.uring.submission().is_empty() || self.has_deferred()
+        let is_idle =
+            self.uring.completion().is_empty() && self.uring.submission().is_empty() && self.backlog.is_empty();
+        !is_idle || self.has_deferred()
     }
 
     /// Whether the kernel has put work off until the next call.
@@ -359,11 +372,12 @@ impl Ring {
     }
 
     fn dispatch(&mut self, entry: &cqueue::Entry, handle: &mut impl FnMut(Completion<'_>)) {
-        let Some((operation, token)) = unpack(entry.user_data()) else { return };
         let armed = if cqueue::more(entry.flags()) { Armed::Still } else { Armed::Ended };
+        self.under_way -= usize::from(armed == Armed::Ended);
+        let Some((operation, token)) = unpack(entry.user_data()) else { return };
         match operation {
             Operation::Accept => handle(Completion::Accepted(accepted(entry.result()), armed)),
-            Operation::CancelAccept => handle(Completion::AcceptEnded),
+            Operation::CancelAccept => handle(Completion::AcceptCancelled(hit(entry.result()))),
             Operation::Watch => {
                 let is_ended = entry.result() & POLL_ENDED != 0;
                 handle(Completion::Readable(token, armed, if is_ended { Peer::Ended } else { Peer::Open }));
@@ -377,10 +391,7 @@ impl Ring {
                 }
             },
             Operation::Shutdown => handle(Completion::ShutDown(token)),
-            Operation::Cancel => {
-                let hit = if entry.result() == 0 { Hit::Found } else { Hit::Missed };
-                handle(Completion::Cancelled(token, hit));
-            }
+            Operation::Cancel => handle(Completion::Cancelled(token, hit(entry.result()))),
             Operation::Close => {
                 if let Some(slot) = self.closing.remove(&entry.user_data()) {
                     self.files.give_back(slot);
@@ -427,25 +438,31 @@ impl Ring {
     }
 
     fn queue(&mut self, entry: squeue::Entry) {
-        // SAFETY: the memory that an entry names is the pool's (B1) or in `flight` until its completion (F1).
-        while unsafe { self.uring.submission().push(&entry).is_err() } {
-            self.submit();
-        }
-    }
-
-    fn submit(&mut self) {
-        match self.uring.submitter().submit() {
-            Ok(_) => {}
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
-            Err(error) => panic!("io_uring_enter failed: {error}"),
-        }
+        self.under_way += 1;
+        self.backlog.add(entry, &mut self.uring);
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if !self.flight.is_empty() {
+        if !self.wind_up() {
             self.flight.leak();
+            self.buffers.leak();
+        }
+    }
+}
+
+impl Queue<squeue::Entry> for IoUring {
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the memory that an entry names is the pool's (B1) or in `flight` until its completion (F1).
+        unsafe { self.submission().push(entry).is_ok() }
+    }
+
+    fn submit(&mut self) {
+        match self.submitter().submit() {
+            Ok(_) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => panic!("io_uring_enter failed: {error}"),
         }
     }
 }
@@ -454,6 +471,10 @@ const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 const POLL_ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 /// IORING_ENTER_GETEVENTS
 const ENTER_GETEVENTS: u32 = 1;
+
+fn hit(result: i32) -> Hit {
+    if result == 0 { Hit::Found } else { Hit::Missed }
+}
 
 fn accepted(result: RawFd) -> io::Result<OwnedFd> {
     if result < 0 {

@@ -1,6 +1,7 @@
 //! The ring against the real kernel, on a loopback socket pair.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use super::*;
 
@@ -152,4 +153,69 @@ fn a_full_file_table_gives_the_descriptor_back() {
     let (_held, _peer) = pair(&mut ring);
     let (ours, _theirs) = UnixStream::pair().unwrap();
     assert!(ring.settle(OwnedFd::from(ours)).is_err());
+}
+
+/// A socket that its peer, who does not read, has filled.
+fn full_pair() -> (Descriptor, UnixStream) {
+    use std::io::Write;
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while (&ours).write(&[0; 4096]).is_ok() {}
+    ours.set_nonblocking(false).unwrap();
+    (Descriptor::Plain(ours.into()), theirs)
+}
+
+#[test]
+fn a_ring_that_is_dropped_gives_back_what_it_was_sending() {
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let message: Arc<[u8]> = Arc::from([b'x'; 64].as_slice());
+    let (stuck, _reads_nothing) = full_pair();
+    let (fluent, _peer) = pair(&mut ring);
+    // One that waits for its peer, one that is done before anybody asks, one that the kernel has not seen.
+    ring.send(&stuck, Token { index: 0, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
+    ring.send(&fluent, Token { index: 1, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
+    ring.enter(0, None);
+    ring.send(&fluent, Token { index: 1, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
+    assert_eq!(Arc::strong_count(&message), 4);
+    drop(ring);
+    assert_eq!(Arc::strong_count(&message), 1);
+}
+
+#[test]
+fn a_ring_that_is_dropped_receives_and_accepts_nothing_more() {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut kept = ours.try_clone().unwrap();
+    kept.set_nonblocking(true).unwrap();
+    let descriptor = Descriptor::Plain(ours.into());
+    let token = Token { index: 0, generation: 0 };
+    ring.watch(&descriptor, token);
+    ring.receive(&descriptor, token, Patience::Wait);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    ring.accept(&listener);
+    ring.enter(0, None);
+    drop(ring);
+    theirs.write_all(b"still here").unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!(kept.read(&mut bytes).unwrap(), 10);
+    let _connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_ok());
+}
+
+#[test]
+fn more_entries_than_fit_are_all_carried_out() {
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (descriptor, _peer) = pair(&mut ring);
+    let rounds = OPTIONS.submissions as usize * 3;
+    for _ in 0..rounds {
+        ring.receive(&descriptor, Token { index: 0, generation: 0 }, Patience::DontWait);
+    }
+    let mut seen = Vec::new();
+    turn(&mut ring, &mut seen, rounds, |completion| {
+        matches!(completion, Completion::ReceiveFailed(_, ReceiveError::WouldBlock)).then_some(())
+    });
+    assert!(!ring.has_work());
 }

@@ -1,14 +1,11 @@
-//! The listening socket of a worker, and when it accepts.
+//! The listening socket of a worker.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How long accepting pauses when descriptors have run out.
-const PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 4096;
 
 /// A bound and listening socket.
@@ -97,26 +94,4 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok(Listener { socket: socket.into(), address })
-}
-
-/// Whether a worker accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accepting {
-    Armed,
-    /// Being cancelled.
-    Ending(Instant),
-    /// No room, or no descriptors: try again at this time.
-    Paused(Instant),
-    /// Being cancelled, for good.
-    Stopping,
-    /// Those that have connected already are accepted, then the listener is closed.
-    Last,
-    /// For good.
-    Stopped,
-}
-
-impl Accepting {
-    pub(super) fn pause(now: Instant) -> Accepting {
-        Accepting::Paused(now + PAUSE)
-    }
 }

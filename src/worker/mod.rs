@@ -1,6 +1,7 @@
 //! A worker: the thread of one core. It waits, tells its shard what happened and what time it is, and carries out what the
 //! shard wants.
 
+mod acceptor;
 mod link;
 mod listener;
 mod pace;

@@ -12,16 +12,17 @@ use sockring_protocol::Millis;
 use tokio::sync::oneshot;
 
 use crate::app::Application;
-use crate::capacity::Capacity;
+use crate::capacity::{AcceptError, Capacity, Door};
 use crate::mailbox::{Letter, Mailbox, Postbox};
-use crate::ring::{Armed, Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
+use crate::ring::{Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
 use crate::shard::{
     Acknowledgement, Broken, Bytes, ConnectionKey, Destination, Effect, Now, Parcel, Reply, RoomName, Shard,
     SiblingMail, Ticket, Turn,
 };
 
+use super::acceptor::{Acceptor, Next};
 use super::link::{Received, Start};
-use super::listener::{Accepting, Listener};
+use super::listener::Listener;
 use super::pace::{Pace, Wait};
 use super::table::{Departure, Table, token_of};
 
@@ -59,7 +60,7 @@ pub(super) struct Worker<A> {
     pub(super) outside: Outside,
     /// Gone when no connections are accepted any more.
     listener: Option<Listener>,
-    accepting: Accepting,
+    acceptor: Acceptor,
     /// Accepted when there was no room left.
     waiting: VecDeque<OwnedFd>,
     table: Table,
@@ -141,12 +142,12 @@ pub(super) enum Turned {
 impl<A: Application> Worker<A> {
     pub(super) fn new(ring: Ring, shard: Shard<A>, listener: Listener, outside: Outside) -> Worker<A> {
         let table = Table::with_capacity(outside.capacity.limits().connections_max);
-        let mut worker = Worker {
+        Worker {
             ring,
             shard,
             outside,
-            listener: None,
-            accepting: Accepting::Armed,
+            listener: Some(listener),
+            acceptor: Acceptor::new(),
             waiting: VecDeque::new(),
             table,
             starved: Vec::new(),
@@ -158,10 +159,7 @@ impl<A: Application> Worker<A> {
             answers: Slab::new(),
             pace: Pace::new(Instant::now()),
             return_by: None,
-        };
-        worker.ring.accept(&listener);
-        worker.listener = Some(listener);
-        worker
+        }
     }
 
     /// Does everything that there is to do now. Leaves submissions for the next `enter`.
@@ -192,11 +190,7 @@ impl<A: Application> Worker<A> {
     /// When to turn again if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let timers = self.shard.deadline().map(|at| self.outside.clock.instant(at));
-        let accepting = match self.accepting {
-            Accepting::Paused(at) => Some(at),
-            _ => None,
-        };
-        [timers, accepting, self.return_by].into_iter().flatten().min()
+        [timers, self.acceptor.resumes_at(), self.return_by].into_iter().flatten().min()
     }
 
     /// The wait within the ring that pays now.
@@ -240,22 +234,21 @@ impl<A: Application> Worker<A> {
         // Completions borrow the ring, and starting operations needs it: what is to be started is collected.
         let mut starts = std::mem::take(&mut self.starts);
         let mut accepted: Vec<OwnedFd> = Vec::new();
-        let Worker { ring, shard, table, accepting, starved, arrived, .. } = self;
+        let Worker { ring, shard, table, outside, acceptor, starved, arrived, .. } = self;
         let count = ring.complete(COMPLETIONS_PER_TURN, |completion| match completion {
             Completion::Accepted(result, armed) => {
                 *arrived += 1;
-                let failed = result.is_err();
-                accepted.extend(result);
-                if armed == Armed::Ended && matches!(accepting, Accepting::Armed | Accepting::Paused(_)) {
-                    let now = Instant::now();
-                    *accepting = if failed { Accepting::pause(now) } else { Accepting::Paused(now) };
+                acceptor.on_accepted(armed);
+                match result {
+                    Ok(descriptor) => accepted.push(descriptor),
+                    Err(error) => match outside.capacity.accept_errors.count(Door::Clients, &error) {
+                        // As it was asked to; or nobody is there any more.
+                        None | Some(AcceptError::ConnectionAborted) => {}
+                        Some(_) => acceptor.pause(Instant::now()),
+                    },
                 }
             }
-            Completion::AcceptEnded => match accepting {
-                Accepting::Ending(until) => *accepting = Accepting::Paused(*until),
-                Accepting::Stopping => *accepting = Accepting::Last,
-                _ => {}
-            },
+            Completion::AcceptCancelled(hit) => acceptor.on_cancelled(hit),
             Completion::Readable(token, armed, peer) => {
                 *arrived += 1;
                 if let Some(entry) = table.find(token) {
@@ -361,15 +354,7 @@ impl<A: Application> Worker<A> {
                 }
                 Letter::Drain(farewell, over) => {
                     self.return_by.get_or_insert(Instant::now() + over + RETURN_AFTER);
-                    self.accepting = match self.accepting {
-                        Accepting::Armed => {
-                            self.ring.cancel_accept();
-                            Accepting::Stopping
-                        }
-                        Accepting::Ending(_) => Accepting::Stopping,
-                        Accepting::Paused(_) => Accepting::Last,
-                        stopping => stopping,
-                    };
+                    self.acceptor.stop();
                     self.shard.begin_drain(&farewell, as_millis(over));
                 }
             }
@@ -401,31 +386,31 @@ impl<A: Application> Worker<A> {
         {
             self.accept(descriptor);
         }
-        match self.accepting {
-            Accepting::Armed if !self.shard.has_room() => {
-                self.shard.on_full();
-                self.ring.cancel_accept();
-                let Accepting::Paused(until) = Accepting::pause(now) else { return };
-                self.accepting = Accepting::Ending(until);
+        if self.acceptor.is_accepting() && !self.shard.has_room() {
+            self.shard.on_full();
+            self.acceptor.pause(now);
+        }
+        if self.acceptor.resumes_at().is_some_and(|at| at <= now) {
+            self.acceptor.resume();
+            if !self.shard.has_room() {
+                self.acceptor.pause(now);
             }
-            Accepting::Paused(until) if until <= now => {
-                self.accepting = match &self.listener {
-                    Some(listener) if self.shard.has_room() => {
-                        self.ring.accept(listener);
-                        Accepting::Armed
-                    }
-                    _ => Accepting::pause(now),
-                };
+        }
+        match self.acceptor.next() {
+            Next::Nothing => {}
+            Next::Arm => {
+                if let Some(listener) = &self.listener {
+                    self.ring.accept(listener);
+                }
             }
-            Accepting::Last => {
+            Next::Cancel => self.ring.cancel_accept(),
+            Next::Drain => {
                 // Who has connected already is answered; who comes now is refused by the kernel, and may find another.
-                self.accepting = Accepting::Stopped;
                 let listener = self.listener.take();
                 for descriptor in listener.into_iter().flat_map(Listener::drain) {
                     self.accept(descriptor);
                 }
             }
-            _ => {}
         }
     }
 

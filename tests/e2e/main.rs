@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod client;
 mod command;
+mod descriptors;
 mod endings;
 mod http;
 mod idle;

@@ -244,8 +244,12 @@ impl Server {
         fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+        kill_process(self.pid(), signal).expect("the server runs");
     }
 
     /// Waits until it ends by itself.

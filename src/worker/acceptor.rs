@@ -1,0 +1,176 @@
+//! `Acceptor`: when a worker accepts, and how it ends doing so. No kernel in here.
+
+use std::time::{Duration, Instant};
+
+use crate::ring::{Armed, Hit};
+
+/// How long accepting pauses when there is no room or no descriptor.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Nothing,
+    Arm,
+    Cancel,
+    /// Accepting is over: those that have connected already are taken, then the listener is closed.
+    Drain,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Accept,
+    /// Until this time, and then only if there is room.
+    Pause(Instant),
+    Stop,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cancellation {
+    None,
+    UnderWay,
+    /// It has found the accept, which has still to say that it has ended.
+    Found,
+}
+
+/// The accept of one listener: at most one is armed, and it has ended when its own last completion says so.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    want: Want,
+    is_armed: bool,
+    cancellation: Cancellation,
+}
+
+impl Acceptor {
+    pub(super) fn new() -> Acceptor {
+        Acceptor { want: Want::Accept, is_armed: false, cancellation: Cancellation::None }
+    }
+
+    /// For good.
+    pub(super) fn stop(&mut self) {
+        if self.want != Want::Nothing {
+            self.want = Want::Stop;
+        }
+    }
+
+    /// No room, or no descriptor.
+    pub(super) fn pause(&mut self, now: Instant) {
+        if self.want == Want::Accept {
+            self.want = Want::Pause(now + PAUSE);
+        }
+    }
+
+    pub(super) fn is_accepting(&self) -> bool {
+        self.want == Want::Accept
+    }
+
+    /// When accepting goes on.
+    pub(super) fn resumes_at(&self) -> Option<Instant> {
+        match self.want {
+            Want::Pause(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The pause is over.
+    pub(super) fn resume(&mut self) {
+        self.want = Want::Accept;
+    }
+
+    /// The accept has brought something.
+    pub(super) fn on_accepted(&mut self, armed: Armed) {
+        self.is_armed = armed == Armed::Still;
+        if !self.is_armed && self.cancellation == Cancellation::Found {
+            self.cancellation = Cancellation::None;
+        }
+    }
+
+    /// A cancellation has run. The accept that it missed, because it was about to be armed again, is looked for once more.
+    pub(super) fn on_cancelled(&mut self, hit: Hit) {
+        self.cancellation = match hit {
+            Hit::Found if self.is_armed => Cancellation::Found,
+            _ => Cancellation::None,
+        };
+    }
+
+    pub(super) fn next(&mut self) -> Next {
+        match (self.want, self.is_armed, self.cancellation) {
+            (Want::Accept, false, Cancellation::None) => {
+                self.is_armed = true;
+                Next::Arm
+            }
+            (Want::Pause(_) | Want::Stop, true, Cancellation::None) => {
+                self.cancellation = Cancellation::UnderWay;
+                Next::Cancel
+            }
+            (Want::Stop, false, Cancellation::None) => {
+                self.want = Want::Nothing;
+                Next::Drain
+            }
+            _ => Next::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn armed() -> Acceptor {
+        let mut acceptor = Acceptor::new();
+        assert_eq!((acceptor.next(), acceptor.next()), (Next::Arm, Next::Nothing));
+        acceptor
+    }
+
+    #[test]
+    fn a_cancellation_that_missed_is_sent_again_while_the_accept_is_armed() {
+        let mut acceptor = armed();
+        acceptor.stop();
+        assert_eq!((acceptor.next(), acceptor.next()), (Next::Cancel, Next::Nothing));
+        acceptor.on_cancelled(Hit::Missed);
+        // The listener would stay open for as long as the accept is armed.
+        assert_eq!(acceptor.next(), Next::Cancel);
+        acceptor.on_cancelled(Hit::Found);
+        assert_eq!(acceptor.next(), Next::Nothing);
+        acceptor.on_accepted(Armed::Ended);
+        assert_eq!((acceptor.next(), acceptor.next()), (Next::Drain, Next::Nothing));
+    }
+
+    #[test]
+    fn an_accept_that_ended_by_itself_is_not_looked_for() {
+        for order in [[0, 1], [1, 0]] {
+            let mut acceptor = armed();
+            acceptor.stop();
+            assert_eq!(acceptor.next(), Next::Cancel);
+            for which in order {
+                assert_eq!(acceptor.next(), Next::Nothing);
+                match which {
+                    0 => acceptor.on_accepted(Armed::Ended),
+                    _ => acceptor.on_cancelled(if acceptor.is_armed { Hit::Found } else { Hit::Missed }),
+                }
+            }
+            assert_eq!(acceptor.next(), Next::Drain);
+        }
+    }
+
+    #[test]
+    fn two_accepts_are_never_armed() {
+        let mut acceptor = armed();
+        acceptor.pause(Instant::now());
+        assert_eq!(acceptor.next(), Next::Cancel);
+        // Accepting goes on before the cancellation has run.
+        acceptor.resume();
+        assert_eq!(acceptor.next(), Next::Nothing);
+        acceptor.on_cancelled(Hit::Found);
+        assert_eq!(acceptor.next(), Next::Nothing);
+        acceptor.on_accepted(Armed::Ended);
+        assert_eq!(acceptor.next(), Next::Arm);
+        // It was missed, and is armed as it is wanted to be.
+        acceptor.pause(Instant::now());
+        assert_eq!(acceptor.next(), Next::Cancel);
+        acceptor.resume();
+        acceptor.on_cancelled(Hit::Missed);
+        assert_eq!(acceptor.next(), Next::Nothing);
+    }
+}
