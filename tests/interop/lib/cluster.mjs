@@ -118,6 +118,17 @@ export async function assembled(node, count, ms = 5000) {
   }
 }
 
+/**
+ * Waits until so many servers hear each of these rooms, which are lists of namespace, room and number. Only Node's sharded
+ * adapter needs it: it tells nobody when its SSUBSCRIBE is through. Its classic one hears everything by a pattern.
+ */
+export async function heard(redis, adapter, rooms, ms = 5000) {
+  if (adapter !== 'sharded') return;
+  await Promise.all(rooms.map(([nsp, room, servers]) => (
+    until(ms, `${servers} servers hear ${room} in ${nsp}`, () => redis.subscribers(`socket.io#${nsp}#${room}#`, 'SHARDNUMSUB').catch(() => -1), (count) => count === servers, 10)
+  )));
+}
+
 export async function stopServers(servers) {
   await Promise.all(Object.values(servers).map((server) => server.stop()));
 }

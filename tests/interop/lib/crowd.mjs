@@ -1,7 +1,7 @@
 // The clients of the cluster tests: on each server the same five, in rooms that cross the servers.
 
 import assert from 'node:assert/strict';
-import { connect } from './cluster.mjs';
+import { connect, heard } from './cluster.mjs';
 import { brief, pause, until } from './wait.mjs';
 
 export const ODD_ROOM = 'odd*room?[x]\\y#z# é';
@@ -21,10 +21,10 @@ const MEMBERS = [
 export class Crowd {
   clients = {};
 
-  /** Connects all of them and waits until every server knows every room. */
-  static async gather(servers) {
+  /** Connects all of them and waits until every server knows every room, and hears it. */
+  static async gather(servers, redis, adapter) {
     const crowd = new Crowd();
-    crowd.servers = servers;
+    Object.assign(crowd, { servers, redis, adapter });
     const kinds = [
       ['web', (letter) => `web-${letter}`, {}],
       ['poll', (letter) => `poll-${letter}`, { transports: ['polling'] }],
@@ -52,8 +52,12 @@ export class Crowd {
       }
       await until(5000, `${members.length} sockets are in ${room} of ${nsp}`, () => C.ask('fetchSockets', { nsp, rooms: [room] }), (answer) => answer.value?.length === members.length);
     }
-    // Node's sharded adapter tells nobody when its SSUBSCRIBE is through.
-    await pause(200);
+    const letters = Object.keys(this.servers);
+    const users = letters.flatMap((letter) => ['web', 'poll', 'up'].map((kind) => ['/', `user:${kind}-${letter}`, 1]));
+    const admins = letters.map((letter) => ['/admin', `user:web-${letter}`, 1]);
+    // Messages to the room that looks like a socket id come on the channel of its namespace.
+    const rooms = MEMBERS.filter(([, room]) => room !== ROOM_OF_20).map(([nsp, room, members]) => [nsp, room, new Set(members.map((name) => name[0])).size]);
+    await heard(this.redis, this.adapter, [...users, ...admins, ['/', 'user:multi', letters.length], ...rooms]);
   }
 
   id(name) {

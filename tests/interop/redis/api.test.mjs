@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { api, call, userStatus } from '../lib/api.mjs';
 import { closeClients } from '../lib/client.mjs';
-import { adapters, connect, peersAreNode, startServers, stopServers } from '../lib/cluster.mjs';
+import { adapters, connect, heard, peersAreNode, startServers, stopServers } from '../lib/cluster.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { pause, until } from '../lib/wait.mjs';
 
@@ -28,7 +28,11 @@ for (const adapter of adapters) {
     const join = (body) => api(servers.A, 'POST', '/rooms/join', body);
     const leave = (body) => api(servers.A, 'POST', '/rooms/leave', body);
     const emit = (body) => api(servers.A, 'POST', '/emit', body);
-    const everywhere = async (user) => Object.fromEntries(await Promise.all(['A', 'B', 'C', 'D'].map(async (letter) => [letter, await connect(servers[letter], user)])));
+    const everywhere = async (user) => {
+      const clients = await Promise.all(['A', 'B', 'C', 'D'].map(async (letter) => [letter, await connect(servers[letter], user)]));
+      await heard(redis, adapter, [['/', `user:${user}`, 4]]);
+      return Object.fromEntries(clients);
+    };
     const inRoom = (room, clients) => until(3000, `${clients.length} are in ${room}`, () => servers.C.ask('fetchSockets', { rooms: [room] }), (answer) => (
       JSON.stringify(answer.value?.map((one) => one.id).sort()) === JSON.stringify(clients.map((client) => client.socket.id).sort())
     ));
@@ -81,7 +85,7 @@ for (const adapter of adapters) {
       await inRoom('api-room', Object.values(clients));
       await join({ socketId: other.socket.id, room: 'api-room' });
       await inRoom('api-room', [...Object.values(clients), other]);
-      await pause(100);
+      await heard(redis, adapter, [['/', 'api-room', 4]]);
       await emit({ event: 'in', room: 'api-room' });
       for (const client of [...Object.values(clients), other]) await client.event('in');
       await leave({ user: 'roomy', room: 'api-room' });

@@ -21,7 +21,7 @@ for (const adapter of adapters) {
     before(async () => {
       redis = await RedisServer.start();
       servers = await startServers(redis, adapter);
-      crowd = await Crowd.gather(servers);
+      crowd = await Crowd.gather(servers, redis, adapter);
       crowd.forget();
     });
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { call } from '../lib/api.mjs';
 import { closeClients } from '../lib/client.mjs';
-import { adapters, assembled, connect, peersAreNode, startNode, startPeer } from '../lib/cluster.mjs';
+import { adapters, assembled, connect, heard, peersAreNode, startNode, startPeer } from '../lib/cluster.mjs';
 import { request } from '../lib/http.mjs';
 import { lastingPort } from '../lib/port.mjs';
 import { RedisServer } from '../lib/redis.mjs';
@@ -86,8 +86,7 @@ for (const adapter of adapters) {
     /** A client on each server. */
     async function clientsOf(name) {
       const entries = await Promise.all(all().map(async (server) => [server.name, { user: `${name}-${server.name}`, client: await connect(server, `${name}-${server.name}`) }]));
-      // Node's sharded adapter tells nobody when its SSUBSCRIBE is through.
-      await pause(100);
+      await heard(redis, adapter, entries.map(([, { user }]) => ['/', `user:${user}`, 1]));
       return Object.fromEntries(entries);
     }
 
@@ -208,7 +207,7 @@ for (const adapter of adapters) {
       assert.equal((await servers.C.ask('fetchSockets')).value?.length, 3);
       servers.D = await startNode(redis, { name: 'D', adapter, port: D.port });
       await clients.D.client.connects.next(5000, 'the client is back');
-      await pause(100);
+      await heard(redis, adapter, [['/', `user:${clients.D.user}`, 1]]);
       await assertWhole(clients, 'after');
       for (const ticker of tickers) await ticker.stop();
       for (const ticker of tickers) await ticker.assertAll('the others');
@@ -230,7 +229,7 @@ for (const adapter of adapters) {
       assert.equal((await servers.C.ask('fetchSockets')).value?.length, 3);
       servers.E = await startPeer(redis, { name: 'E', adapter, port });
       await clients.E.client.connects.next(5000, 'the client is back');
-      await pause(100);
+      await heard(redis, adapter, [['/', `user:${clients.E.user}`, 1]]);
       await assertWhole(clients, 'after');
       for (const ticker of tickers) await ticker.stop();
       for (const ticker of tickers) await ticker.assertAll('the others');
@@ -286,7 +285,7 @@ for (const adapter of adapters) {
       await until(RECOVERY_MS, 'it finds Redis', () => ready(A), (text) => !isDown(text));
       await assembled(C, 2, RECOVERY_MS);
       const other = await connect(C, 'boot-other');
-      await pause(100);
+      await heard(redis, adapter, [['/', 'user:boot-other', 1]]);
       await C.emit({ rooms: ['user:boot'], args: ['across', 2] });
       assert.equal(await client.event('across'), 2);
       await A.emit({ rooms: ['user:boot-other'], args: ['back', 3] });

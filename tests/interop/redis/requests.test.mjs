@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { createClient } from 'redis';
 import { Client, closeClients } from '../lib/client.mjs';
-import { adapters, connect, startServers, stopServers } from '../lib/cluster.mjs';
+import { adapters, connect, heard, startServers, stopServers } from '../lib/cluster.mjs';
 import { Crowd } from '../lib/crowd.mjs';
 import { tokenFor } from '../lib/jwt.mjs';
 import { RedisServer } from '../lib/redis.mjs';
@@ -22,7 +22,7 @@ for (const adapter of adapters) {
     before(async () => {
       redis = await RedisServer.start();
       servers = await startServers(redis, adapter);
-      crowd = await Crowd.gather(servers);
+      crowd = await Crowd.gather(servers, redis, adapter);
     });
 
     after(async () => {
@@ -112,7 +112,7 @@ for (const adapter of adapters) {
       await D.ask('socketsJoin', { rooms: [crowd.id('B.multi')], join: ['j1'] });
       await inRoom('j1', ['A.web', 'B.poll', 'D.poll', 'B.multi']);
       await inRoom('j2', ['A.web', 'B.poll', 'D.poll']);
-      await pause(100);
+      await heard(redis, adapter, [['/', 'j1', 3], ['/', 'j2', 3]]);
       await C.emit({ rooms: ['j1'], args: ['to j1', 1] });
       await D.emit({ rooms: ['j2'], args: ['to j2', 1] });
       await servers.A.emit({ rooms: ['j2'], args: ['to j2 from A', 1] });

@@ -17,7 +17,7 @@ describe('a Redis Cluster of three masters, sharded adapter', { timeout: 60000 }
   before(async () => {
     redis = await RedisCluster.start();
     servers = await startServers(redis, 'sharded');
-    crowd = await Crowd.gather(servers);
+    crowd = await Crowd.gather(servers, redis, 'sharded');
     crowd.forget();
   });
 
