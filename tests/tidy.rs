@@ -106,7 +106,11 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
         ],
     ),
     ("src/mailbox.rs", "shard", &["BusMail", "Mail", "Parcel", "Reply", "SiblingMail"]),
-    ("src/api/", "cluster", &["Cluster", "ClusterMetrics", "CoreMetrics", "Gathered", "Message", "Readiness"]),
+    (
+        "src/api/",
+        "cluster",
+        &["Cluster", "ClusterMetrics", "Condition", "CoreMetrics", "Gathered", "Message", "Readiness"],
+    ),
     (
         "src/cluster/",
         "shard",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::broadcast::{Broadcast, Selection};
-use crate::cluster::{Cluster, Gathered, Message, Readiness};
+use crate::cluster::{Cluster, Condition, Gathered, Message, Readiness};
 use crate::shard::{Ending, Mail, SocketDescription, Target, USER_PREFIX};
 
 use super::Api;
@@ -138,8 +138,12 @@ impl Api {
     /// `None`: there is no Redis.
     pub(super) fn redis(&self) -> Option<RedisState> {
         self.cluster.as_deref().map(|cluster: &Cluster| RedisState {
-            word: if cluster.is_up() { "up" } else { "down" },
-            spoils_readiness: !cluster.is_up() && cluster.readiness() == Readiness::RequiresRedis,
+            word: match cluster.condition() {
+                Condition::Up => "up",
+                Condition::Silent => "silent",
+                Condition::Down => "down",
+            },
+            spoils_readiness: cluster.condition() == Condition::Down && cluster.readiness() == Readiness::RequiresRedis,
         })
     }
 }

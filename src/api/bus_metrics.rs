@@ -54,6 +54,7 @@ pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
     }
     for (name, help, value) in [
         ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
+        ("bus_silent_connections", "Connections on which Redis does not answer for the moment", bus.silent),
         ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),
         ("bus_acks_awaited", "Emits of other servers that have still to be acknowledged here", bus.acks_awaited),
     ] {

@@ -179,6 +179,7 @@ impl Counters {
             publish_micros: self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             queue_bytes: 0,
             acks_awaited: 0,
+            silent: 0,
             hits: labelled(BusLimit::ALL.map(BusLimit::setting), &self.hits),
             malformed: labelled(MALFORMED.map(MessageError::label), &self.malformed),
             lost: labelled(Loss::ALL.map(Loss::label), &self.lost),
@@ -219,6 +220,8 @@ pub struct ClusterMetrics {
     pub queue_bytes: u64,
     /// Broadcasts of other servers whose acknowledgements are awaited.
     pub acks_awaited: u64,
+    /// Connections on which Redis does not answer for the moment.
+    pub silent: u64,
     /// How often a limit was reached, by its setting.
     pub hits: Vec<(&'static str, u64)>,
     /// By reason.

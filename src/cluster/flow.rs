@@ -1,14 +1,13 @@
-//! `Flow`: how much of what Redis has sent is not used yet, and when Redis was last heard of.
+//! `Flow`: how much of what Redis has sent is not used yet, and whether all that has come was read.
 //!
 //! The client hands messages on through a queue without a bound. So its stream stops reading while too much waits there:
 //! then Redis' own limit of output buffers acts, and closes the connection.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
 
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
@@ -26,9 +25,8 @@ pub(super) struct Flow {
     unused: AtomicUsize,
     /// Bytes since the last whole message or answer.
     unfinished: AtomicUsize,
-    /// Milliseconds since `begun`.
-    heard: AtomicU64,
-    begun: Instant,
+    /// The last look at the stream found nothing.
+    is_drained: AtomicBool,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -37,8 +35,7 @@ impl Flow {
         Arc::new(Flow {
             unused: AtomicUsize::new(0),
             unfinished: AtomicUsize::new(0),
-            heard: AtomicU64::new(0),
-            begun: Instant::now(),
+            is_drained: AtomicBool::new(false),
             waiting: Mutex::new(None),
         })
     }
@@ -57,14 +54,12 @@ impl Flow {
         self.unfinished.store(0, Ordering::Relaxed);
     }
 
-    /// How long nothing has come.
-    pub(super) fn silence(&self) -> Duration {
-        self.begun.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    /// Whether all that has come was read.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
     }
 
-    fn heard(&self, bytes: usize) -> io::Result<()> {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Relaxed);
+    fn read(&self, bytes: usize) -> io::Result<()> {
         if self.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes > MESSAGE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
         }
@@ -122,12 +117,19 @@ pub(super) struct Metered<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.flow.is_drained.store(false, Ordering::Relaxed);
         if this.flow.has_to_wait(context) {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        Poll::Ready(this.flow.heard(buffer.filled().len() - before))
+        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+            Poll::Pending => {
+                this.flow.is_drained.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => Poll::Ready(this.flow.read(buffer.filled().len() - before)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
     }
 }
 
@@ -166,10 +168,10 @@ mod tests {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let pushes = Pushes { sender, flow: Arc::clone(&flow) };
         let mut metered = Metered { stream: &[7u8; 64][..], flow: Arc::clone(&flow) };
-        assert!(read(&mut metered).is_ready());
+        assert!(read(&mut metered).is_ready() && !flow.is_drained());
         pushes.send(message(UNUSED_BYTES_MAX)).unwrap();
         pushes.send(message(1)).unwrap();
-        assert!(read(&mut metered).is_pending());
+        assert!(read(&mut metered).is_pending() && !flow.is_drained(), "more may have come");
         let first = receiver.try_recv().unwrap();
         flow.used(size_of_push(&first));
         assert!(read(&mut metered).is_ready());
@@ -179,9 +181,9 @@ mod tests {
     #[test]
     fn a_message_without_an_end_is_an_error() {
         let flow = Flow::new();
-        flow.heard(MESSAGE_BYTES_MAX).unwrap();
+        flow.read(MESSAGE_BYTES_MAX).unwrap();
         flow.answered();
-        flow.heard(MESSAGE_BYTES_MAX).unwrap();
-        assert!(flow.heard(1).is_err());
+        flow.read(MESSAGE_BYTES_MAX).unwrap();
+        assert!(flow.read(1).is_err());
     }
 }

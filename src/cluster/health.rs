@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::mailbox::{Letter, Postbox};
 use crate::shard::BusMail;
 
+use super::pulse::Voice;
 use super::settings::Address;
 
 /// Which node a connection is to.
@@ -44,6 +45,15 @@ impl fmt::Display for Part {
     }
 }
 
+/// How all connections together are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Up,
+    /// They stand, and Redis does not answer for the moment.
+    Silent,
+    Down,
+}
+
 /// The least time between two attempts of a connection, whatever the others do.
 const REST_MIN: Duration = Duration::from_millis(50);
 /// What is said of one loss.
@@ -52,6 +62,8 @@ const REASONS_LOGGED: usize = 4;
 #[derive(Debug, Default)]
 struct State {
     down: BTreeSet<Part>,
+    /// Of those that stand.
+    silent: BTreeSet<Part>,
     /// What was logged since everything was up.
     logged: BTreeSet<String>,
 }
@@ -77,9 +89,27 @@ impl Health {
         self.remove(part);
     }
 
+    /// What is heard on a connection that stands.
+    pub(super) fn on_voice(&self, part: &Part, voice: Voice) {
+        let mut state = self.lock();
+        match voice {
+            Voice::Heard => {
+                if state.silent.remove(part) && state.silent.is_empty() {
+                    tracing::info!("Redis answers again");
+                }
+            }
+            Voice::Silent => {
+                if state.silent.insert(part.clone()) && state.silent.len() == 1 {
+                    tracing::warn!("Redis is silent for the {part}; what it still has is waited for");
+                }
+            }
+        }
+    }
+
     /// A connection is as it should be: it stands, or nobody needs it.
     fn remove(&self, part: &Part) {
         let mut state = self.lock();
+        state.silent.remove(part);
         if state.down.remove(part) && state.down.is_empty() {
             state.logged.clear();
             tracing::info!("Redis is up: events reach the other instances");
@@ -94,6 +124,7 @@ impl Health {
         if state.logged.len() < REASONS_LOGGED && state.logged.insert(reason.to_owned()) {
             tracing::warn!("Redis is down for the {part}: {reason}; this instance's clients are served on");
         }
+        state.silent.remove(&part);
         state.down.insert(part);
     }
 
@@ -111,8 +142,18 @@ impl Health {
         let _ = timeout(at_most - least, answered).await;
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.lock().down.is_empty()
+    pub(super) fn condition(&self) -> Condition {
+        let state = self.lock();
+        match (state.down.is_empty(), state.silent.is_empty()) {
+            (false, _) => Condition::Down,
+            (true, false) => Condition::Silent,
+            (true, true) => Condition::Up,
+        }
+    }
+
+    /// Connections that stand and on which a question is open for too long.
+    pub(super) fn silent(&self) -> usize {
+        self.lock().silent.len()
     }
 
     /// Waits, at most this long, until everything is up.
@@ -183,13 +224,27 @@ mod tests {
         let parts = [Part::Subscriber(0, Target::Any), Part::Publisher(Target::Any)];
         parts.iter().cloned().for_each(|part| health.expect(part));
         health.on_up(&parts[0]);
-        assert!(!health.is_up() && !health.wait(Duration::ZERO));
+        assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Down, false));
         health.on_up(&parts[1]);
-        assert!(health.is_up() && health.wait(Duration::ZERO));
+        assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Up, true));
         health.on_down(parts[0].clone(), "a test");
-        assert!(!health.is_up());
+        assert_eq!(health.condition(), Condition::Down);
         health.forget(&parts[0]);
-        assert!(health.is_up());
+        assert_eq!(health.condition(), Condition::Up);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_silent_until_it_is_heard_or_lost() {
+        let health = Health::default();
+        let parts = [Part::Subscriber(0, Target::Any), Part::Publisher(Target::Any)];
+        parts.iter().for_each(|part| health.on_voice(part, Voice::Silent));
+        assert_eq!((health.condition(), health.silent()), (Condition::Silent, 2));
+        health.on_voice(&parts[0], Voice::Heard);
+        assert_eq!(health.condition(), Condition::Silent);
+        health.on_down(parts[1].clone(), "a test");
+        assert_eq!((health.condition(), health.silent()), (Condition::Down, 0));
+        health.on_up(&parts[1]);
+        assert_eq!(health.condition(), Condition::Up);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value, cmd};
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -23,12 +23,8 @@ use super::settings::{Address, ClusterSettings, TlsSettings};
 
 /// From dialling to the answer to the last command of the set-up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the answer to one command. A Redis that is silent as a whole is noticed before.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a Redis is asked whether it is there.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// After this long without any byte it counts as lost.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// From dialling on, for `sockring check`.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands that may wait to be written.
 const COMMANDS_WAITING: usize = 64;
 /// The first version with sharded channels.
@@ -163,7 +159,8 @@ impl Dialler {
         let (sender, pushes) = mpsc::unbounded_channel();
         let flow = Flow::new();
         let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            // All commands of a connection are answered in their order: `Pulse` notices where no answer comes.
+            .set_response_timeout(None)
             .set_connection_timeout(None)
             .set_pipeline_buffer_size(COMMANDS_WAITING)
             .set_push_sender(Pushes { sender, flow: Arc::clone(&flow) });
@@ -244,19 +241,6 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 
 fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX)
-}
-
-/// Asks whether Redis is there.
-pub(super) async fn ping(mut connection: MultiplexedConnection, flow: Arc<Flow>) {
-    // What it answers does not matter; that it answers does, and `Flow` has seen it.
-    if connection.send_packed_command(&cmd("PING")).await.is_ok() {
-        flow.answered();
-    }
-}
-
-/// What is said of a Redis that sends nothing any more.
-pub(super) fn silent() -> String {
-    format!("nothing was heard for {} s", SILENCE_MAX.as_secs())
 }
 
 /// The time before the next attempt: longer each time, and never quite the same for two.

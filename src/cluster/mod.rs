@@ -20,6 +20,7 @@ mod msgpack;
 mod nodes;
 mod part;
 mod publisher;
+mod pulse;
 mod settings;
 mod sharded;
 mod subscriber;
@@ -50,6 +51,7 @@ pub use bus::CoreBus;
 pub use channels::{Adapter, ChannelKind, Channels, Place};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
 pub use counters::{ClusterMetrics, CoreMetrics};
+pub use health::Condition;
 pub use link::{LinkError, Mode, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
 pub use publisher::PublishError;
@@ -157,9 +159,9 @@ impl Cluster {
         self.settings.readiness
     }
 
-    /// Whether all connections stand.
-    pub fn is_up(&self) -> bool {
-        self.health.is_up()
+    /// How all connections together are.
+    pub fn condition(&self) -> Condition {
+        self.health.condition()
     }
 
     /// Waits, at most this long, until all connections stand.
@@ -170,18 +172,19 @@ impl Cluster {
     /// What was counted so far.
     pub fn metrics(&self) -> ClusterMetrics {
         let (queue_bytes, acks_awaited) = (self.outbox.waiting_bytes() as u64, self.awaiting.len() as u64);
-        ClusterMetrics { queue_bytes, acks_awaited, ..self.counters.snapshot() }
+        let silent = self.health.silent() as u64;
+        ClusterMetrics { queue_bytes, acks_awaited, silent, ..self.counters.snapshot() }
     }
 
     /// Publishes, and waits until Redis has it.
     pub async fn publish(&self, namespace: &str, message: &Message) -> Result<(), PublishError> {
         let sent = self.send(namespace, message)?;
-        self.taken(sent, tokio::time::Instant::now() + PUBLISHED_WITHIN).await
+        self.taken(sent, self.deadline()).await
     }
 
     /// Publishes several together, in their order; says of each what came of it.
     pub async fn publish_all(&self, messages: &[(&str, Message)]) -> Vec<Result<(), PublishError>> {
-        let deadline = tokio::time::Instant::now() + PUBLISHED_WITHIN;
+        let deadline = self.deadline();
         let sent: Vec<_> = messages.iter().map(|(namespace, message)| self.send(namespace, message)).collect();
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {
@@ -218,6 +221,12 @@ impl Cluster {
             },
         };
         sent.inspect_err(|error| self.count_loss(*error))
+    }
+
+    /// Until when Redis may say that it has something. While it is silent nobody is held up by that.
+    fn deadline(&self) -> tokio::time::Instant {
+        let within = if self.outbox.is_silent() { Duration::ZERO } else { PUBLISHED_WITHIN };
+        tokio::time::Instant::now() + within
     }
 
     async fn taken(&self, sent: Sent, deadline: tokio::time::Instant) -> Result<(), PublishError> {

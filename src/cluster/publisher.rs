@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::Cluster;
 use super::channels::Adapter;
 use super::health::{Part, Target};
-use super::link::{self, Backoff, Link, PING_INTERVAL, SILENCE_MAX, chance};
+use super::link::{Backoff, Link, chance};
+use super::pulse::{Pulse, Voice};
 use super::settings::Address;
 use super::topology::Topology;
 
@@ -79,17 +80,24 @@ pub(super) struct Outbox {
     waiting: Arc<AtomicUsize>,
     bytes_max: usize,
     is_up: AtomicBool,
+    is_silent: AtomicBool,
 }
 
 impl Outbox {
     pub(super) fn new(bytes_max: usize) -> (Outbox, mpsc::UnboundedReceiver<Job>) {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        let outbox = Outbox { jobs, waiting: Arc::default(), bytes_max, is_up: AtomicBool::new(false) };
+        let (is_up, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
+        let outbox = Outbox { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
         (outbox, receiver)
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Acquire)
+    }
+
+    /// Redis does not answer for the moment: what is sent may come late.
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Acquire)
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
@@ -213,6 +221,7 @@ impl Line {
                 Some(Ok(link)) => {
                     if self.target == Target::Any {
                         cluster.on_server(&link.server, &address);
+                        cluster.outbox.is_silent.store(false, Ordering::Release);
                         cluster.outbox.is_up.store(true, Ordering::Release);
                         cluster.counters.publisher_is_up.set(1);
                     }
@@ -251,11 +260,17 @@ impl Line {
         }
     }
 
+    fn on_voice(&self, voice: Voice) {
+        self.cluster.health.on_voice(&Part::Publisher(self.target.clone()), voice);
+        if self.target == Target::Any {
+            self.cluster.outbox.is_silent.store(voice == Voice::Silent, Ordering::Release);
+        }
+    }
+
     async fn serve(&mut self, mut link: Link) -> End {
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way = 0;
-        let mut ticks = interval(PING_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = Pulse::new(&link, self.cluster.settings.silence_timeout);
         let mut batch = Vec::with_capacity(PIPELINE_MAX);
         loop {
             tokio::select! {
@@ -278,12 +293,10 @@ impl Line {
                     None => return End::Lost("the connection was closed".to_owned()),
                     Some(push) => link.flow.used(super::flow::size_of_push(&push)),
                 },
-                _ = ticks.tick() => {
-                    if link.flow.silence() > SILENCE_MAX {
-                        return End::Lost(link::silent());
-                    }
-                    tokio::task::spawn_local(link::ping(link.connection.clone(), Arc::clone(&link.flow)));
-                }
+                voice = pulse.next() => match voice {
+                    Err(reason) => return End::Lost(reason),
+                    Ok(voice) => self.on_voice(voice),
+                },
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use redis::{Value, cmd};
+use tokio::time::timeout;
 
 use super::channels::Adapter;
-use super::link::{Dialler, LinkError, ServerInfo};
+use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
 use super::publisher::is_elsewhere;
 
 /// What Redis must be for `/ready` to be 200.
@@ -72,6 +74,8 @@ pub struct ClusterSettings {
     pub adapter: Adapter,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
+    /// A connection on which Redis leaves a question open for longer is given up.
+    pub silence_timeout: Duration,
     /// Questions of other servers that may wait for an answer.
     pub requests_max: usize,
     /// Rooms that one request of another server may name.
@@ -87,6 +91,10 @@ impl ClusterSettings {
     /// Connects once and subscribes, as the server would, and says what is there. Has to be called within the local tasks
     /// of a runtime.
     pub async fn probe(&self) -> Result<ServerInfo, LinkError> {
+        timeout(PROBE_TIMEOUT, self.probe_at_leisure()).await.unwrap_or(Err(LinkError::Silent))
+    }
+
+    async fn probe_at_leisure(&self) -> Result<ServerInfo, LinkError> {
         let link = Dialler::new(self)?.open(&self.address, "sockring-check").await?;
         let (mut connection, name) = (link.connection.clone(), format!("{}#/#check", self.prefix));
         let subscribed = match self.adapter {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use crate::mailbox::Letter;
 use crate::shard::{BusMail, RoomName};
@@ -17,8 +17,9 @@ use super::channels::Adapter;
 use super::flow::{Flow, size_of_push};
 use super::health::{Part, Target};
 use super::inbox::Inbox;
-use super::link::{self, Backoff, Link, PING_INTERVAL, SILENCE_MAX, chance};
+use super::link::{Backoff, Link, chance};
 use super::publisher::is_elsewhere;
+use super::pulse::Pulse;
 use super::settings::Address;
 use super::subscriptions::{Subscriptions, Wish};
 use super::topology::Topology;
@@ -207,8 +208,7 @@ impl Line {
         self.subscribe_fixed(&link, address, &done);
         let mut under_way = 1;
         let mut elsewhere = Vec::new();
-        let mut ticks = interval(PING_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = Pulse::new(&link, self.cluster.settings.silence_timeout);
         loop {
             if std::mem::take(&mut self.has_moved) {
                 self.subscribe_fixed(&link, address, &done);
@@ -247,11 +247,11 @@ impl Line {
                     let Some(order) = order else { return End::Retired };
                     self.take_orders(order, &link, address, confirmed.as_mut());
                 }
-                _ = ticks.tick() => {
-                    if link.flow.silence() > SILENCE_MAX {
-                        return End::Lost(link::silent());
+                voice = pulse.next() => {
+                    match voice {
+                        Err(reason) => return End::Lost(reason),
+                        Ok(voice) => self.cluster.health.on_voice(&self.part(), voice),
                     }
-                    tokio::task::spawn_local(link::ping(link.connection.clone(), Arc::clone(&link.flow)));
                     let expired = self.rooms.expire(Instant::now());
                     self.unsubscribe(expired, &link);
                     self.rooms.ask_again(std::mem::take(&mut elsewhere));

@@ -85,6 +85,7 @@ pub const KEYS: &[Key] = &[
     key("redis_prefix", "socket.io", "what all channels begin with: `key` of the classic adapter, `channelPrefix` of the sharded one"),
     key("redis_adapter", "classic", "`classic` for `createAdapter` and the emitters, `sharded` for `createShardedAdapter` on Redis 7 or newer"),
     key("redis_queue_bytes_max", "8388608", "bytes that wait for Redis to take them; more: not published"),
+    key("redis_silence_timeout_ms", "10000", "time for Redis to answer a PING; later: it counts as down, and the connection is opened anew"),
     key("redis_requests_max", "16384", "questions of other servers that wait for an answer; more: answered at once, as if nobody were here"),
     key("redis_request_rooms_max", "10000", "rooms that a request of another server names; more: not done, and answered as if nobody were here"),
     key("redis_acks_max", "16384", "emits of other servers whose receivers here have still to acknowledge them; more: delivered, and counted as received by nobody"),

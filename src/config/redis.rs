@@ -1,5 +1,7 @@
 //! What the settings say of Redis.
 
+use std::time::Duration;
+
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, TlsSettings};
@@ -32,6 +34,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         prefix: prefix(values)?,
         adapter,
         queue_bytes_max,
+        silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
         request_rooms_max: values.number("redis_request_rooms_max", 1)?,
         acks_max: values.number("redis_acks_max", 1)?,

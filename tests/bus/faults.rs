@@ -72,7 +72,8 @@ fn subscriptions_come_back_after_a_restart() {
 #[test]
 fn a_frozen_redis_is_noticed_and_holds_up_nobody() {
     let redis = RedisServer::start(&[]);
-    let servers = [instance(&redis), instance(&redis)];
+    let silence = ("SOCKRING_REDIS_SILENCE_TIMEOUT_MS", "3000");
+    let servers = [instance_with(&redis, &[silence]), instance_with(&redis, &[silence])];
     let mut clients = [servers[0].client("alice"), servers[1].client("alice")];
     redis.freeze();
     let begun = Instant::now();
@@ -84,7 +85,7 @@ fn a_frozen_redis_is_noticed_and_holds_up_nobody() {
     let late = servers[0].client("late");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     until("the publisher is down", || metric(&servers[0], "sockring_bus_publisher_up"), |is_up| *is_up == 0);
-    assert!(servers[0].log().contains("nothing was heard"), "{}", servers[0].log());
+    assert!(servers[0].log().contains("no answer came for 3.0 s"), "{}", servers[0].log());
     let begun = Instant::now();
     assert_eq!(emit_to(&servers[0], "alice", "at-once"), (1, false));
     assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());

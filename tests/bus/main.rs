@@ -15,12 +15,14 @@ mod http;
 mod instance;
 mod nodes;
 mod peer;
+mod proxy;
 mod redis_server;
 mod requests;
 mod secured;
 #[path = "../e2e/server.rs"]
 #[allow(dead_code)]
 mod server;
+mod silence;
 #[path = "../support/waiting.rs"]
 mod waiting;
 
