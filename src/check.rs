@@ -1,33 +1,164 @@
-//! `sockring check`: whether this machine and these settings will do, one line each, with what to mend.
+//! `sockring check`: whether this machine and these settings will do: everything at once, one line each, with what to mend.
 
 use std::error::Error;
+use std::io;
 
 use rustix::process::{Resource, getrlimit};
+use serde_json::{Value, json};
 use sockring::cluster::{Adapter, Mode};
-use sockring::config::{ConfigError, Settings, keys};
+use sockring::config::keys::{self, KEYS};
+use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
+
+use crate::{listen, out, rings, serve};
 
 /// Connections that the program needs descriptors for besides those of clients.
 const SPARE_DESCRIPTORS: usize = 256;
 
-/// Prints a line per check; an error if one failed.
-pub fn run(settings: Result<Settings, ConfigError>) -> Result<(), Box<dyn Error>> {
-    let mut failed = false;
-    let mut line = |name: &str, result: Result<String, String>| match result {
-        Ok(fine) => println!("ok    {name}: {fine}"),
-        Err(fix) => {
-            failed = true;
-            println!("FAIL  {name}: {fix}");
+/// How the report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text,
+    Json,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "fail",
         }
-    };
-    line("settings", settings.as_ref().map(describe).map_err(ConfigError::to_string));
-    line("io_uring", ring::requirements().map(|()| "usable".to_owned()).map_err(|error| error.to_string()));
-    line("kernel", kernel());
-    if let Ok(settings) = &settings {
-        line("descriptors", descriptors(settings));
-        line("redis", redis(settings));
     }
-    if failed { Err("some checks failed".into()) } else { Ok(()) }
+
+    /// In front of a line, all of one width.
+    fn mark(self) -> &'static str {
+        match self {
+            Status::Ok => "ok   ",
+            Status::Warn => "warn ",
+            Status::Fail => "FAIL ",
+        }
+    }
+}
+
+/// The checks so far. Lines are printed as they come, JSON at the end.
+struct Report {
+    form: Form,
+    checks: Vec<Value>,
+    has_failed: bool,
+}
+
+impl Report {
+    /// What is fine, or what to mend.
+    fn add(&mut self, check: &str, result: Result<String, String>) -> io::Result<()> {
+        match result {
+            Ok(fine) => self.put(Status::Ok, check, &fine, json!({})),
+            Err(fix) => self.put(Status::Fail, check, &fix, json!({})),
+        }
+    }
+
+    /// Something about one setting, with where it stands.
+    fn add_setting(&mut self, status: Status, error: &ConfigError) -> io::Result<()> {
+        let source = error.source.as_ref().map(ToString::to_string);
+        self.put(status, "settings", &error.to_string(), json!({"setting": error.key, "source": source}))
+    }
+
+    fn put(&mut self, status: Status, check: &str, said: &str, mut more: Value) -> io::Result<()> {
+        self.has_failed |= status == Status::Fail;
+        if self.form == Form::Text {
+            return out::line(format_args!("{} {check}: {said}", status.mark()));
+        }
+        for (name, value) in [("check", check), ("status", status.word()), ("said", said)] {
+            more[name] = value.into();
+        }
+        self.checks.push(more);
+        Ok(())
+    }
+}
+
+/// Prints what came of each check; an error if one failed.
+pub fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<dyn Error>> {
+    let mut report = Report { form, checks: Vec::new(), has_failed: false };
+    let nothing = Mistakes { all: Vec::new(), rest: None };
+    // What is right is looked at even if something else is wrong.
+    let (settings, mistakes) = match settings {
+        Ok(settings) => (Some(settings), nothing),
+        Err(mut mistakes) => (mistakes.rest.take().map(|rest| *rest), mistakes),
+    };
+    for mistake in &mistakes.all {
+        report.add_setting(Status::Fail, mistake)?;
+    }
+    if let Some(settings) = &settings {
+        for warning in &settings.warnings {
+            report.add_setting(Status::Warn, warning)?;
+        }
+        if mistakes.all.is_empty() {
+            report.add("settings", Ok(describe(settings)))?;
+        }
+    }
+    report.add("kernel", kernel())?;
+    let io_uring = ring::requirements();
+    let has_io_uring = io_uring.is_ok();
+    report.add("io_uring", io_uring.map(|()| "usable".to_owned()).map_err(|error| error.to_string()))?;
+    if let Some(settings) = &settings {
+        check_places(settings, &mistakes, has_io_uring, &mut report)?;
+    }
+    if form == Form::Json {
+        let settings: Vec<_> = settings.iter().flat_map(given).collect();
+        let whole = json!({"ok": !report.has_failed, "checks": report.checks, "settings": settings});
+        out::line(serde_json::to_string_pretty(&whole)?)?;
+    }
+    if report.has_failed { Err("some checks failed".into()) } else { Ok(()) }
+}
+
+/// What these settings want of this machine, as far as they are right.
+fn check_places(settings: &Settings, mistakes: &Mistakes, has_io_uring: bool, report: &mut Report) -> io::Result<()> {
+    if !mistakes.are_about(&["shards", "connections_max", "api_connections_max"]) {
+        report.add("descriptors", descriptors(settings))?;
+    }
+    if has_io_uring && !mistakes.are_about(&["shards", "connections_max"]) {
+        report.add("shards", shards(settings))?;
+    }
+    if !mistakes.are_about(&["host", "port", "shards", "reuse_port"]) {
+        let free = |_| match settings.port {
+            0 => "any free one".to_owned(),
+            port => format!("{port} is free"),
+        };
+        report.add("port", listen::clients(settings).map(free))?;
+    }
+    if let Some(address) = settings.api.listen {
+        report.add("api_listen", listen::api(settings).map(|_| format!("{address} is free")))?;
+    }
+    if !KEYS.iter().any(|key| key.name.starts_with("redis_") && mistakes.are_about(&[key.name])) {
+        report.add("redis", redis(settings))?;
+    }
+    Ok(())
+}
+
+/// All that is set, and where. Of secrets only that.
+fn given(settings: &Settings) -> impl Iterator<Item = Value> {
+    KEYS.iter().filter_map(|key| {
+        let source = settings.values.source(key.name)?.to_string();
+        let value = (!keys::SECRETS.contains(&key.name)).then(|| settings.values.text(key.name));
+        Some(json!({"setting": key.name, "source": source, "value": value}))
+    })
+}
+
+/// The rings of all shards, as the server would have them.
+fn shards(settings: &Settings) -> Result<String, String> {
+    let options = rings::options(settings, serve::raise_descriptor_limit());
+    rings::try_all(options, settings.shards).map(|()| match settings.shards {
+        1 => "1 has its ring".to_owned(),
+        shards => format!("all {shards} have their rings"),
+    })
 }
 
 fn kernel() -> Result<String, String> {
@@ -64,12 +195,17 @@ fn descriptors(settings: &Settings) -> Result<String, String> {
 }
 
 fn describe(settings: &Settings) -> String {
-    let secret = match (&settings.access_token_secret, &settings.token_public_key) {
-        (Some(_), _) => "a secret is set",
-        (None, Some(_)) => "a public key is set",
-        (None, None) => "no secret is set: one is made for each run",
+    let from = |name: &str| settings.values.source(name).map_or(String::new(), |source| format!(" (from {source})"));
+    let by_file = |name: &str, file: &str| {
+        let name = if settings.values.source(name).is_some() { name } else { file };
+        from(name)
     };
-    format!("environment `{}`, port {}, {secret}", settings.environment, settings.port)
+    let secret = match (&settings.access_token_secret, &settings.token_public_key) {
+        (Some(_), _) => format!("a secret is set{}", by_file("access_token_secret", "access_token_secret_file")),
+        (None, Some(_)) => format!("a public key is set{}", from("token_public_key_file")),
+        (None, None) => "no secret is set: one is made for each run".to_owned(),
+    };
+    format!("environment `{}`{}, port {}{}, {secret}", settings.environment, from("env"), settings.port, from("port"))
 }
 
 fn redis(settings: &Settings) -> Result<String, String> {

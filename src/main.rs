@@ -2,8 +2,12 @@
 
 mod check;
 mod flags;
+mod listen;
+mod out;
+mod rings;
 mod serve;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use flags::Command;
@@ -15,7 +19,7 @@ fn main() -> ExitCode {
     let invocation = flags::parse();
     let result = match &invocation.command {
         Command::Events => flags::print_events(),
-        Command::Check => check::run(invocation.settings()),
+        Command::Check(form) => check::run(invocation.settings(), *form),
         Command::Serve => serve::run(invocation),
         Command::Token { user, ttl } => match invocation.settings() {
             Ok(settings) => flags::print_token(&settings, user, *ttl),
@@ -25,7 +29,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sockring: {error}");
+            for line in error.to_string().lines() {
+                // Where nobody reads it, the status has to do.
+                let _ = writeln!(std::io::stderr(), "sockring: {line}");
+            }
             ExitCode::FAILURE
         }
     }

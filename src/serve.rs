@@ -20,15 +20,17 @@ use sockring::auth::Verifier;
 use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Cluster, ClusterParts};
-use sockring::config::{LogFormat, Settings, Strictness};
+use sockring::config::keys::TAKEN_OVER;
+use sockring::config::{LogFormat, Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
-use sockring::ring::{self, RingOptions};
+use sockring::ring;
 use sockring::shard::{self, EngineSettings, Instance, Place};
 use sockring::worker::{self, Bus, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::flags::Invocation;
+use crate::{listen, out, rings};
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -49,6 +51,9 @@ const DESCRIPTORS_LEAST: usize = 64;
 pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let settings = invocation.settings()?;
     start_logging(&settings)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     ring::requirements()?;
     // Tables are reserved for all clients that may come, and paid for by the page: with huge ones most of it would be air.
     if let Err(error) = disable_transparent_huge_pages(true) {
@@ -61,19 +66,9 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         (None, None) => (Some(made_up_secret()?), Secret::MadeUp),
     };
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
-    let listeners =
-        Listener::bind_several(settings.host, settings.port, settings.shards, settings.sharing).map_err(|error| {
-            let fix = "is another server running there? Choose another port with --port or PORT";
-            format!("cannot listen on {} port {}: {error}; {fix}", settings.host, settings.port)
-        })?;
+    let listeners = listen::clients(&settings)?;
     let port = listeners.first().map_or(0, |listener| listener.address().port());
-    let api_listener = match settings.api.listen {
-        None => None,
-        Some(address) => Some(
-            std::net::TcpListener::bind(address)
-                .map_err(|error| format!("api_listen: cannot listen on {address}: {error}"))?,
-        ),
-    };
+    let api_listener = listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?;
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
     let crew = Crew::start(&settings, &verifier, descriptors, listeners, api_listener, &ended)?;
@@ -81,14 +76,16 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
             return match end.recv()? {
-                Ending::Worker(error) => Err(error.into()),
+                Ending::Worker(error) => {
+                    Err(rings::explain(&error, rings::options(&settings, descriptors), settings.shards).into())
+                }
                 Ending::Signal => Ok(()),
             };
         }
     }
     let reload = {
-        let (api, verifier) = (Arc::clone(&crew.api), Arc::clone(&verifier));
-        move || reload(&invocation, &api, &verifier)
+        let (api, verifier, mut running) = (Arc::clone(&crew.api), Arc::clone(&verifier), settings.values.clone());
+        move || reload(&invocation, &mut running, &api, &verifier)
     };
     follow_signals(ended, reload)?;
     if let Some(cluster) = &crew.cluster {
@@ -200,8 +197,7 @@ impl Crew {
                 mailbox: Arc::clone(&mailboxes[usize::from(number)]),
                 siblings: postboxes(number),
                 clock,
-                // A ring's table cannot be larger than the limit of open files; connections beyond it keep theirs.
-                ring: RingOptions::for_connections(settings.capacity.connections_max.min(descriptors)),
+                ring: rings::options(settings, descriptors),
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };
             let tasks = Tasks { api: Arc::clone(&api), api_listener: api_listener.take(), cluster: cluster.clone() };
@@ -255,7 +251,10 @@ fn start_worker(
 }
 
 /// SIGHUP reloads; SIGTERM and SIGINT end, and end at once when one comes again.
-fn follow_signals(ended: mpsc::Sender<Ending>, reload: impl Fn() + Send + 'static) -> Result<(), Box<dyn Error>> {
+fn follow_signals(
+    ended: mpsc::Sender<Ending>,
+    mut reload: impl FnMut() + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // Registered before anybody is told that the server runs.
     let (mut terminate, mut interrupt, mut hangup) = {
@@ -281,10 +280,13 @@ fn follow_signals(ended: mpsc::Sender<Ending>, reload: impl Fn() + Send + 'stati
 }
 
 /// Reads the settings again and takes over secrets, keys and allowed origins. What cannot be used changes nothing.
-fn reload(invocation: &Invocation, api: &Api, verifier: &ArcSwap<Verifier>) {
+fn reload(invocation: &Invocation, running: &mut Values, api: &Api, verifier: &ArcSwap<Verifier>) {
     let settings = match invocation.settings() {
         Ok(settings) => settings,
-        Err(error) => return tracing::error!(%error, "the settings cannot be used: nothing was changed"),
+        Err(mistakes) => {
+            let error = mistakes.to_string().replace('\n', "; ");
+            return tracing::error!(%error, "the settings cannot be used: nothing was changed");
+        }
     };
     // A secret that was made for this run stays as it is.
     if settings.access_token_secret.is_some() || settings.token_public_key.is_some() {
@@ -295,7 +297,23 @@ fn reload(invocation: &Invocation, api: &Api, verifier: &ArcSwap<Verifier>) {
     }
     api.replace_keys(settings.api.keys);
     api.allow_origins(&settings.engine.cors);
-    tracing::info!("secrets, API keys and allowed origins were read again");
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (taken_over, waiting): (Vec<_>, Vec<_>) =
+        running.changes(&settings.values).into_iter().partition(|name| TAKEN_OVER.contains(name));
+    let said = match taken_over.as_slice() {
+        [] => "none of secrets, API keys and allowed origins has changed".to_owned(),
+        names => format!("taken over: {}", names.join(", ")),
+    };
+    match waiting.as_slice() {
+        [] => tracing::info!("the settings were read again; {said}"),
+        names => {
+            let names = names.join(", ");
+            tracing::warn!("the settings were read again; {said}; changed, but only a restart takes it over: {names}");
+        }
+    }
+    running.take_over(&settings.values, &taken_over);
 }
 
 /// Where the secret of tokens comes from.
@@ -307,7 +325,7 @@ enum Secret {
     Elsewhere,
 }
 
-/// Says where the server listens, and in development how to try it.
+/// Says where the server listens, and in development how to try it. That nobody reads it keeps no server from running.
 fn announce(
     settings: &Settings,
     port: u16,
@@ -320,34 +338,55 @@ fn announce(
         IpAddr::V6(host) => format!("[{host}]"),
         IpAddr::V4(host) => host.to_string(),
     };
-    println!("sockring {} is listening on http://{host}:{port}", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("sockring {} is listening on http://{host}:{port}\n", env!("CARGO_PKG_VERSION"));
     let api = match api_address {
         None => format!("{host}:{port}"),
         Some(address) => {
-            println!("The API and the metrics are on http://{address}");
+            text += &format!("The API and the metrics are on http://{address}\n");
             address.to_string()
         }
     };
-    if settings.strictness == Strictness::Production || secret == Secret::Elsewhere {
-        return Ok(());
+    if settings.strictness == Strictness::Development && secret != Secret::Elsewhere {
+        text += &invitation(settings, &format!("{host}:{port}"), &api, verifier, secret)?;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
+    if let Err(error) = out::line(text.trim_end_matches('\n')) {
+        tracing::warn!(%error, "where the server listens could not be printed");
+    }
+    Ok(())
+}
+
+/// A token, the page with it, and a request. A token of a secret that outlives this run is shown to a person only: what
+/// is not a terminal may be kept for others to read.
+fn invitation(
+    settings: &Settings,
+    page: &str,
+    api: &str,
+    verifier: &Verifier,
+    secret: Secret,
+) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
     if secret == Secret::MadeUp {
-        println!("\nACCESS_TOKEN_SECRET is not set: a secret was made for this run; its tokens end with it.");
+        text += "\nACCESS_TOKEN_SECRET is not set: a secret was made for this run; its tokens end with it.\n";
     }
-    println!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}");
-    println!("\nOpen the test page:\n  http://{host}:{port}/#token={token}");
+    if secret == Secret::MadeUp || std::io::stdout().is_terminal() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
+        text += &format!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}\n");
+        text += &format!("\nOpen the test page:\n  http://{page}/#token={token}\n");
+    } else {
+        text += &format!("\nA token for the test page: sockring token --user {DEMO_USER}\n");
+        text += &format!("\nOpen the test page:\n  http://{page}/\n");
+    }
     let key = match settings.api.keys.first() {
         Some(_) => " -H \"x-api-key: $API_KEY\"",
         None => "",
     };
-    println!(
+    text += &format!(
         "\nSend an event to that user:\n  curl -X POST http://{api}/api/v1/websocket/emit{key} \\\n    \
          -H 'content-type: application/json' \\\n    \
-         -d '{{\"user\":\"{DEMO_USER}\",\"event\":\"analysis:started\",\"data\":{{\"interviewId\":\"42\"}}}}'\n"
+         -d '{{\"user\":\"{DEMO_USER}\",\"event\":\"analysis:started\",\"data\":{{\"interviewId\":\"42\"}}}}'\n\n"
     );
-    Ok(())
+    Ok(text)
 }
 
 /// What every client is told before it is closed.
@@ -368,6 +407,8 @@ fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // They would go to standard error as well, and end the process where that is closed.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => logs.with_target(false).init(),
@@ -378,7 +419,7 @@ fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
 
 /// Descriptors are needed for connections that are not WebSockets yet; the soft limit is often far below the hard one.
 /// Returns the limit that is in force then.
-fn raise_descriptor_limit() -> usize {
+pub fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {

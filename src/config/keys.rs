@@ -26,7 +26,7 @@ const fn known_as(environment: &'static [&'static str], key: Key) -> Key {
 /// All settings, in the order in which they are shown.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    known_as(&["SOCKRING_ENV", "NODE_ENV"], key("env", "development", "name of the environment: `production` is strict, anything else counts as development; it is the `server` of every payload")),
+    known_as(&["SOCKRING_ENV", "NODE_ENV"], key("env", "development", "name of the environment: `development` and `test` may leave secrets out, any other name is as strict as `production`; it is the `server` of every payload")),
     key("host", "::", "address to listen on; `::` is every address, IPv4 too"),
     known_as(&["PORT"], key("port", "8080", "port to listen on; 0 is any free one")),
     key("shards", "", "threads that serve clients, each on a core of its own, up to 256; default: as many as there are cores"),
@@ -34,6 +34,8 @@ pub const KEYS: &[Key] = &[
     key("drain", "10", "seconds over which clients are closed at SIGTERM"),
     known_as(&["ACCESS_TOKEN_SECRET"], key("access_token_secret", "", "secret of the clients' tokens (HS256, HS384, HS512); in development one is made for the run")),
     known_as(&["ACCESS_TOKEN_SECRET_PREVIOUS"], key("access_token_secret_previous", "", "a secret whose tokens stay valid, while the new one is being rolled out")),
+    known_as(&["ACCESS_TOKEN_SECRET_FILE"], key("access_token_secret_file", "", "file that holds the secret, instead of it; a line break at its end does not count")),
+    known_as(&["ACCESS_TOKEN_SECRET_PREVIOUS_FILE"], key("access_token_secret_previous_file", "", "file that holds the previous secret")),
     key("token_public_key_file", "", "PEM file of a public key that may have signed tokens: RSA for RS256, EC for ES256, Ed25519 for EdDSA"),
     key("token_require_exp", "false", "`true`: a token without `exp` is refused"),
     key("token_leeway_s", "0", "seconds by which clocks may differ when `exp` and `nbf` are checked"),
@@ -42,6 +44,7 @@ pub const KEYS: &[Key] = &[
     key("token_issuer", "", "the `iss` that a token must have; empty: any"),
     key("token_audience", "", "the `aud` that a token must have; empty: any"),
     known_as(&["API_KEY"], key("api_key", "", "keys of the HTTP API, comma-separated; without one, in development, the API answers this machine only")),
+    known_as(&["API_KEY_FILE"], key("api_key_file", "", "file that holds the keys of the HTTP API, separated by commas or line breaks")),
     key("api_listen", "", "address and port of the HTTP API and the metrics, as `127.0.0.1:9090`; default: on the port of the clients"),
     key("trusted_proxies", "", "addresses or networks whose `X-Forwarded-For` is believed, comma-separated"),
     known_as(&["CORS_ORIGIN"], key("cors_origin", "", "origins that may connect, comma-separated, or `*`; default: `*` in development, the same origin only in production")),
@@ -80,6 +83,7 @@ pub const KEYS: &[Key] = &[
     known_as(&["REDIS_PORT"], key("redis_port", "6379", "port of Redis")),
     known_as(&["REDIS_USER", "REDIS_USERNAME"], key("redis_user", "", "user of Redis' access control list")),
     known_as(&["REDIS_PASSWORD"], key("redis_password", "", "password of Redis")),
+    known_as(&["REDIS_PASSWORD_FILE"], key("redis_password_file", "", "file that holds the password of Redis")),
     key("redis_tls", "false", "`true`: speak TLS with Redis, as with a `rediss://` URL"),
     key("redis_tls_ca_file", "", "PEM file of the authorities that may have signed Redis' certificate; default: those of the operating system"),
     key("redis_prefix", "socket.io", "what all channels begin with: `key` of the classic adapter, `channelPrefix` of the sharded one"),
@@ -91,8 +95,40 @@ pub const KEYS: &[Key] = &[
     key("redis_acks_max", "16384", "emits of other servers whose receivers here have still to acknowledge them; more: delivered, and counted as received by nobody"),
     key("redis_questions_max", "1024", "questions to other servers that wait for answers; more: answered with what is here"),
     key("ready_requires_redis", "false", "`true`: `/ready` is 503 while Redis is down"),
-    key("log", "info", "what is logged: error, warn, info, debug, trace, or a filter by module"),
+    key("log", "info", "what is logged: error, warn, info, debug, trace or off, or by module, as `warn,sockring::worker=debug`"),
     key("log_format", "text", "`text` or `json`"),
+];
+
+/// Settings that name a file whose content is read with them, and again at SIGHUP.
+pub const HELD_IN_FILES: [&str; 5] = [
+    "access_token_secret_file",
+    "access_token_secret_previous_file",
+    "token_public_key_file",
+    "api_key_file",
+    "redis_password_file",
+];
+
+/// Settings whose value is never shown. A URL may have a password in it.
+pub const SECRETS: [&str; 5] =
+    ["access_token_secret", "access_token_secret_previous", "api_key", "redis_password", "redis_url"];
+
+/// Settings that SIGHUP takes over; the others need a restart.
+pub const TAKEN_OVER: [&str; 15] = [
+    "access_token_secret",
+    "access_token_secret_file",
+    "access_token_secret_previous",
+    "access_token_secret_previous_file",
+    "token_public_key_file",
+    "token_require_exp",
+    "token_leeway_s",
+    "expire_sockets",
+    "user_claim",
+    "token_issuer",
+    "token_audience",
+    "api_key",
+    "api_key_file",
+    "cors_origin",
+    "cors_credentials",
 ];
 
 /// The variable that every setting has besides its own.

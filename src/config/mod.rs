@@ -1,13 +1,12 @@
 //! `Settings`: what the operator wants, from flags, environment, a file and defaults. Settings that exist are valid.
 
 pub mod keys;
+mod log;
 mod redis;
+mod values;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sockring_protocol::engineio::SessionTimes;
@@ -21,7 +20,7 @@ use crate::proxies::TrustedProxies;
 use crate::shard::{Cluster, Elsewhere, EngineSettings, Instance, Layer, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
-use keys::KEYS;
+pub use values::{CONFIG_VARIABLE, Source, Values};
 
 /// A setting cannot be used. Always the operator's to mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +28,52 @@ pub struct ConfigError {
     pub key: String,
     /// What is wrong and what would be right.
     pub reason: String,
+    /// Where it stands; `None`: nowhere.
+    pub source: Option<Source>,
+}
+
+impl ConfigError {
+    fn at(self, source: Source) -> ConfigError {
+        ConfigError { source: Some(source), ..self }
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.reason)
+        write!(f, "{}: {}", self.key, self.reason)?;
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, " (from {source})"))
     }
 }
 
 impl std::error::Error for ConfigError {}
 
 fn wrong(key: &str, reason: impl Into<String>) -> ConfigError {
-    ConfigError { key: key.to_owned(), reason: reason.into() }
+    ConfigError { key: key.to_owned(), reason: reason.into(), source: None }
 }
+
+/// All that is wrong with the settings, and what they are with defaults in the place of mistakes.
+#[derive(Debug)]
+pub struct Mistakes {
+    pub all: Vec<ConfigError>,
+    pub rest: Option<Box<Settings>>,
+}
+
+impl Mistakes {
+    /// Whether one of these settings is mistaken.
+    pub fn are_about(&self, names: &[&str]) -> bool {
+        self.all.iter().any(|mistake| names.iter().any(|name| mistake.key == *name))
+    }
+}
+
+impl fmt::Display for Mistakes {
+    /// One per line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.all.iter().map(ConfigError::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
 
 /// The most connections or clients of a process, and bytes of one message or queue.
 const CONNECTIONS_MOST: usize = 4_000_000;
@@ -57,6 +89,28 @@ const DRAIN_MOST: Duration = Duration::from_secs(3600);
 pub enum Strictness {
     Development,
     Production,
+}
+
+/// The environments in which much may be missing.
+const LENIENT: [&str; 2] = ["development", "test"];
+/// Of so many letters of a name one may be a slip.
+const LETTERS_PER_SLIP: usize = 3;
+
+impl Strictness {
+    /// A name that nobody knows is as strict as `production`.
+    fn of(environment: &str) -> Strictness {
+        if LENIENT.contains(&environment) { Strictness::Development } else { Strictness::Production }
+    }
+}
+
+/// The known environment that was probably meant.
+fn meant_environment(name: &str) -> Option<&'static str> {
+    let plain = name.trim().to_lowercase();
+    let is_near = |known: &&str| {
+        let is_short_for = plain.len() >= 3 && (known.starts_with(&plain) || plain.starts_with(known));
+        *known != name && (is_short_for || strsim::damerau_levenshtein(&plain, known) <= known.len() / LETTERS_PER_SLIP)
+    };
+    ["production", LENIENT[0], LENIENT[1]].into_iter().find(is_near)
 }
 
 /// How logs are written.
@@ -96,6 +150,10 @@ pub struct Settings {
     pub cluster: Option<ClusterSettings>,
     pub log: String,
     pub log_format: LogFormat,
+    /// What all this was made of.
+    pub values: Values,
+    /// What can be used, but may be meant otherwise.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// What the HTTP API needs to know.
@@ -109,128 +167,40 @@ pub struct ApiSettings {
     pub body_bytes_max: usize,
 }
 
-/// The values of all sources, before they mean anything.
-#[derive(Clone, Debug, Default)]
-pub struct Values(BTreeMap<&'static str, String>);
-
-impl Values {
-    /// Takes a value for a key unless a stronger source had one.
-    pub fn offer(&mut self, name: &'static str, value: String) {
-        self.0.entry(name).or_insert(value);
-    }
-
-    /// Takes what the environment has.
-    pub fn offer_environment(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        for key in KEYS {
-            let own = keys::variable(key);
-            let names = key.environment.iter().copied().chain([own.as_str()]);
-            // An empty variable is as good as none: deployments often pass them through.
-            if let Some(value) = names.filter_map(&variable).find(|value| !value.is_empty()) {
-                self.offer(key.name, value);
-            }
-        }
-    }
-
-    /// Takes what a settings file has.
-    pub fn offer_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(&name, error.to_string()))?;
-        self.offer_toml(&text).map_err(|error| wrong(&name, error.to_string()))
-    }
-
-    fn offer_toml(&mut self, text: &str) -> Result<(), ConfigError> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // Not the line itself: a secret may stand there.
-            let begun = error.span().map_or(0, |span| span.start);
-            let line = 1 + text.bytes().take(begun).filter(|byte| *byte == b'\n').count();
-            wrong("TOML", format!("line {line}: {}", error.message()))
-        })?;
-        for (name, value) in table {
-            let Some(key) = keys::find(&name) else {
-                return Err(wrong(&name, format!("is no setting; did you mean `{}`?", keys::nearest(&name))));
-            };
-            self.offer(key.name, plain(&name, &value)?);
-        }
-        Ok(())
-    }
-
-    fn text(&self, name: &str) -> &str {
-        let default = keys::find(name).map_or("", |key| key.default);
-        self.0.get(name).map_or(default, String::as_str)
-    }
-
-    fn optional(&self, name: &str) -> Option<String> {
-        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
-    }
-
-    fn parse<T: FromStr>(&self, name: &str, expected: &str) -> Result<T, ConfigError> {
-        let text = self.text(name);
-        text.trim().parse().map_err(|_| wrong(name, format!("`{text}` is not {expected}")))
-    }
-
-    /// A whole number of at least `least`.
-    fn number<T: FromStr + PartialOrd + fmt::Display>(&self, name: &str, least: T) -> Result<T, ConfigError> {
-        let value: T = self.parse(name, "a whole number")?;
-        if value < least {
-            return Err(wrong(name, format!("`{value}` is too small; the least is {least}")));
-        }
-        Ok(value)
-    }
-
-    fn number_up_to(&self, name: &str, least: usize, most: usize) -> Result<usize, ConfigError> {
-        let value = self.number(name, least)?;
-        if value > most {
-            return Err(wrong(name, format!("`{value}` is too large; the most is {most}")));
-        }
-        Ok(value)
-    }
-
-    fn truth(&self, name: &str) -> Result<bool, ConfigError> {
-        self.parse(name, "either `true` or `false`")
-    }
-
-    fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-    }
-}
-
-/// A TOML value as it would be written in the environment.
-fn plain(name: &str, value: &toml::Value) -> Result<String, ConfigError> {
-    match value {
-        toml::Value::String(text) => Ok(text.clone()),
-        toml::Value::Integer(number) => Ok(number.to_string()),
-        toml::Value::Boolean(truth) => Ok(truth.to_string()),
-        toml::Value::Array(items) => {
-            let items: Result<Vec<_>, _> = items.iter().map(|item| plain(name, item)).collect();
-            Ok(items?.join(","))
-        }
-        _ => Err(wrong(name, "is a string, a number, a boolean or a list of strings")),
-    }
-}
-
 impl Settings {
-    /// Makes sense of the values, or says which one makes none.
-    pub fn from_values(values: &Values) -> Result<Settings, ConfigError> {
-        let environment = values.text("env").to_owned();
-        let strictness = match environment.as_str() {
-            "production" => Strictness::Production,
-            _ => Strictness::Development,
+    /// Makes sense of the values, or says all that makes none: what one mistake hides shows with the default in its place.
+    pub fn from_values(values: &Values) -> Result<Settings, Mistakes> {
+        let mut values = values.clone();
+        values.read_files();
+        let mut all = values.mistakes.clone();
+        let settings = loop {
+            let mut mistake = match Settings::read(&values) {
+                Ok(settings) => break settings,
+                Err(mistake) => mistake,
+            };
+            mistake.source = values.source(&mistake.key).cloned();
+            let was_given = values.forget(&mistake.key);
+            all.push(mistake);
+            if !was_given {
+                return Err(Mistakes { all, rest: None });
+            }
         };
-        let access_token_secret = values.optional("access_token_secret");
+        let is_told = |name: &str| all.iter().any(|mistake| mistake.key.starts_with(name));
+        let missing = match values.is_incomplete() || is_told("env") {
+            true => Vec::new(),
+            false => missing(&settings).into_iter().filter(|missing| !is_told(&missing.key)).collect(),
+        };
+        all.extend(missing);
+        if all.is_empty() { Ok(settings) } else { Err(Mistakes { all, rest: Some(Box::new(settings)) }) }
+    }
+
+    fn read(values: &Values) -> Result<Settings, ConfigError> {
+        let environment = values.text("env").to_owned();
+        let strictness = Strictness::of(&environment);
+        let access_token_secret = values.secret("access_token_secret")?;
         let token_public_key = public_key(values)?;
-        let keys = values.list("api_key");
-        if strictness == Strictness::Production {
-            if access_token_secret.is_none() && token_public_key.is_none() {
-                let reason = "must be set in production: the secret that your backend signs its tokens with \
-                              (ACCESS_TOKEN_SECRET)";
-                return Err(wrong("access_token_secret", reason));
-            }
-            if keys.is_empty() {
-                let reason = "must be set in production: a long random text that your backend sends as x-api-key \
-                              (API_KEY)";
-                return Err(wrong("api_key", reason));
-            }
-        }
+        // A file may have one per line.
+        let keys = values::list(&values.secret("api_key")?.unwrap_or_default().replace('\n', ","));
         let log_format = match values.text("log_format") {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
@@ -247,7 +217,7 @@ impl Settings {
             sharing: if values.truth("reuse_port")? { Sharing::WithOthers } else { Sharing::Alone },
             drain: seconds(values, "drain")?,
             access_token_secret,
-            access_token_secret_previous: values.optional("access_token_secret_previous"),
+            access_token_secret_previous: values.secret("access_token_secret_previous")?,
             token_public_key,
             token_expiry: if values.truth("token_require_exp")? { Expiry::Required } else { Expiry::Optional },
             token_after_expiry: if values.truth("expire_sockets")? { AfterExpiry::Close } else { AfterExpiry::Stay },
@@ -277,10 +247,12 @@ impl Settings {
             },
             mail_bytes_max: values.number("mail_bytes_max", 1024)?,
             cluster: redis::cluster(values)?,
-            log: values.text("log").to_owned(),
+            log: log::filter(values)?,
             log_format,
             environment,
             strictness,
+            warnings: warnings(values, strictness),
+            values: values.clone(),
         })
     }
 
@@ -299,6 +271,46 @@ impl Settings {
             audience: self.token_audience.clone(),
         }
     }
+}
+
+/// What a strict environment cannot be without.
+fn missing(settings: &Settings) -> Vec<ConfigError> {
+    let mut missing = Vec::new();
+    if settings.strictness != Strictness::Production {
+        return missing;
+    }
+    let place = match (settings.environment.as_str(), meant_environment(&settings.environment)) {
+        ("production", _) => "must be set in production".to_owned(),
+        (name, Some(meant @ ("development" | "test"))) => format!(
+            "must be set in the environment `{name}`, which is as strict as production; did you mean `{meant}`?"
+        ),
+        (name, _) => format!(
+            "must be set in the environment `{name}`, which is as strict as production: all but `development` and \
+             `test` are"
+        ),
+    };
+    if settings.access_token_secret.is_none() && settings.token_public_key.is_none() {
+        let what = "the secret that your backend signs its tokens with (ACCESS_TOKEN_SECRET)";
+        missing.push(wrong("access_token_secret", format!("{place}: {what}")));
+    }
+    if settings.api.keys.is_empty() {
+        let what = "a long random text that your backend sends as x-api-key (API_KEY)";
+        missing.push(wrong("api_key", format!("{place}: {what}")));
+    }
+    missing
+}
+
+fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
+    let mut warnings = values.warnings.clone();
+    let name = values.text("env");
+    if let Some(meant) =
+        meant_environment(name).filter(|_| strictness == Strictness::Production && name != "production")
+    {
+        let reason = format!("`{name}` is as strict as `production`, but is it a slip? Did you mean `{meant}`?");
+        let warning = wrong("env", reason);
+        warnings.push(ConfigError { source: values.source("env").cloned(), ..warning });
+    }
+    warnings
 }
 
 fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, ConfigError> {
@@ -348,14 +360,14 @@ fn seconds(values: &Values, name: &str) -> Result<Duration, ConfigError> {
 
 fn public_key(values: &Values) -> Result<Option<TokenKey>, ConfigError> {
     let name = "token_public_key_file";
-    let Some(path) = values.optional(name) else { return Ok(None) };
-    let pem = std::fs::read(&path).map_err(|error| wrong(name, format!("`{path}` cannot be read: {error}")))?;
-    match TokenKey::from_pem(&pem) {
+    let Some(pem) = values.content(name)? else { return Ok(None) };
+    match TokenKey::from_pem(pem) {
         Some(key) => Ok(Some(key)),
-        None => Err(wrong(
-            name,
-            format!("`{path}` holds no public key of RSA (2048 bits or more), EC P-256 or Ed25519 in PEM"),
-        )),
+        None => {
+            let path = values.text(name);
+            let kinds = "RSA (2048 bits or more), EC P-256 or Ed25519";
+            Err(wrong(name, format!("`{path}` holds no public key of {kinds} in PEM")))
+        }
     }
 }
 

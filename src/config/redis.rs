@@ -28,7 +28,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
     let mut settings = ClusterSettings {
         address: Address { host: values.text("redis_host").to_owned(), port },
         user: values.optional("redis_user"),
-        password: values.optional("redis_password").map(Secret::new),
+        password: values.secret("redis_password")?.map(Secret::new),
         database: 0,
         tls: values.truth("redis_tls")?.then(TlsSettings::default),
         prefix: prefix(values)?,
@@ -100,11 +100,12 @@ fn prefix(values: &Values) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
 
     fn read(pairs: &[(&'static str, &str)]) -> Result<Option<ClusterSettings>, ConfigError> {
         let mut values = Values::default();
         for (name, value) in pairs {
-            values.offer(name, (*value).to_owned());
+            values.offer(name, (*value).to_owned(), Source::Flag("--x".to_owned()));
         }
         cluster(&values)
     }

@@ -9,7 +9,7 @@ use io_uring::types::BufRingEntry;
 
 /// The only buffer group that a ring has.
 pub(super) const GROUP: u16 = 0;
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// A provided-buffer ring and the memory that it describes.
 ///
@@ -112,6 +112,11 @@ impl Drop for Buffers {
             dealloc(self.memory.as_ptr(), memory_layout(self.count, self.buffer_bytes));
         }
     }
+}
+
+/// Bytes that a pool of `count` buffers pins.
+pub(super) fn ring_bytes(count: u16) -> u64 {
+    (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE_BYTES) as u64
 }
 
 fn slot_of(tail: u16, count: u16) -> u16 {

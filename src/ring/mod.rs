@@ -35,7 +35,7 @@ use token::{Operation, pack, unpack};
 
 pub use files::{Descriptor, Slot};
 pub use flight::SendBytes;
-pub use probe::{RingError, is_new_enough, requirements};
+pub use probe::{RingError, explain, is_new_enough, requirements};
 pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
 
@@ -64,6 +64,20 @@ impl RingOptions {
             buffer_bytes: 2048,
         }
     }
+
+    /// Bytes of a ring that count against RLIMIT_MEMLOCK, on kernels that count them.
+    pub fn locked_bytes(&self) -> u64 {
+        queue_bytes(self.submissions, self.completions) + buffers::ring_bytes(self.buffers)
+    }
+}
+
+/// Bytes of the two queues of a ring, in whole pages each: `struct io_rings` with completions and an index of submissions,
+/// and the submissions.
+pub fn queue_bytes(submissions: u32, completions: u32) -> u64 {
+    const HEADER_BYTES: u64 = 320;
+    let (submissions, completions) = (u64::from(submissions), u64::from(completions));
+    let pages = |bytes: u64| bytes.next_multiple_of(buffers::PAGE_BYTES as u64);
+    pages(HEADER_BYTES + completions * 16 + submissions * 4) + pages(submissions * 64)
 }
 
 /// How a receive treats an empty socket.

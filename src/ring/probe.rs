@@ -65,7 +65,7 @@ pub fn requirements() -> Result<(), RingError> {
 }
 
 /// What a failed `io_uring_setup` means on this machine.
-pub(super) fn explain(error: io::Error) -> RingError {
+pub fn explain(error: io::Error) -> RingError {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     classify(error, release, disabled.as_deref().map(str::trim))

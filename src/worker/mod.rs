@@ -18,7 +18,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::app::Application;
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
-use crate::ring::{Ring, RingError, RingOptions, Signal};
+use crate::ring::{self, Ring, RingError, RingOptions, Signal};
 use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
 
 use turn::{Outside, Turned, Worker};
@@ -75,6 +75,33 @@ impl std::fmt::Display for WorkerError {
 
 impl std::error::Error for WorkerError {}
 
+/// Entries of the ring that the runtime has for itself; nothing of ours goes through it.
+const RUNTIME_ENTRIES: u32 = 256;
+
+/// What a worker has of the kernel.
+pub struct Trial {
+    _ring: Ring,
+    _runtime: tokio_uring::Runtime,
+}
+
+/// Sets up on this thread what a worker has, without running one.
+pub fn try_out(options: &RingOptions) -> Result<Trial, WorkerError> {
+    let (ring, runtime) = set_up(options)?;
+    Ok(Trial { _ring: ring, _runtime: runtime })
+}
+
+/// Bytes that count against RLIMIT_MEMLOCK for each worker, on kernels that count rings.
+pub fn locked_bytes(options: &RingOptions) -> u64 {
+    options.locked_bytes() + ring::queue_bytes(RUNTIME_ENTRIES, 2 * RUNTIME_ENTRIES)
+}
+
+fn set_up(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), WorkerError> {
+    // Before the runtime, whose errors say less.
+    let ring = Ring::new(options).map_err(WorkerError::Ring)?;
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES));
+    Ok((ring, runtime.map_err(|error| WorkerError::Ring(ring::explain(error)))?))
+}
+
 /// Turns, and time, without a pause before the other tasks of the core get their turn.
 const TURNS_IN_A_ROW: u32 = 4;
 const TIME_IN_A_ROW: Duration = Duration::from_millis(1);
@@ -90,9 +117,8 @@ pub fn run<A: Application + 'static>(
         // Where that is not allowed, the scheduler decides as well as it can.
         let _ = sched_setaffinity(None, &only);
     }
-    // Before the runtime, which would panic where io_uring is missing.
-    let ring = Ring::new(&parts.ring).map_err(WorkerError::Ring)?;
-    tokio_uring::builder().entries(256).start(async {
+    let (ring, runtime) = set_up(&parts.ring)?;
+    runtime.block_on(async {
         let shard = ShardParts {
             settings: parts.settings,
             capacity: Arc::clone(&parts.capacity),

@@ -154,7 +154,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_logged() {
     let good = "access_token_secret = 'one'\napi_key = 'key'\ncors_origin = 'https://a.example'\n";
     let mut scene = Scene::new("reload-broken.toml", good);
     for (row, text, words) in [
-        ("not TOML", "access_token_secret = \n", &["reload-broken.toml", "line 1"][..]),
+        ("not TOML", "access_token_secret = \n", &["reload-broken.toml:1"][..]),
         ("an unknown key", "access_token_secret = 'two'\napi_keys = 'new'\n", &["reload-broken.toml", "`api_key`"]),
         ("a bad origin", "access_token_secret = 'two'\napi_key = 'new'\ncors_origin = 'b'\n", &["cors_origin"]),
         ("a bad number", "access_token_secret = 'two'\nclients_max = 'many'\n", &["clients_max", "`many`"]),

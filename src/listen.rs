@@ -1,0 +1,46 @@
+//! Opens the ports that the settings name, or says why that cannot be and what to do.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+
+use sockring::config::Settings;
+use sockring::worker::Listener;
+
+/// The listeners of the clients' port, one per shard.
+pub fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    Listener::bind_several(settings.host, settings.port, settings.shards, settings.sharing).map_err(|error| {
+        let fix = fix(&error, address, "another port with --port or PORT", "--host or SOCKRING_HOST");
+        format!("cannot listen on {} port {}: {error}; {fix}", address.ip(), address.port())
+    })
+}
+
+/// The listener of the API, where it has an address of its own.
+pub fn api(settings: &Settings) -> Result<Option<TcpListener>, String> {
+    let Some(address) = settings.api.listen else { return Ok(None) };
+    TcpListener::bind(address).map(Some).map_err(|error| {
+        let fix = fix(&error, address, "another port", "api_listen");
+        format!("cannot listen on {address}: {error}; {fix}")
+    })
+}
+
+fn fix(error: &io::Error, address: SocketAddr, other_port: &str, host: &str) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("is another server running there? Choose {other_port}"),
+        ErrorKind::PermissionDenied => format!(
+            "ports below {} need a right that this user does not have: choose {other_port}, or give it \
+             (AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd, or setcap cap_net_bind_service=+ep on the program)",
+            unprivileged_port_start()
+        ),
+        ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {}: name one that it has with {host}", address.ip())
+        }
+        _ => format!("choose {other_port}, or another address with {host}"),
+    }
+}
+
+/// The first port that everybody may listen on.
+fn unprivileged_port_start() -> u16 {
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    start.and_then(|start| start.trim().parse().ok()).unwrap_or(1024)
+}

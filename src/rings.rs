@@ -1,0 +1,71 @@
+//! Tries whether all shards could have their rings, and says in one sentence why not.
+
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::process::{Resource, getrlimit};
+use sockring::config::Settings;
+use sockring::ring::{RingError, RingOptions};
+use sockring::worker::{self, WorkerError};
+
+/// Sizes of each shard's ring. Its table cannot be larger than the limit of open files; connections beyond it keep theirs.
+pub fn options(settings: &Settings, descriptors: usize) -> RingOptions {
+    RingOptions::for_connections(settings.capacity.connections_max.min(descriptors))
+}
+
+/// Sets up what all workers have, all at once as when it serves, and drops it.
+pub fn try_all(options: RingOptions, shards: u16) -> Result<(), String> {
+    let mut stays = Vec::new();
+    let mut threads = Vec::new();
+    let mut result = Ok(());
+    for _ in 0..shards {
+        let (word, outcome) = mpsc::channel();
+        let (stay, release) = mpsc::channel::<()>();
+        stays.push(stay);
+        let name = "trial".to_owned();
+        let spawned = thread::Builder::new().name(name).spawn(move || match worker::try_out(&options) {
+            Ok(trial) => {
+                let _ = word.send(Ok(()));
+                // Ends when the other side is dropped.
+                let _ = release.recv();
+                drop(trial);
+            }
+            Err(error) => drop(word.send(Err(error))),
+        });
+        match spawned {
+            Ok(thread) => threads.push(thread),
+            Err(error) => result = Err(format!("a thread could not be started: {error}")),
+        }
+        if let Ok(Err(error)) = outcome.recv() {
+            result = Err(explain(&error, options, shards));
+        }
+        if result.is_err() {
+            break;
+        }
+    }
+    drop(stays);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    result
+}
+
+/// Why a worker could not start, with what all of them need.
+pub fn explain(error: &WorkerError, options: RingOptions, shards: u16) -> String {
+    let WorkerError::Ring(RingError::Memory) = error else { return error.to_string() };
+    let need = worker::locked_bytes(&options).saturating_mul(u64::from(shards));
+    let have = getrlimit(Resource::Memlock)
+        .current
+        .map_or("no limit".to_owned(), |bytes| tenths(bytes.saturating_mul(10) >> 20));
+    let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
+    format!(
+        "io_uring could not lock memory: {shards} need {}, and RLIMIT_MEMLOCK allows {have} for all that this user runs: \
+         raise it (LimitMEMLOCK= in systemd, ulimit -l), or lower shards",
+        tenths((need * 10).div_ceil(1 << 20))
+    )
+}
+
+/// What is needed is rounded up before, and what there is down.
+fn tenths(of_mebibytes: u64) -> String {
+    format!("{}.{} MiB", of_mebibytes / 10, of_mebibytes % 10)
+}
