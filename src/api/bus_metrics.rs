@@ -56,6 +56,7 @@ pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
         ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
         ("bus_silent_connections", "Connections on which Redis does not answer for the moment", bus.silent),
         ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),
+        ("bus_answers_bytes", "Bytes of questions, answers and acknowledgements that wait", bus.answers_bytes),
         ("bus_acks_awaited", "Emits of other servers that have still to be acknowledged here", bus.acks_awaited),
     ] {
         let gauge: Gauge = Gauge::default();

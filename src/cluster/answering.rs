@@ -94,6 +94,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Enve
     let mut waiting = Vec::with_capacity(TOGETHER_MAX);
     while requests.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
         let mut pace = Pace(Instant::now());
+        cluster.held.give_back(waiting.iter().map(|envelope| envelope.message.question_bytes()).sum());
         let groups = groups(waiting.drain(..));
         // What concerns one user costs a shard little: it is all asked before the first of it is awaited.
         let of_users: Vec<_> = groups.iter().map(|group| cluster.ask_home(&group.question)).collect();
@@ -125,7 +126,12 @@ impl Cluster {
                 return self.refuse(envelope, Some(BusLimit::RequestRooms));
             }
             Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => {
+                let bytes = envelope.message.question_bytes();
+                if !self.held.take(bytes) {
+                    return self.refuse(envelope, Some(BusLimit::AnswersBytes));
+                }
                 if let Err(error) = self.requests.try_send(envelope) {
+                    self.held.give_back(bytes);
                     self.refuse(error.into_inner(), Some(BusLimit::Requests));
                 }
                 return;
@@ -209,34 +215,44 @@ impl Cluster {
         let (Question::Sockets(selection) | Question::Ids(selection)) = question else { return None };
         let home = self.own_postboxes().get(usize::from(home_of(room, self.shards())))?;
         let outposts = Mail::Outposts { namespace: selection.namespace.clone(), room: room.into() };
-        Some(AtHome { sockets: home.ask(Mail::Describe(selection.clone()))?, outposts: home.ask(outposts)? })
+        Some(AtHome {
+            sockets: home.ask(Mail::Describe(selection.clone(), self.described_bytes_max()))?,
+            outposts: home.ask(outposts)?,
+        })
     }
 
     async fn answer_of_home(&self, asked: AtHome, question: &Question) -> Answer {
         let AtHome { sockets, outposts } = asked;
-        let mut found = described(replies(vec![sockets]).await);
+        let mut found = self.described(replies(vec![sockets]).await);
         if let (Some(Reply::Outposts(shards)), Question::Sockets(selection) | Question::Ids(selection)) =
             (replies(vec![outposts]).await.pop(), question)
         {
             let postboxes = shards.iter().filter_map(|shard| self.own_postboxes().get(usize::from(*shard)));
-            let asked = postboxes.filter_map(|shard: &Postbox| shard.ask(Mail::Describe(selection.clone())));
-            found.extend(described(replies(asked.collect()).await));
+            let asked = postboxes
+                .filter_map(|shard: &Postbox| shard.ask(Mail::Describe(selection.clone(), self.described_bytes_max())));
+            let others = self.described(replies(asked.collect()).await);
+            found = found.zip(others).map(|(found, others)| [found, others].concat());
         }
-        answer_with(question, found)
+        answer_with(question, found.unwrap_or_default())
     }
 
     /// What all shards have to say to it.
     async fn answer_of_shards(&self, question: &Question) -> Answer {
         match question {
             Question::Sockets(selection) | Question::Ids(selection) => {
-                let asked = self.post(|| Mail::Describe(selection.clone()));
-                answer_with(question, described(replies(asked).await))
+                let asked = self.post(|| Mail::Describe(selection.clone(), self.described_bytes_max()));
+                answer_with(question, self.described(replies(asked).await).unwrap_or_default())
             }
             Question::Rooms(namespace) => {
                 let mut rooms = Vec::new();
-                for reply in replies(self.post(|| Mail::Rooms(namespace.clone()))).await {
-                    if let Reply::Rooms(more) = reply {
-                        rooms.extend(more);
+                let mail = || Mail::Rooms(namespace.clone(), self.described_bytes_max());
+                for reply in replies(self.post(mail)).await {
+                    match reply {
+                        Reply::Rooms(more) => rooms.extend(more),
+                        _ => {
+                            self.counters.hit(BusLimit::AnswersBytes);
+                            return Answer::Rooms(Vec::new());
+                        }
                     }
                 }
                 // A room may have members on several shards.
@@ -245,6 +261,26 @@ impl Cluster {
                 Answer::Rooms(rooms)
             }
         }
+    }
+
+    /// What each shard may say to one question.
+    fn described_bytes_max(&self) -> usize {
+        self.held.bytes_max() / usize::from(self.shards()).max(1)
+    }
+
+    /// `None`: one of them would have had to say too much, and some of them would be taken for all.
+    fn described(&self, replies: Vec<Reply>) -> Option<Vec<SocketDescription>> {
+        let mut all = Vec::new();
+        for reply in replies {
+            match reply {
+                Reply::Described(sockets) => all.extend(sockets),
+                _ => {
+                    self.counters.hit(BusLimit::AnswersBytes);
+                    return None;
+                }
+            }
+        }
+        Some(all)
     }
 
     /// Waits for Redis to take an answer, while so much waits for it that others would find no room.
@@ -275,11 +311,6 @@ impl Cluster {
 struct AtHome {
     sockets: oneshot::Receiver<Reply>,
     outposts: oneshot::Receiver<Reply>,
-}
-
-fn described(replies: Vec<Reply>) -> Vec<SocketDescription> {
-    let sockets = |reply| if let Reply::Described(sockets) = reply { sockets } else { Vec::new() };
-    replies.into_iter().flat_map(sockets).collect()
 }
 
 fn answer_with(question: &Question, sockets: Vec<SocketDescription>) -> Answer {

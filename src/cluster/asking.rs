@@ -14,6 +14,7 @@ use crate::shard::SocketDescription;
 use super::Cluster;
 use super::channels::Adapter;
 use super::counters::BusLimit;
+use super::held::{Held, Kept};
 use super::link::text;
 use super::message::{Answer, Message, RequestId};
 use super::publisher::{PublishError, To};
@@ -31,6 +32,8 @@ const PEERS_MAX: usize = 1024;
 #[derive(Debug)]
 struct Question {
     answers: Vec<(Option<Box<str>>, Answer)>,
+    /// What they take.
+    bytes: usize,
     expected: usize,
     /// Sent when all have answered.
     complete: Option<oneshot::Sender<()>>,
@@ -58,23 +61,30 @@ impl Questions {
             return None;
         }
         let (complete, completed) = oneshot::channel();
-        let question = Question { answers: Vec::new(), expected, complete: Some(complete) };
+        let question = Question { answers: Vec::new(), bytes: 0, expected, complete: Some(complete) };
         questions.insert(request.into(), question);
         Some(completed)
     }
 
-    fn end(&self, request: &str) -> Vec<(Option<Box<str>>, Answer)> {
-        self.lock().remove(request).map(|question| question.answers).unwrap_or_default()
+    fn end(&self, request: &str, held: &Held) -> Vec<(Option<Box<str>>, Answer)> {
+        let Some(question) = self.lock().remove(request) else { return Vec::new() };
+        held.give_back(question.bytes);
+        question.answers
     }
 
     /// An answer to a question of whomever; `uid` is who gives it, if it says so.
-    pub(super) fn on_answer(&self, request: &str, uid: Option<Box<str>>, answer: Answer) {
+    pub(super) fn on_answer(&self, request: &str, uid: Option<Box<str>>, answer: Answer, held: &Held) -> Kept {
         let mut questions = self.lock();
-        let Some(question) = questions.get_mut(request) else { return };
+        let Some(question) = questions.get_mut(request) else { return Kept::Yes };
         let is_second = uid.is_some() && question.answers.iter().any(|(known, _)| *known == uid);
         if question.answers.len() >= question.expected || is_second {
-            return;
+            return Kept::Yes;
         }
+        let bytes = answer.bytes();
+        if !held.take(bytes) {
+            return Kept::TooMuch;
+        }
+        question.bytes += bytes;
         question.answers.push((uid, answer));
         if question.answers.len() == question.expected
             && let Some(complete) = question.complete.take()
@@ -82,6 +92,7 @@ impl Questions {
             // Who waits may have gone.
             let _ = complete.send(());
         }
+        Kept::Yes
     }
 }
 
@@ -178,7 +189,7 @@ impl Cluster {
             // Whatever is there when the time is up counts.
             let _ = timeout_at(deadline, completed).await;
         }
-        let answered = self.questions.end(&request);
+        let answered = self.questions.end(&request, &self.held);
         let missing = expected.saturating_sub(answered.len());
         let mut silent = Vec::new();
         if missing > 0 {
@@ -239,18 +250,18 @@ mod tests {
 
     #[test]
     fn a_question_is_complete_when_all_have_answered_once() {
-        let questions = Questions::new(9);
+        let (questions, held) = (Questions::new(9), Held::new(10_000));
         let mut completed = questions.begin("q", 2).unwrap();
         let uid = |name: &str| Some(name.into());
-        questions.on_answer("other", uid("a"), Answer::Done);
-        questions.on_answer("q", uid("a"), Answer::Done);
-        questions.on_answer("q", uid("a"), Answer::Done);
+        questions.on_answer("other", uid("a"), Answer::Done, &held);
+        questions.on_answer("q", uid("a"), Answer::Done, &held);
+        questions.on_answer("q", uid("a"), Answer::Done, &held);
         assert!(completed.try_recv().is_err());
-        questions.on_answer("q", None, Answer::Receivers(1));
+        questions.on_answer("q", None, Answer::Receivers(1), &held);
         assert!(completed.try_recv().is_ok());
-        questions.on_answer("q", uid("c"), Answer::Done);
-        assert_eq!(questions.end("q"), [(uid("a"), Answer::Done), (None, Answer::Receivers(1))]);
-        assert!(questions.end("q").is_empty());
+        questions.on_answer("q", uid("c"), Answer::Done, &held);
+        assert_eq!(questions.end("q", &held), [(uid("a"), Answer::Done), (None, Answer::Receivers(1))]);
+        assert!(questions.end("q", &held).is_empty());
     }
 
     #[test]
@@ -264,6 +275,21 @@ mod tests {
         (0..2 * PEERS_MAX).for_each(|number| peers.saw(&number.to_string()));
         peers.saw("emitter");
         assert_eq!(peers.all().len(), PEERS_MAX);
+    }
+
+    #[test]
+    fn answers_are_bounded_in_bytes() {
+        let (questions, held) = (Questions::new(9), Held::new(10_000));
+        let hear = |request: &str, bytes| {
+            let answer = Answer::Rooms(vec!["r".repeat(bytes).into()]);
+            questions.on_answer(request, None, answer, &held)
+        };
+        ["a", "b"].iter().for_each(|request| drop(questions.begin(request, 3).unwrap()));
+        assert_eq!((hear("a", 4_000), hear("nobody", 9_999), hear("b", 4_000)), (Kept::Yes, Kept::Yes, Kept::Yes));
+        assert_eq!((hear("a", 4_000), hear("a", 1_000)), (Kept::TooMuch, Kept::Yes));
+        assert!((9_000..10_000).contains(&held.bytes()), "{}", held.bytes());
+        assert_eq!(questions.end("a", &held).len(), 2);
+        assert_eq!((hear("b", 4_000), questions.end("b", &held).len(), held.bytes()), (Kept::Yes, 2, 0));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::shard::{Acknowledgement, Mail, Reply};
 use super::Cluster;
 use super::answering::replies;
 use super::counters::{BusLimit, Loss};
-use super::message::{Answer, RequestId};
+use super::held::{Held, Kept};
+use super::message::{Answer, RequestId, blobs_bytes};
 
 /// Acknowledgements of one broadcast that may come before their number is known.
 const EARLY_MAX: usize = 100_000;
@@ -49,10 +50,10 @@ struct All {
 }
 
 impl All {
-    fn remove(&mut self, number: u64) {
-        if let Some(awaited) = self.broadcasts.remove(&number) {
-            self.ends.remove(&(awaited.ends_at, number));
-        }
+    fn remove(&mut self, number: u64) -> Option<Awaited> {
+        let awaited = self.broadcasts.remove(&number)?;
+        self.ends.remove(&(awaited.ends_at, number));
+        Some(awaited)
     }
 }
 
@@ -104,13 +105,13 @@ impl Awaiting {
     }
 
     /// A receiver has answered: `pass_on` gets it, or it is kept until it is known how many there are.
-    fn on_answer(&self, answer: Acknowledgement, pass_on: impl FnOnce(&Asker, Acknowledgement)) {
+    fn on_answer(&self, answer: Acknowledgement, held: &Held, pass_on: impl FnOnce(&Asker, Acknowledgement)) -> Kept {
         let mut all = self.lock();
         let number = answer.number;
-        let Some(awaited) = all.broadcasts.get_mut(&number) else { return };
+        let Some(awaited) = all.broadcasts.get_mut(&number) else { return Kept::Yes };
         match &mut awaited.early {
-            Some(early) if early.len() < EARLY_MAX => early.push(answer),
-            Some(_) => {}
+            Some(early) if early.len() < EARLY_MAX && held.take(bytes_of(&answer)) => early.push(answer),
+            Some(_) => return Kept::TooMuch,
             None => {
                 pass_on(&awaited.asker, answer);
                 awaited.unanswered = awaited.unanswered.saturating_sub(1);
@@ -119,21 +120,28 @@ impl Awaiting {
                 }
             }
         }
+        Kept::Yes
     }
 
-    fn expire(&self, now: Instant) {
+    fn expire(&self, now: Instant, held: &Held) {
         let mut all = self.lock();
         while let Some((_, number)) = all.ends.first().copied().filter(|(at, _)| *at <= now) {
-            all.remove(number);
+            let early = all.remove(number).and_then(|awaited| awaited.early).unwrap_or_default();
+            held.give_back(early.iter().map(bytes_of).sum());
         }
     }
+}
+
+/// About what an acknowledgement takes.
+fn bytes_of(answer: &Acknowledgement) -> usize {
+    size_of::<Acknowledgement>() + answer.args.len() + blobs_bytes(&answer.attachments)
 }
 
 /// Ends what has not been acknowledged in time.
 pub(super) async fn expire(cluster: Arc<Cluster>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        cluster.awaiting.expire(Instant::now());
+        cluster.awaiting.expire(Instant::now(), &cluster.held);
     }
 }
 
@@ -161,6 +169,7 @@ impl Cluster {
             // The number of receivers comes before their acknowledgements.
             cluster.awaiting.on_receivers(number, receivers, |asker, early| {
                 cluster.say_receivers(asker, receivers);
+                cluster.held.give_back(early.iter().map(bytes_of).sum());
                 early.into_iter().for_each(|answer| cluster.pass_on(asker, answer));
             });
         });
@@ -172,7 +181,10 @@ impl Cluster {
 
     /// A client of ours has answered a broadcast. On any core.
     pub(super) fn acknowledge(&self, answer: Acknowledgement) {
-        self.awaiting.on_answer(answer, |asker, answer| self.pass_on(asker, answer));
+        let pass_on = |asker: &Asker, answer| self.pass_on(asker, answer);
+        if self.awaiting.on_answer(answer, &self.held, pass_on) == Kept::TooMuch {
+            self.counters.hit(BusLimit::AnswersBytes);
+        }
     }
 
     fn pass_on(&self, asker: &Asker, answer: Acknowledgement) {
@@ -195,6 +207,10 @@ mod tests {
         Acknowledgement { number, args: b"[1]".as_slice().into(), attachments: Vec::new() }
     }
 
+    fn held() -> Held {
+        Held::new(10_000)
+    }
+
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(60)
     }
@@ -204,17 +220,17 @@ mod tests {
         let awaiting = Awaiting::new(1);
         let number = awaiting.begin(asker(), later()).unwrap();
         assert!(awaiting.begin(asker(), later()).is_err(), "there is room for one");
-        awaiting.on_answer(answer(number), |_, _| panic!("it is not known yet how many there are"));
+        awaiting.on_answer(answer(number), &held(), |_, _| panic!("it is not known yet how many there are"));
         let mut said = 0;
         awaiting.on_receivers(number, 3, |_, early| said = early.len());
         assert_eq!((said, awaiting.len()), (1, 1));
         for left in [1, 0] {
             let mut passed_on = false;
-            awaiting.on_answer(answer(number), |_, _| passed_on = true);
+            awaiting.on_answer(answer(number), &held(), |_, _| passed_on = true);
             assert!(passed_on);
             assert_eq!(awaiting.len(), left);
         }
-        awaiting.on_answer(answer(number), |_, _| panic!("one too many"));
+        awaiting.on_answer(answer(number), &held(), |_, _| panic!("one too many"));
         assert!(awaiting.lock().ends.is_empty());
     }
 
@@ -226,8 +242,20 @@ mod tests {
         assert_eq!(awaiting.len(), 0);
         let now = Instant::now();
         let numbers = [awaiting.begin(asker(), now), awaiting.begin(asker(), later())];
-        awaiting.expire(now);
+        awaiting.expire(now, &held());
         assert_eq!(awaiting.len(), 1);
         awaiting.on_receivers(*numbers[0].as_ref().unwrap(), 1, |_, _| panic!("its time is over"));
+    }
+
+    #[test]
+    fn early_answers_are_bounded_in_bytes() {
+        let (awaiting, held) = (Awaiting::new(9), held());
+        let number = awaiting.begin(asker(), Instant::now()).unwrap();
+        let large = || Acknowledgement { attachments: vec![vec![0; 4_000].into()], ..answer(number) };
+        let kept: Vec<_> = (0..4).map(|_| awaiting.on_answer(large(), &held, |_, _| panic!("too early"))).collect();
+        assert_eq!(kept, [Kept::Yes, Kept::Yes, Kept::TooMuch, Kept::TooMuch]);
+        assert!((8_000..9_000).contains(&held.bytes()));
+        awaiting.expire(Instant::now(), &held);
+        assert_eq!((awaiting.len(), held.bytes()), (0, 0));
     }
 }

@@ -44,10 +44,12 @@ pub(super) enum BusLimit {
     RequestRooms,
     Acks,
     Questions,
+    AnswersBytes,
 }
 
 impl BusLimit {
-    const ALL: [BusLimit; 4] = [BusLimit::Requests, BusLimit::RequestRooms, BusLimit::Acks, BusLimit::Questions];
+    const ALL: [BusLimit; 5] =
+        [BusLimit::Requests, BusLimit::RequestRooms, BusLimit::Acks, BusLimit::Questions, BusLimit::AnswersBytes];
 
     /// The setting that holds it.
     fn setting(self) -> &'static str {
@@ -56,6 +58,7 @@ impl BusLimit {
             BusLimit::RequestRooms => "redis_request_rooms_max",
             BusLimit::Acks => "redis_acks_max",
             BusLimit::Questions => "redis_questions_max",
+            BusLimit::AnswersBytes => "redis_answers_bytes_max",
         }
     }
 }
@@ -178,6 +181,7 @@ impl Counters {
             published_bytes: self.published_bytes.value(),
             publish_micros: self.publish_micros.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             queue_bytes: 0,
+            answers_bytes: 0,
             acks_awaited: 0,
             silent: 0,
             hits: labelled(BusLimit::ALL.map(BusLimit::setting), &self.hits),
@@ -218,6 +222,8 @@ pub struct ClusterMetrics {
     pub publish_micros: Histogram,
     /// That wait for Redis to take them.
     pub queue_bytes: u64,
+    /// Of questions that wait, of what was answered so far, and of early acknowledgements.
+    pub answers_bytes: u64,
     /// Broadcasts of other servers whose acknowledgements are awaited.
     pub acks_awaited: u64,
     /// Connections on which Redis does not answer for the moment.

@@ -10,7 +10,8 @@ use crate::shard::{Mail, home_of};
 use super::Cluster;
 use super::channels::ChannelKind;
 use super::codec::{self, MessageError};
-use super::counters::Loss;
+use super::counters::{BusLimit, Loss};
+use super::held::Kept;
 use super::message::{Envelope, Message};
 
 /// Bytes of one letter; a larger message has one of its own.
@@ -79,7 +80,12 @@ impl Inbox {
         }
         match envelope.message {
             Message::Broadcast(broadcast) => self.deliver(broadcast),
-            Message::Answer { request, answer, .. } => self.cluster.questions.on_answer(&request, envelope.uid, answer),
+            Message::Answer { request, answer, .. } => {
+                let Cluster { questions, held, counters, .. } = &*self.cluster;
+                if questions.on_answer(&request, envelope.uid, answer, held) == Kept::TooMuch {
+                    counters.hit(BusLimit::AnswersBytes);
+                }
+            }
             message => {
                 // What came before it comes first.
                 self.flush();

@@ -87,3 +87,40 @@ pub enum Answer {
         attachments: Vec<Box<[u8]>>,
     },
 }
+
+impl Message {
+    /// About what a question takes while it waits to be answered.
+    pub(super) fn question_bytes(&self) -> usize {
+        let names = match self {
+            Message::Ids { rooms, .. } => names_bytes(rooms),
+            Message::Fetch { selection, .. } => names_bytes(&selection.rooms) + names_bytes(&selection.except),
+            _ => 0,
+        };
+        size_of::<Envelope>() + names
+    }
+}
+
+impl Answer {
+    /// About what it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match self {
+            Answer::Ids(names) | Answer::Rooms(names) => names_bytes(names),
+            Answer::Sockets(sockets) => sockets.iter().map(SocketDescription::bytes).sum(),
+            Answer::ServerSide(value) => value.len(),
+            Answer::Acknowledgement { value, attachments } => {
+                value.as_ref().map_or(0, |value| value.len()) + blobs_bytes(attachments)
+            }
+            Answer::Done | Answer::Receivers(_) => 0,
+        };
+        size_of::<Answer>() + more
+    }
+}
+
+fn names_bytes(names: &[Box<str>]) -> usize {
+    names.iter().map(|name| size_of::<Box<str>>() + name.len()).sum()
+}
+
+/// What attachments take.
+pub(super) fn blobs_bytes(blobs: &[Box<[u8]>]) -> usize {
+    blobs.iter().map(|blob| size_of::<Box<[u8]>>() + blob.len()).sum()
+}

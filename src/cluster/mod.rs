@@ -13,6 +13,7 @@ mod counters;
 mod fields;
 mod flow;
 mod health;
+mod held;
 mod inbox;
 mod link;
 mod message;
@@ -42,6 +43,7 @@ use asking::{Peers, Questions};
 use awaiting::Awaiting;
 use counters::{Counters, Loss};
 use health::{Health, Part, Presence, Target};
+use held::Held;
 use link::Dialler;
 use publisher::{Job, Outbox, To};
 use topology::Topology;
@@ -85,6 +87,7 @@ pub struct Cluster {
     questions: Questions,
     peers: Peers,
     awaiting: Awaiting,
+    held: Held,
     requests: mpsc::Sender<Envelope>,
     topology: watch::Sender<Topology>,
     topology_is_stale: Notify,
@@ -128,6 +131,7 @@ impl Cluster {
             counters: Counters::new(cores),
             awaiting: Awaiting::new(settings.acks_max),
             questions: Questions::new(settings.questions_max),
+            held: Held::new(settings.answers_bytes_max),
             settings,
             namespaces,
             instance,
@@ -172,8 +176,8 @@ impl Cluster {
     /// What was counted so far.
     pub fn metrics(&self) -> ClusterMetrics {
         let (queue_bytes, acks_awaited) = (self.outbox.waiting_bytes() as u64, self.awaiting.len() as u64);
-        let silent = self.health.silent() as u64;
-        ClusterMetrics { queue_bytes, acks_awaited, silent, ..self.counters.snapshot() }
+        let (answers_bytes, silent) = (self.held.bytes() as u64, self.health.silent() as u64);
+        ClusterMetrics { queue_bytes, answers_bytes, acks_awaited, silent, ..self.counters.snapshot() }
     }
 
     /// Publishes, and waits until Redis has it.

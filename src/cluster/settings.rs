@@ -84,6 +84,8 @@ pub struct ClusterSettings {
     pub acks_max: usize,
     /// Questions to other servers that may wait for answers.
     pub questions_max: usize,
+    /// Bytes of questions that wait, of answers to ours, of acknowledgements whose number is not known yet, and of one answer.
+    pub answers_bytes_max: usize,
     pub readiness: Readiness,
 }
 

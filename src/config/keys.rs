@@ -94,6 +94,7 @@ pub const KEYS: &[Key] = &[
     key("redis_request_rooms_max", "10000", "rooms that a request of another server names; more: not done, and answered as if nobody were here"),
     key("redis_acks_max", "16384", "emits of other servers whose receivers here have still to acknowledge them; more: delivered, and counted as received by nobody"),
     key("redis_questions_max", "1024", "questions to other servers that wait for answers; more: answered with what is here"),
+    key("redis_answers_bytes_max", "67108864", "bytes of questions of other servers, of their answers to ours and of one of ours to them; more: answered as if nobody were here, or not heard"),
     key("ready_requires_redis", "false", "`true`: `/ready` is 503 while Redis is down"),
     key("log", "info", "what is logged: error, warn, info, debug, trace or off, or by module, as `warn,sockring::worker=debug`"),
     key("log_format", "text", "`text` or `json`"),

@@ -39,6 +39,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         request_rooms_max: values.number("redis_request_rooms_max", 1)?,
         acks_max: values.number("redis_acks_max", 1)?,
         questions_max: values.number("redis_questions_max", 1)?,
+        answers_bytes_max: values.number("redis_answers_bytes_max", 1024)?,
         readiness,
     };
     match values.optional("redis_url") {

@@ -40,13 +40,14 @@ pub enum Mail {
     Metrics,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
-    /// Who the selected sockets are; answered by `Reply::Described`.
-    Describe(Selection),
+    /// Who the selected sockets are; answered by `Reply::Described`, or where that takes more bytes than this by
+    /// `Reply::TooMuch`.
+    Describe(Selection, usize),
     /// The other shards with members of a room whose home this shard is; answered by `Reply::Outposts`.
     Outposts { namespace: Box<str>, room: Box<str> },
     /// The names of all rooms of this namespace that have members here, those of its sockets' sids among them; answered by
-    /// `Reply::Rooms`.
-    Rooms(Box<str>),
+    /// `Reply::Rooms`, or where that takes more bytes than this by `Reply::TooMuch`.
+    Rooms(Box<str>, usize),
     /// Puts the selected sockets into rooms; answered by `Reply::Changed`.
     JoinSelected(Selection, Vec<Box<str>>),
     /// Takes the selected sockets out of rooms; answered by `Reply::Changed`.
@@ -151,6 +152,8 @@ pub enum Reply {
     Described(Vec<SocketDescription>),
     Outposts(Vec<u16>),
     Rooms(Vec<Box<str>>),
+    /// The answer would take more bytes than it may.
+    TooMuch,
 }
 
 /// A socket as other instances see it.
@@ -161,6 +164,14 @@ pub struct SocketDescription {
     /// The room of its own sid first.
     pub rooms: Vec<Box<str>>,
     pub user: Option<Box<str>>,
+}
+
+impl SocketDescription {
+    /// About what it takes.
+    pub fn bytes(&self) -> usize {
+        let rooms: usize = self.rooms.iter().map(|room| size_of::<Box<str>>() + room.len()).sum();
+        size_of::<SocketDescription>() + self.id.len() + rooms + self.user.as_ref().map_or(0, |user| user.len())
+    }
 }
 
 /// Everything that a shard counts.

@@ -165,6 +165,27 @@ fn emits_beyond_the_limit_are_delivered_and_answered_with_nobody() {
 }
 
 #[test]
+fn an_answer_of_too_many_bytes_is_that_of_nobody() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_SHARDS", "1"), ("SOCKRING_REDIS_ANSWERS_BYTES_MAX", "2000")]);
+    let clients: Vec<_> = (0..4).map(|number| server.client(&format!("user-{number}"))).collect();
+    let mut peer = Peer::listening(&redis, &[ANSWERS]);
+    let fetch = json!({"uid": "nodeAA", "requestId": "r1", "type": 5, "opts": {"rooms": [], "except": []}});
+    assert_eq!(ask(&mut peer, &fetch)["sockets"].as_array().map(Vec::len), Some(4));
+    let more: Vec<_> = (4..40).map(|number| server.client(&format!("user-{number}"))).collect();
+    assert_eq!(ask(&mut peer, &fetch)["sockets"], json!([]));
+    let rooms = json!({"uid": "nodeAA", "requestId": "r2", "type": 1});
+    assert_eq!(ask(&mut peer, &rooms)["rooms"], json!([]));
+    // The question itself is one.
+    let long = json!({"rooms": ["r".repeat(2000)], "except": []});
+    let long = json!({"uid": "nodeAA", "requestId": "r3", "type": 5, "opts": long});
+    assert_eq!(ask(&mut peer, &long)["sockets"], json!([]));
+    assert_eq!(server.metrics().hits()["redis_answers_bytes_max"], 3);
+    assert_eq!(metric(&server, "sockring_bus_answers_bytes"), 0);
+    drop((clients, more));
+}
+
+#[test]
 fn questions_beyond_the_limits_are_answered_with_nobody() {
     let redis = RedisServer::start(&[]);
     let limits = [("SOCKRING_REDIS_REQUESTS_MAX", "1"), ("SOCKRING_REDIS_REQUEST_ROOMS_MAX", "2")];

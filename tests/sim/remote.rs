@@ -49,8 +49,8 @@ impl Remote {
             }
             3 | 4 => Call::All(Box::new(move || Mail::JoinSelected(selection.clone(), rooms.clone()))),
             5 | 6 => Call::All(Box::new(move || Mail::LeaveSelected(selection.clone(), rooms.clone()))),
-            7 => Call::All(Box::new(move || Mail::Describe(selection.clone()))),
-            8 => Call::All(Box::new(move || Mail::Rooms(selection.namespace.clone()))),
+            7 => Call::All(Box::new(move || Mail::Describe(selection.clone(), usize::MAX))),
+            8 => Call::All(Box::new(move || Mail::Rooms(selection.namespace.clone(), usize::MAX))),
             9 => {
                 // An end only for hostile users, since an event on its way behind it is a parse error.
                 let rooms = vec![format!("user:h{}", random.below(3)).into()];

@@ -59,9 +59,13 @@ impl<A: Application> Hub<A> {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
-            Mail::Describe(selection) => Reply::Described(self.describe(&selection)),
+            Mail::Describe(selection, bytes_max) => {
+                self.describe(&selection, bytes_max).map_or(Reply::TooMuch, Reply::Described)
+            }
             Mail::Outposts { namespace, room } => Reply::Outposts(self.outposts_of(&namespace, &room)),
-            Mail::Rooms(namespace) => Reply::Rooms(self.room_names(&namespace)),
+            Mail::Rooms(namespace, bytes_max) => {
+                self.room_names(&namespace, bytes_max).map_or(Reply::TooMuch, Reply::Rooms)
+            }
             Mail::JoinSelected(selection, rooms) => return self.join_selected_and_answer(ticket, &selection, &rooms),
             Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
             Mail::EndSelected(selection, ending) => Reply::Changed(self.end_selected(&selection, ending)),

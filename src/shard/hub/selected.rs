@@ -24,7 +24,8 @@ impl<A: Application> Hub<A> {
         socket.is_some_and(|socket| socket.stage == SocketStage::Connected)
     }
 
-    pub(super) fn describe(&self, selection: &Selection) -> Vec<SocketDescription> {
+    /// `None` where that takes more bytes than this.
+    pub(super) fn describe(&self, selection: &Selection, bytes_max: usize) -> Option<Vec<SocketDescription>> {
         let describe = |(slot, place): Seat| {
             let (key, client) = self.clients.at(slot)?;
             let socket = client.sockets.get(place)?;
@@ -34,26 +35,43 @@ impl<A: Application> Hub<A> {
             let user = socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX));
             Some(SocketDescription { id, rooms, user: user.map(Box::from) })
         };
-        self.selected(selection).into_iter().filter_map(describe).collect()
+        let mut descriptions = Vec::new();
+        let mut bytes = 0;
+        for description in self.selected(selection).into_iter().filter_map(describe) {
+            bytes += description.bytes();
+            if bytes > bytes_max {
+                return None;
+            }
+            descriptions.push(description);
+        }
+        Some(descriptions)
     }
 
-    /// The rooms of a namespace that have members here, those of their own sids among them.
-    pub(super) fn room_names(&self, namespace: &str) -> Vec<Box<str>> {
-        let Some(namespace) = self.settings.namespace(namespace) else { return Vec::new() };
+    /// The rooms of a namespace that have members here, those of their own sids among them. `None` where they take more bytes
+    /// than this.
+    pub(super) fn room_names(&self, namespace: &str, bytes_max: usize) -> Option<Vec<Box<str>>> {
+        let Some(namespace) = self.settings.namespace(namespace) else { return Some(Vec::new()) };
         let has_member =
             |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
         let rooms = self.rooms.of(namespace).filter(|(_, members)| has_member(members));
-        let mut names: Vec<Box<str>> = rooms.map(|(name, _)| name.into()).collect();
-        for (key, client) in self.clients.iter() {
-            let socket = client.sockets.place_in(namespace).and_then(|place| client.sockets.get(place));
-            if let Some(socket) = socket.filter(|socket| socket.stage == SocketStage::Connected) {
-                names.push(self.sid_of(ClientKey(key), socket.random).text().as_str().into());
+        let sids = self.clients.iter().filter_map(|(key, client)| {
+            let socket = client.sockets.get(client.sockets.place_in(namespace)?)?;
+            let is_there = socket.stage == SocketStage::Connected;
+            is_there.then(|| Box::<str>::from(self.sid_of(ClientKey(key), socket.random).text().as_str()))
+        });
+        let mut names: Vec<Box<str>> = Vec::new();
+        let mut bytes = 0;
+        for name in rooms.map(|(name, _)| Box::<str>::from(name)).chain(sids) {
+            bytes += size_of::<Box<str>>() + name.len();
+            if bytes > bytes_max {
+                return None;
             }
+            names.push(name);
         }
         // A socket may be in a room that is called like another's sid.
         names.sort_unstable();
         names.dedup();
-        names
+        Some(names)
     }
 
     /// Says how many are in all of the rooms now.

@@ -66,11 +66,11 @@ impl Record {
                 let count = self.selected(shard, selection).len() as u64;
                 return count.min(1)..=count;
             }
-            Mail::Describe(selection) => {
+            Mail::Describe(selection, _) => {
                 let count = self.selected(shard, selection).len() as u64;
                 return count..=count;
             }
-            Mail::Rooms(namespace) => {
+            Mail::Rooms(namespace, _) => {
                 let everybody = Selection { namespace: namespace.clone(), rooms: Vec::new(), except: Vec::new() };
                 let sids = self.selected(shard, &everybody);
                 let rooms: BTreeSet<_> = sids.iter().flat_map(|sid| &self.live[sid].rooms).collect();

@@ -195,7 +195,7 @@ impl World {
                     Reply::Described(sockets) => sockets.len() as u64,
                     Reply::Rooms(rooms) => rooms.len() as u64,
                     Reply::Outposts(shards) => shards.len() as u64,
-                    Reply::Delivered(_) => panic!("{reply:?} to a question"),
+                    Reply::TooMuch | Reply::Delivered(_) => panic!("{reply:?} to a question"),
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
                 self.check_joined(&joined);
