@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,12 +18,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::shard::{Limit, Parcel};
 
 use super::answer::{Answer, ApiError};
-use super::routes::{self, Request};
-use super::{Api, Counted, Entrance};
+use super::crowd::{Counted, Crowd, Full};
+use super::routes::{self, Class};
+use super::{Api, Entrance};
 
 const READ_BYTES: usize = 16 << 10;
-/// How long a peer may take to read an answer.
+/// How long a peer may take to read an answer, and one that has shown no key.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const OPEN_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A body that nobody wants is read up to this size, so that the connection may go on behind it.
+const SKIPPED_BYTES_MAX: u64 = 64 << 10;
 /// After the last answer: read on for this long, so that the peer gets it even if it is still sending a body.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 8 << 20;
@@ -35,40 +40,38 @@ pub(super) async fn serve(
     parcel: Parcel,
 ) -> Option<(OwnedFd, Parcel)> {
     let mut connection = Connection::new(entrance, descriptor, parcel).ok()?;
-    let Some(_counted) = Counted::below(&api.connections, api.settings.connections_max) else {
-        api.hits.connections.fetch_add(1, Ordering::Relaxed);
-        let answer = Answer::from(ApiError::new(503, "too many connections to the API"));
-        return connection.finish(&answer).await;
-    };
+    let crowd = api.crowd(entrance);
     let mut scanned = 0;
     loop {
-        // An idle connection costs a shard less than it costs us: it goes back when there are many.
-        let is_from_clients = entrance != Entrance::Api;
-        if is_from_clients
-            && connection.is_idle()
-            && api.connections.load(Ordering::Relaxed) > api.settings.connections_max / 2
-        {
-            return connection.give_back();
-        }
-        let deadline = Instant::now() + Duration::from_millis(api.engine.idle_timeout_ms);
-        match connection.next_head(api, &mut scanned, deadline).await {
+        match connection.next_head(api, crowd, &mut scanned).await {
             Heard::Head => {}
+            Heard::Crowded if entrance == Entrance::Api => {
+                api.hits.connections.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+            // A connection that waits costs a shard less than it costs us.
+            Heard::Crowded => return connection.give_back(),
             Heard::Nothing => return None,
             Heard::Silence => {
                 api.hits.count(Limit::IdleTimeout);
                 return None;
             }
+            // As a shard does with one that says nothing at first.
+            Heard::Mute => {
+                api.hits.count(Limit::HeadTimeout);
+                return None;
+            }
             Heard::TooSlow => {
                 api.hits.count(Limit::HeadTimeout);
                 let answer = Answer::from(ApiError::new(408, "the request head took too long"));
-                return connection.finish(&answer).await;
+                return connection.finish(crowd, &answer).await;
             }
             Heard::Wrong(error) => {
                 if matches!(error, RequestError::HeadTooLarge | RequestError::TooManyHeaders) {
                     api.hits.count(Limit::HeadBytesMax);
                 }
                 let answer = Answer::from(ApiError::new(error.status(), error.reason()));
-                return connection.finish(&answer).await;
+                return connection.finish(crowd, &answer).await;
             }
         }
         match connection.answer_one(api).await {
@@ -85,6 +88,8 @@ struct Connection {
     peer: Option<SocketAddr>,
     /// Requests that were answered on it, here and by shards.
     requests: u32,
+    /// Whether a request on it had a key.
+    is_known: bool,
     /// Read and not used yet.
     input: Vec<u8>,
     buffer: Vec<u8>,
@@ -95,8 +100,12 @@ enum Heard {
     Head,
     /// The peer is gone.
     Nothing,
+    /// Nothing that could be answered, and there are too many others.
+    Crowded,
     /// It was idle for too long.
     Silence,
+    /// It has never said anything.
+    Mute,
     /// A head was begun and not completed in time.
     TooSlow,
     Wrong(RequestError),
@@ -106,6 +115,40 @@ enum Served {
     Next,
     ForShard,
     Over,
+}
+
+/// What a request gets.
+enum Reply<'a> {
+    /// Its body was read.
+    Behind(Answer, Option<Counted<'a>>),
+    /// Its body, if it has one, is of no interest.
+    Before(Answer, Option<Counted<'a>>),
+    /// Where its body ends is not known.
+    Last(Answer),
+    /// The peer is gone.
+    None,
+}
+
+/// What of a request's body has still to come when it has been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Bytes(usize),
+    /// Much, or nobody knows how much.
+    Unknown,
+}
+
+impl Left {
+    fn of(head: &Head<'_>) -> Left {
+        match head.framing {
+            Framing::None | Framing::Length(0) => Left::Nothing,
+            // Who waits to be told to go on does not send it.
+            Framing::Length(length) if length <= SKIPPED_BYTES_MAX && !head.expects_continue => {
+                Left::Bytes(usize::try_from(length).unwrap_or(usize::MAX))
+            }
+            _ => Left::Unknown,
+        }
+    }
 }
 
 /// Why there is no body.
@@ -137,7 +180,15 @@ impl Connection {
         stream.set_nonblocking(true)?;
         let stream = TcpStream::from_std(stream)?;
         let peer = stream.peer_addr().ok();
-        Ok(Connection { entrance, stream, peer, requests, input, buffer: Vec::with_capacity(READ_BYTES) })
+        Ok(Connection {
+            entrance,
+            stream,
+            peer,
+            requests,
+            is_known: false,
+            input,
+            buffer: Vec::with_capacity(READ_BYTES),
+        })
     }
 
     /// The connection as a shard's ring wants it: an operation on it waits. `None`: it is broken.
@@ -147,14 +198,14 @@ impl Connection {
         Some((stream.into(), Parcel::between_requests(self.input, self.requests)))
     }
 
-    /// Whether requests were answered, and no other has begun.
-    fn is_idle(&self) -> bool {
-        self.input.is_empty()
-    }
-
-    async fn next_head(&mut self, api: &Api, scanned: &mut usize, idle_until: Instant) -> Heard {
-        let mut deadline = idle_until;
+    /// Waits until a whole head is there, with `scanned` bytes looked at so far.
+    async fn next_head(&mut self, api: &Api, crowd: &Crowd, scanned: &mut usize) -> Heard {
+        // Who has not been answered yet is as good as within a head.
+        let patience_ms = if self.requests == 0 { api.engine.head_timeout_ms } else { api.engine.idle_timeout_ms };
+        let mut deadline = Instant::now() + Duration::from_millis(patience_ms);
         let mut has_begun = false;
+        // Who dribbles stays where it is among those who wait.
+        let mut thins_out = pin!(crowd.thins_out());
         loop {
             if !self.input.is_empty() {
                 match Head::decode(&self.input, scanned, &api.engine.head) {
@@ -167,9 +218,19 @@ impl Connection {
                     Err(error) => return Heard::Wrong(error),
                 }
             }
-            match self.read(deadline).await {
+            // At the port of the clients a shard takes all that wait while there are many.
+            if self.entrance != Entrance::Api && crowd.is_crowded() {
+                return Heard::Crowded;
+            }
+            let read = tokio::select! {
+                biased;
+                read = self.read(deadline) => read,
+                () = &mut thins_out => return Heard::Crowded,
+            };
+            match read {
                 Read::Some => {}
                 Read::TooLate if has_begun => return Heard::TooSlow,
+                Read::TooLate if self.requests == 0 => return Heard::Mute,
                 Read::TooLate => return Heard::Silence,
                 Read::End => return Heard::Nothing,
             }
@@ -194,35 +255,77 @@ impl Connection {
         }
         self.input = input.get(length..).unwrap_or_default().to_vec();
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
-        let body = match self.read_body(api, &head).await {
-            Ok(body) => body,
+        let (answer, left, _slot) = match self.reply(api, &head).await {
+            Reply::Behind(answer, slot) => (answer, Left::Nothing, slot),
+            Reply::Before(answer, slot) => (answer, Left::of(&head), slot),
+            Reply::Last(answer) => (answer, Left::Unknown, None),
+            Reply::None => return Served::Over,
+        };
+        let keep_alive = if left == Left::Unknown { KeepAlive::Close } else { head.keep_alive };
+        let is_written = self.write(&answer, body_of, keep_alive).await;
+        match (keep_alive, left) {
+            (KeepAlive::Close, _) if is_written => self.linger(api.crowd(self.entrance)).await,
+            (KeepAlive::Keep, Left::Nothing) if is_written => return Served::Next,
+            (KeepAlive::Keep, Left::Bytes(count)) if is_written && self.skip(api.crowd(self.entrance), count).await => {
+                return Served::Next;
+            }
+            _ => {}
+        }
+        Served::Over
+    }
+
+    /// What this request gets. Its head decides whether its body is read at all.
+    async fn reply<'a>(&mut self, api: &'a Arc<Api>, head: &Head<'_>) -> Reply<'a> {
+        let route = match routes::find(api, head, self.entrance, self.peer) {
+            Ok(route) => route,
+            Err(error) => return Reply::Before(error.into(), None),
+        };
+        let slot = match api.crowd(self.entrance).slot(route.class(), api.settings.connections_max) {
+            Ok(slot) => slot,
+            Err(Full) => {
+                api.hits.connections.fetch_add(1, Ordering::Relaxed);
+                return Reply::Before(ApiError::new(503, "too many requests to the API at once").into(), None);
+            }
+        };
+        if route.class() != Class::Keyed {
+            return Reply::Before(routes::answer(api, route, head, b"").await, slot);
+        }
+        self.is_known = true;
+        match self.read_body(api, head).await {
+            Ok(body) => Reply::Behind(routes::answer(api, route, head, &body).await, slot),
             Err(NoBody::Wrong(error)) => {
                 if error == RequestError::BodyTooLarge {
                     api.hits.bodies.fetch_add(1, Ordering::Relaxed);
                 }
-                let answer = Answer::from(ApiError::new(error.status(), error.reason()));
-                self.finish(&answer).await;
-                return Served::Over;
+                Reply::Last(ApiError::new(error.status(), error.reason()).into())
             }
             Err(NoBody::TooSlow) => {
                 api.hits.count(Limit::BodyTimeout);
-                let answer = Answer::from(ApiError::new(408, "the request body took too long"));
-                self.finish(&answer).await;
-                return Served::Over;
+                Reply::Last(ApiError::new(408, "the request body took too long").into())
             }
-            Err(NoBody::Gone) => return Served::Over,
-        };
-        let answer =
-            routes::answer(api, &Request { entrance: self.entrance, head: &head, body: &body, peer: self.peer }).await;
-        match head.keep_alive {
-            KeepAlive::Keep => match self.write(&answer, body_of, KeepAlive::Keep).await {
-                true => Served::Next,
-                false => Served::Over,
-            },
-            KeepAlive::Close => {
-                self.write(&answer, body_of, KeepAlive::Close).await;
-                self.linger().await;
-                Served::Over
+            Err(NoBody::Gone) => Reply::None,
+        }
+    }
+
+    /// Reads so many bytes and keeps nothing of them; says whether they came.
+    async fn skip(&mut self, crowd: &Crowd, count: usize) -> bool {
+        let deadline = Instant::now() + LINGER;
+        let mut thins_out = pin!(crowd.thins_out());
+        let mut left = count;
+        loop {
+            let skipped = left.min(self.input.len());
+            self.input.drain(..skipped);
+            left -= skipped;
+            if left == 0 {
+                return true;
+            }
+            let is_more = tokio::select! {
+                biased;
+                read = self.read(deadline) => read == Read::Some,
+                () = &mut thins_out => false,
+            };
+            if !is_more {
+                return false;
             }
         }
     }
@@ -280,26 +383,33 @@ impl Connection {
     }
 
     async fn write_bytes(&mut self, bytes: &[u8]) -> bool {
-        let written = timeout_at(Instant::now() + WRITE_TIMEOUT, self.stream.write_all(bytes)).await;
+        let timeout = if self.is_known { WRITE_TIMEOUT } else { OPEN_WRITE_TIMEOUT };
+        let written = timeout_at(Instant::now() + timeout, self.stream.write_all(bytes)).await;
         written.is_ok_and(|result| result.is_ok())
     }
 
     /// Answers for the last time.
-    async fn finish(&mut self, answer: &Answer) -> Option<(OwnedFd, Parcel)> {
+    async fn finish(&mut self, crowd: &Crowd, answer: &Answer) -> Option<(OwnedFd, Parcel)> {
         if self.write(answer, BodyOf::Get, KeepAlive::Close).await {
-            self.linger().await;
+            self.linger(crowd).await;
         }
         None
     }
 
     /// Closing with unread bytes would destroy the answer on its way: end our side, and read until the peer ends its.
-    async fn linger(&mut self) {
+    async fn linger(&mut self, crowd: &Crowd) {
         let _ = shutdown(&self.stream, Shutdown::Write);
         let deadline = Instant::now() + LINGER;
+        let mut thins_out = pin!(crowd.thins_out());
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX && Instant::now() < deadline {
             self.input.clear();
-            if self.read(deadline).await != Read::Some {
+            let is_more = tokio::select! {
+                biased;
+                read = self.read(deadline) => read == Read::Some,
+                () = &mut thins_out => false,
+            };
+            if !is_more {
                 break;
             }
             discarded += self.input.len();

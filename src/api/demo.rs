@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::events::{self, Analysis, Completed, Failed, Progress, Started, Summary};
 
+use super::crowd::Counted;
 use super::routes::to_rooms;
-use super::{Api, Counted, unix_ms};
+use super::{Api, unix_ms};
 
 /// Between two events.
 const STEP: Duration = Duration::from_millis(300);
@@ -22,7 +23,7 @@ pub(super) fn start(api: &Arc<Api>, room: Box<str>, interview_id: String) -> boo
     std::mem::forget(counted);
     let api = Arc::clone(api);
     tokio_uring::spawn(async move {
-        let _counted = Counted(&api.demos);
+        let _counted = Counted::taken(&api.demos);
         run(&api, room, &interview_id).await;
     });
     true

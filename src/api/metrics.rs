@@ -1,7 +1,6 @@
 //! `GET /metrics`: what the shards count, in the text format of Prometheus. No label comes from a client.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -117,7 +116,7 @@ pub(super) struct OfApi {
 impl OfApi {
     pub(super) fn new(api: &Api) -> OfApi {
         OfApi {
-            connections: api.connections.load(Ordering::Relaxed) as u64,
+            connections: api.crowds.iter().map(|crowd| crowd.present() as u64).sum(),
             hits: api.hits.all(),
             capacity: Arc::clone(&api.capacity),
             waiting: api.shards.iter().map(Postbox::waiting).collect(),

@@ -7,6 +7,7 @@ mod across;
 mod answer;
 mod bus_metrics;
 mod connection;
+mod crowd;
 mod demo;
 mod emit;
 mod fields;
@@ -35,6 +36,7 @@ use crate::mailbox::{Letter, Postbox};
 use crate::shard::{EngineSettings, Limit, Mail, Parcel, Reply, ShardMetrics, ShardStats, home_of};
 
 use answer::ApiError;
+use crowd::{Crowd, Full};
 
 /// How long a question to the shards may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,7 +59,8 @@ pub struct Api {
     cluster: Option<Arc<Cluster>>,
     page: page::Page,
     started: Instant,
-    connections: AtomicUsize,
+    /// At the port of the clients, and at the address of the API.
+    crowds: [Crowd; 2],
     demos: AtomicUsize,
     hits: Hits,
 }
@@ -109,6 +112,7 @@ pub(crate) enum Entrance {
 
 impl Api {
     pub fn new(parts: ApiParts) -> Arc<Api> {
+        let connections_max = parts.settings.connections_max;
         Arc::new(Api {
             page: page::Page::new(),
             keys: ArcSwap::from_pointee(parts.settings.keys.clone()),
@@ -119,7 +123,7 @@ impl Api {
             shards: parts.shards,
             cluster: parts.cluster,
             started: Instant::now(),
-            connections: AtomicUsize::new(0),
+            crowds: [Entrance::Clients(0), Entrance::Api].map(|entrance| Crowd::new(entrance, connections_max)),
             demos: AtomicUsize::new(0),
             hits: Hits::default(),
         })
@@ -144,7 +148,10 @@ impl Api {
         let listener = TcpListener::from_std(listener)?;
         loop {
             match listener.accept().await.and_then(|(stream, _)| undelayed(stream)) {
-                Ok(descriptor) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
+                Ok(descriptor) => match self.crowd(Entrance::Api).find_room().await {
+                    Ok(()) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
+                    Err(Full) => drop(self.hits.connections.fetch_add(1, Ordering::Relaxed)),
+                },
                 Err(error) => {
                     self.capacity.accept_errors.count(Door::Api, &error);
                     tracing::warn!(%error, "a connection to the API could not be accepted");
@@ -162,7 +169,10 @@ impl Api {
 
     fn serve(self: &Arc<Self>, entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) {
         let api = Arc::clone(self);
+        // At once: whoever comes next counts on it.
+        api.crowd(entrance).enter();
         tokio_uring::spawn(async move {
+            let _present = api.crowd(entrance).present_until_dropped();
             let returned = connection::serve(&api, entrance, descriptor, parcel).await;
             if let (Some((descriptor, parcel)), Entrance::Clients(home)) = (returned, entrance)
                 && let Some(shard) = api.shards.get(home)
@@ -170,6 +180,14 @@ impl Api {
                 shard.post(Letter::Arrival(descriptor, parcel));
             }
         });
+    }
+
+    fn crowd(&self, entrance: Entrance) -> &Crowd {
+        let [clients, api] = &self.crowds;
+        match entrance {
+            Entrance::Clients(_) => clients,
+            Entrance::Api => api,
+        }
     }
 
     fn is_production(&self) -> bool {
@@ -313,26 +331,6 @@ async fn soon<T>(mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
 fn undelayed(stream: TcpStream) -> std::io::Result<OwnedFd> {
     stream.set_nodelay(true)?;
     Ok(stream.into_std()?.into())
-}
-
-/// Counts something up for as long as it lives.
-struct Counted<'c>(&'c AtomicUsize);
-
-impl<'c> Counted<'c> {
-    /// `None` when there are `max` already.
-    fn below(count: &'c AtomicUsize, max: usize) -> Option<Counted<'c>> {
-        if count.fetch_add(1, Ordering::Relaxed) >= max {
-            count.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Counted(count))
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Unix time in milliseconds.

@@ -24,12 +24,47 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Emits of one batch.
 const BATCH_MAX: usize = 1000;
 
-/// A request with its body.
-pub(super) struct Request<'r> {
-    pub(super) entrance: Entrance,
-    pub(super) head: &'r Head<'r>,
-    pub(super) body: &'r [u8],
-    pub(super) peer: Option<SocketAddr>,
+/// What a request is about, as its head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'h> {
+    Health,
+    Ready,
+    Metrics,
+    Page,
+    Bundle,
+    Stats,
+    Events,
+    /// Of the user that this segment of the path names.
+    Status(&'h str),
+    Emit,
+    EmitBatch,
+    JoinRooms,
+    LeaveRooms,
+    Disconnect,
+    Maintenance,
+    EmitToUser,
+    AnalysisEvents(&'h str),
+}
+
+/// What a request costs, and who may make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Always answered: by it others see that the server lives.
+    Vital,
+    /// Anybody's.
+    Open,
+    /// Of those who have a key.
+    Keyed,
+}
+
+impl Route<'_> {
+    pub(super) fn class(self) -> Class {
+        match self {
+            Route::Health | Route::Ready => Class::Vital,
+            Route::Metrics | Route::Page | Route::Bundle => Class::Open,
+            _ => Class::Keyed,
+        }
+    }
 }
 
 /// Whether this request is for a shard and not for us.
@@ -42,38 +77,56 @@ fn file_of<'p>(api: &Api, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(&*api.engine.path).filter(|_| !api.engine.is_engine_path(path))
 }
 
-/// Answers a request.
-pub(super) async fn answer(api: &Arc<Api>, request: &Request<'_>) -> Answer {
-    let head = request.head;
+/// Decides by its head what a request gets, or why it gets nothing. Nothing of its body has been looked at.
+pub(super) fn find<'h>(
+    api: &Api,
+    head: &Head<'h>,
+    entrance: Entrance,
+    peer: Option<SocketAddr>,
+) -> Result<Route<'h>, ApiError> {
     // Where the API has an address of its own, it is there only.
-    let has_api = api.settings.listen.is_none() || request.entrance == Entrance::Api;
-    let has_page = request.entrance != Entrance::Api;
+    let has_api = api.settings.listen.is_none() || entrance == Entrance::Api;
+    let has_page = entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
-        return match api_route(api, request, route).await {
-            Ok(answer) => answer,
-            Err(error) => error.into(),
-        };
+        access::check(api, head, peer)?;
+        return api_route(api, head.method, route);
     }
-    if let Some(file) = file_of(api, head.path).filter(|_| has_page) {
-        return match file {
-            "socket.io.js" | "socket.io.min.js" => get(head, || page::bundle(head.header("if-none-match"))),
-            _ => not_found(),
-        };
+    let route = match (file_of(api, head.path), head.path) {
+        (Some("socket.io.js" | "socket.io.min.js"), _) if has_page => Route::Bundle,
+        (Some(_), _) if has_page => return Err(not_found()),
+        (_, "/") if has_page && !api.is_production() => Route::Page,
+        (_, "/health") => Route::Health,
+        (_, "/ready") => Route::Ready,
+        (_, "/metrics") if has_api => Route::Metrics,
+        _ => return Err(not_found()),
+    };
+    match head.method {
+        Method::Get | Method::Head => Ok(route),
+        _ => Err(ApiError::method_not_allowed("GET, HEAD")),
     }
-    match head.path {
-        "/" if has_page && !api.is_production() => get(head, || api.page.answer()),
-        "/health" => get(head, || Answer::bare(200, &json!({"status": "ok"}))),
-        "/metrics" if !has_api => not_found(),
-        "/ready" | "/metrics" if !matches!(head.method, Method::Get | Method::Head) => {
-            ApiError::method_not_allowed("GET, HEAD").into()
-        }
-        "/metrics" => match api.metrics().await {
-            Ok(shards) => metrics::answer(&shards, metrics::OfApi::new(api)),
-            Err(error) => error.into(),
-        },
-        "/ready" => ready(api).await,
-        _ => not_found(),
-    }
+}
+
+/// Answers a request that was found to be about this.
+pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, body: &[u8]) -> Answer {
+    let answer = match route {
+        Route::Health => Ok(Answer::bare(200, &json!({"status": "ok"}))),
+        Route::Ready => Ok(ready(api).await),
+        Route::Metrics => api.metrics().await.map(|shards| metrics::answer(&shards, metrics::OfApi::new(api))),
+        Route::Page => Ok(api.page.answer()),
+        Route::Bundle => Ok(page::bundle(head.header("if-none-match"))),
+        Route::Stats => stats(api).await,
+        Route::Events => Ok(Answer::ok(events::constants(), "Event constants")),
+        Route::Status(user) => status(api, user).await,
+        Route::Emit => emit_event(api, body).await,
+        Route::EmitBatch => emit_batch(api, body).await,
+        Route::JoinRooms => change_rooms(api, body, Change::Join).await,
+        Route::LeaveRooms => change_rooms(api, body, Change::Leave).await,
+        Route::Disconnect => disconnect(api, body).await,
+        Route::Maintenance => maintenance(api, body).await,
+        Route::EmitToUser => emit_to_user(api, body).await,
+        Route::AnalysisEvents(user) => analysis_events(api, user, body),
+    };
+    answer.unwrap_or_else(Answer::from)
 }
 
 /// Whether this instance should get traffic: its shards answer, and one of them has room. Redis is mentioned where there
@@ -110,44 +163,32 @@ async fn unready(api: &Api) -> Option<&'static str> {
     is_full.then_some("there is no room for another client")
 }
 
-fn get(head: &Head<'_>, answer: impl FnOnce() -> Answer) -> Answer {
-    match head.method {
-        Method::Get | Method::Head => answer(),
-        _ => ApiError::method_not_allowed("GET, HEAD").into(),
-    }
+fn not_found() -> ApiError {
+    ApiError::new(404, "there is nothing here")
 }
 
-fn not_found() -> Answer {
-    ApiError::new(404, "there is nothing here").into()
-}
-
-async fn api_route(api: &Arc<Api>, request: &Request<'_>, route: &str) -> Result<Answer, ApiError> {
-    access::check(api, request.head, request.peer)?;
+/// A route of the API, by the path behind its prefix.
+fn api_route<'h>(api: &Api, method: Method, route: &'h str) -> Result<Route<'h>, ApiError> {
     let segments: Vec<&str> = route.split('/').collect();
-    let is_get = matches!(request.head.method, Method::Get | Method::Head);
-    let is_post = request.head.method == Method::Post;
-    match segments.as_slice() {
-        ["stats"] if is_get => stats(api).await,
-        ["events"] if is_get => Ok(Answer::ok(events::constants(), "Event constants")),
-        ["user", user, "status"] if is_get => status(api, user).await,
-        ["emit"] if is_post => emit_event(api, request.body).await,
-        ["emit", "batch"] if is_post => emit_batch(api, request.body).await,
-        ["rooms", "join"] if is_post => change_rooms(api, request.body, Change::Join).await,
-        ["rooms", "leave"] if is_post => change_rooms(api, request.body, Change::Leave).await,
-        ["disconnect"] if is_post => disconnect(api, request.body).await,
-        ["maintenance"] if is_post => maintenance(api, request.body).await,
-        ["test", "emit-to-user"] if is_post && !api.is_production() => emit_to_user(api, request.body).await,
-        ["test", "analysis-events", user] if is_post && !api.is_production() => {
-            analysis_events(api, user, request.body)
-        }
-        ["stats" | "events"] | ["user", _, "status"] => Err(ApiError::method_not_allowed("GET")),
-        ["emit" | "disconnect" | "maintenance"] | ["emit", "batch"] | ["rooms", "join" | "leave"] => {
-            Err(ApiError::method_not_allowed("POST"))
-        }
-        ["test", "emit-to-user"] | ["test", "analysis-events", _] if !api.is_production() => {
-            Err(ApiError::method_not_allowed("POST"))
-        }
-        _ => Err(ApiError::new(404, "there is no such route")),
+    let route = match segments.as_slice() {
+        ["stats"] => Route::Stats,
+        ["events"] => Route::Events,
+        ["user", user, "status"] => Route::Status(user),
+        ["emit"] => Route::Emit,
+        ["emit", "batch"] => Route::EmitBatch,
+        ["rooms", "join"] => Route::JoinRooms,
+        ["rooms", "leave"] => Route::LeaveRooms,
+        ["disconnect"] => Route::Disconnect,
+        ["maintenance"] => Route::Maintenance,
+        ["test", "emit-to-user"] if !api.is_production() => Route::EmitToUser,
+        ["test", "analysis-events", user] if !api.is_production() => Route::AnalysisEvents(user),
+        _ => return Err(ApiError::new(404, "there is no such route")),
+    };
+    match (route, method) {
+        (Route::Stats | Route::Events | Route::Status(_), Method::Get | Method::Head) => Ok(route),
+        (Route::Stats | Route::Events | Route::Status(_), _) => Err(ApiError::method_not_allowed("GET")),
+        (_, Method::Post) => Ok(route),
+        _ => Err(ApiError::method_not_allowed("POST")),
     }
 }
 

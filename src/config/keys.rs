@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     key("acks_pending_max", "100000", "acknowledgements that one shard waits for, of emits that ask every receiver for one; more: delivered, and not counted as asked"),
     key("queue_bytes_max", "1048576", "bytes that wait for one client; more: it is closed"),
     key("mail_bytes_max", "8388608", "bytes of emits that wait between two shards, or from the API for one; more: status 503, or not delivered there"),
-    key("api_connections_max", "1024", "connections served by the API and the page at once; more: status 503"),
+    key("api_connections_max", "1024", "requests that the API serves at once, of those with a key and of anybody, at the clients' port and at `api_listen`; more: status 503. `/health` and `/ready` always answer. At `api_listen` also connections; more: those that wait longest are closed"),
     key("api_body_bytes_max", "1048576", "bytes of a request body of the API; more: status 413"),
     known_as(&["REDIS_URL"], key("redis_url", "", "Redis that makes one cluster of all instances and Node servers on it, as `redis://user:password@host:6379/0`, `rediss://` with TLS")),
     known_as(&["REDIS_HOST"], key("redis_host", "", "the same by host; a URL is stronger. Without both there is a single instance")),

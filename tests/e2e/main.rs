@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod client;
 mod command;
+mod crowded;
 mod descriptors;
 mod endings;
 mod http;
