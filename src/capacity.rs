@@ -3,17 +3,20 @@
 
 mod accepting;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sockring_protocol::Millis;
 
 pub use accepting::{AcceptError, AcceptErrors, Door};
 
-/// Addresses that are remembered; beyond it those that have been quiet are forgotten, and then all.
+/// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 1 << 16;
+/// When there are more, this part of them goes at once: to choose them is work for all of them.
+const FORGOTTEN_SHARE: usize = 4;
 const MINUTE_MS: u64 = 60_000;
 
 /// Limits of a process.
@@ -27,6 +30,8 @@ pub struct CapacityLimits {
     pub handshakes_per_minute_max: u32,
     /// Requests with a session id that is nobody's.
     pub unknown_sids_per_minute_max: u32,
+    /// CONNECTs that were refused.
+    pub connect_refusals_per_minute_max: u32,
 }
 
 impl CapacityLimits {
@@ -36,6 +41,7 @@ impl CapacityLimits {
         descriptors_max: usize::MAX,
         handshakes_per_minute_max: u32::MAX,
         unknown_sids_per_minute_max: u32::MAX,
+        connect_refusals_per_minute_max: u32::MAX,
     };
 }
 
@@ -48,7 +54,9 @@ pub struct Capacity {
     descriptors: AtomicUsize,
     pub accept_errors: AcceptErrors,
     /// By kind.
-    buckets: [Mutex<HashMap<IpAddr, Bucket>>; 2],
+    buckets: [Mutex<HashMap<IpAddr, Bucket>>; 3],
+    /// Addresses that were forgotten though they had used some of their minute's worth.
+    forgotten: AtomicU64,
 }
 
 /// What is counted by address, or by the first half of it (IPv6).
@@ -56,6 +64,7 @@ pub struct Capacity {
 pub enum Rate {
     Handshakes = 0,
     UnknownSids = 1,
+    ConnectRefusals = 2,
 }
 
 /// A token bucket: full at first, refilled evenly over a minute.
@@ -66,6 +75,13 @@ struct Bucket {
     at: Millis,
 }
 
+impl Bucket {
+    /// What is in it now, where `full` is the most.
+    fn tokens(&self, full: u64, now: Millis) -> u64 {
+        (self.tokens + (now - self.at).min(MINUTE_MS) * full / MINUTE_MS).min(full)
+    }
+}
+
 impl Capacity {
     pub fn new(limits: CapacityLimits) -> Capacity {
         Capacity {
@@ -74,7 +90,8 @@ impl Capacity {
             clients: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
             accept_errors: AcceptErrors::default(),
-            buckets: [Mutex::default(), Mutex::default()],
+            buckets: Default::default(),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -126,24 +143,39 @@ impl Capacity {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a request of this address; `false`: it has made too many. An address that does not count is `None`.
-    pub fn admit(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
+    /// Whether a request of this address would be admitted. It is not counted.
+    pub fn has_left(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
+        let Some(address) = address.map(whole_site) else { return true };
+        let buckets = self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(&address).is_none_or(|bucket| bucket.tokens(self.full(rate), now) >= 1000)
+    }
+
+    /// Addresses that were forgotten to make room for others.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// What a bucket holds at most.
+    fn full(&self, rate: Rate) -> u64 {
         let max = match rate {
             Rate::Handshakes => self.limits.handshakes_per_minute_max,
             Rate::UnknownSids => self.limits.unknown_sids_per_minute_max,
+            Rate::ConnectRefusals => self.limits.connect_refusals_per_minute_max,
         };
+        u64::from(max) * 1000
+    }
+
+    /// Counts a request of this address; `false`: it has made too many. An address that does not count is `None`.
+    pub fn admit(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
         let Some(address) = address.map(whole_site) else { return true };
         let mut buckets = self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        let full = u64::from(max) * 1000;
+        let full = self.full(rate);
         if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
-            buckets.retain(|_, bucket| now - bucket.at < MINUTE_MS);
-            if buckets.len() >= ADDRESSES_MAX {
-                buckets.clear();
-            }
+            let forgotten = forget_some(&mut buckets, full, now);
+            self.forgotten.fetch_add(forgotten as u64, Ordering::Relaxed);
         }
         let bucket = buckets.entry(address).or_insert(Bucket { tokens: full, at: now });
-        let passed = now - bucket.at;
-        bucket.tokens = (bucket.tokens + passed.min(MINUTE_MS) * full / MINUTE_MS).min(full);
+        bucket.tokens = bucket.tokens(full, now);
         bucket.at = now.max(bucket.at);
         match bucket.tokens.checked_sub(1000) {
             Some(left) => {
@@ -153,6 +185,28 @@ impl Capacity {
             None => false,
         }
     }
+}
+
+/// Makes room for new addresses: those whose buckets are full again say nothing and go, and where that is not enough, those
+/// that have used least, the quietest of them first. Who has used up its bucket is remembered longest, or it would only have to
+/// come by many other addresses. Says how many of them had used some.
+fn forget_some(buckets: &mut HashMap<IpAddr, Bucket>, full: u64, now: Millis) -> usize {
+    buckets.retain(|_, bucket| bucket.tokens(full, now) < full);
+    let kept = ADDRESSES_MAX - ADDRESSES_MAX / FORGOTTEN_SHARE;
+    let Some(surplus) = buckets.len().checked_sub(kept).filter(|surplus| *surplus > 0) else { return 0 };
+    let rank = |bucket: &Bucket| (bucket.tokens(full, now), Reverse(bucket.at));
+    let mut ranks: Vec<_> = buckets.values().map(rank).collect();
+    // The `surplus` highest of them go; of those that equal the lowest among these, as many as it takes.
+    let (_, bound, above) = ranks.select_nth_unstable(kept);
+    let bound = *bound;
+    let mut equal = surplus - above.iter().filter(|rank| **rank > bound).count();
+    buckets.retain(|_, bucket| {
+        let rank = rank(bucket);
+        let goes = rank > bound || (rank == bound && equal > 0);
+        equal -= usize::from(goes && rank == bound);
+        !goes
+    });
+    surplus
 }
 
 /// Who has one IPv6 address usually has 2^64 of them.
@@ -182,6 +236,7 @@ mod tests {
             descriptors_max: 9,
             handshakes_per_minute_max: 60,
             unknown_sids_per_minute_max: 3,
+            connect_refusals_per_minute_max: 2,
         })
     }
 
@@ -216,6 +271,41 @@ mod tests {
         assert!((0..60).all(|_| ask(1, 100_000)) && !ask(1, 100_000));
         assert!((0..9_999).all(|_| capacity.admit(Rate::UnknownSids, None, Millis(1))));
         assert!((0..4).filter(|_| capacity.admit(Rate::UnknownSids, address(1), Millis(1))).count() == 3);
+    }
+
+    #[test]
+    fn to_look_costs_nothing() {
+        let capacity = capacity();
+        let address = Some(IpAddr::from([203, 0, 113, 1]));
+        let has_left = |at| capacity.has_left(Rate::ConnectRefusals, address, Millis(at));
+        assert!((0..9).all(|_| has_left(1)));
+        assert!((0..2).all(|_| capacity.admit(Rate::ConnectRefusals, address, Millis(1))));
+        assert!(!has_left(1) && !has_left(30_000) && has_left(30_001));
+        assert!(capacity.has_left(Rate::ConnectRefusals, None, Millis(1)));
+    }
+
+    #[test]
+    fn whoever_used_most_is_remembered_longest() {
+        let capacity = capacity();
+        let ask =
+            |number: u32, at| capacity.admit(Rate::UnknownSids, Some(IpAddr::from(number.to_be_bytes())), Millis(at));
+        let (loud, quiet, old) = (u32::MAX, u32::MAX - 1, u32::MAX - 2);
+        assert!((0..3).all(|_| ask(loud, 1_000)) && !ask(loud, 1_000));
+        assert!(ask(old, 1_000) && ask(quiet, 5_000) && ask(quiet, 5_000));
+        for number in 0..3 * ADDRESSES_MAX as u32 {
+            assert!(ask(number, 5_000));
+        }
+        assert!(!ask(loud, 5_000), "three times as many others do not make it forgotten");
+        assert!(ask(quiet, 5_000) && !ask(quiet, 5_000), "what it had used is known");
+        assert!(ask(old, 5_000) && ask(old, 5_000) && ask(old, 5_000), "the oldest of those who used one is forgotten");
+        assert!(capacity.buckets[1].lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(capacity.forgotten() > 2 * ADDRESSES_MAX as u64);
+        // Those whose minute has passed go without being counted.
+        let forgotten = capacity.forgotten();
+        for number in 0..ADDRESSES_MAX as u32 {
+            ask(number, 500_000);
+        }
+        assert_eq!(capacity.forgotten(), forgotten);
     }
 
     #[test]

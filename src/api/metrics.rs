@@ -10,10 +10,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::app::RefusalReason;
 use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
-use crate::shard::{CloseReason, Counters, Histogram, Limit, ShardMetrics, ShardStats};
+use crate::shard::{CloseReason, Counters, Histogram, Limit, PacketFault, ShardMetrics, ShardStats, UnknownSid};
 
 use super::Api;
 use super::answer::Answer;
@@ -27,6 +28,12 @@ pub(super) struct OfShard {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
     shard: u32,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPacket {
+    layer: &'static str,
     reason: &'static str,
 }
 
@@ -76,7 +83,6 @@ const COUNTERS: &[Row<Counters>] = &[
     ("messages_received", "Messages from clients", |counters| counters.messages_in),
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),
     ("volatile_dropped", "Volatile messages that a client could not take", |counters| counters.volatile_dropped),
-    ("connects_refused", "CONNECTs refused by the application", |counters| counters.refused),
     ("origins_refused", "Requests from an origin that is not allowed", |counters| counters.origins_refused),
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
     ("descriptors_short", "Pauses of accepting because the limit of open files was near", |counters| {
@@ -201,10 +207,24 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     }
     let closes = Family::<OfReason, Counter>::default();
     let hits = Family::<OfLimit, Counter>::default();
+    let (refusals, unknown_sids) = (Family::<OfReason, Counter>::default(), Family::<OfReason, Counter>::default());
+    let packets = Family::<OfPacket, Counter>::default();
     for (OfShard { shard }, metrics) in numbered() {
         for reason in CloseReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
             closes.get_or_create(&label).inc_by(metrics.counters.closed(reason));
+        }
+        for reason in RefusalReason::ALL {
+            let label = OfReason { shard, reason: reason.label() };
+            refusals.get_or_create(&label).inc_by(metrics.counters.refused(reason));
+        }
+        for reason in UnknownSid::ALL {
+            let label = OfReason { shard, reason: reason.label() };
+            unknown_sids.get_or_create(&label).inc_by(metrics.counters.unknown_sids(reason));
+        }
+        for fault in PacketFault::all() {
+            let label = OfPacket { layer: fault.layer(), reason: fault.label() };
+            packets.get_or_create(&label).inc_by(metrics.counters.faults(fault));
         }
         for limit in Limit::ALL {
             hits.get_or_create(&OfLimit { limit: limit.setting() }).inc_by(metrics.counters.hits(limit));
@@ -223,6 +243,12 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     }
     registry.register("accept_errors", "Connections that could not be accepted, by entrance and errno", accepts);
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
+    registry.register("connects_refused", "CONNECTs that were refused, by reason", refusals);
+    registry.register("unknown_sids", "Requests of sessions that are not known, by reason", unknown_sids);
+    registry.register("packets_refused", "Packets that ended their clients, by the rules that they broke", packets);
+    let forgotten: Counter = Counter::default();
+    forgotten.inc_by(api.capacity.forgotten());
+    registry.register("addresses_forgotten", "Addresses whose rates were forgotten to make room for others", forgotten);
     registry.register("limit_hits", "How often a limit was reached, by its setting", hits);
     let connections: Gauge = Gauge::default();
     connections.set(i64::try_from(api.connections).unwrap_or(i64::MAX));
@@ -254,6 +280,7 @@ mod tests {
     use super::*;
     use crate::capacity::CapacityLimits;
     use crate::cluster::CoreMetrics;
+    use crate::shard::Forbidden;
 
     #[test]
     fn every_reason_and_every_shard_has_its_line() {
@@ -271,6 +298,9 @@ mod tests {
         let mut metrics = ShardMetrics::default();
         metrics.counters.hit(Limit::RoomsPerSocketMax);
         metrics.counters.turns.observe(5);
+        metrics.counters.count_refusal(RefusalReason::TokenExpired);
+        metrics.counters.count_unknown_sid(UnknownSid::OtherInstance);
+        metrics.counters.count_fault(PacketFault::Session(Forbidden::NotConnected));
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.stats.rooms = 7;
         let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], api).body).unwrap();
@@ -279,6 +309,11 @@ mod tests {
             "sockring_rooms{shard=\"1\"} 7",
             "sockring_sessions_closed_total{shard=\"0\",reason=\"queue_full\"} 0",
             "sockring_sessions_closed_total{shard=\"1\",reason=\"queue_full\"} 1",
+            "sockring_connects_refused_total{shard=\"1\",reason=\"token_expired\"} 1",
+            "sockring_unknown_sids_total{shard=\"1\",reason=\"other_instance\"} 1",
+            "sockring_packets_refused_total{layer=\"session\",reason=\"not_connected\"} 1",
+            "sockring_packets_refused_total{layer=\"socketio\",reason=\"bad_json\"} 0",
+            "sockring_addresses_forgotten_total 0",
             "sockring_limit_hits_total{limit=\"rooms_per_socket_max\"} 1",
             "sockring_limit_hits_total{limit=\"api_body_bytes_max\"} 3",
             "sockring_accept_errors_total{entrance=\"clients\",errno=\"EMFILE\"} 0",

@@ -60,10 +60,53 @@ pub struct Admission {
     pub ends_at_unix_ms: Option<u64>,
 }
 
-/// A CONNECT may not pass: the words of the CONNECT_ERROR.
+/// A CONNECT may not pass: the words of the CONNECT_ERROR, and their reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub message: Cow<'static, str>,
+    pub reason: RefusalReason,
+}
+
+/// Why a CONNECT may not pass: the label of a counter, and what a client is told as `data.code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    TokenMissing,
+    /// Not a token, not yet valid, or of somebody else.
+    TokenInvalid,
+    TokenExpired,
+    /// The token names no user.
+    UserMissing,
+    /// Sockets of a user, namespaces of a client, or refusals.
+    TooMany,
+    /// The server has no such namespace.
+    UnknownNamespace,
+}
+
+impl RefusalReason {
+    pub const ALL: [RefusalReason; 6] = [
+        RefusalReason::TokenMissing,
+        RefusalReason::TokenInvalid,
+        RefusalReason::TokenExpired,
+        RefusalReason::UserMissing,
+        RefusalReason::TooMany,
+        RefusalReason::UnknownNamespace,
+    ];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            RefusalReason::TokenMissing => "token_missing",
+            RefusalReason::TokenInvalid => "token_invalid",
+            RefusalReason::TokenExpired => "token_expired",
+            RefusalReason::UserMissing => "user_missing",
+            RefusalReason::TooMany => "too_many",
+            RefusalReason::UnknownNamespace => "unknown_namespace",
+        }
+    }
+
+    /// What a client is told; of an unknown namespace no more than the reference tells.
+    pub fn code(self) -> Option<&'static str> {
+        (self != RefusalReason::UnknownNamespace).then(|| self.label())
+    }
 }
 
 /// The socket that a call is about.

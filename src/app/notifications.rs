@@ -9,7 +9,7 @@ use simd_json::prelude::ValueObjectAccess;
 use crate::auth::{AuthError, Verifier, bearer};
 use crate::events::{self, Connected};
 
-use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, SocketInfo};
+use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
 
 /// Notifications to users. Events from clients do nothing, whatever they are called.
 #[derive(Clone, Debug)]
@@ -54,10 +54,9 @@ impl Application for Notifications {
         let identity = self.token(request).and_then(|token| verifier.verify(&token, request.now_unix_ms));
         match identity {
             Ok(identity) => Ok(Admission { user: Some(identity.user), ends_at_unix_ms: identity.ends_at_unix_ms }),
-            Err(AuthError::Missing) => Err(Refusal { message: "Authentication token required".into() }),
             Err(error) => {
                 tracing::debug!(%error, "a client was refused");
-                Err(Refusal { message: "Authentication failed".into() })
+                Err(refusal(error))
             }
         }
     }
@@ -75,12 +74,27 @@ impl Application for Notifications {
     }
 }
 
+/// The words of the guide, and a code for those who want to know more.
+fn refusal(error: AuthError) -> Refusal {
+    let (message, reason) = match error {
+        AuthError::Missing => ("Authentication token required", RefusalReason::TokenMissing),
+        AuthError::Expired => ("Authentication failed", RefusalReason::TokenExpired),
+        AuthError::NoUser => ("Authentication failed", RefusalReason::UserMissing),
+        AuthError::TooLong | AuthError::Invalid | AuthError::NotYetValid => {
+            ("Authentication failed", RefusalReason::TokenInvalid)
+        }
+    };
+    Refusal { message: message.into(), reason }
+}
+
 fn is_null(value: &simd_json::BorrowedValue<'_>) -> bool {
     value.as_null().is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::auth::{TokenKey, TokenRules};
 
@@ -119,6 +133,25 @@ mod tests {
     #[test]
     fn refusals_have_the_words_of_the_guide() {
         let words = |result: Result<Admission, Refusal>| result.unwrap_err().message.into_owned();
+        let code = |claims: serde_json::Value| {
+            crate::auth::signatures::install();
+            let key = jsonwebtoken::EncodingKey::from_secret(b"secret");
+            let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+            let refusal = admit(Some(&format!(r#"{{"token":"{token}"}}"#)), None).unwrap_err();
+            assert_eq!(refusal.message, "Authentication failed");
+            refusal.reason.code()
+        };
+        for (claims, expected) in [
+            (json!({"_id": "a", "exp": 999}), "token_expired"),
+            (json!({"_id": "a", "nbf": 1001}), "token_invalid"),
+            (json!({"_id": "a", "exp": "soon"}), "token_invalid"),
+            (json!({"sub": "a"}), "user_missing"),
+            (json!({"_id": ""}), "user_missing"),
+        ] {
+            assert_eq!(code(claims.clone()), Some(expected), "{claims}");
+        }
+        assert_eq!(admit(None, None).unwrap_err().reason.code(), Some("token_missing"));
+        assert_eq!(admit(None, Some("Bearer x")).unwrap_err().reason.code(), Some("token_invalid"));
         for payload in [None, Some("{}"), Some(r#"{"token":""}"#), Some(r#"{"token":null}"#)] {
             assert_eq!(words(admit(payload, None)), "Authentication token required", "{payload:?}");
         }

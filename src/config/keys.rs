@@ -70,6 +70,8 @@ pub const KEYS: &[Key] = &[
     key("user_connections_max", "10000", "sockets of one user in one namespace; more: CONNECT_ERROR"),
     key("handshakes_per_minute_max", "6000", "handshakes from one address in a minute; more: status 429; this machine and private networks do not count"),
     key("unknown_sids_per_minute_max", "600", "requests with an unknown session id from one address in a minute; more: status 429; counted as above"),
+    key("connect_refusals_max", "5", "refused CONNECTs of one client in a row, for each of `namespaces`; with the last one it is closed"),
+    key("connect_refusals_per_minute_max", "600", "refused CONNECTs from one address in a minute; more are refused unread; counted as above"),
     key("events_per_second_max", "2000", "Engine.IO packets from one client in a second; more: it is closed"),
     key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),
     key("rooms_per_socket_max", "128", "rooms of one socket; more are not joined"),

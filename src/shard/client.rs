@@ -1,5 +1,6 @@
 //! `Client`: one Engine.IO session as the server keeps it, over all the connections that carry it.
 
+use core::net::IpAddr;
 use std::fmt;
 
 use sockring_protocol::Millis;
@@ -39,6 +40,8 @@ pub(super) struct Client {
     pub(super) assembler: Option<Box<Assembler>>,
     /// Bytes in the outbox.
     pub(super) queued_bytes: u32,
+    /// CONNECTs that were refused since one was accepted.
+    pub(super) refusals: u8,
     /// Whether it is on the list of clients to flush.
     pub(super) is_dirty: bool,
     pub(super) phase: Phase,
@@ -114,7 +117,9 @@ pub(super) enum Phase {
 
 /// What the first request said that an admission may need. Kept for the session: a client may leave and CONNECT again.
 pub struct Handshake {
-    pub authorization: Box<str>,
+    pub authorization: Option<Box<str>>,
+    /// Whom refused CONNECTs count for.
+    pub address: Option<IpAddr>,
 }
 
 impl fmt::Debug for Handshake {
@@ -146,6 +151,8 @@ pub enum CloseReason {
     QueueFull,
     /// It sent more than `events_per_second_max`.
     TooManyEvents,
+    /// More of its CONNECTs were refused than `connect_refusals_max`.
+    TooManyRefusals,
     /// The token of one of its sockets has expired.
     TokenExpired,
     /// The application, or the API, ended it.
@@ -154,7 +161,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::PingTimeout,
         CloseReason::TransportClose,
         CloseReason::TransportError,
@@ -166,6 +173,7 @@ impl CloseReason {
         CloseReason::MessageTimeout,
         CloseReason::QueueFull,
         CloseReason::TooManyEvents,
+        CloseReason::TooManyRefusals,
         CloseReason::TokenExpired,
         CloseReason::ServerClose,
         CloseReason::Shutdown,
@@ -184,6 +192,7 @@ impl CloseReason {
             CloseReason::MessageTimeout => "message_timeout",
             CloseReason::QueueFull => "queue_full",
             CloseReason::TooManyEvents => "too_many_events",
+            CloseReason::TooManyRefusals => "too_many_refusals",
             CloseReason::TokenExpired => "token_expired",
             CloseReason::ServerClose => "server_close",
             CloseReason::Shutdown => "shutdown",

@@ -11,6 +11,7 @@ use super::Shard;
 use super::client::{ClientKey, ConnectionKey};
 use super::connection::{Connection, SEND_TIMEOUT_MS, Stage};
 use super::effects::{Destination, Effect};
+use super::faults::UnknownSid;
 use super::hub::PostOutcome;
 use super::limit::Limit;
 use super::parcel::{Luggage, Parcel};
@@ -200,6 +201,7 @@ impl<A: Application> Shard<A> {
     ) -> Next {
         match post.decoder.decode(input, &mut post.body) {
             Ok((_, BodyState::More)) if !self.hub.is_alive(post.client) => {
+                self.hub.counters.count_unknown_sid(UnknownSid::Ended);
                 self.answer_engine(key, 400, 1, &post.reply);
                 self.begin_close(key);
                 Next::Over
@@ -262,6 +264,7 @@ impl<A: Application> Shard<A> {
         let outcome = match self.hub.find_here(&sid) {
             Some(client) => self.poll(key, client, reply),
             None => {
+                self.hub.counters.count_unknown_sid(UnknownSid::Gone);
                 self.answer_engine(key, 400, 1, &reply);
                 Outcome::Answered(keep_alive)
             }

@@ -8,6 +8,8 @@ pub enum Limit {
     UserConnectionsMax,
     HandshakesPerMinuteMax,
     UnknownSidsPerMinuteMax,
+    ConnectRefusalsPerMinuteMax,
+    ConnectRefusalsMax,
     HeadBytesMax,
     HeadTimeout,
     BodyTimeout,
@@ -29,12 +31,14 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 23] = [
+    pub const ALL: [Limit; 25] = [
         Limit::ConnectionsMax,
         Limit::ClientsMax,
         Limit::UserConnectionsMax,
         Limit::HandshakesPerMinuteMax,
         Limit::UnknownSidsPerMinuteMax,
+        Limit::ConnectRefusalsPerMinuteMax,
+        Limit::ConnectRefusalsMax,
         Limit::HeadBytesMax,
         Limit::HeadTimeout,
         Limit::BodyTimeout,
@@ -63,6 +67,8 @@ impl Limit {
             Limit::UserConnectionsMax => "user_connections_max",
             Limit::HandshakesPerMinuteMax => "handshakes_per_minute_max",
             Limit::UnknownSidsPerMinuteMax => "unknown_sids_per_minute_max",
+            Limit::ConnectRefusalsPerMinuteMax => "connect_refusals_per_minute_max",
+            Limit::ConnectRefusalsMax => "connect_refusals_max",
             Limit::HeadBytesMax => "head_bytes_max",
             Limit::HeadTimeout => "head_timeout_ms",
             Limit::BodyTimeout => "body_timeout_ms",

@@ -1,6 +1,9 @@
 //! `Counters`: how often things happened in one shard. Written by its core alone.
 
+use crate::app::RefusalReason;
+
 use super::client::CloseReason;
+use super::faults::{PacketFault, UnknownSid};
 use super::limit::Limit;
 
 /// Counts since start.
@@ -17,8 +20,6 @@ pub struct Counters {
     pub delivered: u64,
     /// Volatile messages that a client could not take.
     pub volatile_dropped: u64,
-    /// CONNECTs that the application refused.
-    pub refused: u64,
     /// Requests from an origin that is not allowed.
     pub origins_refused: u64,
     /// Requests, frames and bodies that were no such thing.
@@ -36,12 +37,45 @@ pub struct Counters {
     pub turns: Histogram,
     pub completions: Histogram,
     hits: [u64; Limit::ALL.len()],
+    refusals: [u64; RefusalReason::ALL.len()],
+    faults: PerFault,
+    unknown_sids: [u64; UnknownSid::ALL.len()],
     closed: [u64; CloseReason::ALL.len()],
 }
 
 impl Counters {
     pub fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
+    }
+
+    /// A CONNECT was refused.
+    pub fn count_refusal(&mut self, reason: RefusalReason) {
+        self.refusals[reason as usize] += 1;
+    }
+
+    /// CONNECTs that were refused for this reason.
+    pub fn refused(&self, reason: RefusalReason) -> u64 {
+        self.refusals[reason as usize]
+    }
+
+    /// A packet ended its client.
+    pub fn count_fault(&mut self, fault: PacketFault) {
+        self.faults.0[fault.index()] += 1;
+    }
+
+    /// Packets that ended their clients so.
+    pub fn faults(&self, fault: PacketFault) -> u64 {
+        self.faults.0[fault.index()]
+    }
+
+    /// A request named a session that there is not.
+    pub fn count_unknown_sid(&mut self, reason: UnknownSid) {
+        self.unknown_sids[reason as usize] += 1;
+    }
+
+    /// Requests of sessions that were unknown for this reason.
+    pub fn unknown_sids(&self, reason: UnknownSid) -> u64 {
+        self.unknown_sids[reason as usize]
     }
 
     /// A peer has reached a limit.
@@ -57,6 +91,16 @@ impl Counters {
     /// Sessions that ended for this reason.
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]
+    }
+}
+
+/// A number for each fault: an array with a default, which the language has up to 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PerFault([u64; PacketFault::COUNT]);
+
+impl Default for PerFault {
+    fn default() -> PerFault {
+        PerFault([0; PacketFault::COUNT])
     }
 }
 

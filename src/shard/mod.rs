@@ -9,6 +9,7 @@ mod connection;
 mod effects;
 mod emigrant;
 mod encode;
+mod faults;
 mod flush;
 mod frames;
 mod http;
@@ -46,6 +47,7 @@ use timers::Timers;
 
 pub use client::{ClientKey, CloseReason, ConnectionKey};
 pub use effects::{Acknowledgement, Bytes, Destination, Effect};
+pub use faults::{Forbidden, PacketFault, UnknownSid};
 pub use flush::Broken;
 pub use hub::Now;
 pub use limit::Limit;

@@ -1,5 +1,7 @@
 //! Requests under the Engine.IO path: handshake, poll, post, upgrade, and how each may be refused.
 
+use core::net::IpAddr;
+
 use sockring_protocol::engineio::{Transport, Upgrades};
 use sockring_protocol::http::{
     BodyDecoder, CONTINUE, Framing, Head, KeepAlive, Method, OriginDecision, Origins, Response, Upgrade,
@@ -12,6 +14,7 @@ use crate::capacity::Rate;
 use super::Shard;
 use super::client::{ClientKey, ConnectionKey, Handshake, Role};
 use super::effects::Destination;
+use super::faults::UnknownSid;
 use super::frames::WebSocketStage;
 use super::http::HttpStage;
 use super::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
@@ -95,8 +98,8 @@ impl<A: Application> Shard<A> {
                     return self.answer_busy(key, 429, "60", "too many connections from this address", &reply);
                 }
                 match transport {
-                    Transport::Polling => self.open_polling(key, head, reply),
-                    Transport::WebSocket => self.open_websocket(key, head, &reply),
+                    Transport::Polling => self.open_polling(key, head, address, reply),
+                    Transport::WebSocket => self.open_websocket(key, head, address, &reply),
                 }
             }
             Ok(Target::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
@@ -106,7 +109,8 @@ impl<A: Application> Shard<A> {
                 Method::Post => self.post(key, head, client, reply),
                 _ => self.refuse(key, head, 400, BAD_REQUEST, &reply),
             },
-            Err(SESSION_UNKNOWN) => {
+            Err(Denial::Unknown(reason)) => {
+                self.hub.counters.count_unknown_sid(reason);
                 let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
                 match self.hub.capacity.admit(Rate::UnknownSids, address, self.hub.now.at) {
                     true => self.refuse(key, head, 400, SESSION_UNKNOWN, &reply),
@@ -116,16 +120,16 @@ impl<A: Application> Shard<A> {
                     }
                 }
             }
-            Err(code) => self.refuse(key, head, 400, code, &reply),
+            Err(Denial::Code(code)) => self.refuse(key, head, 400, code, &reply),
         }
     }
 
     /// The reference's checks in the reference's order: transport, sid, method, revision.
-    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<Target, u8> {
+    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<Target, Denial> {
         let transport = match head.query.value("transport").as_deref() {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
-            _ => return Err(TRANSPORT_UNKNOWN),
+            _ => return Err(Denial::Code(TRANSPORT_UNKNOWN)),
         };
         let revision = head.query.value("EIO");
         let is_upgrade = head.upgrade == Upgrade::WebSocket;
@@ -135,35 +139,42 @@ impl<A: Application> Shard<A> {
                 Found::Moved(shard) => return Ok(Target::Elsewhere(shard)),
                 // Whoever sent it here read that its session is here.
                 Found::Elsewhere(shard) if !is_forwarded => return Ok(Target::Elsewhere(shard)),
-                Found::Elsewhere(_) | Found::Nowhere => return Err(SESSION_UNKNOWN),
+                Found::Elsewhere(_) => return Err(Denial::Unknown(UnknownSid::Gone)),
+                Found::Nowhere(reason) => return Err(Denial::Unknown(reason)),
             };
             // A session that is over may only fetch its last packets.
             let is_poll = !is_upgrade && transport == Transport::Polling && head.method == Method::Get;
             if !self.hub.is_alive(client) && !is_poll {
-                return Err(SESSION_UNKNOWN);
+                return Err(Denial::Unknown(UnknownSid::Ended));
             }
             return match (is_upgrade, transport, self.hub.transport(client)) {
                 // A session keeps the revision that it began with.
-                (true, ..) if revision.as_deref() != Some("4") => Err(UNSUPPORTED_REVISION),
+                (true, ..) if revision.as_deref() != Some("4") => Err(Denial::Code(UNSUPPORTED_REVISION)),
                 (true, Transport::WebSocket, _) => Ok(Target::Upgrade(client)),
                 (false, Transport::Polling, Some(Transport::Polling)) => Ok(Target::Session(client)),
-                _ => Err(BAD_REQUEST),
+                _ => Err(Denial::Code(BAD_REQUEST)),
             };
         }
         if head.method != Method::Get {
-            return Err(BAD_METHOD);
+            return Err(Denial::Code(BAD_METHOD));
         }
         if (transport == Transport::WebSocket) != is_upgrade {
-            return Err(BAD_REQUEST);
+            return Err(Denial::Code(BAD_REQUEST));
         }
         if revision.as_deref() != Some("4") {
-            return Err(UNSUPPORTED_REVISION);
+            return Err(Denial::Code(UNSUPPORTED_REVISION));
         }
         Ok(Target::Handshake(transport))
     }
 
-    fn open_polling(&mut self, key: ConnectionKey, head: &Head<'_>, reply: ReplyHead) -> Outcome {
-        let Some(client) = self.hub.open(Transport::Polling, None, handshake_of(head)) else {
+    fn open_polling(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        address: Option<IpAddr>,
+        reply: ReplyHead,
+    ) -> Outcome {
+        let Some(client) = self.hub.open(Transport::Polling, None, handshake_of(head, address)) else {
             return self.answer_full(key, &reply);
         };
         let mut body = Vec::new();
@@ -172,12 +183,18 @@ impl<A: Application> Shard<A> {
         self.after_answer(head, &reply)
     }
 
-    fn open_websocket(&mut self, key: ConnectionKey, head: &Head<'_>, reply: &ReplyHead) -> Outcome {
+    fn open_websocket(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        address: Option<IpAddr>,
+        reply: &ReplyHead,
+    ) -> Outcome {
         let accept = match websocket::accept(head) {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };
-        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), handshake_of(head)) else {
+        let Some(client) = self.hub.open(Transport::WebSocket, Some(key), handshake_of(head, address)) else {
             return self.answer_full(key, reply);
         };
         let mut open = Vec::new();
@@ -435,7 +452,16 @@ enum Target {
     Elsewhere(u16),
 }
 
+/// Why a request under the path is refused.
+enum Denial {
+    /// With this code of the reference.
+    Code(u8),
+    /// Its session is not known.
+    Unknown(UnknownSid),
+}
+
 /// What an admission may need of the first request; `None` if it holds nothing of the kind.
-fn handshake_of(head: &Head<'_>) -> Option<Box<Handshake>> {
-    head.header("authorization").map(|authorization| Box::new(Handshake { authorization: authorization.into() }))
+fn handshake_of(head: &Head<'_>, address: Option<IpAddr>) -> Option<Box<Handshake>> {
+    let authorization = head.header("authorization").map(Box::from);
+    (authorization.is_some() || address.is_some()).then(|| Box::new(Handshake { authorization, address }))
 }

@@ -78,6 +78,8 @@ pub struct EngineSettings {
     pub requests_per_connection_max: u32,
     /// Sockets of one user in one namespace; a further CONNECT is refused.
     pub user_connections_max: usize,
+    /// Refused CONNECTs of one client in a row, for each namespace that there is; with the last one it is closed.
+    pub connect_refusals_max: usize,
     /// Engine.IO packets from one client in one second; more: the client is closed.
     pub events_per_second_max: u32,
     /// Namespaces of one client; a further CONNECT is refused.
@@ -116,6 +118,7 @@ impl Default for EngineSettings {
             idle_timeout_ms: 65_000,
             requests_per_connection_max: 1_000,
             user_connections_max: 10_000,
+            connect_refusals_max: 5,
             events_per_second_max: 2_000,
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,

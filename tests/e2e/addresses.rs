@@ -148,6 +148,34 @@ fn an_address_that_guesses_sessions_is_refused_whatever_way_it_asks() {
 }
 
 #[test]
+fn unknown_sessions_are_counted_by_why_they_are_unknown() {
+    let (server, other) = (Server::start(&[]), Server::start(&[]));
+    let ended = {
+        let mut poller = Poller::connect(server.address(), &token_for("alice"));
+        // A packet that ends it; what it may still fetch waits for it.
+        poller.post("42[");
+        poller.target
+    };
+    let gone = Poller::connect(server.address(), &token_for("bob")).target;
+    let gone = format!("{}AAAAAAAA", &gone[..gone.len() - 8]);
+    let elsewhere = Poller::open(other.address()).target;
+    for (target, reason, count) in [
+        (&*format!("{POLLING}&sid="), "malformed", 1),
+        (&*format!("{POLLING}&sid=nonsense"), "malformed", 2),
+        (&*elsewhere, "other_instance", 1),
+        (&*gone, "gone", 1),
+    ] {
+        assert_eq!(server.connect().get(target).status, 400, "{target}");
+        let metrics = server.metrics();
+        assert_eq!(metrics.sum("sockring_unknown_sids_total", &format!("reason=\"{reason}\"")), count, "{target}");
+    }
+    let mut connection = server.connect();
+    connection.send(request("POST", &ended, &[], "42[\"a\"]"));
+    assert_eq!(connection.answer().status, 400);
+    assert_eq!(server.metrics().sum("sockring_unknown_sids_total", "reason=\"ended\""), 1);
+}
+
+#[test]
 fn a_request_through_a_trusted_proxy_is_not_one_of_this_machine() {
     let server = Server::start(&[PROXY]);
     let mut connection = server.connect();

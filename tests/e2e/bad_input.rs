@@ -174,6 +174,46 @@ fn bad_packets_end_the_session() {
 }
 
 #[test]
+fn bad_packets_are_counted_by_what_is_wrong() {
+    let mut scene = Scene::new();
+    for (packet, layer, reason) in [
+        ("", "engineio", "empty"),
+        ("x", "engineio", "unknown_type"),
+        ("4", "socketio", "empty"),
+        ("47", "socketio", "unknown_type"),
+        ("44{}", "socketio", "connect_error_from_client"),
+        ("451a-", "socketio", "bad_attachments"),
+        ("450-[\"x\"]", "socketio", "no_attachments"),
+        ("4511-[\"x\"]", "socketio", "too_many_attachments"),
+        ("42/\u{1},[\"a\"]", "socketio", "bad_namespace"),
+        ("4212345678901234567890[\"a\"]", "socketio", "ack_id_too_large"),
+        ("43[]", "socketio", "missing_ack_id"),
+        ("42", "socketio", "missing_payload"),
+        ("41/admin,{}", "socketio", "unexpected_payload"),
+        ("40/admin,\"x\"", "socketio", "not_an_object"),
+        ("42{}", "socketio", "not_an_array"),
+        ("42[null]", "socketio", "not_an_event_name"),
+        ("42[\"connect\"]", "socketio", "reserved_event_name"),
+        ("451-[\"a\",{\"_placeholder\":true,\"num\":1}]", "socketio", "bad_placeholder"),
+        ("42[", "socketio", "bad_json"),
+        (&format!("42[\"a\",{}{}]", "[".repeat(128), "]".repeat(128)), "socketio", "json_too_deep"),
+        ("2", "session", "ping"),
+        ("42/none,[\"a\"]", "session", "not_connected"),
+        ("40", "session", "already_connected"),
+    ] {
+        let mut client = scene.server.client("breaker");
+        client.send(packet);
+        client.socket.close_code();
+        let metrics = scene.server.metrics();
+        let count = metrics.sum("sockring_packets_refused_total", &format!("layer=\"{layer}\",reason=\"{reason}\""));
+        assert_eq!(count, 1, "{packet}: {layer} {reason}");
+    }
+    assert_eq!(scene.server.metrics().sum("sockring_packets_refused_total", ""), 23, "each once");
+    scene.assert_undisturbed("all of them");
+    scene.end();
+}
+
+#[test]
 fn harmless_oddities_end_nothing() {
     let scene = Scene::new();
     let mut client = scene.server.client("odd");

@@ -92,8 +92,11 @@ fn a_socket_ends_with_its_token_where_that_is_asked_for() {
         poller.assert_gone(server.address());
     }
     assert_eq!(server.metrics().closed("token_expired"), 4);
-    assert_eq!(answer_to(&server, &token), r#"44{"message":"Authentication failed"}"#);
-    assert_eq!(answer_to(&by_default, &token), r#"44{"message":"Authentication failed"}"#);
+    assert_eq!(answer_to(&server, &token), r#"44{"message":"Authentication failed","data":{"code":"token_expired"}}"#);
+    assert_eq!(
+        answer_to(&by_default, &token),
+        r#"44{"message":"Authentication failed","data":{"code":"token_expired"}}"#
+    );
     Client::connect(with_leeway.address(), &token).leave();
 
     assert_eq!(server.emit_to("alice", "e"), 4);

@@ -53,6 +53,7 @@ macro_rules! tests_of_limits {
 tests_of_limits! {
     clients::attachments_max,
     clients::clients_max,
+    clients::connect_refusals_max,
     clients::connect_timeout_ms,
     clients::events_per_second_max,
     clients::fragments_max,
@@ -68,6 +69,7 @@ tests_of_limits! {
     emits::mail_bytes_max,
     emits::queue_bytes_max,
     requests::body_timeout_ms,
+    requests::connect_refusals_per_minute_max,
     requests::connections_max,
     requests::handshakes_per_minute_max,
     requests::head_bytes_max,

@@ -58,7 +58,10 @@ impl Scene {
         socket.send(&format!(r#"40{{"token":"{}"}}"#, token_by(secret, "alice")));
         let answer = socket.text();
         let is_accepted = answer.starts_with("40{");
-        assert!(is_accepted || answer == r#"44{"message":"Authentication failed"}"#, "{answer}");
+        assert!(
+            is_accepted || answer == r#"44{"message":"Authentication failed","data":{"code":"token_invalid"}}"#,
+            "{answer}"
+        );
         if is_accepted {
             assert!(socket.text().starts_with(r#"42["connected","#));
         }

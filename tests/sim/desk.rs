@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
+use sockring::app::{
+    Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
+};
 use sockring_protocol::socketio::EventName;
 
 use super::record::{Record, shard_of};
@@ -32,7 +34,7 @@ impl Application for Desk {
                 self.record.borrow_mut().on_admitted(user);
                 Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
             }
-            _ => Err(Refusal { message: "no user".into() }),
+            _ => Err(Refusal { message: "no user".into(), reason: RefusalReason::UserMissing }),
         }
     }
 

@@ -55,7 +55,21 @@ pub enum PacketError {
 }
 
 impl PacketError {
-    /// The reason in words, for logs and for the label of a counter.
+    /// Every reason, in the order of its declaration.
+    pub const ALL: [PacketError; 4] =
+        [PacketError::Empty, PacketError::UnknownType, PacketError::BadBase64, PacketError::TooManyPackets];
+
+    /// The reason as the label of a counter.
+    pub fn label(self) -> &'static str {
+        match self {
+            PacketError::Empty => "empty",
+            PacketError::UnknownType => "unknown_type",
+            PacketError::BadBase64 => "bad_base64",
+            PacketError::TooManyPackets => "too_many_packets",
+        }
+    }
+
+    /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
             PacketError::Empty => "empty packet",

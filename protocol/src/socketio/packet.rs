@@ -109,7 +109,55 @@ pub enum PacketError {
 }
 
 impl PacketError {
-    /// The reason in words, for logs and for the label of a counter.
+    /// Every reason, in the order of its declaration.
+    pub const ALL: [PacketError; 19] = [
+        PacketError::Empty,
+        PacketError::UnknownType,
+        PacketError::ConnectErrorFromClient,
+        PacketError::BadAttachments,
+        PacketError::NoAttachments,
+        PacketError::TooManyAttachments,
+        PacketError::BadNamespace,
+        PacketError::NamespaceTooLong,
+        PacketError::AckIdTooLarge,
+        PacketError::MissingAckId,
+        PacketError::MissingPayload,
+        PacketError::UnexpectedPayload,
+        PacketError::NotAnObject,
+        PacketError::NotAnArray,
+        PacketError::NotAnEventName,
+        PacketError::ReservedEventName,
+        PacketError::BadPlaceholder,
+        PacketError::BadJson,
+        PacketError::JsonTooDeep,
+    ];
+
+    /// The reason as the label of a counter.
+    pub fn label(self) -> &'static str {
+        match self {
+            PacketError::Empty => "empty",
+            PacketError::UnknownType => "unknown_type",
+            PacketError::ConnectErrorFromClient => "connect_error_from_client",
+            PacketError::BadAttachments => "bad_attachments",
+            PacketError::NoAttachments => "no_attachments",
+            PacketError::TooManyAttachments => "too_many_attachments",
+            PacketError::BadNamespace => "bad_namespace",
+            PacketError::NamespaceTooLong => "namespace_too_long",
+            PacketError::AckIdTooLarge => "ack_id_too_large",
+            PacketError::MissingAckId => "missing_ack_id",
+            PacketError::MissingPayload => "missing_payload",
+            PacketError::UnexpectedPayload => "unexpected_payload",
+            PacketError::NotAnObject => "not_an_object",
+            PacketError::NotAnArray => "not_an_array",
+            PacketError::NotAnEventName => "not_an_event_name",
+            PacketError::ReservedEventName => "reserved_event_name",
+            PacketError::BadPlaceholder => "bad_placeholder",
+            PacketError::BadJson => "bad_json",
+            PacketError::JsonTooDeep => "json_too_deep",
+        }
+    }
+
+    /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
             PacketError::Empty => "empty packet",

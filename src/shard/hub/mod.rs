@@ -13,6 +13,7 @@ mod moving;
 mod packets;
 mod polling;
 mod probe;
+mod refusing;
 mod selected;
 mod sessions;
 mod stats;

@@ -12,6 +12,7 @@ use crate::app::{Admission, Application, ConnectRequest};
 
 use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 use super::super::emigrant::Emigrant;
+use super::super::faults::UnknownSid;
 use super::super::mail::SiblingMail;
 use super::super::placement::home_of;
 use super::super::rooms::USER_PREFIX;
@@ -37,7 +38,7 @@ pub(in super::super) enum Found {
     Moved(u16),
     /// Its id names this shard.
     Elsewhere(u16),
-    Nowhere,
+    Nowhere(UnknownSid),
 }
 
 /// A client that has just moved away: what it has left behind.
@@ -53,16 +54,17 @@ pub(in super::super) struct Departed {
 impl<A: Application> Hub<A> {
     /// Finds the session with this id.
     pub(in super::super) fn find(&self, text: &str) -> Found {
-        let Some(sid) = Sid::parse(text).filter(|sid| sid.instance() == self.settings.instance) else {
-            return Found::Nowhere;
-        };
+        let Some(sid) = Sid::parse(text) else { return Found::Nowhere(UnknownSid::Malformed) };
+        if sid.instance() != self.settings.instance {
+            return Found::Nowhere(UnknownSid::OtherInstance);
+        }
         if let Some(client) = self.find_here(&sid) {
             return Found::Here(client);
         }
         match self.moves.away.get(&sid) {
             Some(home) => Found::Moved(*home),
             None if sid.shard() != self.shard.number && sid.shard() < self.shard.of => Found::Elsewhere(sid.shard()),
-            None => Found::Nowhere,
+            None => Found::Nowhere(UnknownSid::Gone),
         }
     }
 
@@ -152,6 +154,7 @@ impl<A: Application> Hub<A> {
             expiries: Expiries::default(),
             timer_at: Millis::NEVER,
             rate: emigrant.rate,
+            refusals: 0,
             phase: Phase::Unclaimed,
             began: emigrant.began,
             is_dirty: false,
@@ -169,12 +172,12 @@ impl<A: Application> Hub<A> {
         let request = ConnectRequest {
             namespace: settings.namespace_name(namespace),
             payload: payload.as_deref(),
-            authorization: handshake.as_deref().map(|handshake| &*handshake.authorization),
+            authorization: handshake.as_deref().and_then(|handshake| handshake.authorization.as_deref()),
             now_unix_ms: self.now.unix_ms,
         };
         self.join_namespace(key, namespace, &admission, &request);
         if let Some(client) = self.clients.get_mut(key.0) {
-            client.handshake = handshake;
+            client.handshake = handshake.filter(|handshake| handshake.authorization.is_some());
         }
         if let Some(rest) = rest {
             self.on_packets(key, &rest);

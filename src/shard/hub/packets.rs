@@ -6,12 +6,15 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::Data;
 use sockring_protocol::socketio::{self, AckId, Args, Assembler, Packet, Progress, has_placeholders};
 
-use crate::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, SocketInfo};
+use crate::app::{
+    Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
+};
 use crate::broadcast::Delivery;
 
 use super::super::client::{Client, ClientKey, CloseReason, Phase};
 use super::super::effects::{Acknowledgement, Effect};
 use super::super::encode::{self, Carrier};
+use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
@@ -47,19 +50,19 @@ impl<A: Application> Hub<A> {
     fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), CloseReason> {
         let Some(client) = self.clients.get(key.0) else { return Ok(()) };
         if client.assembler.is_some() {
-            return Err(CloseReason::ParseError);
+            return Err(self.fault(PacketFault::Session(Forbidden::TextForAttachment)));
         }
         let packet = socketio::decode(text, &self.settings.packet).map_err(|error| {
             if error == socketio::PacketError::TooManyAttachments {
                 self.counters.hit(Limit::AttachmentsMax);
             }
-            CloseReason::ParseError
+            self.fault(PacketFault::SocketIo(error))
         })?;
         match packet {
             Packet::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
             Packet::Disconnect { namespace } => {
                 // Disconnecting from where one is not is harmless: both sides may do so at once.
-                if let Ok(place) = self.place_in(key, namespace) {
+                if let Some(place) = self.connected_place(key, namespace) {
                     self.drop_socket(key, place);
                 }
                 Ok(())
@@ -96,7 +99,9 @@ impl<A: Application> Hub<A> {
 
     fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
-        let assembler = client.assembler.as_mut().ok_or(CloseReason::ParseError)?;
+        let Some(assembler) = client.assembler.as_mut() else {
+            return Err(self.fault(PacketFault::Session(Forbidden::Unannounced)));
+        };
         match assembler.push(bytes) {
             Ok(Progress::More) => Ok(()),
             Ok(Progress::Complete) => {
@@ -112,8 +117,8 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_assembled(&mut self, key: ClientKey, assembler: &Assembler) -> Result<(), CloseReason> {
-        let packet =
-            socketio::decode(assembler.header(), &self.settings.packet).map_err(|_| CloseReason::ParseError)?;
+        let packet = socketio::decode(assembler.header(), &self.settings.packet)
+            .map_err(|error| self.fault(PacketFault::SocketIo(error)))?;
         match packet {
             Packet::BinaryEvent { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
@@ -131,12 +136,17 @@ impl<A: Application> Hub<A> {
     }
 
     /// Where a client's socket of a namespace is, once it knows that it has one.
-    fn place_in(&self, key: ClientKey, namespace: &str) -> Result<u16, CloseReason> {
-        let id = self.settings.namespace(namespace).ok_or(CloseReason::ParseError)?;
-        let client = self.clients.get(key.0).ok_or(CloseReason::ParseError)?;
-        let place = client.sockets.place_in(id).ok_or(CloseReason::ParseError)?;
+    fn place_in(&mut self, key: ClientKey, namespace: &str) -> Result<u16, CloseReason> {
+        let place = self.connected_place(key, namespace);
+        place.ok_or_else(|| self.fault(PacketFault::Session(Forbidden::NotConnected)))
+    }
+
+    fn connected_place(&self, key: ClientKey, namespace: &str) -> Option<u16> {
+        let id = self.settings.namespace(namespace)?;
+        let client = self.clients.get(key.0)?;
+        let place = client.sockets.place_in(id)?;
         let is_told = client.sockets.get(place).is_some_and(|socket| socket.stage == SocketStage::Connected);
-        is_told.then_some(place).ok_or(CloseReason::ParseError)
+        is_told.then_some(place)
     }
 
     pub(super) fn socket(&self, key: ClientKey, place: u16) -> Option<&Socket> {
@@ -147,30 +157,36 @@ impl<A: Application> Hub<A> {
     /// two the client may move to its home.
     fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), CloseReason> {
         let Some(id) = self.settings.namespace(namespace) else {
-            self.refuse(key, namespace, "Invalid namespace");
+            self.refuse(key, namespace, &refusal("Invalid namespace", RefusalReason::UnknownNamespace));
             return Ok(());
         };
         let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
         if client.sockets.place_in(id).is_some() {
-            return Err(CloseReason::ParseError);
+            return Err(self.fault(PacketFault::Session(Forbidden::AlreadyConnected)));
         }
         if client.sockets.len() >= self.settings.namespaces_per_client_max {
             self.counters.hit(Limit::NamespacesPerClientMax);
-            self.refuse(key, namespace, "Too many namespaces");
+            self.refuse(key, namespace, &refusal("Too many namespaces", RefusalReason::TooMany));
             return Ok(());
         }
         if self.draining.is_some() {
             // It is to connect elsewhere, and does so when its session ends.
             return Err(CloseReason::Shutdown);
         }
-        let handshake = client.handshake.take();
+        let address = client.handshake.as_deref().and_then(|handshake| handshake.address);
+        if self.is_refused_by_rate(address) {
+            self.refuse(key, namespace, &refusal("Authentication failed", RefusalReason::TooMany));
+            return Ok(());
+        }
+        let handshake = self.clients.get_mut(key.0).and_then(|client| client.handshake.take());
         let request = ConnectRequest {
             namespace,
             payload,
-            authorization: handshake.as_deref().map(|handshake| &*handshake.authorization),
+            authorization: handshake.as_deref().and_then(|handshake| handshake.authorization.as_deref()),
             now_unix_ms: self.now.unix_ms,
         };
-        match self.app.admit(&request) {
+        let admitted = self.app.admit(&request);
+        let refused = match admitted {
             Ok(admission) => match self.home_elsewhere(key, &admission) {
                 Some(home) => {
                     if let Some(client) = self.clients.get_mut(key.0) {
@@ -179,24 +195,21 @@ impl<A: Application> Hub<A> {
                     self.emigrate(key, home, id, admission, payload);
                     return Ok(());
                 }
-                None => self.join_namespace(key, id, &admission, &request),
+                None => {
+                    self.join_namespace(key, id, &admission, &request);
+                    None
+                }
             },
-            Err(refusal) => {
-                self.counters.refused += 1;
-                self.refuse(key, namespace, &refusal.message);
-            }
-        }
+            Err(refusal) => Some(refusal),
+        };
         if let Some(client) = self.clients.get_mut(key.0) {
-            client.handshake = handshake;
+            // The address matters as long as nothing was accepted.
+            client.handshake = handshake.filter(|handshake| refused.is_some() || handshake.authorization.is_some());
+        }
+        if let Some(refusal) = refused {
+            self.refuse(key, namespace, &refusal);
         }
         Ok(())
-    }
-
-    fn refuse(&mut self, key: ClientKey, namespace: &str, message: &str) {
-        let frames = encode::message(&mut self.scratch, |out| {
-            socketio::encode_connect_error(namespace, message, None, out);
-        });
-        self.push(key, frames, Delivery::Queue);
     }
 
     /// Membership: the socket exists, is in its rooms, and is told so; in this order, so that no emit can fall between.
@@ -211,7 +224,8 @@ impl<A: Application> Hub<A> {
         let members = |name: &String| self.rooms.find(id, name).map_or(0, |room| self.rooms.members(room).len());
         if user_room.as_ref().map_or(0, members) >= self.settings.user_connections_max {
             self.counters.hit(Limit::UserConnectionsMax);
-            return self.refuse(key, request.namespace, "Too many connections");
+            let refusal = refusal("Too many connections", RefusalReason::TooMany);
+            return self.refuse(key, request.namespace, &refusal);
         }
         let random = self.random.take();
         let Some(client) = self.clients.get_mut(key.0) else { return };
@@ -220,6 +234,7 @@ impl<A: Application> Hub<A> {
             self.counters.handshakes.observe(self.settings.connect_timeout_ms.saturating_sub(left_ms));
         }
         client.phase = Phase::Claimed;
+        client.refusals = 0;
         client.half_open_by = Millis::NEVER;
         let stage = SocketStage::Joining;
         let place = client.sockets.insert(Socket { random, namespace: id, stage, user: None, links: Links::None });
@@ -405,6 +420,10 @@ impl<A: Application> Hub<A> {
         let link = socket.links.as_slice().iter().position(|link| link.room == room);
         link.is_some_and(|link| self.leave_at(key, place, link).is_some())
     }
+}
+
+fn refusal(message: &'static str, reason: RefusalReason) -> Refusal {
+    Refusal { message: message.into(), reason }
 }
 
 impl Client {

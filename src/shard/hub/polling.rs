@@ -5,6 +5,7 @@ use sockring_protocol::engineio::{self, Input, Step};
 use crate::app::Application;
 
 use super::super::client::{ClientKey, ConnectionKey, Phase};
+use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
 use super::super::outbox::{Outbox, encode_for_polling};
 use super::{Hub, Order, polling_payload};
@@ -99,6 +100,7 @@ impl<A: Application> Hub<A> {
             return PostOutcome::Refuse;
         }
         let Ok(body) = std::str::from_utf8(body) else {
+            self.fault(PacketFault::Session(Forbidden::BodyNotUtf8));
             self.on_session_input(key, Input::BadPacket);
             return PostOutcome::Refuse;
         };
@@ -111,6 +113,10 @@ impl<A: Application> Hub<A> {
         while let Some(packet) = packets.next() {
             match packet {
                 Ok(engineio::Packet::Ping(_)) | Err(_) => {
+                    self.fault(match packet {
+                        Err(error) => PacketFault::EngineIo(error),
+                        Ok(_) => PacketFault::Session(Forbidden::Ping),
+                    });
                     if packet == Err(engineio::PacketError::TooManyPackets) {
                         self.counters.hit(Limit::PayloadPacketsMax);
                     }

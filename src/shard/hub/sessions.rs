@@ -11,6 +11,7 @@ use crate::app::Application;
 use crate::broadcast::Delivery;
 
 use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
+use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
 use super::super::outbox::Outbox;
 use super::super::settings::Layer;
@@ -57,6 +58,7 @@ impl<A: Application> Hub<A> {
             expiries: Expiries::default(),
             timer_at: Millis::NEVER,
             rate: EventRate::default(),
+            refusals: 0,
             phase: Phase::Unclaimed,
             began: transport,
             is_dirty: false,
@@ -96,7 +98,10 @@ impl<A: Application> Hub<A> {
         }
         match engineio::decode_text(text) {
             Ok(packet) => self.on_packet(key, packet),
-            Err(_) => self.on_session_input(key, Input::BadPacket),
+            Err(error) => {
+                self.fault(PacketFault::EngineIo(error));
+                self.on_session_input(key, Input::BadPacket);
+            }
         }
     }
 
@@ -122,7 +127,10 @@ impl<A: Application> Hub<A> {
             }
             engineio::Packet::Open => PacketType::Open,
             engineio::Packet::Close => PacketType::Close,
-            engineio::Packet::Ping(_) => PacketType::Ping,
+            engineio::Packet::Ping(_) => {
+                self.fault(PacketFault::Session(Forbidden::Ping));
+                PacketType::Ping
+            }
             engineio::Packet::Pong(_) => PacketType::Pong,
             engineio::Packet::Upgrade => PacketType::Upgrade,
             engineio::Packet::Noop => PacketType::Noop,

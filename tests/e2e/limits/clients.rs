@@ -8,6 +8,10 @@ use crate::client::{Client, MASK, POLLING, Poller, WEBSOCKET, WebSocket, frame, 
 use crate::http::request;
 use crate::server::token_for;
 
+/// A CONNECT with a worthless token, and its answer.
+const WORTHLESS: &str = r#"40{"token":"wrong"}"#;
+const REFUSED: &str = r#"44{"message":"Authentication failed","data":{"code":"token_invalid"}}"#;
+
 /// A binary event whose attachments are announced.
 fn binary_event(attachments: usize) -> String {
     let places: Vec<Value> = (0..attachments).map(|number| json!({"_placeholder": true, "num": number})).collect();
@@ -46,7 +50,7 @@ pub fn user_connections_max() {
         for _ in 0..2 {
             let mut third = WebSocket::open(scene.server.address());
             third.send(&connect(""));
-            assert_eq!(third.text(), r#"44{"message":"Too many connections"}"#);
+            assert_eq!(third.text(), r#"44{"message":"Too many connections","data":{"code":"too_many"}}"#);
             // Its session goes on, and another user is another matter.
             Client::greeted(third, &token_for("carol")).leave();
         }
@@ -70,8 +74,8 @@ pub fn connect_timeout_ms() {
     let mut socket = WebSocket::open(scene.server.address());
     let poller = Poller::open(scene.server.address());
     // A CONNECT that is refused is none.
-    socket.send(r#"40{"token":"wrong"}"#);
-    assert_eq!(socket.text(), r#"44{"message":"Authentication failed"}"#);
+    socket.send(WORTHLESS);
+    assert_eq!(socket.text(), REFUSED);
     let mut alice = scene.server.client("alice");
     socket.close_code();
     scene.assert_hits(2);
@@ -213,7 +217,7 @@ pub fn namespaces_per_client_max() {
     assert!(client.socket.text().starts_with("40/a,{"));
     assert!(client.socket.text().starts_with(r#"42/a,["connected","#));
     client.send(&connect("/b"));
-    assert_eq!(client.socket.text(), r#"44/b,{"message":"Too many namespaces"}"#);
+    assert_eq!(client.socket.text(), r#"44/b,{"message":"Too many namespaces","data":{"code":"too_many"}}"#);
     // The session goes on; and when one is left, another may be joined.
     client.send("41/a,");
     client.send(&connect("/c"));
@@ -265,4 +269,50 @@ pub fn events_per_second_max() {
     client.socket.connection.send(frame(Opcode::Text, b"42[\"joinRoom\",{}]").repeat(19));
     client.socket.round_trip();
     scene.assert_hits(3);
+}
+
+#[test]
+pub fn connect_refusals_max() {
+    let mut scene = Scene::new("connect_refusals_max", "3", &[]);
+    let refuse = |socket: &mut WebSocket| {
+        socket.send(WORTHLESS);
+        assert_eq!(socket.text(), REFUSED);
+    };
+    let mut socket = WebSocket::open(scene.server.address());
+    (0..2).for_each(|_| refuse(&mut socket));
+    // To ask for a namespace that there is not is another matter, and one that is accepted begins the count anew.
+    for _ in 0..5 {
+        socket.send("40/none,");
+        assert_eq!(socket.text(), r#"44/none,{"message":"Invalid namespace"}"#);
+    }
+    let mut client = Client::greeted(socket, &token_for("alice"));
+    client.send("41");
+    (0..3).for_each(|_| refuse(&mut client.socket));
+    client.socket.close_code();
+
+    let mut poller = Poller::open(scene.server.address());
+    let packets = [WORTHLESS, WORTHLESS, WORTHLESS, &format!(r#"40{{"token":"{}"}}"#, token_for("alice"))];
+    assert_eq!(poller.post(&packets.join("\u{1e}")).text(), "ok");
+    assert_eq!(poller.poll(), [REFUSED; 3].join("\u{1e}"));
+    assert_eq!(poller.poll(), "1");
+    poller.assert_gone(scene.server.address());
+    scene.assert_hits(2);
+    let metrics = scene.server.metrics();
+    assert_eq!(metrics.closed("too_many_refusals"), 2);
+    let refused = |reason: &str| metrics.sum("sockring_connects_refused_total", &format!("reason=\"{reason}\""));
+    assert_eq!((refused("token_invalid"), refused("unknown_namespace"), refused("token_missing")), (8, 5, 0));
+}
+
+#[test]
+fn a_client_may_ask_for_all_namespaces_with_the_same_worthless_token() {
+    let mut scene = Scene::new("connect_refusals_max", "2", &[("SOCKRING_NAMESPACES", "/,/a")]);
+    let mut socket = WebSocket::open(scene.server.address());
+    for _ in 0..2 {
+        for namespace in ["", "/a,"] {
+            socket.send(&format!(r#"40{namespace}{{"token":"wrong"}}"#));
+            assert!(socket.text().starts_with(&format!(r#"44{namespace}{{"message""#)));
+        }
+    }
+    socket.close_code();
+    scene.assert_hits(1);
 }

@@ -3,8 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{Scene, reached};
-use crate::client::{POLLING, Poller, WebSocket};
+use crate::client::{POLLING, Poller, WEBSOCKET, WebSocket, upgrade_request};
 use crate::http::{Connection, request};
 use crate::server::{API, Metrics, Server, data, token_for};
 use crate::until;
@@ -199,4 +201,37 @@ pub fn requests_per_connection_max() {
         connection.assert_ends();
     }
     scene.assert_hits(8);
+}
+
+#[test]
+pub fn connect_refusals_per_minute_max() {
+    let others = [("SOCKRING_TRUSTED_PROXIES", "127.0.0.1"), ("SOCKRING_SHARDS", "3")];
+    let mut scene = Scene::new("connect_refusals_per_minute_max", "3", &others);
+    // What a CONNECT with this token is told, on a session of this address.
+    let ask = |address: &str, token: &str| {
+        let upgrade = upgrade_request(WEBSOCKET);
+        let mut connection = scene.server.connect();
+        connection.send(upgrade.replacen("\r\n", &format!("\r\nX-Forwarded-For: {address}\r\n"), 1));
+        assert_eq!(connection.answer().status, 101);
+        let mut socket = WebSocket { connection };
+        assert!(socket.text().starts_with("0{"));
+        socket.send(&format!(r#"40{{"token":"{token}"}}"#));
+        let answer = socket.text();
+        if answer.starts_with("40{") {
+            return "connected".to_owned();
+        }
+        let refusal: Value = serde_json::from_str(answer.trim_start_matches("44")).expect("JSON");
+        assert_eq!(refusal["message"], "Authentication failed");
+        refusal["data"]["code"].as_str().expect("a code").to_owned()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("203.0.113.1", &token_for("alice")), "connected");
+        assert_eq!(ask("203.0.113.1", "wrong"), "token_invalid");
+    }
+    // That was its minute's worth, on whichever shard. Now nothing of it is verified, and nobody else minds.
+    assert_eq!(ask("203.0.113.1", "wrong"), "too_many");
+    assert_eq!(ask("203.0.113.1", &token_for("alice")), "too_many");
+    assert_eq!(ask("203.0.113.2", &token_for("alice")), "connected");
+    assert_eq!(ask("127.0.0.1", "wrong"), "token_invalid");
+    scene.assert_hits(2);
 }

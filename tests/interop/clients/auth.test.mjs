@@ -19,22 +19,22 @@ const FAILED = 'Authentication failed';
 const good = () => ({ _id: 'auth-user', exp: now() + 600 });
 
 const refusals = [
-  ['missing', undefined, REQUIRED],
-  ['empty', '', REQUIRED],
-  ['no JWT', 'nonsense', FAILED],
-  ['signed with another secret', sign(good(), { key: 'another secret of at least 32 bytes' }), FAILED],
-  ['expired', sign({ _id: 'auth-user', exp: now() - 1 }), FAILED],
-  ['not yet valid', sign({ ...good(), nbf: now() + 600 }), FAILED],
-  ['alg none', sign(good(), { header: { alg: 'none', typ: 'JWT' } }), FAILED],
-  ['alg None', sign(good(), { header: { alg: 'None', typ: 'JWT' } }), FAILED],
-  ['without _id', sign({ exp: now() + 600 }), FAILED],
+  ['missing', undefined, REQUIRED, 'token_missing'],
+  ['empty', '', REQUIRED, 'token_missing'],
+  ['no JWT', 'nonsense', FAILED, 'token_invalid'],
+  ['signed with another secret', sign(good(), { key: 'another secret of at least 32 bytes' }), FAILED, 'token_invalid'],
+  ['expired', sign({ _id: 'auth-user', exp: now() - 1 }), FAILED, 'token_expired'],
+  ['not yet valid', sign({ ...good(), nbf: now() + 600 }), FAILED, 'token_invalid'],
+  ['alg none', sign(good(), { header: { alg: 'none', typ: 'JWT' } }), FAILED, 'token_invalid'],
+  ['alg None', sign(good(), { header: { alg: 'None', typ: 'JWT' } }), FAILED, 'token_invalid'],
+  ['without _id', sign({ exp: now() + 600 }), FAILED, 'user_missing'],
 ];
 
 for (const version of versions) {
   for (const transports of [['polling'], ['websocket']]) {
     row(`socket.io-client ${version}, ${transports[0]}: each bad token gets its connect_error; a later valid one on the same manager connects`, async (target) => {
       const client = await Client.create(version, target, { token: refusals[0][1], transports });
-      for (const [words, token, message] of refusals) {
+      for (const [words, token, message, code] of refusals) {
         if (client.errors.seen.length > 0) {
           client.socket.auth = { token };
           client.socket.connect();
@@ -42,6 +42,8 @@ for (const version of versions) {
         const error = await client.error();
         assert.ok(error instanceof Error, `${words}: an Error`);
         assert.equal(error.message, message, `token ${words}`);
+        // Clients before version 3.1 do not pass it on.
+        if (version !== '3.0.0') assert.deepEqual(error.data, { code }, `token ${words}`);
         assert.equal(client.socket.connected, false);
       }
       client.socket.auth = { token: tokenFor('auth-user') };
@@ -67,6 +69,12 @@ for (const version of versions) {
     assert.equal(client.welcome.userId, 'callback-user');
   });
 }
+
+row('a numeric id is the user of its digits, and times may have a fraction', async (target) => {
+  const claims = { _id: 42, exp: Date.now() / 1000 + 600.5, nbf: Date.now() / 1000 - 0.25 };
+  const client = await Client.connected('4.8.4', target, { token: sign(claims) });
+  assert.equal(client.welcome.userId, '42');
+});
 
 row('HS384 and HS512 with the same secret are accepted', async (target) => {
   for (const alg of ['HS384', 'HS512']) {

@@ -6,6 +6,7 @@ import { assertRefusal, assertStatus, RawConnection, rawRequest, request, reques
 import { PollingSession, SOCKETIO, WsClient } from '../lib/engine.mjs';
 import { RawWs, upgradeHeaders } from '../lib/rawws.mjs';
 import { attacks, openFiles, withinMemory } from '../lib/hostile.mjs';
+import { refusal } from '../lib/jwt.mjs';
 import { brief, until } from '../lib/wait.mjs';
 
 const attack = attacks();
@@ -142,7 +143,7 @@ attack('20, 21 WebSocket with a foreign Origin and a cookie: `*` in development 
   // The cookie identifies nobody: without a token there is no socket.
   await raw.next('the open packet');
   await raw.send({ payload: '40' });
-  assert.equal(await raw.nextText('the answer to CONNECT'), '44{"message":"Authentication token required"}');
+  assert.equal(await raw.nextText('the answer to CONNECT'), refusal('token_missing'));
   raw.destroy();
 });
 
@@ -228,7 +229,7 @@ attack('more than one upgrade per sid at once: one wins', async (target) => {
   assert.equal(winners.length, 1, `one probe is answered, got ${winners.length}`);
   winners[0].send('5');
   winners[0].send('40');
-  await winners[0].expect('44{"message":"Authentication token required"}');
+  await winners[0].expect(refusal('token_missing'));
 });
 
 attack('request smuggling: contradicting or broken lengths are refused and nothing after them is read', async (target) => {

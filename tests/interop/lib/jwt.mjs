@@ -1,7 +1,7 @@
 // JSON Web Tokens as the product's login mints them, and the ones that an attacker would.
 
 import { createHmac } from 'node:crypto';
-import { secret } from './program.mjs';
+import { reference, secret } from './program.mjs';
 
 function part(value) {
   return Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
@@ -22,4 +22,10 @@ export function now() {
 /** A good token for `user`. */
 export function tokenFor(user, claims = {}) {
   return sign({ _id: user, iat: now(), exp: now() + 3600, ...claims });
+}
+
+/** The CONNECT_ERROR of a token that is refused for this reason; the Node server has the words alone. */
+export function refusal(code) {
+  const message = code === 'token_missing' ? 'Authentication token required' : 'Authentication failed';
+  return `44${JSON.stringify(reference ? { message } : { message, data: { code } })}`;
 }

@@ -5,7 +5,7 @@ import { normalTimers, reference, startEcho, startSockring } from '../lib/progra
 import { assertStatus } from '../lib/http.mjs';
 import { closesCleanly, PollingSession, SEPARATOR, WsClient } from '../lib/engine.mjs';
 import { frame, RawWs } from '../lib/rawws.mjs';
-import { sign, tokenFor } from '../lib/jwt.mjs';
+import { refusal, sign, tokenFor } from '../lib/jwt.mjs';
 import { suite } from '../lib/suite.mjs';
 import { brief } from '../lib/wait.mjs';
 
@@ -217,15 +217,14 @@ row('P24 refused by the middleware only: connection stays open, a later valid CO
   const target = await startSockring();
   try {
     const client = await WsClient.session(target);
-    for (const [payload, message] of [
-      ['', 'Authentication token required'],
-      ['{}', 'Authentication token required'],
-      ['{"token":""}', 'Authentication token required'],
-      ['{"token":"nonsense"}', 'Authentication failed'],
-      [`{"token":"${sign({ _id: 'u' }, { key: 'another secret' })}"}`, 'Authentication failed'],
+    for (const [payload, code] of [
+      ['', 'token_missing'],
+      ['{"token":""}', 'token_missing'],
+      ['{"token":"nonsense"}', 'token_invalid'],
+      [`{"token":"${sign({ _id: 'u' }, { key: 'another secret' })}"}`, 'token_invalid'],
     ]) {
       client.send(`40${payload}`);
-      await client.expect(`44{"message":"${message}"}`, `CONNECT ${payload || 'without payload'}`);
+      await client.expect(refusal(code), `CONNECT ${payload || 'without payload'}`);
     }
     client.send(`40{"token":"${tokenFor('u')}"}`);
     assert.match(await client.nextMessage('the CONNECT answer'), /^40\{"sid":"[^"]{20}"\}$/);
@@ -240,7 +239,7 @@ row('P25 EVENT on a namespace that refused: close', async () => {
   try {
     const client = await WsClient.session(target);
     client.send('40{"token":"nonsense"}');
-    await client.expect('44{"message":"Authentication failed"}');
+    await client.expect(refusal('token_invalid'));
     client.send('42["message","x"]');
     await closesCleanly(client, 'EVENT after CONNECT_ERROR');
   } finally {
