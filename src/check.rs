@@ -215,7 +215,7 @@ fn redis(settings: &Settings) -> Result<String, String> {
         .build()
         .map_err(|error| format!("no runtime to connect with: {error}"))?;
     let server = tokio::task::LocalSet::new().block_on(&runtime, redis.probe());
-    let server = server.map_err(|error| format!("{} {error}; {}", redis.address, error.fix()))?;
+    let (address, server) = server.map_err(|error| format!("{} {error}; {}", redis.place(), error.fix()))?;
     let mode = match server.mode {
         Mode::Standalone => "one server",
         Mode::Cluster => "a Redis Cluster",
@@ -224,5 +224,5 @@ fn redis(settings: &Settings) -> Result<String, String> {
         Adapter::Classic => "classic",
         Adapter::Sharded => "sharded",
     };
-    Ok(format!("{} answers: version {}, {mode}, {adapter} adapter", redis.address, server.version))
+    Ok(format!("{address} answers: version {}, {mode}, {adapter} adapter", server.version))
 }

@@ -134,7 +134,11 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
         ],
     ),
     ("src/config/", "worker", &["Sharing"]),
-    ("src/config/", "cluster", &["Adapter", "Address", "ClusterSettings", "Readiness", "Secret", "TlsSettings"]),
+    (
+        "src/config/",
+        "cluster",
+        &["Adapter", "Address", "ClusterSettings", "Readiness", "Secret", "SentinelSettings", "TlsSettings"],
+    ),
     ("src/config/", "capacity", &["CapacityLimits"]),
     (
         "src/config/",

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::channels::Adapter;
 use super::flow::{Flow, Metered, Pushes};
-use super::settings::{Address, ClusterSettings, TlsSettings};
+use super::settings::{Address, ClusterSettings, Secret, SentinelSettings, TlsSettings};
 
 /// From dialling to the answer to the last command of the set-up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +42,10 @@ pub enum LinkError {
     Refused(String),
     /// Its version has no sharded channels.
     TooOld(String),
+    /// It is there, and not what is needed: what it says that it is.
+    Wrong(Role),
+    /// No sentinel says who the master is: what the last one that was asked says.
+    NoMaster(String),
 }
 
 impl LinkError {
@@ -54,6 +58,9 @@ impl LinkError {
             LinkError::Refused(_) => {
                 "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection"
             }
+            LinkError::Wrong(Role::Master) => "redis_sentinels are the sentinels, not the Redis that they watch",
+            LinkError::Wrong(_) => "name the master, or with redis_sentinels those who know which one it is",
+            LinkError::NoMaster(_) => "see redis_sentinels and redis_master_name",
             LinkError::TooOld(_) => "use Redis 7 or newer, or redis_adapter=classic everywhere",
         }
     }
@@ -68,6 +75,8 @@ impl fmt::Display for LinkError {
             LinkError::Silent => f.write_str("does not answer in time"),
             LinkError::Tls(reason) => write!(f, "TLS failed: {reason}"),
             LinkError::Refused(reason) => write!(f, "refused: {reason}"),
+            LinkError::Wrong(role) => write!(f, "is {role}"),
+            LinkError::NoMaster(reason) => write!(f, "is not known: {reason}"),
             LinkError::TooOld(version) => write!(f, "version {version} has no sharded channels"),
         }
     }
@@ -80,11 +89,54 @@ pub enum Mode {
     Cluster,
 }
 
+/// What a Redis is among others. What is published to a replica reaches nobody beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Replica,
+    Sentinel,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Master => "no sentinel",
+            Role::Replica => "a replica, which what is published to others does not reach",
+            Role::Sentinel => "a sentinel",
+        })
+    }
+}
+
 /// What a Redis says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInfo {
     pub version: String,
     pub mode: Mode,
+    pub role: Role,
+}
+
+impl ServerInfo {
+    /// What `HELLO` answers.
+    pub(super) fn of(hello: Option<&Value>) -> ServerInfo {
+        let mut info = ServerInfo { version: "unknown".to_owned(), mode: Mode::Standalone, role: Role::Master };
+        let Some(Value::Map(entries)) = hello else { return info };
+        for (name, value) in entries {
+            match (text(name), text(value)) {
+                (Some("version"), Some(version)) => version.clone_into(&mut info.version),
+                (Some("mode"), Some("cluster")) => info.mode = Mode::Cluster,
+                (Some("mode"), Some("sentinel")) => info.role = Role::Sentinel,
+                (Some("role"), Some("replica" | "slave")) => info.role = Role::Replica,
+                _ => {}
+            }
+        }
+        info
+    }
+
+    /// An error where it is not what is needed. A Redis Cluster carries what is published by and to any of its nodes.
+    pub(super) fn check(&self, wanted: Role) -> Result<(), LinkError> {
+        let is_fine = self.role == wanted || (self.mode == Mode::Cluster && self.role == Role::Replica);
+        if is_fine { Ok(()) } else { Err(LinkError::Wrong(self.role)) }
+    }
 }
 
 /// An open connection. It is closed when this is dropped.
@@ -94,6 +146,7 @@ pub(super) struct Link {
     pub(super) pushes: mpsc::UnboundedReceiver<PushInfo>,
     pub(super) flow: Arc<Flow>,
     pub(super) server: ServerInfo,
+    pub(super) address: Address,
     driver: JoinHandle<()>,
 }
 
@@ -112,6 +165,7 @@ pub(super) struct Dialler {
     tls: Option<TlsConnector>,
     account: RedisConnectionInfo,
     adapter: Adapter,
+    wanted: Role,
 }
 
 impl fmt::Debug for Dialler {
@@ -123,18 +177,15 @@ impl fmt::Debug for Dialler {
 
 impl Dialler {
     pub(super) fn new(settings: &ClusterSettings) -> Result<Dialler, LinkError> {
-        let mut account = RedisConnectionInfo::default()
-            .set_protocol(ProtocolVersion::RESP3)
-            .set_db(settings.database)
-            .set_lib_name("sockring", env!("CARGO_PKG_VERSION"));
-        if let Some(user) = &settings.user {
-            account = account.set_username(user);
-        }
-        if let Some(password) = &settings.password {
-            account = account.set_password(password.reveal());
-        }
+        let account = account(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database);
         let tls = settings.tls.as_ref().map(connector).transpose()?;
-        Ok(Dialler { tls, account, adapter: settings.adapter })
+        Ok(Dialler { tls, account, adapter: settings.adapter, wanted: Role::Master })
+    }
+
+    /// The same for sentinels, who have an account of their own.
+    pub(super) fn for_sentinels(&self, sentinels: &SentinelSettings) -> Dialler {
+        let account = account(sentinels.user.as_deref(), sentinels.password.as_ref());
+        Dialler { tls: self.tls.clone(), account, adapter: Adapter::Classic, wanted: Role::Sentinel }
     }
 
     /// Has to be called within the local tasks of a runtime.
@@ -169,17 +220,32 @@ impl Dialler {
         let (connection, driver) = opened.map_err(refused)?;
         let driver = tokio::task::spawn_local(driver);
         // From here on the driver ends with the link.
-        let unknown = ServerInfo { version: String::new(), mode: Mode::Standalone };
-        let mut link = Link { connection, pushes, flow, server: unknown, driver };
+        let (server, address) = (ServerInfo::of(None), address.clone());
+        let mut link = Link { connection, pushes, flow, server, address, driver };
         let mut setup = redis::pipe();
         setup.cmd("CLIENT").arg("SETNAME").arg(name).cmd("HELLO");
         let answers = link.connection.send_packed_commands(&setup, 0, 2).await.map_err(refused)?;
-        link.server = server_info(answers.last());
+        link.server = ServerInfo::of(answers.last());
+        link.server.check(self.wanted)?;
         if self.adapter == Adapter::Sharded && major(&link.server.version) < SHARDED_SINCE {
             return Err(LinkError::TooOld(link.server.version.clone()));
         }
         Ok(link)
     }
+}
+
+/// As whom a connection is opened.
+fn account(user: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo {
+    let mut account = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_lib_name("sockring", env!("CARGO_PKG_VERSION"));
+    if let Some(user) = user {
+        account = account.set_username(user);
+    }
+    if let Some(password) = password {
+        account = account.set_password(password.reveal());
+    }
+    account
 }
 
 fn refused(error: RedisError) -> LinkError {
@@ -213,20 +279,6 @@ fn connector(tls: &TlsSettings) -> Result<TlsConnector, LinkError> {
     }
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// What `HELLO` answers.
-fn server_info(hello: Option<&Value>) -> ServerInfo {
-    let mut info = ServerInfo { version: "unknown".to_owned(), mode: Mode::Standalone };
-    let Some(Value::Map(entries)) = hello else { return info };
-    for (name, value) in entries {
-        match (text(name), text(value)) {
-            (Some("version"), Some(version)) => version.clone_into(&mut info.version),
-            (Some("mode"), Some("cluster")) => info.mode = Mode::Cluster,
-            _ => {}
-        }
-    }
-    info
 }
 
 /// A value that is a text.
@@ -289,11 +341,23 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_says_version_and_mode() {
+    fn a_greeting_says_what_a_redis_is() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let hello = Value::Map(vec![(bulk("version"), bulk("7.0.15")), (bulk("mode"), bulk("cluster"))]);
-        let info = server_info(Some(&hello));
+        let greeting = |entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(name, value)| (bulk(name), bulk(value)));
+            ServerInfo::of(Some(&Value::Map(entries.collect())))
+        };
+        let info = greeting(&[("version", "7.0.15"), ("mode", "cluster"), ("role", "replica")]);
         assert_eq!((info.version.as_str(), info.mode, major(&info.version)), ("7.0.15", Mode::Cluster, 7));
+        assert_eq!(info.check(Role::Master), Ok(()), "any node of a cluster will do");
+        let replica = greeting(&[("mode", "standalone"), ("role", "replica")]);
+        assert_eq!(replica.check(Role::Master), Err(LinkError::Wrong(Role::Replica)));
+        let sentinel = greeting(&[("mode", "sentinel"), ("role", "sentinel")]);
+        assert_eq!(sentinel.check(Role::Master), Err(LinkError::Wrong(Role::Sentinel)));
+        assert_eq!(sentinel.check(Role::Sentinel), Ok(()));
+        let master = greeting(&[("mode", "standalone"), ("role", "master")]);
+        assert_eq!(master.check(Role::Master), Ok(()));
+        assert_eq!(master.check(Role::Sentinel), Err(LinkError::Wrong(Role::Master)));
         assert_eq!(major("unknown"), u32::MAX);
     }
 }

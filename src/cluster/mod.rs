@@ -22,6 +22,7 @@ mod nodes;
 mod part;
 mod publisher;
 mod pulse;
+mod sentinels;
 mod settings;
 mod sharded;
 mod subscriber;
@@ -54,10 +55,10 @@ pub use channels::{Adapter, ChannelKind, Channels, Place};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
 pub use counters::{ClusterMetrics, CoreMetrics};
 pub use health::Condition;
-pub use link::{LinkError, Mode, ServerInfo};
+pub use link::{LinkError, Mode, Role, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
 pub use publisher::PublishError;
-pub use settings::{Address, ClusterSettings, Readiness, Secret, TlsSettings};
+pub use settings::{Address, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
 
 /// How long Redis may take to say that it has a message.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
@@ -91,6 +92,9 @@ pub struct Cluster {
     requests: mpsc::Sender<Envelope>,
     topology: watch::Sender<Topology>,
     topology_is_stale: Notify,
+    /// As the sentinels say; stays `None` without them.
+    master: watch::Sender<Option<Address>>,
+    master_is_stale: Notify,
     /// Taken by the first core when it starts.
     receivers: Mutex<Option<Receivers>>,
 }
@@ -142,6 +146,8 @@ impl Cluster {
             requests,
             topology: watch::Sender::new(Topology::Unknown),
             topology_is_stale: Notify::new(),
+            master: watch::Sender::new(None),
+            master_is_stale: Notify::new(),
             receivers: Mutex::new(Some(Receivers { jobs, requests: requests_in })),
         }))
     }
@@ -155,6 +161,9 @@ impl Cluster {
             tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
             tokio::task::spawn_local(awaiting::expire(Arc::clone(self)));
             tokio::task::spawn_local(nodes::watch(Arc::clone(self)));
+            if let Some(sentinels) = self.settings.sentinels.clone() {
+                tokio::task::spawn_local(sentinels::follow(Arc::clone(self), sentinels));
+            }
         }
         CoreBus::start(Arc::clone(self), core)
     }

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 
 use super::Cluster;
 use super::health::Target;
-use super::link::{Mode, ServerInfo};
+use super::link::{Link, LinkError, Mode, ServerInfo};
 use super::publisher::To;
+use super::sentinels;
 use super::settings::Address;
 use super::topology::{SlotMap, Topology};
 
@@ -60,8 +61,21 @@ impl Cluster {
         });
     }
 
-    /// Where the next attempt for a connection goes. One to anybody goes round.
-    pub(super) fn address_of(&self, target: &Target, attempts: usize) -> Address {
+    /// The next attempt for a connection.
+    pub(super) async fn open(&self, target: Target, attempts: usize, name: &str) -> Result<Link, LinkError> {
+        let address = match (&target, &self.settings.sentinels) {
+            (Target::Any, Some(sentinels)) => sentinels::master(self, sentinels).await?,
+            _ => self.address_of(&target, attempts),
+        };
+        let link = self.dialler.open(&address, name).await;
+        if link.is_err() {
+            self.master_is_stale.notify_one();
+        }
+        link
+    }
+
+    /// Where the next attempt goes. One to anybody goes round.
+    fn address_of(&self, target: &Target, attempts: usize) -> Address {
         match target {
             Target::Node(host, port) => Address { host: host.clone(), port: *port },
             Target::Any => {

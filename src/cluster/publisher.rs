@@ -209,9 +209,8 @@ impl Line {
         let (mut attempts, mut is_first) = (0, true);
         loop {
             let cluster = Arc::clone(&self.cluster);
-            let address = cluster.address_of(&self.target, attempts);
+            let opening = cluster.open(self.target.clone(), attempts, &name);
             attempts += 1;
-            let opening = cluster.dialler.open(&address, &name);
             // What comes before the first attempt is over can wait for it.
             let opened = if is_first { Some(opening.await) } else { self.refusing(opening).await };
             is_first = false;
@@ -220,7 +219,7 @@ impl Line {
                 Some(Err(error)) => error.to_string(),
                 Some(Ok(link)) => {
                     if self.target == Target::Any {
-                        cluster.on_server(&link.server, &address);
+                        cluster.on_server(&link.server, &link.address);
                         cluster.outbox.is_silent.store(false, Ordering::Release);
                         cluster.outbox.is_up.store(true, Ordering::Release);
                         cluster.counters.publisher_is_up.set(1);
@@ -270,7 +269,7 @@ impl Line {
     async fn serve(&mut self, mut link: Link) -> End {
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way = 0;
-        let mut pulse = Pulse::new(&link, self.cluster.settings.silence_timeout);
+        let mut pulse = Pulse::new(&self.cluster, &link);
         let mut batch = Vec::with_capacity(PIPELINE_MAX);
         loop {
             tokio::select! {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::cmd;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::Cluster;
 use super::flow::Flow;
-use super::link::Link;
+use super::link::{Link, Role, ServerInfo};
+use super::settings::Address;
 
 /// How often a Redis is asked whether it is there.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +28,9 @@ pub(super) enum Voice {
 pub(super) struct Pulse {
     connection: MultiplexedConnection,
     flow: Arc<Flow>,
+    address: Address,
+    /// Who the master is, where sentinels say so.
+    master: watch::Receiver<Option<Address>>,
     ticks: Interval,
     timeout: Duration,
     asked: Option<Asked>,
@@ -37,16 +41,19 @@ struct Asked {
     at: Instant,
     /// Its time was over at an earlier look.
     is_overdue: bool,
-    answer: oneshot::Receiver<()>,
+    answer: oneshot::Receiver<ServerInfo>,
 }
 
 impl Pulse {
-    /// A question that stays open for longer than `timeout` ends the connection.
-    pub(super) fn new(link: &Link, timeout: Duration) -> Pulse {
+    pub(super) fn new(cluster: &Cluster, link: &Link) -> Pulse {
+        let timeout = cluster.settings.silence_timeout;
         let mut ticks = interval(INTERVAL.min(timeout / 2));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (connection, flow) = (link.connection.clone(), Arc::clone(&link.flow));
-        Pulse { connection, flow, ticks, timeout, asked: None }
+        let mut master = cluster.master.subscribe();
+        // It may have changed since the connection was dialled.
+        master.mark_changed();
+        Pulse { connection, flow, address: link.address.clone(), master, ticks, timeout, asked: None }
     }
 
     /// Waits for the next answer, or the next time to ask. An error: the connection counts as lost.
@@ -59,11 +66,16 @@ impl Pulse {
         };
         tokio::select! {
             biased;
-            // If it fails, the connection is gone, which is said elsewhere.
-            _ = answer => {
+            answer = answer => {
                 self.asked = None;
-                Ok(Voice::Heard)
+                // If it fails, the connection is gone, which is said elsewhere.
+                let Ok(server) = answer else { return Ok(Voice::Heard) };
+                server.check(Role::Master).map(|()| Voice::Heard).map_err(|error| error.to_string())
             }
+            Ok(()) = self.master.changed() => match &*self.master.borrow_and_update() {
+                Some(master) if *master != self.address => Err(format!("{master} is the master now")),
+                _ => Ok(Voice::Heard),
+            },
             _ = self.ticks.tick() => self.on_tick(),
         }
     }
@@ -87,10 +99,13 @@ impl Pulse {
 fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Asked {
     let (done, answer) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        if connection.send_packed_command(&cmd("PING")).await.is_ok() {
+        let mut question = redis::pipe();
+        // The second answer says whether it is still the master.
+        question.cmd("PING").cmd("HELLO");
+        if let Ok(answers) = connection.send_packed_commands(&question, 0, 2).await {
             flow.answered();
             // Who waits for it may have gone.
-            let _ = done.send(());
+            let _ = done.send(ServerInfo::of(answers.last()));
         }
     });
     Asked { at: Instant::now(), is_overdue: false, answer }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::channels::Adapter;
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
 use super::publisher::is_elsewhere;
+use super::sentinels;
 
 /// What Redis must be for `/ready` to be 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +62,23 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
 }
 
+/// Who knows which Redis is the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelSettings {
+    /// At least one.
+    pub addresses: Vec<Address>,
+    /// What they call it.
+    pub master_name: String,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+}
+
 /// Everything about Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
     pub address: Address,
+    /// Who say where it is instead.
+    pub sentinels: Option<SentinelSettings>,
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub database: i64,
@@ -90,14 +104,27 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// Where Redis is looked for.
+    pub fn place(&self) -> String {
+        match &self.sentinels {
+            None => self.address.to_string(),
+            Some(sentinels) => format!("the master `{}` of the sentinels", sentinels.master_name),
+        }
+    }
+
     /// Connects once and subscribes, as the server would, and says what is there. Has to be called within the local tasks
     /// of a runtime.
-    pub async fn probe(&self) -> Result<ServerInfo, LinkError> {
+    pub async fn probe(&self) -> Result<(Address, ServerInfo), LinkError> {
         timeout(PROBE_TIMEOUT, self.probe_at_leisure()).await.unwrap_or(Err(LinkError::Silent))
     }
 
-    async fn probe_at_leisure(&self) -> Result<ServerInfo, LinkError> {
-        let link = Dialler::new(self)?.open(&self.address, "sockring-check").await?;
+    async fn probe_at_leisure(&self) -> Result<(Address, ServerInfo), LinkError> {
+        let dialler = Dialler::new(self)?;
+        let address = match &self.sentinels {
+            None => self.address.clone(),
+            Some(sentinels) => sentinels::find(&dialler.for_sentinels(sentinels), sentinels).await?,
+        };
+        let link = dialler.open(&address, "sockring-check").await?;
         let (mut connection, name) = (link.connection.clone(), format!("{}#/#check", self.prefix));
         let subscribed = match self.adapter {
             Adapter::Classic => connection.psubscribe(name + "*#").await,
@@ -109,6 +136,6 @@ impl ClusterSettings {
             },
         };
         subscribed.map_err(|error| LinkError::Refused(error.to_string()))?;
-        Ok(link.server.clone())
+        Ok((address, link.server.clone()))
     }
 }

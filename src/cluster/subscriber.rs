@@ -108,14 +108,14 @@ impl Line {
         let mut backoff = Backoff::default();
         let mut attempts = 0;
         loop {
-            let address = cluster.address_of(&self.target, attempts);
+            let opening = cluster.open(self.target.clone(), attempts, &name);
             attempts += 1;
-            let reason = match self.while_taking_orders(cluster.dialler.open(&address, &name)).await {
+            let reason = match self.while_taking_orders(opening).await {
                 None => break,
                 Some(Err(error)) => error.to_string(),
                 Some(Ok(link)) => {
                     let begun = Instant::now();
-                    let end = self.serve(link, &address).await;
+                    let end = self.serve(link).await;
                     cluster.counters.cores[self.core].reconnects.add(1);
                     if begun.elapsed() > GOOD_FOR {
                         backoff.reset();
@@ -199,7 +199,8 @@ impl Line {
         }
     }
 
-    async fn serve(&mut self, mut link: Link, address: &Address) -> End {
+    async fn serve(&mut self, mut link: Link) -> End {
+        let address = &link.address.clone();
         let (done, mut finished) = mpsc::unbounded_channel();
         self.rooms.restart();
         self.leaving.clear();
@@ -208,7 +209,7 @@ impl Line {
         self.subscribe_fixed(&link, address, &done);
         let mut under_way = 1;
         let mut elsewhere = Vec::new();
-        let mut pulse = Pulse::new(&link, self.cluster.settings.silence_timeout);
+        let mut pulse = Pulse::new(&self.cluster, &link);
         loop {
             if std::mem::take(&mut self.has_moved) {
                 self.subscribe_fixed(&link, address, &done);

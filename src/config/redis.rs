@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, TlsSettings};
+use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
 
 use super::{ConfigError, Values, wrong};
 
 /// What a queue of tokio could hold is more.
 const REQUESTS_MOST: usize = 1 << 24;
+const SENTINEL_PORT: u16 = 26379;
 const PREFIX_BYTES_MAX: usize = 128;
 
 /// `None` where neither a URL nor a host is set.
@@ -27,6 +28,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
     };
     let mut settings = ClusterSettings {
         address: Address { host: values.text("redis_host").to_owned(), port },
+        sentinels: sentinels(values)?,
         user: values.optional("redis_user"),
         password: values.secret("redis_password")?.map(Secret::new),
         database: 0,
@@ -44,7 +46,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
     };
     match values.optional("redis_url") {
         Some(url) => read_url(&url, &mut settings)?,
-        None if settings.address.host.is_empty() => return Ok(None),
+        None if settings.address.host.is_empty() && settings.sentinels.is_none() => return Ok(None),
         None => {}
     }
     if let Some(file) = values.optional("redis_tls_ca_file") {
@@ -57,6 +59,34 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         tls.ca_file = Some(file.into());
     }
     Ok(Some(settings))
+}
+
+/// `None` without any.
+fn sentinels(values: &Values) -> Result<Option<SentinelSettings>, ConfigError> {
+    let addresses: Result<Vec<_>, _> = values.list("redis_sentinels").iter().map(|text| sentinel(text)).collect();
+    let addresses = addresses?;
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let Some(master_name) = values.optional("redis_master_name") else {
+        return Err(wrong("redis_master_name", "must be what the sentinels call the master, as `mymaster`"));
+    };
+    let user = values.optional("redis_sentinel_user");
+    let password = values.optional("redis_sentinel_password").map(Secret::new);
+    Ok(Some(SentinelSettings { addresses, master_name, user, password }))
+}
+
+/// `host`, `host:port` or `[address]:port`.
+fn sentinel(text: &str) -> Result<Address, ConfigError> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+        _ => (text, Some(SENTINEL_PORT)),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match port.filter(|port| *port > 0 && !host.is_empty() && !host.contains(['/', '@'])) {
+        Some(port) => Ok(Address { host: host.to_owned(), port }),
+        None => Err(wrong("redis_sentinels", "must be addresses such as `sentinel-1:26379`, comma-separated")),
+    }
 }
 
 /// What a URL says is stronger than the other settings.
@@ -133,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_take_the_place_of_a_host() {
+        let list = "one, two:7001,[::1]:7002,::2";
+        let settings = read(&[("redis_sentinels", list), ("redis_sentinel_password", "x")]).unwrap().unwrap();
+        let sentinels = settings.sentinels.unwrap();
+        let names: Vec<String> = sentinels.addresses.iter().map(Address::to_string).collect();
+        assert_eq!(names, ["one:26379", "two:7001", "[::1]:7002", "[::2]:26379"]);
+        assert_eq!((sentinels.master_name.as_str(), sentinels.password), ("mymaster", Some(Secret::new("x"))));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named_without_the_secret_in_it() {
         for (pairs, key) in [
             (&[("redis_url", "secret@host")][..], "redis_url"),
@@ -142,6 +182,9 @@ mod tests {
             (&[("redis_host", "h"), ("redis_adapter", "streams")], "redis_adapter"),
             (&[("redis_host", "h"), ("redis_prefix", "")], "redis_prefix"),
             (&[("redis_host", "h"), ("redis_port", "0")], "redis_port"),
+            (&[("redis_sentinels", "redis://u:secret@h")], "redis_sentinels"),
+            (&[("redis_sentinels", "h:0")], "redis_sentinels"),
+            (&[("redis_sentinels", "h"), ("redis_master_name", "")], "redis_master_name"),
             (&[("redis_host", "h"), ("redis_tls_ca_file", "/dev/null")], "redis_tls_ca_file"),
             (&[("redis_url", "rediss://h"), ("redis_tls_ca_file", "/no/such")], "redis_tls_ca_file"),
         ] {

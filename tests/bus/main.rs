@@ -19,6 +19,7 @@ mod proxy;
 mod redis_server;
 mod requests;
 mod secured;
+mod sentinels;
 #[path = "../e2e/server.rs"]
 #[allow(dead_code)]
 mod server;
