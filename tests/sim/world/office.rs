@@ -51,6 +51,8 @@ struct Asked {
 /// What its answer has to say.
 enum Wanted {
     Delivered(usize, Vec<u64>),
+    /// That an emit is awaited of its receivers, where there is room for so many.
+    Asked(usize, u64, u64),
     /// So many sockets, which have joined these rooms.
     Count(RangeInclusive<u64>, Vec<Joined>),
 }
@@ -80,6 +82,11 @@ impl Office {
 
     pub(super) fn expect_delivered(&mut self, ticket: Ticket, shard: usize, numbers: Vec<u64>) {
         self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Delivered(shard, numbers));
+    }
+
+    /// Of an emit that asks for acknowledgements, at a shard that can await so many more.
+    pub(super) fn expect_asked(&mut self, ticket: Ticket, shard: usize, number: u64, room: u64) {
+        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Asked(shard, number, room));
     }
 
     pub(super) fn expect_count(&mut self, ticket: Ticket, count: RangeInclusive<u64>, joined: Vec<Joined>) {
@@ -186,6 +193,14 @@ impl World {
                     let tally = self.record.borrow().tally(number, shard);
                     assert!(tally.range().contains(count), "{count} for emit {number}, where {tally:?} was right");
                 }
+            }
+            Wanted::Asked(shard, number, room) => {
+                let Reply::Delivered(counts) = reply else { panic!("{reply:?} to an emit") };
+                let tally = self.record.borrow().tally(number, shard);
+                let (least, most) = (*tally.range().start(), *tally.range().end());
+                // A receiver that is closed meanwhile makes room.
+                let is_right = counts.len() == 1 && (least.min(room)..=most).contains(&counts[0]);
+                assert!(is_right, "{counts:?} asked by emit {number}, where {tally:?} with room for {room} was right");
             }
             Wanted::Count(expected, joined) => {
                 let count = match reply {

@@ -183,9 +183,10 @@ impl World {
                 let broadcast = broadcast.as_ref().clone();
                 let targets = self.record.borrow().targets(&broadcast, Some(shard));
                 self.record.borrow_mut().on_asked(*number, shard, *timeout_ms);
+                let room = self.settings.acks_pending_max as u64 - worker.shard.stats().acks_pending;
                 worker.shard.on_mail(ticket, mail);
                 self.record.borrow_mut().on_delivered(shard, &broadcast, targets);
-                self.office.expect_delivered(ticket, shard, vec![number_of(&broadcast)]);
+                self.office.expect_asked(ticket, shard, number_of(&broadcast), room);
             }
             Mail::Stats => {
                 let clients = worker.shard.stats().clients;
