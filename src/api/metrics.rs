@@ -73,12 +73,15 @@ const GAUGES: &[Row<ShardStats>] = &[
         stats.subscriptions_pending
     }),
     ("acks_pending", "Acknowledgements of emits that clients have still to send", |stats| stats.acks_pending),
-    ("queued_bytes", "Bytes that wait for clients", |stats| stats.queued_bytes),
+    ("queued_bytes", "Bytes that wait for clients, with what is kept about them", |stats| stats.queued_bytes),
+    ("closing_bytes", "Bytes that connections without a client have still to send", |stats| stats.closing_bytes),
+    ("sending_bytes", "Bytes that the kernel was given and has not taken", |stats| stats.sending_bytes),
 ];
 
 const COUNTERS: &[Row<Counters>] = &[
     ("received_bytes", "Bytes received from connections", |counters| counters.bytes_in),
     ("sent_bytes", "Bytes sent to connections", |counters| counters.bytes_out),
+    ("copied_bytes", "Bytes of messages copied so that several leave in one send", |counters| counters.bytes_copied),
     ("sessions_opened", "Engine.IO sessions opened", |counters| counters.opened),
     ("messages_received", "Messages from clients", |counters| counters.messages_in),
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),

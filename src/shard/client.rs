@@ -38,8 +38,6 @@ pub(super) struct Client {
     pub(super) rate: EventRate,
     /// A binary packet whose attachments have not all come.
     pub(super) assembler: Option<Box<Assembler>>,
-    /// Bytes in the outbox.
-    pub(super) queued_bytes: u32,
     /// CONNECTs that were refused since one was accepted.
     pub(super) refusals: u8,
     /// Whether it is on the list of clients to flush.

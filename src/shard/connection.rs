@@ -11,6 +11,7 @@ use super::effects::{Destination, Effect};
 use super::frames::WebSocketStage;
 use super::http::{HttpStage, Request, refusal};
 use super::limit::Limit;
+use super::outbox::Outbox;
 use super::parcel::Parcel;
 
 /// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     pub(super) pending: Option<Box<Pending>>,
     pub(super) deadline: Millis,
     pub(super) timer_at: Millis,
+    /// Of a send under way.
+    pub(super) sending_bytes: u32,
     pub(super) is_sending: bool,
     /// What is under way is not all: when it is sent there is something to do.
     pub(super) has_more: bool,
@@ -44,6 +47,8 @@ pub(super) enum Stage {
     WebSocket(WebSocketStage),
     /// Our side is done: flush, shut down, discard what still comes.
     Closing {
+        /// What waited for its client, shared with all others whom it waits for.
+        unsent: Option<Box<Outbox>>,
         discarded: u32,
         is_shut: bool,
     },
@@ -60,6 +65,7 @@ impl Connection {
             pending: None,
             deadline: Millis::NEVER,
             timer_at: Millis::NEVER,
+            sending_bytes: 0,
             is_sending: false,
             has_more: false,
             is_dirty: false,
@@ -81,6 +87,14 @@ impl Connection {
 
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing { .. } | Stage::Leaving | Stage::Gone)
+    }
+
+    /// What a connection that closes has still to send.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Closing { unsent: Some(unsent), .. } => unsent.bytes(),
+            _ => 0,
+        }
     }
 
     /// The client whose outbox this connection sends, if it is a client's transport.
@@ -196,11 +210,18 @@ impl<A: Application> Shard<A> {
 
     /// Our side has said all: flush, shut down, linger.
     pub(super) fn begin_close(&mut self, key: ConnectionKey) {
+        self.begin_close_behind(key, Outbox::Empty);
+    }
+
+    /// The same, behind what is still to be sent.
+    pub(super) fn begin_close_behind(&mut self, key: ConnectionKey, unsent: Outbox) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.is_closing() {
             return;
         }
-        connection.stage = Stage::Closing { discarded: 0, is_shut: false };
+        self.closing_bytes += unsent.bytes();
+        let unsent = (!unsent.is_empty()).then(|| Box::new(unsent));
+        connection.stage = Stage::Closing { unsent, discarded: 0, is_shut: false };
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.mark_dirty(key);
@@ -220,6 +241,7 @@ impl<A: Application> Shard<A> {
         if matches!(connection.stage, Stage::Gone) {
             return;
         }
+        self.closing_bytes -= connection.unsent_bytes();
         connection.stage = Stage::Gone;
         connection.deadline = Millis::NEVER;
         self.effects.push(Effect::Close(key));

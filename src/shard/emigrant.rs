@@ -19,7 +19,6 @@ pub struct Emigrant {
     pub(super) began: Transport,
     pub(super) rate: EventRate,
     pub(super) outbox: Outbox,
-    pub(super) queued_bytes: u32,
     pub(super) handshake: Option<Box<Handshake>>,
     pub(super) half_open_by: Millis,
     pub(super) namespace: NamespaceId,

@@ -1,7 +1,6 @@
 //! The end of a turn: what was queued becomes effects. Nobody writes to a connection before this.
 
 use sockring_protocol::http::KeepAlive;
-use sockring_protocol::websocket::encode_close;
 
 use crate::app::Application;
 
@@ -10,9 +9,7 @@ use super::client::{ClientKey, ConnectionKey};
 use super::connection::Stage;
 use super::effects::{Bytes, Effect};
 use super::hub::Order;
-
-/// Messages for one connection leave in one send up to this size.
-const SEND_BYTES_MAX: usize = 256 << 10;
+use super::outbox::Outbox;
 
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
@@ -75,15 +72,16 @@ impl<A: Application> Shard<A> {
                     self.after_held(key, reply.keep_alive);
                 }
                 Order::CloseWebSocket(key, outbox, code) => {
-                    let Some(connection) = self.connections.get_mut(key.0) else { continue };
+                    let Some(connection) = self.connections.get(key.0) else { continue };
                     if !matches!(connection.stage, Stage::WebSocket(_)) {
                         continue;
                     }
-                    let pending = connection.pending();
-                    outbox.for_each(|frames| pending.extend_from_slice(&frames));
-                    encode_close(code, "", pending);
-                    self.begin_close(key);
+                    self.close_behind(key, outbox, code, "");
                 }
+                Order::GiveUp(key) => match self.connections.get(key.0) {
+                    Some(connection) if connection.is_sending => self.finish(key),
+                    _ => self.close_behind(key, Outbox::Empty, None, ""),
+                },
                 Order::Abort(key) => self.finish(key),
             }
         }
@@ -107,17 +105,32 @@ impl<A: Application> Shard<A> {
             return;
         }
         let own = connection.take_pending();
-        let taken = match connection.transport_of() {
-            Some(client) => self.hub.take_frames(client, own, SEND_BYTES_MAX),
-            None if own.is_empty() => None,
-            None => Some((Bytes::Owned(own), false)),
+        let client = connection.transport_of();
+        let is_closing = matches!(connection.stage, Stage::Closing { .. });
+        let outbox = match (client, &mut connection.stage) {
+            (Some(client), _) => self.hub.outbox(client),
+            (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&mut **unsent),
+            _ => None,
         };
-        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let (taken, left, waits) = match outbox {
+            Some(outbox) => {
+                let before = outbox.bytes();
+                (outbox.take(own), before - outbox.bytes(), !outbox.is_empty())
+            }
+            None => ((!own.is_empty()).then_some((Bytes::Owned(own), 0)), 0, false),
+        };
+        if is_closing {
+            self.closing_bytes -= left;
+        }
         match (taken, &mut connection.stage) {
-            (Some((bytes, has_more)), stage) => {
+            (Some((bytes, copied)), _) => {
+                let count = bytes.as_slice().len();
                 connection.is_sending = true;
-                connection.has_more = has_more || matches!(stage, Stage::Closing { .. });
-                self.hub.counters.bytes_out += bytes.as_slice().len() as u64;
+                connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
+                connection.has_more = waits || is_closing;
+                self.sending_bytes += u64::from(connection.sending_bytes);
+                self.hub.counters.bytes_out += count as u64;
+                self.hub.counters.bytes_copied += copied as u64;
                 self.effects.push(Effect::Send(key, bytes));
             }
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
@@ -133,6 +146,7 @@ impl<A: Application> Shard<A> {
     pub fn on_sent(&mut self, key: ConnectionKey, result: Result<(), Broken>) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.is_sending = false;
+        self.sending_bytes -= u64::from(std::mem::take(&mut connection.sending_bytes));
         match result {
             Ok(()) => {
                 let (has_more, is_http) = (connection.has_more, matches!(connection.stage, Stage::Http(_)));

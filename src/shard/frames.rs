@@ -13,6 +13,7 @@ use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
 use super::effects::{Destination, Effect};
 use super::hub::ProbeOutcome;
 use super::limit::Limit;
+use super::outbox::Outbox;
 use super::parcel::{Luggage, Parcel};
 use super::sid::Sid;
 
@@ -192,18 +193,25 @@ impl<A: Application> Shard<A> {
         code: Option<u16>,
         words: &str,
     ) {
-        // What is queued for the client goes out before the close frame.
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            let outbox = match role {
-                Role::Transport => self.hub.take_outbox(client),
-                Role::Probe => Default::default(),
-            };
-            let pending = connection.pending();
-            outbox.for_each(|frames| pending.extend_from_slice(&frames));
-            encode_close(code, words, pending);
-        }
+        let outbox = match role {
+            Role::Transport => self.hub.take_outbox(client),
+            Role::Probe => Outbox::Empty,
+        };
         self.leave_websocket(key, client, role, reason, code);
-        self.begin_close(key);
+        self.close_behind(key, outbox, code, words);
+    }
+
+    /// Ends a WebSocket: what is queued for its client goes out, shared as it is, and then a close frame.
+    pub(super) fn close_behind(&mut self, key: ConnectionKey, mut outbox: Outbox, code: Option<u16>, words: &str) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if outbox.is_empty() {
+            encode_close(code, words, connection.pending());
+        } else {
+            let mut frame = Vec::new();
+            encode_close(code, words, &mut frame);
+            outbox.push(frame.into());
+        }
+        self.begin_close_behind(key, outbox);
     }
 
     pub(super) fn leave_websocket(

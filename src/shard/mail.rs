@@ -198,8 +198,12 @@ pub struct ShardStats {
     /// Of the connected clients: those whose transport is a WebSocket, and the others.
     pub websocket: u64,
     pub polling: u64,
-    /// Bytes that wait for clients.
+    /// Bytes that wait for clients, with what is kept about them.
     pub queued_bytes: u64,
+    /// The same of connections whose client is gone and that have still to send it.
+    pub closing_bytes: u64,
+    /// Bytes that the kernel was given and has not taken.
+    pub sending_bytes: u64,
     /// Half open: clients that have sent no CONNECT that was accepted.
     pub unclaimed: u64,
     /// Half open: clients with a probe that is not their transport yet.

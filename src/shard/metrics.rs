@@ -12,6 +12,8 @@ pub struct Counters {
     /// Bytes received from and handed to the kernel for connections.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Bytes of messages that were copied so that several leave in one send.
+    pub bytes_copied: u64,
     /// Sessions opened.
     pub opened: u64,
     /// Messages from clients.

@@ -75,6 +75,10 @@ pub struct Shard<A> {
     /// Connections whose held GET was answered, with more bytes behind it.
     resumable: Vec<ConnectionKey>,
     due: Vec<ConnectionKey>,
+    /// What connections that close have still to send.
+    closing_bytes: usize,
+    /// What the outside was given to send and has not sent.
+    sending_bytes: u64,
     /// When a turn last took too long.
     slow_at: Option<Millis>,
 }
@@ -115,6 +119,8 @@ impl<A: Application> Shard<A> {
             dirty: Vec::new(),
             resumable: Vec::new(),
             due: Vec::new(),
+            closing_bytes: 0,
+            sending_bytes: 0,
             slow_at: None,
         }
     }
@@ -186,7 +192,9 @@ impl<A: Application> Shard<A> {
 
     /// Nothing refers to the connection any more, outside and in the kernel.
     pub fn on_closed(&mut self, key: ConnectionKey) {
-        if self.connections.remove(key.0).is_some() {
+        if let Some(connection) = self.connections.remove(key.0) {
+            self.closing_bytes -= connection.unsent_bytes();
+            self.sending_bytes -= u64::from(connection.sending_bytes);
             self.hub.capacity.give_back_connection();
         }
     }
@@ -210,8 +218,9 @@ impl<A: Application> Shard<A> {
     /// A mail came; its answer is among the effects, under the ticket, now or when other shards have answered.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
         let is_slow = self.slow_at.is_some_and(|at| self.hub.now.at - at < SLOW_FOR_MS);
-        let Shard { hub, connections, .. } = self;
-        hub.on_mail(ticket, mail, || ConnectionCounts { is_slow, ..count(connections) });
+        let Shard { hub, connections, closing_bytes, sending_bytes, .. } = self;
+        let (closing_bytes, sending_bytes) = (*closing_bytes as u64, *sending_bytes);
+        hub.on_mail(ticket, mail, || ConnectionCounts { is_slow, closing_bytes, sending_bytes, ..count(connections) });
     }
 
     /// A mail of another shard came.
@@ -270,7 +279,8 @@ impl<A: Application> Shard<A> {
 
     /// How many of each there are.
     pub fn stats(&self) -> ShardStats {
-        self.hub.stats(count(&self.connections))
+        let (closing_bytes, sending_bytes) = (self.closing_bytes as u64, self.sending_bytes);
+        self.hub.stats(ConnectionCounts { closing_bytes, sending_bytes, ..count(&self.connections) })
     }
 
     /// How often things happened.

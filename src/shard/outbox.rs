@@ -9,10 +9,24 @@ use std::sync::Arc;
 use sockring_protocol::engineio::PayloadEncoder;
 use sockring_protocol::websocket::{Opcode, server_frames};
 
+use super::effects::Bytes;
 use super::sockets::NamespaceId;
 
 /// One message, encoded once per shard: whole server frames, one per Engine.IO packet.
 pub type Frames = Arc<[u8]>;
+
+/// What a message that waits takes besides its own bytes: its place in the queue, and the counts of its references.
+const MESSAGE_BYTES: usize = 40;
+/// And one that a newer one may replace, besides the key's own bytes: the key, and its place in the index.
+const KEY_BYTES: usize = 96;
+
+/// Messages up to this size are copied, so that several leave in one send; a larger one leaves by itself, shared.
+const MERGED_MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// And no more of them than this at once.
+const MERGED_BYTES_MAX: usize = 32 << 10;
+
+/// A queue that was longer gives memory back beyond this many places.
+const PLACES_KEPT: usize = 64;
 
 /// Messages that wait for a client's transport. Empty, or with one message, it holds no memory of its own.
 #[derive(Debug, Default)]
@@ -26,63 +40,90 @@ pub enum Outbox {
 /// Several messages, or one that a newer one may replace.
 #[derive(Debug, Default)]
 pub struct Queue {
-    frames: VecDeque<Frames>,
+    /// In their order. `None`: a newer one has replaced it; the first is none of these.
+    messages: VecDeque<Option<Message>>,
+    replaced: usize,
     /// How many have left, so that a message keeps its number.
     taken: u64,
+    /// The numbers of the messages that wait under a key.
     keys: HashMap<ConflateKey, u64>,
+    /// What all of them take.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    frames: Frames,
+    key: Option<ConflateKey>,
 }
 
 /// What messages replace each other under: in one namespace, for one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ConflateKey(NamespaceId, Arc<str>);
+pub struct ConflateKey(Arc<(NamespaceId, Box<str>)>);
 
 impl ConflateKey {
     pub fn new(namespace: NamespaceId, key: &str) -> ConflateKey {
-        ConflateKey(namespace, key.into())
+        ConflateKey(Arc::new((namespace, key.into())))
     }
+}
+
+/// What a message takes while it waits, all that is kept about it included.
+pub fn weight(frames: &Frames, key: Option<&ConflateKey>) -> usize {
+    MESSAGE_BYTES + frames.len() + key.map_or(0, |key| KEY_BYTES + key.0.1.len())
 }
 
 impl Outbox {
     pub fn push(&mut self, frames: Frames) {
         match self {
             Outbox::Empty => *self = Outbox::One(frames),
-            Outbox::One(_) => self.queue().frames.push_back(frames),
-            Outbox::Many(queue) => queue.frames.push_back(frames),
+            Outbox::One(_) => self.queue().push(frames, None),
+            Outbox::Many(queue) => queue.push(frames, None),
         }
     }
 
-    /// Puts a message in the place of the one that waits under the same key, or behind all if none does.
+    /// Puts a message behind all others, and drops the one that waits under the same key: so nothing comes before what was
+    /// pushed earlier.
     pub fn push_under(&mut self, key: &ConflateKey, frames: Frames) {
         let queue = self.queue();
-        let waiting = queue.keys.get(key).and_then(|number| usize::try_from(number.checked_sub(queue.taken)?).ok());
-        match waiting.and_then(|place| queue.frames.get_mut(place)) {
-            Some(older) => *older = frames,
-            None => {
-                queue.keys.insert(key.clone(), queue.taken + queue.frames.len() as u64);
-                queue.frames.push_back(frames);
-            }
-        }
+        queue.drop_under(key);
+        queue.keys.insert(key.clone(), queue.next_number());
+        queue.push(frames, Some(key.clone()));
     }
 
     /// What waits in this namespace is not replaced any more: the socket that it is for ends, and another may follow.
     pub fn forget_keys(&mut self, namespace: NamespaceId) {
-        if let Outbox::Many(queue) = self {
-            queue.keys.retain(|key, _| key.0 != namespace);
+        let Outbox::Many(queue) = self else { return };
+        queue.keys.retain(|key, _| key.0.0 != namespace);
+        for message in queue.messages.iter_mut().flatten() {
+            let before = message.bytes();
+            message.key.take_if(|key| key.0.0 == namespace);
+            queue.bytes -= before - message.bytes();
         }
     }
 
-    /// The bytes of the message that waits under this key.
-    pub fn waiting_bytes(&self, key: &ConflateKey) -> usize {
+    /// What all of it takes, all that is kept about it included.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Outbox::Empty => 0,
+            Outbox::One(frames) => weight(frames, None),
+            Outbox::Many(queue) => queue.bytes,
+        }
+    }
+
+    /// What the message that waits under this key takes.
+    pub fn bytes_under(&self, key: &ConflateKey) -> usize {
         let Outbox::Many(queue) = self else { return 0 };
-        let place = queue.keys.get(key).and_then(|number| usize::try_from(number.checked_sub(queue.taken)?).ok());
-        place.and_then(|place| queue.frames.get(place)).map_or(0, |frames| frames.len())
+        let message = queue.place(key).and_then(|place| queue.messages.get(place)?.as_ref());
+        message.map_or(0, Message::bytes)
     }
 
     fn queue(&mut self) -> &mut Queue {
         match std::mem::take(self) {
             Outbox::Empty => *self = Outbox::Many(Box::default()),
             Outbox::One(first) => {
-                *self = Outbox::Many(Box::new(Queue { frames: VecDeque::from([first]), ..Queue::default() }));
+                let mut queue = Box::<Queue>::default();
+                queue.push(first, None);
+                *self = Outbox::Many(queue);
             }
             many @ Outbox::Many(_) => *self = many,
         }
@@ -100,9 +141,8 @@ impl Outbox {
                 _ => None,
             },
             Outbox::Many(queue) => {
-                let frames = queue.frames.pop_front();
-                queue.taken += 1;
-                if queue.frames.is_empty() {
+                let frames = queue.pop();
+                if queue.messages.is_empty() {
                     *self = Outbox::Empty;
                 }
                 frames
@@ -110,11 +150,29 @@ impl Outbox {
         }
     }
 
-    /// Hands out all of it in order.
-    pub fn for_each(mut self, mut take: impl FnMut(Frames)) {
-        while let Some(frames) = self.pop() {
-            take(frames);
+    /// The next bytes to send, behind those that are the connection's own, and how many of them were copied out of messages.
+    /// Small messages leave together; a large one, and a single one, is shared and not copied.
+    pub fn take(&mut self, mut own: Vec<u8>) -> Option<(Bytes, usize)> {
+        let own_bytes = own.len();
+        if own.is_empty() {
+            let first = self.pop()?;
+            if first.len() > MERGED_MESSAGE_BYTES_MAX || !self.has_small() {
+                return Some((Bytes::Shared(first), 0));
+            }
+            own.extend_from_slice(&first);
         }
+        while self.has_small()
+            && own.len() + self.first_bytes() <= MERGED_BYTES_MAX
+            && let Some(frames) = self.pop()
+        {
+            own.extend_from_slice(&frames);
+        }
+        let copied = own.len() - own_bytes;
+        Some((Bytes::Owned(own), copied))
+    }
+
+    fn has_small(&self) -> bool {
+        !self.is_empty() && self.first_bytes() <= MERGED_MESSAGE_BYTES_MAX
     }
 
     pub fn is_empty(&self) -> bool {
@@ -125,7 +183,77 @@ impl Outbox {
         match self {
             Outbox::Empty => 0,
             Outbox::One(frames) => frames.len(),
-            Outbox::Many(queue) => queue.frames.front().map_or(0, |frames| frames.len()),
+            Outbox::Many(queue) => {
+                queue.messages.front().and_then(Option::as_ref).map_or(0, |first| first.frames.len())
+            }
+        }
+    }
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        weight(&self.frames, self.key.as_ref())
+    }
+}
+
+impl Queue {
+    fn next_number(&self) -> u64 {
+        self.taken + self.messages.len() as u64
+    }
+
+    fn push(&mut self, frames: Frames, key: Option<ConflateKey>) {
+        let message = Message { frames, key };
+        self.bytes += message.bytes();
+        self.messages.push_back(Some(message));
+    }
+
+    /// Where the message is that waits under this key.
+    fn place(&self, key: &ConflateKey) -> Option<usize> {
+        usize::try_from(self.keys.get(key)?.checked_sub(self.taken)?).ok()
+    }
+
+    fn pop(&mut self) -> Option<Frames> {
+        let message = self.messages.pop_front().flatten()?;
+        self.taken += 1;
+        self.bytes -= message.bytes();
+        if let Some(key) = &message.key {
+            self.keys.remove(key);
+        }
+        self.close_gaps();
+        Some(message.frames)
+    }
+
+    fn drop_under(&mut self, key: &ConflateKey) {
+        let Some(place) = self.place(key) else { return };
+        self.keys.remove(key);
+        if let Some(older) = self.messages.get_mut(place).and_then(Option::take) {
+            self.bytes -= older.bytes();
+            self.replaced += 1;
+            self.close_gaps();
+        }
+    }
+
+    /// Makes the first a message, and what is kept in proportion to what waits.
+    fn close_gaps(&mut self) {
+        while let Some(None) = self.messages.front() {
+            self.messages.pop_front();
+            self.taken += 1;
+            self.replaced -= 1;
+        }
+        if self.replaced > PLACES_KEPT && self.replaced * 2 > self.messages.len() {
+            self.messages.retain(Option::is_some);
+            self.replaced = 0;
+            for (number, message) in (self.taken..).zip(&self.messages) {
+                if let Some(kept) = message.as_ref().and_then(|message| self.keys.get_mut(message.key.as_ref()?)) {
+                    *kept = number;
+                }
+            }
+        }
+        if self.messages.capacity() > PLACES_KEPT && self.messages.len() < self.messages.capacity() / 4 {
+            self.messages.shrink_to(self.messages.len() * 2);
+        }
+        if self.keys.capacity() > PLACES_KEPT && self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(self.keys.len() * 2);
         }
     }
 }
@@ -158,23 +286,133 @@ mod tests {
         assert!(size_of::<Outbox>() <= 24);
     }
 
+    fn frames(byte: u8) -> Frames {
+        Frames::from([byte].as_slice())
+    }
+
+    fn key(name: &str) -> ConflateKey {
+        ConflateKey::new(NamespaceId(0), name)
+    }
+
     #[test]
-    fn a_newer_message_takes_the_place_of_the_older_one_under_its_key() {
-        let frames = |byte: u8| Frames::from([byte].as_slice());
-        let key = |name| ConflateKey::new(NamespaceId(0), name);
+    fn a_newer_message_goes_to_the_back_and_the_older_one_under_its_key_is_dropped() {
         let mut outbox = Outbox::default();
         outbox.push(frames(0));
         outbox.push_under(&key("a"), frames(1));
         outbox.push_under(&key("b"), frames(2));
         outbox.push_under(&ConflateKey::new(NamespaceId(1), "a"), frames(3));
+        assert_eq!(outbox.bytes_under(&key("a")), weight(&frames(1), Some(&key("a"))));
+        assert_eq!(outbox.bytes_under(&key("c")), 0);
         outbox.push_under(&key("a"), frames(4));
-        assert_eq!((outbox.waiting_bytes(&key("a")), outbox.waiting_bytes(&key("c"))), (1, 0));
-        assert_eq!([outbox.pop(), outbox.pop()].map(|frames| frames.unwrap()[0]), [0, 4]);
+        assert_eq!([outbox.pop(), outbox.pop()].map(|frames| frames.unwrap()[0]), [0, 2]);
         // What has left is not replaced any more.
-        outbox.push_under(&key("a"), frames(5));
+        outbox.push_under(&key("b"), frames(5));
         let rest: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|frames| frames[0]).collect();
-        assert_eq!(rest, [2, 3, 5]);
+        assert_eq!(rest, [3, 4, 5]);
         assert!(matches!(outbox, Outbox::Empty));
+        // Nor what is for a socket that has ended.
+        for byte in [8, 9] {
+            outbox.push_under(&key("a"), frames(byte));
+            outbox.push_under(&ConflateKey::new(NamespaceId(1), "a"), frames(byte + 10));
+            outbox.forget_keys(NamespaceId(0));
+        }
+        let rest: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|frames| frames[0]).collect();
+        assert_eq!((rest, outbox.bytes()), (vec![8, 9, 19], 0));
+        // The only one is replaced as well.
+        outbox.push_under(&key("a"), frames(6));
+        outbox.push_under(&key("a"), frames(7));
+        assert_eq!((outbox.pop(), outbox.bytes()), (Some(frames(7)), 0));
+    }
+
+    #[test]
+    fn a_queue_knows_what_it_takes_whatever_is_replaced_and_taken() {
+        let mut outbox = Outbox::default();
+        let mut expected: Vec<(u32, Option<u32>)> = Vec::new();
+        let mut state = 1u32;
+        for number in 0..20_000u32 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let name = state >> 8 & 15;
+            let message = Frames::from(number.to_le_bytes().as_slice());
+            match state >> 28 {
+                0..=3 => {
+                    outbox.push(message);
+                    expected.push((number, None));
+                }
+                4..=11 => {
+                    outbox.push_under(&key(&name.to_string()), message);
+                    expected.retain(|(_, other)| *other != Some(name));
+                    expected.push((number, Some(name)));
+                }
+                _ => {
+                    let first = (!expected.is_empty()).then(|| expected.remove(0).0.to_le_bytes());
+                    assert_eq!(outbox.pop().as_deref(), first.as_ref().map(<[u8; 4]>::as_slice));
+                }
+            }
+            let weigh = |(number, name): &(u32, Option<u32>)| {
+                let key = name.map(|name| key(&name.to_string()));
+                weight(&Frames::from(number.to_le_bytes().as_slice()), key.as_ref())
+            };
+            assert_eq!(outbox.bytes(), expected.iter().map(weigh).sum::<usize>());
+        }
+    }
+
+    /// What a queue has allocated, without the messages and keys, which are shared.
+    fn places(outbox: &Outbox) -> (usize, usize) {
+        let Outbox::Many(queue) = outbox else { return (0, 0) };
+        (queue.messages.capacity(), queue.keys.capacity())
+    }
+
+    #[test]
+    fn what_is_kept_is_in_proportion_to_what_waits() {
+        // Keys whose messages have left.
+        let mut outbox = Outbox::default();
+        outbox.push(frames(0));
+        for number in 0..100_000 {
+            outbox.push_under(&key(&number.to_string()), frames(1));
+            outbox.pop();
+        }
+        assert!(places(&outbox).0 <= 4 && places(&outbox).1 <= 8, "{:?}", places(&outbox));
+        // Messages that were replaced behind one that waits.
+        for number in 0..100_000 {
+            outbox.push_under(&key(["a", "b"][number % 2]), frames(1));
+        }
+        assert!(places(&outbox).0 <= 4 * PLACES_KEPT && places(&outbox).1 <= 8, "{:?}", places(&outbox));
+        // A queue that was long.
+        (0..100_000).for_each(|number| outbox.push_under(&key(&number.to_string()), frames(1)));
+        while outbox.bytes() > 1000 {
+            outbox.pop();
+        }
+        assert!(places(&outbox).0 <= 4 * PLACES_KEPT && places(&outbox).1 <= 4 * PLACES_KEPT, "{:?}", places(&outbox));
+    }
+
+    #[test]
+    fn small_messages_leave_together_and_large_ones_shared() {
+        let of = |bytes: usize| Frames::from(vec![b'x'; bytes]);
+        let small = MERGED_MESSAGE_BYTES_MAX;
+        let take = |own: usize, waiting: &[usize]| {
+            let mut outbox = Outbox::default();
+            waiting.iter().for_each(|bytes| outbox.push(of(*bytes)));
+            let mut own = vec![b'o'; own];
+            // What each send is: shared or owned, its bytes, and how many of them are copies.
+            let mut sends = Vec::new();
+            while let Some((bytes, copied)) = outbox.take(std::mem::take(&mut own)) {
+                sends.push((matches!(bytes, Bytes::Shared(_)), bytes.as_slice().len(), copied));
+                if outbox.is_empty() {
+                    break;
+                }
+            }
+            sends
+        };
+        assert_eq!(take(0, &[]), []);
+        assert_eq!(take(9, &[]), [(false, 9, 0)]);
+        assert_eq!(take(0, &[10]), [(true, 10, 0)]);
+        assert_eq!(take(0, &[400_000, 400_000]), [(true, 400_000, 0), (true, 400_000, 0)]);
+        assert_eq!(take(0, &[10, 400_000, 10, 20]), [(true, 10, 0), (true, 400_000, 0), (false, 30, 30)]);
+        assert_eq!(take(9, &[small, small + 1]), [(false, small + 9, small), (true, small + 1, 0)]);
+        assert_eq!(take(9, &[small + 1]), [(false, 9, 0), (true, small + 1, 0)]);
+        let full = MERGED_BYTES_MAX / small;
+        let sends = take(0, &vec![small; full + 2]);
+        assert_eq!(sends, [(false, full * small, full * small), (false, 2 * small, 2 * small)]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod idle;
 mod keep_alive;
 mod limits;
 mod malformed;
+mod memory;
 mod pool;
 mod reload;
 mod server;

@@ -255,6 +255,23 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
+    /// From now on the peak is that of what follows; says where it begins.
+    pub fn forget_peak(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("the server runs");
+        self.peak_bytes()
+    }
+
+    /// The most memory that was resident since.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes_if_it_runs().expect("the server runs")
+    }
+
+    pub fn peak_bytes_if_it_runs(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+        Some(kilobytes.parse::<u64>().ok()? * 1024)
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the server runs");
     }

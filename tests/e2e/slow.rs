@@ -1,4 +1,4 @@
-//! Clients that do not read: what waits for them, what takes whose place there, and when they are closed.
+//! Clients that do not read: what waits for them, what replaces what there, and when they are closed.
 
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ fn volatile_events_are_dropped_while_others_wait() {
 }
 
 #[test]
-fn the_newest_event_of_a_key_takes_the_place_of_the_one_that_waits() {
+fn the_newest_event_of_a_key_goes_to_the_back_and_the_one_that_waits_is_dropped() {
     let server = Server::start(&[LARGE_BODIES, ("SOCKRING_NAMESPACES", "/,/admin")]);
     let mut slow = stalled(&server, "slow");
     slow.send(&format!(r#"40/admin,{{"token":"{}"}}"#, token_for("slow")));
@@ -107,7 +107,7 @@ fn the_newest_event_of_a_key_takes_the_place_of_the_one_that_waits() {
     let connected = slow.socket.text();
     assert!(connected.starts_with("40/admin,"), "{connected}");
     assert!(slow.socket.text().starts_with(r#"42/admin,["connected","#));
-    for expected in ["a3", "plain-1", "b2", "plain-2", "c1"] {
+    for expected in ["plain-1", "plain-2", "b2", "a3", "c1"] {
         assert_eq!(slow.event().0, expected);
     }
     assert_eq!(slow.socket.text(), r#"42/admin,["admin"]"#);
@@ -143,7 +143,7 @@ fn between_two_polls_the_newest_of_a_key_waits() {
     for (event, key) in [("a1", Some("k")), ("b", None), ("a2", Some("k")), ("c", None), ("a3", Some("k"))] {
         assert_eq!(emit(&server, "poller", event, key), 1);
     }
-    assert_eq!(poller.poll(), "42[\"a3\"]\u{1e}42[\"b\"]\u{1e}42[\"c\"]");
+    assert_eq!(poller.poll(), "42[\"b\"]\u{1e}42[\"c\"]\u{1e}42[\"a3\"]");
     // The next poll begins anew.
     assert_eq!(emit(&server, "poller", "a4", Some("k")), 1);
     assert_eq!(poller.poll(), r#"42["a4"]"#);
@@ -162,7 +162,7 @@ fn events_of_one_key_do_not_fill_a_queue() {
     let results = server.post("emit/batch", &Value::from(batch));
     assert!(results.as_array().expect("a list").iter().all(|result| result["delivered"] == 1), "{results}");
     let waiting = server.held().queued_bytes;
-    assert!((1000..1200).contains(&waiting), "the first and the newest wait: {waiting}");
+    assert!((1000..1400).contains(&waiting), "the first and the newest wait: {waiting}");
     assert_eq!((slow.event().0.as_str(), slow.event().0.as_str()), ("large", "first"));
     assert_eq!(slow.event(), ("progress".to_owned(), Value::from(99)));
     slow.socket.round_trip();
@@ -173,7 +173,7 @@ fn events_of_one_key_do_not_fill_a_queue() {
     let delivered = (0..10).map(|_| emit(&server, "too-slow", &"e".repeat(256), None)).sum::<u64>();
     assert!(delivered == 10, "{delivered}");
     let rest: u64 = (0..10).map(|_| emit(&server, "too-slow", &"f".repeat(256), None)).sum();
-    assert!((4..6).contains(&rest), "4,000 bytes hold 15 of these: {rest}");
+    assert!((2..5).contains(&rest), "4,000 bytes hold 13 of these, and what is kept about them: {rest}");
     assert_eq!(server.metrics().closed("queue_full"), 1);
     drop(slow);
 }

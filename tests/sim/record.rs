@@ -37,7 +37,7 @@ pub struct Expected {
     pub text: String,
     pub attachments: Vec<Vec<u8>>,
     pub delivery: Delivery,
-    /// A newer one under the same key may take its place.
+    /// A newer one under the same key may have replaced it, from the end of the stream.
     pub conflate: Option<Box<str>>,
 }
 
@@ -219,30 +219,23 @@ impl Record {
 
     // What clients got.
 
-    /// A client got a packet for its socket: the next one of its stream, one behind volatile ones, or one that has taken the
-    /// place of an older one under its key.
+    /// A client got a packet for its socket: the next one of its stream, or one behind some that did not have to come.
     pub fn on_received(&mut self, sid: &str, text: &str, attachments: &[Vec<u8>]) {
         let stream = self.streams.get_mut(sid).unwrap_or_else(|| panic!("a packet for a socket unknown: {text}"));
         let is_it = |expected: &Expected| expected.text == text && expected.attachments == attachments;
         let Some(at) = stream.iter().position(is_it) else {
             panic!("a socket got {text}, which was not for it, or came twice; {:?} was next", stream.front());
         };
-        let key = stream[at].conflate.clone();
-        let takes_place_of = |expected: &Expected| key.is_some() && expected.conflate == key;
-        let place = stream.iter().take(at).position(takes_place_of).unwrap_or(at);
-        let skipped = stream.iter().take(place).find(|expected| expected.delivery == Delivery::Queue);
+        let skipped = (0..at).find(|place| has_to_come(stream, *place)).map(|place| &stream[place]);
         assert!(skipped.is_none(), "a socket got {text} before, or instead of, {skipped:?}");
-        let mut number = 0;
-        stream.retain(|expected| {
-            number += 1;
-            number > at + 1 || (number > place + 1 && number <= at && !takes_place_of(expected))
-        });
+        stream.drain(..=at);
         self.received += 1;
     }
 
     /// Since when the oldest packet waits that has to come.
     pub fn waiting_since(&self, sid: &str) -> Option<&Expected> {
-        self.streams.get(sid)?.iter().find(|expected| expected.delivery == Delivery::Queue)
+        let stream = self.streams.get(sid)?;
+        (0..stream.len()).find(|place| has_to_come(stream, *place)).map(|place| &stream[place])
     }
 
     pub fn is_live(&self, sid: &str) -> bool {
@@ -277,4 +270,11 @@ impl Record {
         let most = self.sessions.keys().filter(|place| known(place) != KnownTransport::Polling).count();
         (least as u64, most as u64)
     }
+}
+
+/// Whether a packet of a stream is neither volatile nor under the key of a newer one.
+fn has_to_come(stream: &VecDeque<Expected>, place: usize) -> bool {
+    let Expected { delivery, conflate, .. } = &stream[place];
+    let is_replaced = conflate.is_some() && stream.iter().skip(place + 1).any(|newer| newer.conflate == *conflate);
+    *delivery == Delivery::Queue && !is_replaced
 }

@@ -29,7 +29,7 @@ pub enum Move {
     End(usize),
     /// The backend emits `["news"]` to everybody.
     Emit,
-    /// The same under a key: a newer one takes the place of one that waits.
+    /// The same under a key: a newer one replaces the one that waits.
     EmitUnder(&'static str),
     /// The same with this many bytes.
     EmitBytes(usize),

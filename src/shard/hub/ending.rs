@@ -44,10 +44,13 @@ impl<A: Application> Hub<A> {
             self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
         }
         let outbox = std::mem::take(&mut client.outbox);
-        client.queued_bytes = 0;
         match (client.session.transport(), client.connection.take()) {
             (_, Some(connection)) if reason == CloseReason::QueueFull => {
                 self.orders.push(Order::Abort(connection));
+            }
+            // What it does not read is not sent to it.
+            (Transport::WebSocket, Some(connection)) if reason == CloseReason::PingTimeout => {
+                self.orders.push(Order::GiveUp(connection));
             }
             (Transport::WebSocket, Some(connection)) => {
                 self.orders.push(Order::CloseWebSocket(connection, outbox, code));

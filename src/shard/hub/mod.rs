@@ -30,11 +30,11 @@ use crate::broadcast::Delivery;
 use crate::capacity::Capacity;
 
 use super::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
-use super::effects::{Bytes, Effect};
+use super::effects::Effect;
 use super::encode;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
-use super::outbox::{ConflateKey, Frames, Outbox, encode_for_polling};
+use super::outbox::{ConflateKey, Frames, Outbox, encode_for_polling, weight};
 use super::placement::Place;
 use super::rooms::{RoomId, Rooms, USER_PREFIX};
 use super::settings::EngineSettings;
@@ -68,6 +68,8 @@ pub(super) enum Order {
     RefusePoll(ConnectionKey),
     /// Send what is queued, then a close frame with this code, then close.
     CloseWebSocket(ConnectionKey, Outbox, Option<u16>),
+    /// The peer is silent: a close frame is all that it is sent, and not even that if it takes nothing.
+    GiveUp(ConnectionKey),
     /// Close without sending what is queued: the peer does not read.
     Abort(ConnectionKey),
 }
@@ -233,33 +235,12 @@ impl<A: Application> Hub<A> {
 
     /// Everything that waits for a client, for a connection that is about to close.
     pub(super) fn take_outbox(&mut self, key: ClientKey) -> Outbox {
-        let Some(client) = self.clients.get_mut(key.0) else { return Outbox::Empty };
-        client.queued_bytes = 0;
-        std::mem::take(&mut client.outbox)
+        self.outbox(key).map(std::mem::take).unwrap_or_default()
     }
 
-    /// The next bytes for a client's WebSocket, behind those that are the connection's own, and whether more wait. A single
-    /// message is shared.
-    pub(super) fn take_frames(&mut self, key: ClientKey, mut own: Vec<u8>, bytes_max: usize) -> Option<(Bytes, bool)> {
-        let client = self.clients.get_mut(key.0)?;
-        let Some(first) = client.outbox.pop() else {
-            return (!own.is_empty()).then_some((Bytes::Owned(own), false));
-        };
-        let mut taken = first.len();
-        let bytes = if own.is_empty() && client.outbox.is_empty() {
-            Bytes::Shared(first)
-        } else {
-            own.extend_from_slice(&first);
-            while taken + client.outbox.first_bytes() <= bytes_max
-                && let Some(frames) = client.outbox.pop()
-            {
-                taken += frames.len();
-                own.extend_from_slice(&frames);
-            }
-            Bytes::Owned(own)
-        };
-        client.queued_bytes = client.queued_bytes.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
-        Some((bytes, !client.outbox.is_empty()))
+    /// What waits for a client.
+    pub(super) fn outbox(&mut self, key: ClientKey) -> Option<&mut Outbox> {
+        self.clients.get_mut(key.0).map(|client| &mut client.outbox)
     }
 
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
@@ -311,8 +292,8 @@ enum Queued {
     Full,
 }
 
-/// Puts a message into a client's outbox if its delivery and the limit allow. With a key it takes the place of the one
-/// that waits under that key.
+/// Puts a message into a client's outbox if its delivery and the limit allow. With a key it replaces the one that waits
+/// under that key.
 fn enqueue(
     client: &mut Client,
     frames: Frames,
@@ -323,16 +304,15 @@ fn enqueue(
     if client.phase == Phase::Farewell {
         return Queued::Dropped;
     }
-    let waiting = client.queued_bytes as usize;
-    if delivery == Delivery::Volatile && (waiting > 0 || client.connection.is_none()) {
+    if delivery == Delivery::Volatile && (!client.outbox.is_empty() || client.connection.is_none()) {
         return Queued::Dropped;
     }
-    let replaced = key.map_or(0, |key| client.outbox.waiting_bytes(key));
+    let replaced = key.map_or(0, |key| client.outbox.bytes_under(key));
+    let waiting = client.outbox.bytes() - replaced;
     // A single message may be larger than the limit: it was let in by a limit of its own.
-    if waiting > replaced && waiting - replaced + frames.len() > queue_bytes_max {
+    if waiting > 0 && waiting + weight(&frames, key) > queue_bytes_max {
         return Queued::Full;
     }
-    client.queued_bytes = u32::try_from(waiting - replaced + frames.len()).unwrap_or(u32::MAX);
     match key {
         Some(key) => client.outbox.push_under(key, frames),
         None => client.outbox.push(frames),

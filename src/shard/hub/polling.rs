@@ -7,7 +7,7 @@ use crate::app::Application;
 use super::super::client::{ClientKey, ConnectionKey, Phase};
 use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
-use super::super::outbox::{Outbox, encode_for_polling};
+use super::super::outbox::encode_for_polling;
 use super::{Hub, Order, polling_payload};
 
 /// A polling answer is not filled beyond this; the rest waits for the next poll.
@@ -144,7 +144,6 @@ impl<A: Application> Hub<A> {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let Some(connection) = client.connection.take() else { return };
         let mut payload = polling_payload(std::mem::take(&mut client.outbox), None);
-        client.queued_bytes = 0;
         if payload.is_empty() {
             payload.push(b'6');
         }
@@ -167,10 +166,6 @@ impl<A: Application> Hub<A> {
             taken += frames.len();
             encode_for_polling(&frames, &mut encoder);
         }
-        client.queued_bytes = match &client.outbox {
-            Outbox::Empty => 0,
-            _ => client.queued_bytes.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)),
-        };
         self.orders.push(Order::AnswerPoll(connection, payload));
         self.step(key, Input::PollAnswered);
     }

@@ -51,7 +51,6 @@ impl<A: Application> Hub<A> {
             probe: None,
             sockets: Sockets::None,
             outbox: Outbox::Empty,
-            queued_bytes: 0,
             assembler: None,
             handshake,
             half_open_by,

@@ -17,6 +17,8 @@ pub(in super::super) struct ConnectionCounts {
     /// Begun and not complete.
     pub(in super::super) heads: u64,
     pub(in super::super) bodies: u64,
+    pub(in super::super) closing_bytes: u64,
+    pub(in super::super) sending_bytes: u64,
     /// A turn took too long a moment ago.
     pub(in super::super) is_slow: bool,
 }
@@ -31,6 +33,8 @@ impl<A: Application> Hub<A> {
             clients: self.clients.len() as u64,
             heads: connections.heads,
             bodies: connections.bodies,
+            closing_bytes: connections.closing_bytes,
+            sending_bytes: connections.sending_bytes,
             moved_away: self.moved_away() as u64,
             users: (self.rooms.users_at_home() + users) as u64,
             rooms: (self.rooms.at_home() + rooms) as u64,
@@ -41,7 +45,7 @@ impl<A: Application> Hub<A> {
             ..ShardStats::default()
         };
         for (_, client) in self.clients.iter() {
-            stats.queued_bytes += u64::from(client.queued_bytes);
+            stats.queued_bytes += client.outbox.bytes() as u64;
             stats.sockets += client.sockets.len() as u64;
             let joining = |(_, socket): &(u16, &Socket)| socket.stage == SocketStage::Joining;
             stats.joining += client.sockets.iter().filter(joining).count() as u64;

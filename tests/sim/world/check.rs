@@ -8,6 +8,9 @@ use super::worker::{Letter, Worker};
 /// How late a timer may be where times are long, and a worker may be besides.
 const LATE_MS_MAX: u64 = 10;
 
+/// No less than what a shard counts for a message besides its own bytes.
+const MESSAGE_BYTES: usize = 200;
+
 impl World {
     /// What must hold for one shard after its turn.
     pub(super) fn check_worker(&self, shard: usize) {
@@ -17,7 +20,7 @@ impl World {
         assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
         assert_eq!(stats.websocket + stats.polling, stats.connected, "transports of the connected clients");
         assert!(stats.acks_pending == 0 || stats.sockets > 0, "somebody who is gone has still to acknowledge");
-        let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message) as u64;
+        let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message + MESSAGE_BYTES) as u64;
         assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
         let Some(drain) = drain else { return };
         let passed = (self.now - drain.since).saturating_sub(LATE_MS_MAX).min(drain.over_ms);

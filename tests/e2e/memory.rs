@@ -1,0 +1,144 @@
+//! What the server holds for many clients at once: memory, measured from outside, beside what its gauges say.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::client::{Client, WebSocket};
+use crate::http::Connection;
+use crate::server::{Server, token_for};
+use crate::slow::LARGE_BODIES;
+use crate::until;
+
+const MEGABYTE: u64 = 1_000_000;
+/// Clients that do not read, and what waits for each: references to the same messages.
+const CROWD: usize = 100;
+const MESSAGES: usize = 8;
+const MESSAGE_BYTES: usize = 91_000;
+
+/// More than the kernel takes off our hands for one connection.
+const LARGE: usize = 5 << 20;
+
+/// Clients of one user, greeted, that stop reading; `MESSAGES` wait for each.
+fn deaf_crowd(server: &Server) -> Vec<Client> {
+    let connect = || WebSocket::open_on(Connection::narrow(server.address()));
+    let crowd: Vec<_> = (0..CROWD).map(|_| Client::greeted(connect(), &token_for("crowd"))).collect();
+    let emit = |bytes: usize| server.emit(&json!({"user": "crowd", "event": "e", "args": ["x".repeat(bytes)]}));
+    assert_eq!(emit(LARGE), CROWD as u64);
+    until("it is with the kernel", || server.held().queued_bytes, |bytes| *bytes == 0);
+    for _ in 0..MESSAGES {
+        assert_eq!(emit(MESSAGE_BYTES), CROWD as u64);
+    }
+    let waiting = server.held().queued_bytes;
+    assert!(waiting >= (CROWD * MESSAGES * MESSAGE_BYTES) as u64, "{waiting}");
+    crowd
+}
+
+/// Watches the server's memory until this holds, and a little longer; says by how much its peak was above where it began.
+fn growth_until(server: &Server, what: &str, mut holds: impl FnMut() -> bool) -> u64 {
+    let before = server.forget_peak();
+    until(what, &mut holds, |holds| *holds);
+    let settled = Instant::now() + Duration::from_millis(200);
+    until("it has settled", || (), |()| Instant::now() > settled);
+    server.peak_bytes().saturating_sub(before)
+}
+
+#[test]
+fn silent_clients_that_end_take_no_copies_of_what_waits() {
+    let times = [("SOCKRING_PING_INTERVAL_MS", "4000"), ("SOCKRING_PING_TIMEOUT_MS", "1000")];
+    let server = Server::start(&[&times[..], &[LARGE_BODIES]].concat());
+    let crowd = deaf_crowd(&server);
+    let growth = growth_until(&server, "all are gone", || server.held().clients == 0);
+    assert!(growth < 2 * MEGABYTE, "{growth} bytes");
+    assert_eq!(server.metrics().closed("ping_timeout"), CROWD as u64);
+    // They do not read, so nothing more is sent to them.
+    until("their connections too", || server.metrics().sum("sockring_connections_closing", ""), |count| *count == 0);
+    drop(crowd);
+}
+
+#[test]
+fn clients_that_are_ended_take_no_copies_of_what_waits() {
+    let server = Server::start(&[LARGE_BODIES]);
+    let mut crowd = deaf_crowd(&server);
+    let waiting = server.held().queued_bytes;
+    let growth = growth_until(&server, "all are gone", || {
+        server.post("disconnect", &json!({"user": "crowd", "reconnect": true}));
+        server.held().clients == 0
+    });
+    assert!(growth < 2 * MEGABYTE, "{growth} bytes");
+    let metrics = server.metrics();
+    assert_eq!(metrics.sum("sockring_queued_bytes", ""), 0);
+    let closing = metrics.sum("sockring_closing_bytes", "");
+    assert!(closing >= waiting, "what connections that close hold is counted: {closing} of {waiting}");
+    assert!(metrics.sum("sockring_sending_bytes", "") >= (CROWD * LARGE) as u64);
+    // One that reads on gets it all, in order, and then its end.
+    let mut last = crowd.pop().expect("one of them");
+    for bytes in [&[LARGE][..], &[MESSAGE_BYTES; MESSAGES]].concat() {
+        assert_eq!(last.event().1.as_str().map(str::len), Some(bytes));
+    }
+    assert_eq!(last.socket.close_code(), None);
+    drop(crowd);
+    until("nothing is held", || server.metrics().sum("sockring_closing_bytes", ""), |bytes| *bytes == 0);
+    until("nothing is sent", || server.metrics().sum("sockring_sending_bytes", ""), |bytes| *bytes < 100_000);
+}
+
+#[test]
+fn clients_that_end_with_the_server_take_no_copies_of_what_waits() {
+    let server = Server::start(&[LARGE_BODIES, ("SOCKRING_DRAIN", "0.5")]);
+    let crowd = deaf_crowd(&server);
+    let before = server.forget_peak();
+    server.signal(Signal::TERM);
+    // Its peak while it lives.
+    let mut peak = before;
+    while let Some(bytes) = server.peak_bytes_if_it_runs() {
+        peak = peak.max(bytes);
+    }
+    assert!(peak - before < 2 * MEGABYTE, "{} bytes", peak - before);
+    assert_eq!(server.finish().code, Some(0));
+    drop(crowd);
+}
+
+#[test]
+fn two_large_events_in_one_turn_are_not_copied_for_each_receiver() {
+    let server = Server::start(&[LARGE_BODIES]);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| server.client("crowd")).collect();
+    let event = |bytes: usize| json!({"user": "crowd", "event": "e", "args": ["x".repeat(bytes)]});
+    // What the API takes for such a body.
+    server.post("emit/batch", &json!([{"user": "nobody", "event": "e", "args": ["x".repeat(1_600_000)]}]));
+    let copied_before = server.metrics().sum("sockring_copied_bytes_total", "");
+    let before = server.forget_peak();
+    let results = server.post("emit/batch", &json!([event(400_000), event(400_000), event(10), event(10)]));
+    assert!(results.as_array().expect("a list").iter().all(|result| result["delivered"] == CROWD), "{results}");
+    for client in &mut crowd {
+        let lengths: Vec<_> = (0..4).map(|_| client.event().1.as_str().map(str::len)).collect();
+        assert_eq!(lengths, [400_000, 400_000, 10, 10].map(Some));
+    }
+    let growth = server.peak_bytes() - before;
+    assert!(growth < 8 * MEGABYTE, "{growth} bytes");
+    let copied = server.metrics().sum("sockring_copied_bytes_total", "") - copied_before;
+    assert!((1..100 * CROWD as u64).contains(&copied), "only the small ones were copied: {copied}");
+}
+
+#[test]
+fn keys_count_as_what_waits() {
+    let queue_bytes_max: u64 = 1 << 20;
+    let server = Server::start(&[LARGE_BODIES]);
+    let slow = crate::slow::stalled(&server, "slow");
+    let batch = |from: usize| {
+        let event = |number: usize| json!({"user": "slow", "event": "e", "conflateKey": format!("key-{number}")});
+        json!((from..from + 500).map(event).collect::<Vec<_>>())
+    };
+    server.post("emit/batch", &json!([{"user": "nobody", "event": "e"}]));
+    let before = server.forget_peak();
+    for from in (0..).step_by(500) {
+        server.post("emit/batch", &batch(from));
+        if server.held().clients == 0 {
+            break;
+        }
+    }
+    let growth = server.peak_bytes() - before;
+    assert!(growth < 3 * queue_bytes_max, "{growth} bytes were kept for a queue of {queue_bytes_max}");
+    assert_eq!(server.metrics().closed("queue_full"), 1);
+    drop(slow);
+}
