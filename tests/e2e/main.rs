@@ -14,6 +14,7 @@ mod keep_alive;
 mod limits;
 mod malformed;
 mod memory;
+mod operator;
 mod pool;
 mod reload;
 mod server;
