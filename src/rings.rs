@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use sockring::config::Settings;
 use sockring::ring::{RingError, RingOptions};
 use sockring::worker::{self, WorkerError};
@@ -54,15 +55,20 @@ pub fn try_all(options: RingOptions, shards: u16) -> Result<(), String> {
 pub fn explain(error: &WorkerError, options: RingOptions, shards: u16) -> String {
     let WorkerError::Ring(RingError::Memory) = error else { return error.to_string() };
     let need = worker::locked_bytes(&options).saturating_mul(u64::from(shards));
-    let have = getrlimit(Resource::Memlock)
-        .current
-        .map_or("no limit".to_owned(), |bytes| tenths(bytes.saturating_mul(10) >> 20));
+    let need = tenths((need * 10).div_ceil(1 << 20));
     let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
-    format!(
-        "io_uring could not lock memory: {shards} need {}, and RLIMIT_MEMLOCK allows {have} for all that this user runs: \
-         raise it (LimitMEMLOCK= in systemd, ulimit -l), or lower shards",
-        tenths((need * 10).div_ceil(1 << 20))
-    )
+    let is_exempt = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    match getrlimit(Resource::Memlock).current {
+        Some(have) if !is_exempt => format!(
+            "io_uring could not lock memory: {shards} need {need}, and RLIMIT_MEMLOCK allows {} for all that this user runs: \
+             raise it (LimitMEMLOCK= in systemd, ulimit -l), or lower shards",
+            tenths(have.saturating_mul(10) >> 20)
+        ),
+        _ => format!(
+            "io_uring found no memory for its rings: {shards} need {need}, and this machine, or the control group, is short \
+             of it: give it more, or lower shards"
+        ),
+    }
 }
 
 /// What is needed is rounded up before, and what there is down.

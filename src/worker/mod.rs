@@ -11,6 +11,7 @@ mod turn;
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -95,7 +96,22 @@ pub fn locked_bytes(options: &RingOptions) -> u64 {
     options.locked_bytes() + ring::queue_bytes(RUNTIME_ENTRIES, 2 * RUNTIME_ENTRIES)
 }
 
+/// A process that has just ended gives its locked memory back a little later, and a kernel whose memory is full of files
+/// has some when it is asked again.
+const MEMORY_ATTEMPTS: u32 = 10;
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
+
 fn set_up(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), WorkerError> {
+    let mut attempts = 1..MEMORY_ATTEMPTS;
+    loop {
+        match set_up_once(options) {
+            Err(WorkerError::Ring(RingError::Memory)) if attempts.next().is_some() => thread::sleep(MEMORY_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+fn set_up_once(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), WorkerError> {
     // Before the runtime, whose errors say less.
     let ring = Ring::new(options).map_err(WorkerError::Ring)?;
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES));
