@@ -67,7 +67,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     };
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
     let listeners = listen::clients(&settings)?;
-    let port = listeners.first().map_or(0, |listener| listener.address().port());
+    let clients = clients_address(&settings, &listeners);
     let api_listener = listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?;
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
@@ -92,7 +92,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         // Who is told that the server runs may count on the other instances at once, if Redis is there at all.
         cluster.wait_until_up(REDIS_PATIENCE);
     }
-    announce(&settings, port, api_address, &verifier.load(), origin)?;
+    announce(&settings, clients.port(), api_address, &verifier.load(), origin)?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
     wind_up(ending, &crew.shards, crew.workers, &farewell, settings.drain)
@@ -119,6 +119,11 @@ fn wind_up(
         Ending::Signal if panicked > 0 => Err("a worker panicked".into()),
         Ending::Signal => Ok(()),
     }
+}
+
+/// The clients' port as it was bound.
+fn clients_address(settings: &Settings, listeners: &[Listener]) -> SocketAddr {
+    listeners.first().map_or((settings.host, settings.port).into(), Listener::address)
 }
 
 /// Why the process ends.
@@ -179,6 +184,7 @@ impl Crew {
             settings: settings.api.clone(),
             engine: Arc::clone(&engine),
             capacity: Arc::clone(&capacity),
+            clients: clients_address(settings, &listeners),
             server: Arc::clone(&server),
             shards: shards.clone(),
             cluster: cluster.clone(),
@@ -343,11 +349,14 @@ fn announce(
         None => format!("{host}:{port}"),
         Some(address) => {
             text += &format!("The API and the metrics are on http://{address}\n");
-            address.to_string()
+            match address.ip().is_unspecified() {
+                true => format!("localhost:{}", address.port()),
+                false => address.to_string(),
+            }
         }
     };
     if settings.strictness == Strictness::Development && secret != Secret::Elsewhere {
-        text += &invitation(settings, &format!("{host}:{port}"), &api, verifier, secret)?;
+        text += &invitation(settings, &api, verifier, secret)?;
     }
     if let Err(error) = out::line(text.trim_end_matches('\n')) {
         tracing::warn!(%error, "where the server listens could not be printed");
@@ -355,15 +364,9 @@ fn announce(
     Ok(())
 }
 
-/// A token, the page with it, and a request. A token of a secret that outlives this run is shown to a person only: what
+/// A token, the page with it, which is where the API is, and a request. A token of a secret that outlives this run is shown to a person only: what
 /// is not a terminal may be kept for others to read.
-fn invitation(
-    settings: &Settings,
-    page: &str,
-    api: &str,
-    verifier: &Verifier,
-    secret: Secret,
-) -> Result<String, Box<dyn Error>> {
+fn invitation(settings: &Settings, api: &str, verifier: &Verifier, secret: Secret) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
     if secret == Secret::MadeUp {
         text += "\nACCESS_TOKEN_SECRET is not set: a secret was made for this run; its tokens end with it.\n";
@@ -372,10 +375,10 @@ fn invitation(
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
         text += &format!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}\n");
-        text += &format!("\nOpen the test page:\n  http://{page}/#token={token}\n");
+        text += &format!("\nOpen the test page:\n  http://{api}/#token={token}\n");
     } else {
         text += &format!("\nA token for the test page: sockring token --user {DEMO_USER}\n");
-        text += &format!("\nOpen the test page:\n  http://{page}/\n");
+        text += &format!("\nOpen the test page:\n  http://{api}/\n");
     }
     let key = match settings.api.keys.first() {
         Some(_) => " -H \"x-api-key: $API_KEY\"",

@@ -16,6 +16,7 @@ mod page;
 mod routes;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub struct ApiParts {
     pub settings: ApiSettings,
     pub engine: Arc<EngineSettings>,
     pub capacity: Arc<Capacity>,
+    /// The clients' port, as it was bound.
+    pub clients: SocketAddr,
     /// What `server` is in every payload.
     pub server: Arc<str>,
     /// One per shard, by its number.
@@ -113,8 +116,12 @@ pub(crate) enum Entrance {
 impl Api {
     pub fn new(parts: ApiParts) -> Arc<Api> {
         let connections_max = parts.settings.connections_max;
+        let server = match parts.settings.listen {
+            None => page::Server::Same,
+            Some(_) => page::Server::At(parts.clients),
+        };
         Arc::new(Api {
-            page: page::Page::new(),
+            page: page::Page::new(&parts.engine.path, server),
             keys: ArcSwap::from_pointee(parts.settings.keys.clone()),
             settings: parts.settings,
             engine: parts.engine,

@@ -1,5 +1,7 @@
 //! The test page and the client bundle: both are part of the program.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
@@ -7,41 +9,98 @@ use sha2::{Digest, Sha256};
 use super::answer::Answer;
 
 const PAGE: &str = include_str!("../../assets/page.html");
+/// What stands in the page where the engine's path belongs, at the beginning of attributes.
+const PLACE: &str = "/socket.io/";
+/// The attribute for an address other than the page's.
+const NO_SERVER: &str = "data-server=\"\"";
 const BUNDLE: &[u8] = include_bytes!("../../assets/socket.io.min.js");
 /// The version of `socket.io-client` that the bundle is, as the reference's ETag.
 const BUNDLE_TAG: &str = "\"4.8.4\"";
 
+/// Where the page's clients connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// To where the page comes from.
+    Same,
+    /// To this address, which is not the page's; unspecified: to the host that the page comes from.
+    At(SocketAddr),
+}
+
 /// The page with its policy: nothing runs that is not in it.
 #[derive(Debug)]
 pub(super) struct Page {
+    html: String,
+    /// What scripts and styles may be.
     policy: String,
+    server: Server,
 }
 
 impl Page {
-    pub(super) fn new() -> Page {
+    /// For an engine at this path.
+    pub(super) fn new(path: &str, server: Server) -> Page {
         let script = hash_of_last(PAGE, "<script>", "</script>");
         let style = hash_of_last(PAGE, "<style>", "</style>");
         Page {
+            html: PAGE.replace(&format!("\"{PLACE}"), &format!("\"{}", escaped(path))),
             policy: format!(
-                "default-src 'none'; script-src 'self' '{script}'; style-src '{style}'; connect-src 'self'; \
-                 img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+                "default-src 'none'; script-src 'self' '{script}'; style-src '{style}'; img-src data:; \
+                 base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'"
             ),
+            server,
         }
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    /// The page for who has asked this host for it.
+    pub(super) fn answer(&self, asked: Option<&str>) -> Answer {
+        let (html, policy) = match self.server {
+            Server::Same => (self.html.clone(), self.policy.clone()),
+            Server::At(address) => {
+                let host = match address.ip() {
+                    ip if ip.is_unspecified() => name_of(asked),
+                    IpAddr::V4(ip) => ip.to_string(),
+                    IpAddr::V6(ip) => format!("[{ip}]"),
+                };
+                // A policy cannot name an IPv6 address (CSP3 section 2.3.1).
+                let source = if host.starts_with('[') { "*" } else { &host };
+                let port = address.port();
+                (
+                    self.html.replace(NO_SERVER, &format!("data-server=\"http://{host}:{port}\"")),
+                    format!("{} http://{source}:{port} ws://{source}:{port}", self.policy),
+                )
+            }
+        };
         Answer {
             status: 200,
             content_type: "text/html; charset=utf-8",
             headers: vec![
-                ("Content-Security-Policy", self.policy.clone()),
+                ("Content-Security-Policy", policy),
                 ("X-Content-Type-Options", "nosniff".to_owned()),
                 ("Referrer-Policy", "no-referrer".to_owned()),
                 ("Cache-Control", "no-store".to_owned()),
             ],
-            body: PAGE.as_bytes().to_vec(),
+            body: html.into_bytes(),
         }
     }
+}
+
+/// The host of a `Host` header, without its port; what is none by its letters is this machine.
+fn name_of(host: Option<&str>) -> String {
+    let host = host.unwrap_or_default();
+    let name = match host.split_once(']') {
+        Some((address, _)) => format!("{address}]"),
+        None => host.split(':').next().unwrap_or_default().to_owned(),
+    };
+    let inside = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_host = match inside {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte)),
+    };
+    if is_host { name } else { "localhost".to_owned() }
+}
+
+/// As it may stand in an attribute.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The stock client, unless the browser has it.
@@ -68,6 +127,39 @@ mod tests {
         assert_eq!(PAGE.matches("<style>").count(), 1);
         assert_eq!(PAGE.matches("<script>").count(), 1);
         assert!(!PAGE.contains(" style=") && !PAGE.contains(" onclick="));
+    }
+
+    fn html(page: &Page, host: &str) -> (String, String) {
+        let answer = page.answer(Some(host));
+        (String::from_utf8(answer.body).unwrap(), answer.headers[0].1.clone())
+    }
+
+    #[test]
+    fn the_page_knows_the_path_and_the_address_of_the_engine() {
+        let (same, policy) = html(&Page::new("/socket.io/", Server::Same), "evil\"host");
+        assert_eq!(same, PAGE);
+        assert!(policy.ends_with("connect-src 'self'"), "{policy}");
+
+        let (moved, _) = html(&Page::new("/a\"b/", Server::Same), "localhost");
+        assert!(moved.contains("data-path=\"/a&quot;b/\""), "{moved}");
+        assert!(moved.contains("<script src=\"/a&quot;b/socket.io.js\">"), "{moved}");
+
+        let anywhere = Page::new("/socket.io/", Server::At("[::]:8080".parse().unwrap()));
+        for (asked, server, source) in [
+            ("localhost:9090", "localhost", "localhost"),
+            ("127.0.0.1:9090", "127.0.0.1", "127.0.0.1"),
+            ("[::1]:9090", "[::1]", "*"),
+            ("a\"b:1", "localhost", "localhost"),
+            ("[\"]:1", "localhost", "localhost"),
+            ("", "localhost", "localhost"),
+        ] {
+            let (page, policy) = html(&anywhere, asked);
+            assert!(page.contains(&format!("data-server=\"http://{server}:8080\"")), "{asked}");
+            let connect = format!("connect-src 'self' http://{source}:8080 ws://{source}:8080");
+            assert!(policy.ends_with(&connect), "{asked}: {policy}");
+        }
+        let there = Page::new("/socket.io/", Server::At("10.0.0.7:80".parse().unwrap()));
+        assert!(html(&there, "localhost").0.contains("data-server=\"http://10.0.0.7:80\""));
     }
 
     #[test]

@@ -86,15 +86,19 @@ pub(super) fn find<'h>(
 ) -> Result<Route<'h>, ApiError> {
     // Where the API has an address of its own, it is there only.
     let has_api = api.settings.listen.is_none() || entrance == Entrance::Api;
-    let has_page = entrance != Entrance::Api;
+    let has_page = has_api && !api.is_production();
+    let has_bundle = has_page || entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         access::check(api, head, peer)?;
         return api_route(api, head.method, route);
     }
     let route = match (file_of(api, head.path), head.path) {
-        (Some("socket.io.js" | "socket.io.min.js"), _) if has_page => Route::Bundle,
-        (Some(_), _) if has_page => return Err(not_found()),
-        (_, "/") if has_page && !api.is_production() => Route::Page,
+        (Some("socket.io.js" | "socket.io.min.js"), _) if has_bundle => Route::Bundle,
+        (Some(_), _) if has_bundle => return Err(not_found()),
+        (_, "/") if has_page => Route::Page,
+        (_, "/") if !has_api && !api.is_production() => {
+            return Err(ApiError::new(404, "the test page is at the address of the API (api_listen)"));
+        }
         (_, "/health") => Route::Health,
         (_, "/ready") => Route::Ready,
         (_, "/metrics") if has_api => Route::Metrics,
@@ -112,7 +116,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Health => Ok(Answer::bare(200, &json!({"status": "ok"}))),
         Route::Ready => Ok(ready(api).await),
         Route::Metrics => api.metrics().await.map(|shards| metrics::answer(&shards, metrics::OfApi::new(api))),
-        Route::Page => Ok(api.page.answer()),
+        Route::Page => Ok(api.page.answer(head.host())),
         Route::Bundle => Ok(page::bundle(head.header("if-none-match"))),
         Route::Stats => stats(api).await,
         Route::Events => Ok(Answer::ok(events::constants(), "Event constants")),

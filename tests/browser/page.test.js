@@ -220,6 +220,34 @@ it('asks for the API key of a server that has one', TEST, async (t) => {
   await textIs(page, '#message-form .answer', /^Delivered to 1 socket/);
 });
 
+it('connects and emits where the engine and the API are elsewhere', TEST, async (t) => {
+  const places = [
+    { SOCKRING_PATH: '/realtime/ws' },
+    { SOCKRING_API_LISTEN: '127.0.0.1:0' },
+    { SOCKRING_API_LISTEN: '[::1]:0', SOCKRING_SHARDS: '2' },
+    { SOCKRING_PATH: '/realtime/', SOCKRING_API_LISTEN: '127.0.0.1:0', SOCKRING_HOST: '127.0.0.1' },
+  ];
+  for (const settings of places) {
+    const server = await startServer(settings);
+    t.after(() => server.stop());
+    const [url] = await server.printed(/http:\/\/[^ ]+\/#token=[\w.-]+/);
+    const { page, seen } = await openPage(t, browser, url);
+    await textIs(page, '#transport', 'polling → websocket');
+    await textIs(page, '#user-id', 'demo');
+    await page.click('text=Send test message');
+    await textIs(page, '#message-form .answer', /^Delivered to 1 socket of user demo/);
+    await listed(page, 'test:message');
+    await page.selectOption('#transport-choice', 'polling');
+    await page.click('#connect');
+    await textIs(page, '#transport', 'polling');
+    await textIs(page, '#state', 'connected');
+    assert.deepEqual(seen.errors, [], JSON.stringify(settings));
+    const path = new URL(seen.sockets[0]).pathname;
+    assert.equal(path, settings.SOCKRING_PATH ? `/${settings.SOCKRING_PATH.replaceAll(/^\/|\/$/g, '')}/` : '/socket.io/');
+    await server.stop();
+  }
+});
+
 it('reconnects by itself when the server comes back, after a shutdown and after a crash', TEST, async (t) => {
   const settings = { ACCESS_TOKEN_SECRET: SECRET, PORT: String(await reusablePort()), SOCKRING_DRAIN: '1' };
   let server = await startServer(settings);

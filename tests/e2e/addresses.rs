@@ -212,9 +212,9 @@ fn with_an_address_of_its_own_the_api_is_there_only() {
             (&*format!("{API}/events"), (404, 200)),
             (&*format!("{API}/user/alice/status"), (404, 200)),
             (&*format!("{API}/nothing"), (404, 404)),
-            ("/", (200, 404)),
-            ("/socket.io/socket.io.js", (200, 404)),
-            ("/socket.io/socket.io.min.js", (200, 404)),
+            ("/", (404, 200)),
+            ("/socket.io/socket.io.js", (200, 200)),
+            ("/socket.io/socket.io.min.js", (200, 200)),
             (POLLING, (200, 404)),
             ("/socket.io/", (400, 404)),
             (&*format!("{POLLING}&sid=AAAAAAAAAAAAAAAAAAAA"), (400, 404)),
@@ -264,6 +264,7 @@ fn at_its_own_address_the_same_keys_count() {
         assert_eq!(Connection::open(api).get(target).status, 200, "{target}");
     }
     assert_eq!(at_both(&server, api, "/"), (404, 404), "no page in production");
+    assert_eq!(at_both(&server, api, "/socket.io/socket.io.js"), (200, 404));
 }
 
 #[test]
