@@ -6,7 +6,7 @@ import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const REPOSITORY = fileURLToPath(new URL('../../../', import.meta.url));
-const BINARY = process.env.SOCKRING_BIN ?? `${REPOSITORY}target/release/sockring`;
+export const BINARY = process.env.SOCKRING_BIN ?? `${REPOSITORY}target/release/sockring`;
 const START_MS_MAX = 20_000;
 
 export const SECRET = 'browser-tests-secret-of-at-least-32-bytes';
