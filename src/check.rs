@@ -127,15 +127,19 @@ fn check_places(settings: &Settings, mistakes: &Mistakes, has_io_uring: bool, re
     if has_io_uring && !mistakes.are_about(&["shards", "connections_max"]) {
         report.add("shards", shards(settings))?;
     }
-    if !mistakes.are_about(&["host", "port", "shards", "reuse_port"]) {
+    // Both at once: they may be the same.
+    let are_known = !mistakes.are_about(&["host", "port", "shards", "reuse_port"]);
+    let clients = are_known.then(|| listen::clients(settings));
+    let api = listen::api(settings);
+    if let Some(clients) = clients {
         let free = |_| match settings.port {
             0 => "any free one".to_owned(),
             port => format!("{port} is free"),
         };
-        report.add("port", listen::clients(settings).map(free))?;
+        report.add("port", clients.map(free))?;
     }
     if let Some(address) = settings.api.listen {
-        report.add("api_listen", listen::api(settings).map(|_| format!("{address} is free")))?;
+        report.add("api_listen", api.map(|_| format!("{address} is free")))?;
     }
     if !KEYS.iter().any(|key| key.name.starts_with("redis_") && mistakes.are_about(&[key.name])) {
         report.add("redis", redis(settings))?;
@@ -182,8 +186,8 @@ fn descriptors(settings: &Settings) -> Result<String, String> {
              LimitNOFILE= in systemd), or lower api_connections_max"
         ));
     }
-    let shards = settings.shards;
-    let room = format!("{limit} allowed, enough for {} WebSockets with {shards} shards", tables.min(wanted));
+    let shards = if settings.shards == 1 { "1 shard".to_owned() } else { format!("{} shards", settings.shards) };
+    let room = format!("{limit} allowed, enough for {} WebSockets with {shards}", tables.min(wanted));
     let is_default = keys::find("connections_max").is_some_and(|key| key.default == wanted.to_string());
     match tables < wanted && !is_default {
         true => Err(format!(

@@ -68,6 +68,19 @@ fn check_tells_all_mistakes_at_once_with_where_they_stand_and_looks_at_the_rest(
 }
 
 #[test]
+fn check_opens_both_ports_at_once() {
+    let same = || {
+        // Free a moment ago; somebody else may have it by now, and then the next one is tried.
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let address = free.expect("a free port");
+        let environment = [("PORT", &*address.port().to_string()), ("SOCKRING_HOST", "127.0.0.1")];
+        run(&["check", "--api-listen", &address.to_string()], &environment).stdout
+    };
+    let is_told = |report: &String| report.contains("ok    port: ") && report.contains("FAIL  api_listen: ");
+    until("of one port for both, the second is in use", same, is_told);
+}
+
+#[test]
 fn check_speaks_json_and_shows_no_secret() {
     let path = file("check-json.toml", "port = 0\ncors_origin = 'nonsense'\n");
     let environment = [("ACCESS_TOKEN_SECRET", SECRET), ("REDIS_PASSWORD", "hunter2")];
