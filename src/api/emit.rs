@@ -85,8 +85,15 @@ pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], broadcast: 
     Err(fields.refuse("namespace", "is not one of the server's namespaces"))
 }
 
-/// Exactly one kind of target. No rooms: everybody.
+/// Exactly one kind of target, each room once. No rooms: everybody.
 fn targets(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
+    let mut rooms = rooms_named(fields)?;
+    rooms.sort_unstable();
+    rooms.dedup();
+    Ok(rooms)
+}
+
+fn rooms_named(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
     let user = fields.either("user", "userId", NAME_BYTES_MAX)?;
     let users = fields.strings("users", TARGETS_MAX, NAME_BYTES_MAX)?;
     let room = fields.string("room", NAME_BYTES_MAX)?;
@@ -199,6 +206,7 @@ mod tests {
         assert_eq!(rooms(r#""userId":"a""#), ["user:a"]);
         assert_eq!(rooms(r#""users":["a","b"]"#), ["user:a", "user:b"]);
         assert_eq!(rooms(r#""room":"news""#), ["news"]);
+        assert_eq!(rooms(r#""rooms":["news","a","news","news"]"#), ["a", "news"], "rooms are a set");
         assert!(rooms(r#""broadcast":true"#).is_empty());
     }
 
