@@ -1,5 +1,6 @@
 //! Mail between threads and tasks: a `Mailbox` per worker, and a `Postbox` for everyone who writes to it.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,7 @@ pub struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     /// Of the letters that may be refused, by sender.
     refusable_bytes: Vec<usize>,
 }
@@ -54,7 +55,7 @@ impl Mailbox {
     }
 
     /// Takes all letters; `into` must be empty.
-    pub fn collect(&self, into: &mut Vec<Letter>) {
+    pub fn collect(&self, into: &mut VecDeque<Letter>) {
         debug_assert!(into.is_empty());
         let mut waiting = self.lock();
         std::mem::swap(&mut waiting.letters, into);
@@ -98,7 +99,7 @@ impl Postbox {
     }
 
     pub fn post(&self, letter: Letter) {
-        self.mailbox.lock().letters.push(letter);
+        self.mailbox.lock().letters.push_back(letter);
         self.wake();
     }
 
@@ -114,7 +115,7 @@ impl Postbox {
             return Err(letter);
         }
         *waits += bytes;
-        waiting.letters.push(letter);
+        waiting.letters.push_back(letter);
         drop(waiting);
         self.wake();
         Ok(())
@@ -159,7 +160,7 @@ mod tests {
         assert!(two.offer(letter(), 60).is_ok() && two.offer(letter(), 40).is_ok() && two.offer(letter(), 1).is_err());
         one.post(letter());
         assert_eq!(one.waiting(), (4, 600));
-        let mut letters = Vec::new();
+        let mut letters = VecDeque::new();
         mailbox.collect(&mut letters);
         assert_eq!((letters.len(), one.waiting()), (4, (0, 0)));
         assert!(one.offer(letter(), 1).is_ok());

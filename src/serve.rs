@@ -439,6 +439,7 @@ fn made_up_secret() -> Result<String, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -450,14 +451,15 @@ mod tests {
         let other = {
             let (mailbox, has_drained) = (Arc::clone(&mailbox), Arc::clone(&has_drained));
             thread::spawn(move || {
-                let mut letters = Vec::new();
+                let mut letters = VecDeque::new();
                 while letters.is_empty() {
                     mailbox.collect(&mut letters);
                     thread::yield_now();
                 }
                 // It takes its time.
                 thread::sleep(Duration::from_millis(50));
-                has_drained.store(matches!(&letters[..], [Letter::Drain(_, Duration::ZERO)]), Ordering::Relaxed);
+                has_drained
+                    .store(matches!(letters.make_contiguous(), [Letter::Drain(_, Duration::ZERO)]), Ordering::Relaxed);
             })
         };
         let failed = thread::spawn(|| {});

@@ -73,6 +73,9 @@ const GAUGES: &[Row<ShardStats>] = &[
         stats.subscriptions_pending
     }),
     ("acks_pending", "Acknowledgements of emits that clients have still to send", |stats| stats.acks_pending),
+    ("deliveries_pending", "Messages of emits that have still to be queued for their receivers", |stats| {
+        stats.deliveries_pending
+    }),
     ("queued_bytes", "Bytes that wait for clients, with what is kept about them", |stats| stats.queued_bytes),
     ("closing_bytes", "Bytes that connections without a client have still to send", |stats| stats.closing_bytes),
     ("sending_bytes", "Bytes that the kernel was given and has not taken", |stats| stats.sending_bytes),
@@ -104,7 +107,7 @@ const COUNTERS: &[Row<Counters>] = &[
 type HistogramRow = (&'static str, &'static str, f64, fn(&Counters) -> &Histogram);
 
 const HISTOGRAMS: &[HistogramRow] = &[
-    ("turn_seconds", "Time that a turn of a shard took", 1e-6, |counters| &counters.turns),
+    ("turn_seconds", "Time from one look of a shard at what has come to the next", 1e-6, |counters| &counters.turns),
     ("turn_completions", "What the kernel had completed for a turn", 1.0, |counters| &counters.completions),
     ("handshake_seconds", "Time from a session's opening to its first accepted CONNECT", 1e-3, |counters| {
         &counters.handshakes

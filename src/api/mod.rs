@@ -41,6 +41,8 @@ use crowd::{Crowd, Full};
 
 /// How long a question to the shards may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A shard takes a letter in whole, however large its emits turn out to be there.
+const EMITS_PER_LETTER: usize = 8;
 /// After a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -226,10 +228,15 @@ impl Api {
                     numbers.push(number);
                 }
             }
-            let ways: Vec<_> = self.shards.iter().zip(ways).filter(|(_, (_, numbers))| !numbers.is_empty()).collect();
             let mail = if has_home { Mail::Emit } else { Mail::Deliver };
-            let (questions, numbers): (Vec<_>, Vec<_>) =
-                ways.into_iter().map(|(shard, (broadcasts, numbers))| ((shard, mail(broadcasts)), numbers)).unzip();
+            let (mut questions, mut numbers) = (Vec::new(), Vec::new());
+            for (shard, (broadcasts, of_shard)) in self.shards.iter().zip(ways) {
+                let mut broadcasts = broadcasts.into_iter();
+                for part in of_shard.chunks(EMITS_PER_LETTER) {
+                    questions.push((shard, mail(broadcasts.by_ref().take(part.len()).collect())));
+                    numbers.push(part.to_vec());
+                }
+            }
             let answers = self.ask(questions).await;
             for (reply, numbers) in answers.replies.iter().zip(numbers) {
                 let Some(Reply::Delivered(counts)) = reply else { continue };

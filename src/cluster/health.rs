@@ -213,6 +213,7 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::Arc;
 
     use super::*;
@@ -273,7 +274,7 @@ mod tests {
         let mailbox = Arc::new(Mailbox::new(1000));
         let presence = Presence::new(Postbox::new(Arc::clone(&mailbox), 0));
         let node = Target::Node("a".to_owned(), 1);
-        let mut letters = Vec::new();
+        let mut letters = VecDeque::new();
         let mut heard = |presence: &Presence, target: &Target, is_up| {
             presence.set(target, is_up);
             letters.clear();

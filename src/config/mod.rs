@@ -316,6 +316,7 @@ fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
 
 fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, ConfigError> {
     Ok(EngineSettings {
+        turn: Default::default(),
         layer: Layer::SocketIo,
         elsewhere: Elsewhere::HandOver,
         cluster: Cluster::Alone,

@@ -32,20 +32,32 @@ impl<A: Application> Shard<A> {
                 break;
             }
         }
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for key in dirty.drain(..) {
-            if let Some(connection) = self.connections.get_mut(key.0) {
-                connection.is_dirty = false;
-            }
-            self.flush_connection(key);
-        }
-        self.dirty = dirty;
+        self.flush_connections();
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
         effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
         effects.append(&mut self.hub.for_bus);
         // Whoever asked need not wait for what is queued to be sent.
         effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));
         effects.append(&mut self.effects);
+    }
+
+    /// Sends what connections have to send, as many bytes as a turn may hand to the kernel.
+    fn flush_connections(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut bytes_left = self.hub.settings.turn.sent_bytes_max;
+        let mut flushed = 0;
+        while bytes_left > 0
+            && let Some(key) = dirty.get(flushed).copied()
+        {
+            flushed += 1;
+            if let Some(connection) = self.connections.get_mut(key.0) {
+                connection.is_dirty = false;
+            }
+            bytes_left = bytes_left.saturating_sub(self.flush_connection(key));
+        }
+        dirty.drain(..flushed);
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     fn flush_client(&mut self, key: ClientKey) {
@@ -94,15 +106,15 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here.
-    pub(super) fn flush_connection(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connections.get_mut(key.0) else { return };
+    /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here. Says how many bytes.
+    pub(super) fn flush_connection(&mut self, key: ConnectionKey) -> usize {
+        let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
         if connection.is_sending {
             connection.has_more = true;
-            return;
+            return 0;
         }
         if matches!(connection.stage, Stage::Gone) {
-            return;
+            return 0;
         }
         let own = connection.take_pending();
         let client = connection.transport_of();
@@ -132,6 +144,7 @@ impl<A: Application> Shard<A> {
                 self.hub.counters.bytes_out += count as u64;
                 self.hub.counters.bytes_copied += copied as u64;
                 self.effects.push(Effect::Send(key, bytes));
+                return count;
             }
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
                 *is_shut = true;
@@ -140,6 +153,7 @@ impl<A: Application> Shard<A> {
             }
             (None, _) => {}
         }
+        0
     }
 
     /// All bytes of a send are with the kernel, or the connection is broken.

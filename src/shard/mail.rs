@@ -223,10 +223,12 @@ pub struct ShardStats {
     pub subscriptions_pending: u64,
     /// Acknowledgements of broadcasts that clients have still to send.
     pub acks_pending: u64,
+    /// Messages of broadcasts that have still to be queued for their receivers.
+    pub deliveries_pending: u64,
     /// Polling clients that have moved to another shard and are still there.
     pub moved_away: u64,
     /// No more clients are taken, and those that are here end.
     pub is_draining: bool,
-    /// A turn of the last five seconds took too long.
+    /// Within the last five seconds mail or completions have waited too long.
     pub is_slow: bool,
 }

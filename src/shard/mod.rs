@@ -29,6 +29,7 @@ mod sockets;
 mod timers;
 
 use core::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
@@ -59,7 +60,7 @@ pub use outbox::Frames;
 pub use parcel::Parcel;
 pub use placement::{Place, home_of};
 pub use rooms::USER_PREFIX;
-pub use settings::{Cluster, Elsewhere, EngineSettings, Layer};
+pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
 pub use sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use slots::Key;
 pub use sockets::NamespaceId;
@@ -74,13 +75,16 @@ pub struct Shard<A> {
     dirty: Vec<ConnectionKey>,
     /// Connections whose held GET was answered, with more bytes behind it.
     resumable: Vec<ConnectionKey>,
-    due: Vec<ConnectionKey>,
+    /// Connections whose time has come, and that have not been seen to.
+    due: VecDeque<ConnectionKey>,
     /// What connections that close have still to send.
     closing_bytes: usize,
     /// What the outside was given to send and has not sent.
     sending_bytes: u64,
-    /// When a turn last took too long.
+    /// When mail or completions last waited too long.
     slow_at: Option<Millis>,
+    /// The last count of everything, and when it was made.
+    counted: Option<(Millis, ShardStats)>,
 }
 
 /// What a shard is made of.
@@ -97,13 +101,16 @@ pub struct ShardParts<A> {
 /// What a turn took.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
+    /// From its first look at what had come to the next one: the kernel's part, and that of the core's tasks, included.
     pub micros: u64,
+    /// How long the mail that could not be read yet has waited.
+    pub mail_micros: u64,
     /// What the kernel had done.
     pub completions: u64,
 }
 
-/// A turn of this length makes all clients of the shard wait noticeably.
-const SLOW_TURN_MICROS: u64 = 250_000;
+/// What waits for so long is waited for noticeably.
+const SLOW_MICROS: u64 = 250_000;
 /// And is remembered for this long.
 const SLOW_FOR_MS: u64 = 5_000;
 
@@ -118,16 +125,18 @@ impl<A: Application> Shard<A> {
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: Vec::new(),
-            due: Vec::new(),
+            due: VecDeque::new(),
             closing_bytes: 0,
             sending_bytes: 0,
             slow_at: None,
+            counted: None,
         }
     }
 
     /// The time of the turn that begins.
     pub fn on_time(&mut self, now: Now) {
         self.hub.now = now;
+        self.hub.begin_turn();
     }
 
     /// A connection was accepted, from this address if it is known. `None`: there is no room for it.
@@ -202,25 +211,53 @@ impl<A: Application> Shard<A> {
     /// Fires what is due. Comes after everything that happened in the turn, so that a pong beats its timeout.
     pub fn on_tick(&mut self) {
         self.hub.expire();
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.advance(self.hub.now.at, |key| due.push(key));
-        for key in due.drain(..) {
+        let Shard { timers, due, .. } = self;
+        timers.advance(self.hub.now.at, |key| due.push_back(key));
+        for _ in 0..self.hub.settings.turn.clients_due_max {
+            let Some(key) = self.due.pop_front() else { break };
             self.expire_connection(key);
         }
-        self.due = due;
+    }
+
+    /// Whether another mail may be read in this turn. What waits keeps its order.
+    pub fn takes_mail(&self) -> bool {
+        self.hub.takes_mail()
+    }
+
+    /// Whether this turn has left something to do, for which the next one should come at once.
+    pub fn is_behind(&self) -> bool {
+        self.hub.is_behind() || !self.due.is_empty() || !self.dirty.is_empty()
     }
 
     /// When the next turn has to come at the latest.
     pub fn deadline(&self) -> Option<Millis> {
+        if self.is_behind() {
+            return Some(self.hub.now.at);
+        }
         [self.hub.deadline(), self.timers.deadline()].into_iter().flatten().min()
     }
 
     /// A mail came; its answer is among the effects, under the ticket, now or when other shards have answered.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
         let is_slow = self.slow_at.is_some_and(|at| self.hub.now.at - at < SLOW_FOR_MS);
-        let Shard { hub, connections, closing_bytes, sending_bytes, .. } = self;
+        let Shard { hub, connections, counted, closing_bytes, sending_bytes, .. } = self;
         let (closing_bytes, sending_bytes) = (*closing_bytes as u64, *sending_bytes);
-        hub.on_mail(ticket, mail, || ConnectionCounts { is_slow, closing_bytes, sending_bytes, ..count(connections) });
+        hub.on_mail(ticket, mail, |hub| {
+            // However many ask: counting takes some part of a hundredth of the time.
+            let fresh_ms = ((hub.clients.len() + connections.len()) / hub.settings.turn.counted_per_ms) as u64;
+            let stats = match counted {
+                Some((at, stats)) if hub.now.at - *at < fresh_ms => *stats,
+                _ => {
+                    counted
+                        .insert((
+                            hub.now.at,
+                            hub.stats(ConnectionCounts { closing_bytes, sending_bytes, ..count(connections) }),
+                        ))
+                        .1
+                }
+            };
+            ShardStats { is_slow, is_draining: hub.is_draining(), ..stats }
+        });
     }
 
     /// A mail of another shard came.
@@ -257,11 +294,11 @@ impl<A: Application> Shard<A> {
         connections.is_empty()
     }
 
-    /// What the turn that ends here took.
+    /// What the turn took that was before this one, or has just ended.
     pub fn on_turned(&mut self, turn: Turn) {
         self.hub.counters.turns.observe(turn.micros);
         self.hub.counters.completions.observe(turn.completions);
-        if turn.micros > SLOW_TURN_MICROS {
+        if turn.micros.max(turn.mail_micros) > SLOW_MICROS {
             self.slow_at = Some(self.hub.now.at);
         }
     }

@@ -91,6 +91,45 @@ pub struct EngineSettings {
     pub acks_pending_max: usize,
     /// Bytes that wait for one client; more: the client is closed.
     pub queue_bytes_max: usize,
+    /// What a shard does before it looks for what has come meanwhile.
+    pub turn: TurnLimits,
+}
+
+/// Limits of one turn. What is beyond them waits for the next, and nobody notices but by the time that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// Messages queued by broadcasts, and bytes of them. A message takes 4 us, most of it the kernel's: 512 take two
+    /// milliseconds.
+    pub messages_max: usize,
+    pub bytes_max: usize,
+    /// Bytes handed to the kernel.
+    pub sent_bytes_max: usize,
+    /// Clients that are seen to because their time has come.
+    pub clients_due_max: usize,
+    /// A broadcast to so few members is queued for them at once, before larger ones that are under way.
+    pub at_once_max: usize,
+    /// A count of all clients and connections serves all who ask for it, for a millisecond per so many counted.
+    pub counted_per_ms: usize,
+    /// Broadcasts under way: beyond so many messages, bytes, or broadcasts, no mail is read.
+    pub backlog_messages_max: usize,
+    pub backlog_bytes_max: usize,
+    pub backlog_broadcasts_max: usize,
+}
+
+impl Default for TurnLimits {
+    fn default() -> TurnLimits {
+        TurnLimits {
+            messages_max: 512,
+            bytes_max: 2 << 20,
+            sent_bytes_max: 2 << 20,
+            clients_due_max: 1_024,
+            at_once_max: 64,
+            counted_per_ms: 64,
+            backlog_messages_max: 1 << 18,
+            backlog_bytes_max: 16 << 20,
+            backlog_broadcasts_max: 256,
+        }
+    }
 }
 
 impl Default for EngineSettings {
@@ -124,6 +163,7 @@ impl Default for EngineSettings {
             rooms_per_socket_max: 128,
             acks_pending_max: 100_000,
             queue_bytes_max: 1 << 20,
+            turn: TurnLimits::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! shard wants.
 
 mod acceptor;
+mod clock;
 mod link;
 mod listener;
 mod pace;
@@ -24,8 +25,9 @@ use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
 
 use turn::{Outside, Turned, Worker};
 
+pub use clock::Clock;
 pub use listener::{Listener, Sharing};
-pub use turn::{Bus, Clock, NoBus, Reception};
+pub use turn::{Bus, NoBus, Reception};
 
 /// What a worker is made of, to be turned into one on its own thread.
 pub struct WorkerParts<A> {

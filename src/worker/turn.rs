@@ -4,11 +4,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use slab::Slab;
-use sockring_protocol::Millis;
 use tokio::sync::oneshot;
 
 use crate::app::Application;
@@ -16,18 +14,20 @@ use crate::capacity::{AcceptError, Capacity, Door};
 use crate::mailbox::{Letter, Mailbox, Postbox};
 use crate::ring::{Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
 use crate::shard::{
-    Acknowledgement, Broken, Bytes, ConnectionKey, Destination, Effect, Now, Parcel, Reply, RoomName, Shard,
-    SiblingMail, Ticket, Turn,
+    Acknowledgement, Broken, Bytes, ConnectionKey, Destination, Effect, Parcel, Reply, RoomName, Shard, SiblingMail,
+    Ticket, Turn,
 };
 
 use super::acceptor::{Acceptor, Next};
+use super::clock::{Clock, as_micros, as_millis, thread_time};
 use super::link::{Received, Start};
 use super::listener::Listener;
 use super::pace::{Pace, Wait};
 use super::table::{Departure, Table, token_of};
 
-/// Completions handled before other tasks of the core get their turn.
+/// Completions handled before other tasks of the core get their turn, and letters.
 const COMPLETIONS_PER_TURN: usize = 4096;
+const LETTERS_PER_TURN: usize = 4096;
 
 /// Who takes over connections that the shard does not serve.
 pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
@@ -72,7 +72,11 @@ pub(super) struct Worker<A> {
     arrived: usize,
     /// Receives started in this turn because a settled connection became readable.
     received_later: usize,
-    letters: Vec<Letter>,
+    /// Letters that have been taken out of the mailbox, and since when some of them could not be read.
+    letters: VecDeque<Letter>,
+    letters_since: Option<Instant>,
+    /// When the last turn began, if the worker has not rested since, and what had been completed for it.
+    turned: Option<(Instant, usize)>,
     answers: Slab<oneshot::Sender<Reply>>,
     pub(super) pace: Pace,
     /// When to return at the latest, once asked to.
@@ -87,40 +91,6 @@ pub(super) struct Outside {
     pub(super) bus: Box<dyn Bus>,
     pub(super) capacity: Arc<Capacity>,
     pub(super) clock: Clock,
-}
-
-/// The monotonic clock as milliseconds, and the wall clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    origin: Instant,
-}
-
-impl Default for Clock {
-    /// A clock that begins now.
-    fn default() -> Clock {
-        Clock { origin: Instant::now() }
-    }
-}
-
-impl Clock {
-    pub(super) fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { at: Millis(as_millis(self.origin.elapsed())), unix_ms: as_millis(unix) }
-    }
-
-    pub(super) fn instant(&self, at: Millis) -> Instant {
-        self.origin + Duration::from_millis(at.0)
-    }
-}
-
-/// How long this thread has had a processor.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
-fn as_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long connections may take to close when the worker is asked to return.
@@ -155,7 +125,9 @@ impl<A: Application> Worker<A> {
             starts: Vec::new(),
             arrived: 0,
             received_later: 0,
-            letters: Vec::new(),
+            letters: VecDeque::new(),
+            letters_since: None,
+            turned: None,
             answers: Slab::new(),
             pace: Pace::new(Instant::now()),
             return_by: None,
@@ -165,6 +137,7 @@ impl<A: Application> Worker<A> {
     /// Does everything that there is to do now. Leaves submissions for the next `enter`.
     pub(super) fn turn(&mut self) -> Turned {
         let begun = Instant::now();
+        self.report(begun);
         self.shard.on_time(self.outside.clock.now());
         let completed = self.completions_up();
         let mailed = self.mail_up();
@@ -177,18 +150,29 @@ impl<A: Application> Worker<A> {
             self.perform(effect);
         }
         self.effects = effects;
-        if completed + mailed + performed == 0 {
+        if completed + mailed + performed == 0 && !self.shard.is_behind() && self.letters.is_empty() {
             return Turned::Idle;
         }
-        let ended = Instant::now();
-        self.pace.on_turn(ended, std::mem::take(&mut self.arrived), mailed, thread_time);
-        let micros = u64::try_from((ended - begun).as_micros()).unwrap_or(u64::MAX);
-        self.shard.on_turned(Turn { micros, completions: completed as u64 });
+        self.turned = Some((begun, completed));
+        self.pace.on_turn(Instant::now(), std::mem::take(&mut self.arrived), mailed, thread_time);
         Turned::Busy
+    }
+
+    /// What came since the last turn began has waited until now, for as long as that turn took, what the kernel did of it
+    /// included, and what the tasks of the core did.
+    fn report(&mut self, now: Instant) {
+        let Some((since, completed)) = self.turned.take() else { return };
+        let waited = self.letters_since.map_or(Duration::ZERO, |since| now - since);
+        let turn =
+            Turn { micros: as_micros(now - since), mail_micros: as_micros(waited), completions: completed as u64 };
+        self.shard.on_turned(turn);
     }
 
     /// When to turn again if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if !self.letters.is_empty() {
+            return Some(Instant::now());
+        }
         let timers = self.shard.deadline().map(|at| self.outside.clock.instant(at));
         [timers, self.acceptor.resumes_at(), self.return_by].into_iter().flatten().min()
     }
@@ -337,10 +321,15 @@ impl<A: Application> Worker<A> {
     }
 
     fn mail_up(&mut self) -> usize {
-        let mut letters = std::mem::take(&mut self.letters);
-        self.outside.mailbox.collect(&mut letters);
-        let count = letters.len();
-        for letter in letters.drain(..) {
+        if self.letters.is_empty() {
+            self.outside.mailbox.collect(&mut self.letters);
+        }
+        let mut count = 0;
+        while count < LETTERS_PER_TURN
+            && self.shard.takes_mail()
+            && let Some(letter) = self.letters.pop_front()
+        {
+            count += 1;
             match letter {
                 Letter::Mail(mail, answer) => {
                     let ticket = Ticket(self.answers.insert(answer) as u64);
@@ -359,7 +348,10 @@ impl<A: Application> Worker<A> {
                 }
             }
         }
-        self.letters = letters;
+        self.letters_since = match self.letters.is_empty() {
+            true => None,
+            false => self.letters_since.or_else(|| Some(Instant::now())),
+        };
         count
     }
 

@@ -16,6 +16,7 @@ mod remote;
 mod subscribing;
 mod table;
 mod timeouts;
+mod turns;
 mod wire;
 mod world;
 
@@ -27,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use sockring::shard::{Cluster, Elsewhere, EngineSettings, Instance};
+use sockring::shard::{Cluster, Elsewhere, EngineSettings, Instance, TurnLimits};
 use sockring_protocol::engineio::SessionTimes;
 
 use backend::Backend;
@@ -59,7 +60,26 @@ fn settings(random: &mut Random) -> EngineSettings {
         acks_pending_max: random.pick(&[3, 100_000]),
         rooms_per_socket_max: random.pick(&[3, 128]),
         queue_bytes_max: random.pick(&[32 << 10, 1 << 20]),
+        turn: turn_limits(random),
         ..EngineSettings::default()
+    }
+}
+
+/// Often so small that whatever is done takes several turns.
+fn turn_limits(random: &mut Random) -> TurnLimits {
+    if random.one_in(2) {
+        return TurnLimits::default();
+    }
+    TurnLimits {
+        messages_max: random.pick(&[1, 2, 5, 512]),
+        bytes_max: random.pick(&[1, 300, 2 << 20]),
+        sent_bytes_max: random.pick(&[1, 300, 2 << 20]),
+        clients_due_max: random.pick(&[1, 1_024]),
+        at_once_max: random.pick(&[0, 1, 3]),
+        counted_per_ms: 64,
+        backlog_messages_max: random.pick(&[1, 4, 1_000]),
+        backlog_bytes_max: random.pick(&[1, 1 << 20]),
+        backlog_broadcasts_max: random.pick(&[1, 3, 256]),
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    BusMail, ConnectionKey, Counters, Effect, Ending, EngineSettings, Mail, Now, Place, Shard, ShardParts, Target,
-    Ticket,
+    BusMail, ConnectionKey, Counters, Effect, Ending, EngineSettings, Mail, Now, Place, Reply, Shard, ShardParts,
+    Target, Ticket,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::SessionTimes;
@@ -64,7 +64,7 @@ pub struct Table {
     keys: HashMap<ConnectionKey, usize>,
     pub sid: String,
     wishes: Vec<String>,
-    replies: u64,
+    replies: Vec<Reply>,
     effects: Vec<Effect>,
 }
 
@@ -89,7 +89,7 @@ impl Table {
 
     pub fn with(settings: EngineSettings, lines: usize) -> Table {
         let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max, 1)));
-        let limits = CapacityLimits { connections_max: 16, clients_max: 4, ..CapacityLimits::UNLIMITED };
+        let limits = CapacityLimits { connections_max: 16, clients_max: 16, ..CapacityLimits::UNLIMITED };
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
@@ -105,7 +105,7 @@ impl Table {
             keys: HashMap::new(),
             sid: String::new(),
             wishes: Vec::new(),
-            replies: 0,
+            replies: Vec::new(),
             effects: Vec::new(),
         };
         for line in 0..=lines {
@@ -208,8 +208,10 @@ impl Table {
         self.shard.flush(&mut effects);
         for effect in effects.drain(..) {
             let (key, bytes) = match &effect {
-                Effect::Reply(ticket, _) => {
-                    self.replies += u64::from(*ticket == Ticket(2));
+                Effect::Reply(ticket, reply) => {
+                    if *ticket == Ticket(2) {
+                        self.replies.push((**reply).clone());
+                    }
                     continue;
                 }
                 Effect::Subscribe(room, epoch) => {
@@ -244,6 +246,11 @@ impl Table {
             }
         }
         self.effects = effects;
+    }
+
+    /// Has the shard read a mail whose answer is of no interest.
+    pub fn mail(&mut self, mail: Mail) {
+        self.shard.on_mail(Ticket(1), mail);
     }
 
     /// Lets time pass, waking the shard when it wants to be woken, and no more often.
@@ -290,8 +297,8 @@ impl Table {
         std::mem::take(&mut self.wishes)
     }
 
-    /// How many `Move::Mail` were answered since the last question.
-    pub fn replies(&mut self) -> u64 {
+    /// The answers to `Move::Mail` since the last question.
+    pub fn replies(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.replies)
     }
 

@@ -285,7 +285,7 @@ impl World {
 
     /// Puts a letter into a shard's mailbox, which keeps the order of all its letters.
     fn post(&mut self, shard: usize, letter: Letter) {
-        self.workers[shard].mailbox.push(letter);
+        self.workers[shard].mailbox.push_back(letter);
         let late = self.random.pick(&[0, 0, 1, 3]);
         self.workers[shard].turn_by(self.now + late);
     }

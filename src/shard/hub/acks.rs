@@ -25,6 +25,8 @@ struct Ask {
     /// All of them, those that have answered or gone among them.
     receivers: Vec<(ClientKey, u16)>,
     unanswered: usize,
+    /// There will be no more receivers.
+    is_sealed: bool,
 }
 
 /// The acknowledgements that a shard waits for.
@@ -48,7 +50,7 @@ impl Acks {
             }
         };
         let ends_at = now + timeout_ms.min(WAIT_MS_MAX);
-        self.asks.insert(id, Ask { number, ends_at, receivers: Vec::new(), unanswered: 0 });
+        self.asks.insert(id, Ask { number, ends_at, receivers: Vec::new(), unanswered: 0, is_sealed: false });
         self.ends.insert((ends_at, id));
         AckId(u64::from(id))
     }
@@ -67,7 +69,9 @@ impl Acks {
     /// There are no more receivers. Says how many there are.
     pub(super) fn seal(&mut self, ack: AckId) -> u64 {
         let Ok(id) = u32::try_from(ack.0) else { return 0 };
-        let receivers = self.asks.get(&id).map_or(0, |ask| ask.receivers.len() as u64);
+        let Some(ask) = self.asks.get_mut(&id) else { return 0 };
+        ask.is_sealed = true;
+        let receivers = ask.receivers.len() as u64;
         self.end_if_answered(id);
         receivers
     }
@@ -119,6 +123,7 @@ impl Acks {
 
     fn end_if_answered(&mut self, id: u32) {
         if let Some(ask) = self.asks.get(&id)
+            && ask.is_sealed
             && ask.unanswered == 0
         {
             self.ends.remove(&(ask.ends_at, id));

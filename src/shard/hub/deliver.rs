@@ -1,118 +1,307 @@
-//! Delivery: a broadcast to the members that this shard has.
+//! Delivery: broadcasts on their way to their members here, over as many turns as they take (`FanOuts`).
+//!
+//! To whom a broadcast goes is decided when it comes. But a turn queues a bounded number of messages, so that a large
+//! broadcast delays nobody else; what is left waits here, in the order in which it was emitted, and while too much waits no
+//! mail is read. No client notices: before anything else is queued for it, or one of its sockets ends, it gets all that was
+//! emitted to it before (`catch_up`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use sockring_protocol::socketio::AckId;
+
 use crate::app::Application;
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Delivery};
 
 use super::super::client::{ClientKey, CloseReason};
 use super::super::encode::{self, Carrier};
 use super::super::limit::Limit;
-use super::super::outbox::ConflateKey;
-use super::super::sid::Sid;
+use super::super::mail::SiblingMail;
+use super::super::outbox::{ConflateKey, Frames};
+use super::super::settings::TurnLimits;
 use super::super::sockets::{NamespaceId, SocketStage};
+use super::seats::Seat;
 use super::{Farewell, Hub, Queued, enqueue};
 
-/// A socket of this shard: its client's slot and its place there.
-pub(super) type Seat = (u32, u16);
+/// Instead of the place of a seat that has been served out of its turn.
+const SERVED: u16 = u16::MAX;
+/// The part of a turn that is kept for broadcasts under way.
+const SHARE: usize = 4;
+
+/// Who wants to know how many sockets got a broadcast.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Nobody,
+    /// An answer that waits for it, and the part of it.
+    Pending(usize, usize),
+    /// The home of its room, and what waits there.
+    Home {
+        shard: u16,
+        pending: usize,
+        index: usize,
+    },
+}
+
+/// A broadcast that has come.
+pub(super) struct Incoming {
+    pub(super) broadcast: Arc<Broadcast>,
+    /// Under which each receiver is asked to acknowledge it.
+    pub(super) ack: Option<AckId>,
+    /// Whether this is its room's home, which sends it on.
+    pub(super) is_home: bool,
+    pub(super) asker: Asker,
+}
+
+/// What each receiver of a broadcast gets.
+struct Message {
+    frames: Frames,
+    conflate: Option<ConflateKey>,
+    delivery: Delivery,
+    ack: Option<AckId>,
+}
+
+/// One broadcast, and who has not got it yet.
+struct FanOut {
+    message: Arc<Message>,
+    /// In the order of their slots, each once.
+    seats: Vec<Seat>,
+    next: usize,
+    reached: u64,
+    asker: Asker,
+}
+
+impl FanOut {
+    fn left(&self) -> usize {
+        self.seats.len() - self.next
+    }
+
+    /// Takes a client's seat out of what is left.
+    fn take(&mut self, slot: u32) -> Option<Seat> {
+        let left = self.seats.get_mut(self.next..)?;
+        let at = left.partition_point(|(other, _)| *other < slot);
+        let seat = left.get_mut(at).filter(|(other, place)| *other == slot && *place != SERVED)?;
+        let taken = *seat;
+        seat.1 = SERVED;
+        Some(taken)
+    }
+}
+
+/// The broadcasts of a shard that have not reached all of their members.
+#[derive(Default)]
+pub(super) struct FanOuts {
+    waiting: VecDeque<FanOut>,
+    /// What waits, in seats and in bytes of messages.
+    seats: usize,
+    bytes: usize,
+    /// What this turn may still queue.
+    messages_left: usize,
+    bytes_left: usize,
+}
+
+impl FanOuts {
+    /// What a turn may queue, beginning now.
+    fn begin_turn(&mut self, limits: &TurnLimits) {
+        self.messages_left = limits.messages_max;
+        self.bytes_left = limits.bytes_max;
+    }
+
+    /// However much else there was to do, something of what waits goes on.
+    fn keep_a_share(&mut self, limits: &TurnLimits) {
+        self.messages_left = self.messages_left.max(limits.messages_max.div_ceil(SHARE));
+        self.bytes_left = self.bytes_left.max(limits.bytes_max.div_ceil(SHARE));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Messages that have still to be queued.
+    pub(super) fn seats(&self) -> usize {
+        self.seats
+    }
+
+    fn is_full(&self, limits: &TurnLimits) -> bool {
+        self.seats >= limits.backlog_messages_max
+            || self.bytes >= limits.backlog_bytes_max
+            || self.waiting.len() >= limits.backlog_broadcasts_max
+    }
+
+    /// Whether this turn may queue so much at once.
+    fn fits(&self, message: &Message, seats: usize) -> bool {
+        seats <= self.messages_left && message.frames.len().saturating_mul(seats) <= self.bytes_left
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.messages_left = self.messages_left.saturating_sub(1);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.messages_left == 0 || self.bytes_left == 0
+    }
+
+    fn push_back(&mut self, fan_out: FanOut) {
+        self.seats += fan_out.left();
+        self.bytes += fan_out.message.frames.len();
+        self.waiting.push_back(fan_out);
+    }
+
+    fn pop_front(&mut self) -> Option<FanOut> {
+        let fan_out = self.waiting.pop_front()?;
+        self.seats -= fan_out.left();
+        self.bytes -= fan_out.message.frames.len();
+        Some(fan_out)
+    }
+
+    fn push_front(&mut self, fan_out: FanOut) {
+        self.seats += fan_out.left();
+        self.bytes += fan_out.message.frames.len();
+        self.waiting.push_front(fan_out);
+    }
+}
 
 impl<A: Application> Hub<A> {
-    /// Queues a broadcast for its members here; says for how many sockets.
-    pub(in super::super) fn deliver(&mut self, broadcast: &Broadcast) -> u64 {
-        self.deliver_as(Carrier::Event(None), broadcast)
+    /// A turn begins.
+    pub(in super::super) fn begin_turn(&mut self) {
+        self.fan_outs.begin_turn(&self.settings.turn);
     }
 
-    /// The same, and each of them is asked for an acknowledgement; says of how many one is awaited.
-    pub(super) fn deliver_for_ack(&mut self, broadcast: &Broadcast, number: u64, timeout_ms: u64) -> u64 {
-        let ack = self.acks.begin(number, timeout_ms, self.now.at);
-        self.deliver_as(Carrier::Event(Some(ack)), broadcast);
-        self.acks.seal(ack)
+    /// Whether another mail may be read in this turn.
+    pub(in super::super) fn takes_mail(&self) -> bool {
+        !self.fan_outs.is_spent() && !self.fan_outs.is_full(&self.settings.turn)
     }
 
-    fn deliver_as(&mut self, carrier: Carrier, broadcast: &Broadcast) -> u64 {
-        let Some(namespace) = self.settings.namespace(&broadcast.namespace) else { return 0 };
-        let targets = self.select(namespace, &broadcast.rooms, &broadcast.except);
-        if targets.is_empty() {
-            return 0;
+    /// Goes on with what waits, as far as this turn may.
+    pub(super) fn fan_out(&mut self) {
+        if self.fan_outs.is_empty() {
+            return;
         }
+        self.fan_outs.keep_a_share(&self.settings.turn);
+        while !self.fan_outs.is_spent() {
+            let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
+            while !self.fan_outs.is_spent()
+                && let Some(seat) = fan_out.seats.get(fan_out.next).copied()
+            {
+                fan_out.next += 1;
+                fan_out.reached += u64::from(self.queue_for(seat, &fan_out.message));
+            }
+            match fan_out.left() {
+                0 => self.end(&fan_out),
+                _ => self.fan_outs.push_front(fan_out),
+            }
+        }
+    }
+
+    /// Decides to whom a broadcast goes, and queues it for them, at once if they are few.
+    pub(super) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker }: Incoming) {
+        let namespace = self.settings.namespace(&broadcast.namespace);
+        if let (Some(namespace), true) = (namespace, is_home) {
+            self.send_on(namespace, &broadcast, asker);
+        }
+        let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
+        let (Some(namespace), Some(seats)) = (namespace, seats.filter(|seats| !seats.is_empty())) else {
+            return self.close(ack, asker, 0);
+        };
+        let message = Arc::new(self.message(namespace, &broadcast, ack));
+        let is_small = seats.len() <= self.settings.turn.at_once_max;
+        let may_go = is_small || self.fan_outs.waiting.is_empty() && self.fan_outs.fits(&message, seats.len());
+        let mut fan_out = FanOut { message, seats, next: 0, reached: 0, asker };
+        if !may_go {
+            return self.fan_outs.push_back(fan_out);
+        }
+        for seat in std::mem::take(&mut fan_out.seats) {
+            self.catch_up(seat.0);
+            fan_out.reached += u64::from(self.queue_for(seat, &fan_out.message));
+        }
+        self.end(&fan_out);
+    }
+
+    /// At the home of its room: the shards that have other members get it too.
+    fn send_on(&mut self, namespace: NamespaceId, broadcast: &Arc<Broadcast>, asker: Asker) {
+        let ([room], Asker::Pending(pending, index)) = (&*broadcast.rooms, asker) else { return };
+        let from = self.shard.number;
+        for (shard, _) in self.homes.outposts(namespace, room) {
+            let mail = SiblingMail::Deliver { broadcast: Arc::clone(broadcast), pending, index, from };
+            self.mails.push((*shard, mail));
+            if let Some(pending) = self.pending.get_mut(pending) {
+                pending.outstanding += 1;
+            }
+        }
+    }
+
+    fn message(&mut self, namespace: NamespaceId, broadcast: &Broadcast, ack: Option<AckId>) -> Message {
         let frames = encode::packet_with_args(
             &mut self.scratch,
             &broadcast.namespace,
-            carrier,
+            Carrier::Event(ack),
             &broadcast.args,
             &broadcast.attachments,
         );
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        let mut delivered = 0;
-        for (slot, place) in targets {
-            let Some((key, client)) = self.clients.at_mut(slot) else { continue };
-            // A socket that has not been told that it is connected is promised nothing yet.
-            if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
-                continue;
+        Message { frames, conflate, delivery: broadcast.delivery, ack }
+    }
+
+    /// Queues a message for one of its receivers; says whether it gets it.
+    fn queue_for(&mut self, (slot, place): Seat, message: &Message) -> bool {
+        let Some((key, client)) = self.clients.at_mut(slot) else { return false };
+        // A socket that has not been told that it is connected is promised nothing yet, and `SERVED` is nobody's place.
+        if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
+            return false;
+        }
+        self.fan_outs.spend(message.frames.len());
+        let max = self.settings.queue_bytes_max;
+        match enqueue(client, Arc::clone(&message.frames), message.conflate.as_ref(), message.delivery, max) {
+            Queued::Yes => {}
+            Queued::Dropped => {
+                self.counters.volatile_dropped += 1;
+                return false;
             }
-            let max = self.settings.queue_bytes_max;
-            match enqueue(client, Arc::clone(&frames), conflate.as_ref(), broadcast.delivery, max) {
-                Queued::Yes => {
-                    delivered += 1;
-                    if let Carrier::Event(Some(ack)) = carrier {
-                        match self.acks.len() < self.settings.acks_pending_max {
-                            true => self.acks.expect(ack, ClientKey(key), place),
-                            false => self.counters.hit(Limit::AcksPendingMax),
-                        }
-                    }
-                    if !client.is_dirty {
-                        client.is_dirty = true;
-                        self.dirty.push(ClientKey(key));
-                    }
-                }
-                Queued::Dropped => self.counters.volatile_dropped += 1,
-                Queued::Full => self.drop_client(ClientKey(key), CloseReason::QueueFull, None, Farewell::Now),
+            Queued::Full => {
+                self.drop_client(ClientKey(key), CloseReason::QueueFull, None, Farewell::Now);
+                return false;
             }
         }
-        self.counters.delivered += delivered;
-        delivered
-    }
-
-    /// The sockets that rooms name, without those that others do.
-    pub(super) fn select(&self, namespace: NamespaceId, rooms: &[Box<str>], except: &[Box<str>]) -> Vec<Seat> {
-        let mut targets = self.targets(namespace, rooms);
-        if !except.is_empty() {
-            let except = self.members_of(namespace, except);
-            targets.retain(|seat| except.binary_search(seat).is_err());
+        if !client.is_dirty {
+            client.is_dirty = true;
+            self.dirty.push(ClientKey(key));
         }
-        targets
-    }
-
-    /// The sockets that rooms name; all sockets of the namespace when there are none. Each once.
-    fn targets(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Seat> {
-        if !rooms.is_empty() {
-            return self.members_of(namespace, rooms);
-        }
-        let all =
-            self.clients.iter().filter_map(|(key, client)| Some((key.index, client.sockets.place_in(namespace)?)));
-        all.collect()
-    }
-
-    /// The members of some rooms, sorted, each once.
-    fn members_of(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Seat> {
-        let mut places = Vec::new();
-        for room in rooms {
-            if let Some(id) = self.rooms.find(namespace, room) {
-                places.extend(self.rooms.members(id).iter().map(|member| (member.client, member.socket)));
+        if let Some(ack) = message.ack {
+            match self.acks.len() < self.settings.acks_pending_max {
+                true => self.acks.expect(ack, ClientKey(key), place),
+                false => self.counters.hit(Limit::AcksPendingMax),
             }
-            places.extend(self.socket_with(namespace, room));
         }
-        places.sort_unstable();
-        places.dedup();
-        places
+        self.counters.delivered += 1;
+        true
     }
 
-    /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
-    pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
-        let sid = Sid::parse(sid)
-            .filter(|sid| sid.instance() == self.settings.instance && sid.shard() == self.shard.number)?;
-        let (key, client) = self.clients.at(sid.slot())?;
-        let place = client.sockets.place_in(namespace)?;
-        (client.sockets.get(place)?.random == sid.random()).then_some((key.index, place))
+    /// Queues for a client all that was emitted to it and waits for its turn: something else is about to happen to it.
+    pub(super) fn catch_up(&mut self, slot: u32) {
+        // Whoever is dropped on the way is served in all of them.
+        for at in 0..self.fan_outs.waiting.len() {
+            let Some(fan_out) = self.fan_outs.waiting.get_mut(at) else { return };
+            let Some(seat) = fan_out.take(slot) else { continue };
+            let message = Arc::clone(&fan_out.message);
+            let is_reached = self.queue_for(seat, &message);
+            if let Some(fan_out) = self.fan_outs.waiting.get_mut(at) {
+                fan_out.reached += u64::from(is_reached);
+            }
+        }
+    }
+
+    fn end(&mut self, fan_out: &FanOut) {
+        self.close(fan_out.message.ack, fan_out.asker, fan_out.reached);
+    }
+
+    /// A broadcast has reached all that it will: whoever asked is told how many, or how many acknowledgements are awaited.
+    fn close(&mut self, ack: Option<AckId>, asker: Asker, count: u64) {
+        let count = ack.map_or(count, |ack| self.acks.seal(ack));
+        match asker {
+            Asker::Nobody => {}
+            Asker::Pending(pending, index) => self.settle_pending(pending, index, count),
+            Asker::Home { shard, pending, index } => {
+                self.mails.push((shard, SiblingMail::Delivered { pending, index, count }));
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::app::Application;
 use crate::broadcast::Broadcast;
 
 use super::super::client::{ClientKey, CloseReason};
+use super::deliver::{Asker, Incoming};
 use super::{Farewell, Hub};
 
 /// How often a shard without clients looks whether its siblings still have some.
@@ -24,6 +25,11 @@ pub(super) struct Draining {
 }
 
 impl Draining {
+    /// Whether more should have ended by now.
+    pub(super) fn is_behind(&self, now: Millis) -> bool {
+        !self.left.is_empty() && self.next_at() <= now
+    }
+
     /// When the next client ends.
     pub(super) fn next_at(&self) -> Millis {
         match self.left.is_empty() {
@@ -45,17 +51,18 @@ impl<A: Application> Hub<A> {
             return;
         }
         for namespace in &Arc::clone(&self.settings).namespaces {
-            self.deliver(&Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
+            let broadcast = Arc::new(Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
+            self.deliver(Incoming { broadcast, ack: None, is_home: false, asker: Asker::Nobody });
         }
         let left: VecDeque<_> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
         let since = self.now.at;
         self.draining = Some(Draining { since, over_ms, total: left.len() as u64, left, at: since });
     }
 
-    /// Ends those whose time has come.
+    /// Ends those whose time has come, as many as a turn may.
     pub(super) fn drain(&mut self) {
         let now = self.now.at;
-        loop {
+        for _ in 0..self.settings.turn.clients_due_max {
             let Some(draining) = &mut self.draining else { return };
             draining.at = now;
             if draining.left.is_empty() || draining.next_at() > now {

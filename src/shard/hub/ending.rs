@@ -108,6 +108,7 @@ impl<A: Application> Hub<A> {
 
     /// The one place where a socket ends.
     pub(super) fn drop_socket(&mut self, key: ClientKey, place: u16) {
+        self.catch_up(key.0.index);
         // One that the application was never told of is not told gone, and its greeting goes with it.
         let is_joining = self.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
         if self.take_greeting(key, place).is_none() && !is_joining {

@@ -6,17 +6,18 @@ use crate::app::Application;
 use crate::broadcast::{Broadcast, Selection};
 
 use super::super::limit::Limit;
-use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, SiblingMail, Target, Ticket};
+use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
-use super::{ConnectionCounts, Hub};
+use super::Hub;
+use super::deliver::{Asker, Incoming};
 
 /// An answer that other shards contribute to.
 pub(super) struct Pending {
     ticket: Ticket,
     counts: Vec<u64>,
     kind: PendingKind,
-    outstanding: u32,
+    pub(super) outstanding: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +26,22 @@ enum PendingKind {
     Join,
 }
 
+/// What a shard is to a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The home of its room.
+    Home,
+    /// One of those that may have members.
+    Other,
+}
+
 impl<A: Application> Hub<A> {
     /// Takes one mail. Its answer is among `replies`, now or when other shards have answered.
-    pub(in super::super) fn on_mail(
-        &mut self,
-        ticket: Ticket,
-        mail: Mail,
-        connections: impl FnOnce() -> ConnectionCounts,
-    ) {
+    pub(in super::super) fn on_mail(&mut self, ticket: Ticket, mail: Mail, stats: impl FnOnce(&Hub<A>) -> ShardStats) {
         let reply = match mail {
-            Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts),
+            Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
+            Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
             Mail::Join(target, room) => return self.join_and_answer(ticket, &target, &room),
-            Mail::Deliver(broadcasts) => {
-                Reply::Delivered(broadcasts.iter().map(|broadcast| self.deliver(broadcast)).collect())
-            }
             Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
             Mail::Disconnect(target, ending) => Reply::Changed(self.end_target(&target, ending)),
             Mail::Stand(event) => {
@@ -50,9 +53,9 @@ impl<A: Application> Hub<A> {
                 settings.cors = cors;
                 Reply::Changed(0)
             }
-            Mail::Stats => Reply::Stats(self.stats(connections())),
+            Mail::Stats => Reply::Stats(stats(self)),
             Mail::Metrics => {
-                let metrics = ShardMetrics { stats: self.stats(connections()), counters: self.counters.clone() };
+                let metrics = ShardMetrics { stats: stats(self), counters: self.counters.clone() };
                 Reply::Metrics(Box::new(metrics))
             }
             Mail::UserStatus(user) => {
@@ -70,7 +73,7 @@ impl<A: Application> Hub<A> {
             Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
             Mail::EndSelected(selection, ending) => Reply::Changed(self.end_selected(&selection, ending)),
             Mail::DeliverForAck { broadcast, number, timeout_ms } => {
-                Reply::Delivered(vec![self.deliver_for_ack(&broadcast, number, timeout_ms)])
+                return self.emit_for_ack(ticket, *broadcast, number, timeout_ms);
             }
         };
         self.replies.push((ticket, reply));
@@ -85,8 +88,8 @@ impl<A: Application> Hub<A> {
             SiblingMail::RoomDown { room, epoch, from } => self.on_room_down(&room, epoch, from),
             SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
             SiblingMail::Deliver { broadcast, pending, index, from } => {
-                let count = self.deliver(&broadcast);
-                self.mails.push((from, SiblingMail::Delivered { pending, index, count }));
+                let asker = Asker::Home { shard: from, pending, index };
+                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker });
             }
             SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
         }
@@ -109,27 +112,26 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// At the home of each broadcast's room: delivers to the members here, and sends on to the shards that have others.
-    fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>) {
-        let counts = Vec::with_capacity(broadcasts.len());
-        let pending = self.pending.insert(Pending { ticket, counts, kind: PendingKind::Emit, outstanding: 1 });
+    /// Delivers to the members here, and at the home of each broadcast's room sends on to the shards that have others.
+    fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>, role: Role) {
+        let pending = self.await_delivery(ticket, broadcasts.len());
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
-            let mut sent = 0;
-            if let ([room], Some(namespace)) = (&*broadcast.rooms, self.settings.namespace(&broadcast.namespace)) {
-                let from = self.shard.number;
-                for (shard, _) in self.homes.outposts(namespace, room) {
-                    let mail = SiblingMail::Deliver { broadcast: Arc::clone(&broadcast), pending, index, from };
-                    self.mails.push((*shard, mail));
-                    sent += 1;
-                }
-            }
-            let count = self.deliver(&broadcast);
-            if let Some(pending) = self.pending.get_mut(pending) {
-                pending.counts.push(count);
-                pending.outstanding += sent;
-            }
+            let asker = Asker::Pending(pending, index);
+            self.deliver(Incoming { broadcast, ack: None, is_home: role == Role::Home, asker });
         }
-        self.settle_pending(pending, 0, 0);
+    }
+
+    /// Delivers to the members here, and each of them is asked for an acknowledgement.
+    fn emit_for_ack(&mut self, ticket: Ticket, broadcast: Broadcast, number: u64, timeout_ms: u64) {
+        let ack = self.acks.begin(number, timeout_ms, self.now.at);
+        let asker = Asker::Pending(self.await_delivery(ticket, 1), 0);
+        self.deliver(Incoming { broadcast: Arc::new(broadcast), ack: Some(ack), is_home: false, asker });
+    }
+
+    /// An answer that waits until so many broadcasts are delivered.
+    fn await_delivery(&mut self, ticket: Ticket, broadcasts: usize) -> usize {
+        let outstanding = u32::try_from(broadcasts).unwrap_or(u32::MAX);
+        self.pending.insert(Pending { ticket, counts: vec![0; broadcasts], kind: PendingKind::Emit, outstanding })
     }
 
     fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {

@@ -6,7 +6,7 @@ use super::super::client::{ClientKey, CloseReason};
 use super::super::mail::{Ending, Target};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
-use super::deliver::Seat;
+use super::seats::Seat;
 use super::{Farewell, Hub};
 
 impl<A: Application> Hub<A> {

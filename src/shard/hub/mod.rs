@@ -14,6 +14,7 @@ mod packets;
 mod polling;
 mod probe;
 mod refusing;
+mod seats;
 mod selected;
 mod sessions;
 mod stats;
@@ -43,6 +44,7 @@ use super::slots::Slots;
 use super::timers::Timers;
 
 use acks::Acks;
+use deliver::FanOuts;
 use draining::Draining;
 use ending::Farewell;
 use homes::{Announced, Homes, Waiting};
@@ -113,6 +115,7 @@ pub(super) struct Hub<A> {
     announced: Announced,
     subscriptions: Subscriptions<Waiting>,
     acks: Acks,
+    fan_outs: FanOuts,
     pending: Slab<Pending>,
     draining: Option<Draining>,
     greetings: VecDeque<packets::Greeting>,
@@ -121,7 +124,8 @@ pub(super) struct Hub<A> {
     /// Those that were logged.
     refused_origins: Vec<Box<str>>,
     ping: Frames,
-    due: Vec<ClientKey>,
+    /// Those whose time has come, and who have not been seen to.
+    due: VecDeque<ClientKey>,
 }
 
 impl<A: Application> Hub<A> {
@@ -140,6 +144,7 @@ impl<A: Application> Hub<A> {
             homes: Homes::new(namespaces),
             subscriptions: Subscriptions::new(namespaces),
             acks: Acks::default(),
+            fan_outs: FanOuts::default(),
             timers: Timers::new(now.at, shard),
             settings,
             capacity,
@@ -164,7 +169,7 @@ impl<A: Application> Hub<A> {
             standing: None,
             refused_origins: Vec::new(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
-            due: Vec::new(),
+            due: VecDeque::new(),
         }
     }
 
@@ -184,16 +189,23 @@ impl<A: Application> Hub<A> {
     /// Fires what has become due.
     pub(super) fn expire(&mut self) {
         let now = self.now.at;
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.advance(now, |key| due.push(key));
-        for key in due.drain(..) {
+        let Hub { timers, due, .. } = self;
+        timers.advance(now, |key| due.push_back(key));
+        for _ in 0..self.settings.turn.clients_due_max {
+            let Some(key) = self.due.pop_front() else { break };
             self.expire_client(key);
         }
-        self.due = due;
         self.expire_subscriptions();
         self.acks.expire(now);
         self.greet();
         self.drain();
+        self.fan_out();
+    }
+
+    /// Whether this turn has left something to the next one.
+    pub(super) fn is_behind(&self) -> bool {
+        let drains_late = self.draining.as_ref().is_some_and(|draining| draining.is_behind(self.now.at));
+        !self.due.is_empty() || !self.fan_outs.is_empty() || drains_late
     }
 
     /// When something will be due.
@@ -215,6 +227,7 @@ impl<A: Application> Hub<A> {
 
     /// Queues a message for one client. A client whose queue is full is closed.
     fn push(&mut self, key: ClientKey, frames: Frames, delivery: Delivery) {
+        self.catch_up(key.0.index);
         let Some(client) = self.clients.get_mut(key.0) else { return };
         match enqueue(client, frames, None, delivery, self.settings.queue_bytes_max) {
             Queued::Yes => self.mark_dirty(key),

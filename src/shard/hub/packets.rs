@@ -256,6 +256,8 @@ impl<A: Application> Hub<A> {
 
     /// The socket is told that it is connected.
     pub(super) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
+        // What was emitted before is not for a socket that was not connected then.
+        self.catch_up(key.0.index);
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let Some(socket) = client.sockets.get_mut(place) else { return };
         socket.stage = SocketStage::Connected;

@@ -8,7 +8,7 @@ use super::super::mail::{Ending, SocketDescription};
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::sockets::SocketStage;
 use super::Hub;
-use super::deliver::Seat;
+use super::seats::Seat;
 
 impl<A: Application> Hub<A> {
     /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.

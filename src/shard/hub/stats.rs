@@ -19,8 +19,6 @@ pub(in super::super) struct ConnectionCounts {
     pub(in super::super) bodies: u64,
     pub(in super::super) closing_bytes: u64,
     pub(in super::super) sending_bytes: u64,
-    /// A turn took too long a moment ago.
-    pub(in super::super) is_slow: bool,
 }
 
 impl<A: Application> Hub<A> {
@@ -40,8 +38,8 @@ impl<A: Application> Hub<A> {
             rooms: (self.rooms.at_home() + rooms) as u64,
             subscriptions_pending: self.subscriptions.len() as u64,
             acks_pending: self.acks.len() as u64,
+            deliveries_pending: self.fan_outs.seats() as u64,
             is_draining: self.is_draining(),
-            is_slow: connections.is_slow,
             ..ShardStats::default()
         };
         for (_, client) in self.clients.iter() {

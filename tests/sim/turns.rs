@@ -1,0 +1,182 @@
+//! A broadcast that takes several turns: how much of it a turn does, and that no client can tell.
+
+use std::sync::Arc;
+
+use sockring::broadcast::Broadcast;
+use sockring::shard::{
+    BusMail, Cluster, Ending, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits,
+};
+
+use super::desk::payload_of;
+use super::table::{Move, Table, settings};
+use super::wire;
+
+const CLIENTS: usize = 8;
+/// The last one whom a broadcast reaches.
+const LAST: usize = CLIENTS - 1;
+
+/// Two messages of broadcasts in a turn, and what goes to one client at once.
+fn two_a_turn() -> EngineSettings {
+    let mut settings = settings();
+    settings.turn = TurnLimits { messages_max: 2, at_once_max: 1, ..TurnLimits::default() };
+    // So that the only bytes are those of the test.
+    settings.times.ping_interval_ms = 60_000;
+    settings
+}
+
+/// Users `u0` to `u7` on WebSockets, on the line of their number.
+fn crowd(settings: EngineSettings) -> Table {
+    let mut table = Table::with(settings, CLIENTS);
+    for line in 0..CLIENTS {
+        let connect = wire::text_frame(&format!("40{}", payload_of(&format!("u{line}"))), [1; 4]);
+        table.turn(&[Move::Bytes(line, [wire::websocket(None), connect].concat())]);
+        table.turn(&[]);
+        let heard = table.take(line);
+        assert!(heard.ends_with(r#"42["welcome"]"#), "{heard}");
+    }
+    table
+}
+
+fn to_last(text: &str) -> Mail {
+    Mail::Deliver(vec![Broadcast::new("/", vec![format!("user:u{LAST}").into()], Arc::from(text.as_bytes()))])
+}
+
+fn last() -> Target {
+    Target::User(format!("u{LAST}").into())
+}
+
+/// Who has something to read.
+fn heard(table: &mut Table) -> Vec<usize> {
+    (0..CLIENTS).filter(|line| !table.take(*line).is_empty()).collect()
+}
+
+#[test]
+fn a_turn_does_its_part_and_leaves_the_rest() {
+    let mut table = crowd(two_a_turn());
+    table.turn(&[Move::Emit]);
+    for turn in 0..CLIENTS / 2 {
+        assert_eq!(heard(&mut table), [2 * turn, 2 * turn + 1]);
+        table.turn(&[]);
+    }
+    assert_eq!(heard(&mut table), [0; 0], "each once");
+}
+
+#[test]
+fn an_emit_to_one_overtakes_a_broadcast_at_others_and_not_at_its_own() {
+    let mut table = crowd(two_a_turn());
+    table.turn(&[Move::Emit, Move::Mail(|| to_last(r#"["one"]"#)), Move::Emit, Move::Mail(|| to_last(r#"["two"]"#))]);
+    assert_eq!(table.take(LAST), r#"42["news"], 42["one"], 42["news"], 42["two"]"#);
+    assert_eq!(table.replies().len(), 2, "who emits to one client waits for nobody else");
+    assert_eq!(table.take(LAST - 1), "");
+    (0..CLIENTS).for_each(|_| table.turn(&[]));
+    assert_eq!((table.take(LAST - 1), table.take(LAST)), (r#"42["news"], 42["news"]"#.to_owned(), String::new()));
+}
+
+#[test]
+fn who_ends_has_what_was_emitted_before_and_nothing_else() {
+    for (ending, end) in [(Ending::Socket, ", 41"), (Ending::Client, ", 41, close"), (Ending::Session, ", close")] {
+        let mut table = crowd(two_a_turn());
+        let end_last: fn() -> Mail = match ending {
+            Ending::Socket => || Mail::Disconnect(last(), Ending::Socket),
+            Ending::Client => || Mail::Disconnect(last(), Ending::Client),
+            Ending::Session => || Mail::Disconnect(last(), Ending::Session),
+        };
+        table.turn(&[Move::Emit, Move::Mail(end_last), Move::Emit]);
+        (0..CLIENTS).for_each(|_| table.turn(&[]));
+        let heard = table.take(LAST);
+        assert!(heard.starts_with(&format!(r#"42["news"]{end}"#)), "{heard}");
+        assert_eq!(heard.matches("news").count(), 1, "{heard}");
+    }
+}
+
+#[test]
+fn who_is_in_a_room_when_it_is_emitted_to_gets_it() {
+    let to_room = || Mail::Deliver(vec![Broadcast::new("/", vec!["r".into()], Arc::from(&br#"["room"]"#[..]))]);
+    let everybody = |table: &mut Table| {
+        for user in 0..CLIENTS - 1 {
+            table.mail(Mail::Join(Target::User(format!("u{user}").into()), "r".into()));
+        }
+        table.turn(&[]);
+    };
+    let join_last: fn() -> Mail = || Mail::Join(last(), "r".into());
+    let leave_last: fn() -> Mail = || Mail::Leave(last(), "r".into());
+    for (moves, expected) in [
+        ([Move::Mail(join_last), Move::Mail(to_room), Move::Mail(leave_last)], 1),
+        ([Move::Mail(to_room), Move::Mail(join_last), Move::Wait(0)], 0),
+        ([Move::Mail(join_last), Move::Mail(leave_last), Move::Mail(to_room)], 0),
+    ] {
+        let mut table = crowd(two_a_turn());
+        everybody(&mut table);
+        table.turn(&moves);
+        (0..CLIENTS).for_each(|_| table.turn(&[]));
+        assert_eq!(table.take(LAST).matches("room").count(), expected, "{moves:?}");
+        assert_eq!(table.take(LAST - 1).matches("room").count(), 1);
+    }
+}
+
+#[test]
+fn who_is_not_told_yet_that_it_is_connected_gets_nothing_emitted_before() {
+    let mut table = Table::with(EngineSettings { cluster: Cluster::OverBus, ..two_a_turn() }, CLIENTS);
+    table.turn(&[Move::Bus(BusMail::Up)]);
+    let subscribed = |line: usize| {
+        let room = RoomName { namespace: NamespaceId(0), name: format!("user:u{line}").into() };
+        Move::Bus(BusMail::Subscribed(vec![(room, u32::try_from(line).expect("few") + 1)]))
+    };
+    for line in 0..CLIENTS {
+        let connect = wire::text_frame(&format!("40{}", payload_of(&format!("u{line}"))), [1; 4]);
+        table.turn(&[Move::Bytes(line, [wire::websocket(None), connect].concat())]);
+        if line < LAST {
+            table.turn(&[subscribed(line)]);
+        }
+        table.turn(&[]);
+        table.take(line);
+    }
+    table.turn(&[Move::Emit]);
+    table.turn(&[subscribed(LAST)]);
+    (0..CLIENTS).for_each(|_| table.turn(&[]));
+    let heard = table.take(LAST);
+    assert!(heard.starts_with("40") && !heard.contains("news"), "{heard}");
+    assert_eq!(table.take(LAST - 1), r#"42["news"]"#);
+}
+
+#[test]
+fn a_turn_hands_the_kernel_so_many_bytes() {
+    let mut settings = two_a_turn();
+    settings.turn = TurnLimits { sent_bytes_max: 1_500, ..TurnLimits::default() };
+    let mut table = crowd(settings);
+    table.turn(&[Move::EmitBytes(1_000)]);
+    assert_eq!(heard(&mut table), [0, 1]);
+    table.turn(&[]);
+    assert_eq!(heard(&mut table), [2, 3]);
+    (0..2).for_each(|_| table.turn(&[]));
+    assert_eq!(heard(&mut table), [4, 5, 6, 7]);
+}
+
+#[test]
+fn a_room_that_is_named_often_is_one_room() {
+    let mut table = crowd(two_a_turn());
+    table.turn(&[Move::Mail(|| {
+        let rooms = vec![format!("user:u{LAST}").into(); 1_000];
+        Mail::Deliver(vec![Broadcast::new("/", rooms, Arc::from(&br#"["one"]"#[..]))])
+    })]);
+    assert_eq!(table.take(LAST), r#"42["one"]"#);
+}
+
+#[test]
+fn however_many_ask_a_shard_counts_once_in_a_while() {
+    let mut settings = two_a_turn();
+    settings.turn.counted_per_ms = 1;
+    let mut table = crowd(settings);
+    let count = |table: &mut Table| {
+        table.turn(&[Move::Mail(|| Mail::Stats)]);
+        match table.replies()[..] {
+            [Reply::Stats(stats)] => stats.connected,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(count(&mut table), 8);
+    table.mail(Mail::Disconnect(last(), Ending::Session));
+    let asked = (1..100).find(|_| count(&mut table) == 7).expect("it counts again");
+    let counted = CLIENTS + 1 + CLIENTS + 1;
+    assert!((counted - 2..=counted + 2).contains(&asked), "it counted again after {asked} ms, at {counted} for one");
+}
