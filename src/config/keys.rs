@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     known_as(&["REDIS_MASTER_NAME"], key("redis_master_name", "mymaster", "what the sentinels call the master")),
     key("redis_sentinel_user", "", "user of the sentinels' access control list"),
     key("redis_sentinel_password", "", "password of the sentinels"),
+    key("redis_sentinel_password_file", "", "file that holds the password of the sentinels"),
     known_as(&["REDIS_PORT"], key("redis_port", "6379", "port of Redis")),
     known_as(&["REDIS_USER", "REDIS_USERNAME"], key("redis_user", "", "user of Redis' access control list")),
     known_as(&["REDIS_PASSWORD"], key("redis_password", "", "password of Redis")),
@@ -107,17 +108,24 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Settings that name a file whose content is read with them, and again at SIGHUP.
-pub const HELD_IN_FILES: [&str; 5] = [
+pub const HELD_IN_FILES: [&str; 6] = [
     "access_token_secret_file",
     "access_token_secret_previous_file",
     "token_public_key_file",
     "api_key_file",
     "redis_password_file",
+    "redis_sentinel_password_file",
 ];
 
 /// Settings whose value is never shown. A URL may have a password in it.
-pub const SECRETS: [&str; 5] =
-    ["access_token_secret", "access_token_secret_previous", "api_key", "redis_password", "redis_url"];
+pub const SECRETS: [&str; 6] = [
+    "access_token_secret",
+    "access_token_secret_previous",
+    "api_key",
+    "redis_password",
+    "redis_sentinel_password",
+    "redis_url",
+];
 
 /// Settings that SIGHUP takes over; the others need a restart.
 pub const TAKEN_OVER: [&str; 15] = [

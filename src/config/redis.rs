@@ -72,7 +72,7 @@ fn sentinels(values: &Values) -> Result<Option<SentinelSettings>, ConfigError> {
         return Err(wrong("redis_master_name", "must be what the sentinels call the master, as `mymaster`"));
     };
     let user = values.optional("redis_sentinel_user");
-    let password = values.optional("redis_sentinel_password").map(Secret::new);
+    let password = values.secret("redis_sentinel_password")?.map(Secret::new);
     Ok(Some(SentinelSettings { addresses, master_name, user, password }))
 }
 

@@ -194,6 +194,13 @@ fn what_is_said_of_settings_is_said_of_settings_that_there_are() {
     for name in keys::HELD_IN_FILES.iter().chain(&keys::SECRETS).chain(&keys::TAKEN_OVER) {
         assert!(keys::find(name).is_some(), "{name}");
     }
+    // What is a secret by its name is never shown, and may stand in a file.
+    let is_secret = |name: &str| ["_secret", "_password", "_key", "_previous"].iter().any(|end| name.ends_with(end));
+    for name in keys::KEYS.iter().map(|key| key.name).filter(|name| is_secret(name)) {
+        let file = format!("{name}_file");
+        assert!(keys::SECRETS.contains(&name) && keys::HELD_IN_FILES.contains(&file.as_str()), "{name}");
+        assert!(keys::find(&file).is_some(), "{file}");
+    }
 }
 
 #[test]
