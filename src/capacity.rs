@@ -1,5 +1,6 @@
 //! `Capacity`: what all shards of a process share: how many connections and clients there may be, and how many requests one
-//! address may make. It is the only state with more than one owner, and none of it is touched by a message.
+//! address may make, and how much may have been begun. It is the only state with more than one owner, and none of it is touched
+//! by a message that comes whole.
 
 mod accepting;
 
@@ -26,6 +27,8 @@ pub struct CapacityLimits {
     pub clients_max: usize,
     /// File descriptors of connections that are not WebSockets yet; the operating system limits them.
     pub descriptors_max: usize,
+    /// Bytes of what peers have begun and not ended.
+    pub input_bytes_max: usize,
     /// Sessions that one address may open in a minute.
     pub handshakes_per_minute_max: u32,
     /// Requests with a session id that is nobody's.
@@ -39,6 +42,7 @@ impl CapacityLimits {
         connections_max: usize::MAX,
         clients_max: usize::MAX,
         descriptors_max: usize::MAX,
+        input_bytes_max: usize::MAX,
         handshakes_per_minute_max: u32::MAX,
         unknown_sids_per_minute_max: u32::MAX,
         connect_refusals_per_minute_max: u32::MAX,
@@ -52,6 +56,7 @@ pub struct Capacity {
     connections: AtomicUsize,
     clients: AtomicUsize,
     descriptors: AtomicUsize,
+    input_bytes: AtomicUsize,
     pub accept_errors: AcceptErrors,
     /// By kind.
     buckets: [Mutex<HashMap<IpAddr, Bucket>>; 3],
@@ -89,6 +94,7 @@ impl Capacity {
             connections: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
+            input_bytes: AtomicUsize::new(0),
             accept_errors: AcceptErrors::default(),
             buckets: Default::default(),
             forgotten: AtomicU64::new(0),
@@ -133,6 +139,19 @@ impl Capacity {
 
     pub fn give_back_descriptor(&self) {
         self.descriptors.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of what a peer has begun; `false`: there is no room for them.
+    pub fn take_input(&self, bytes: usize) -> bool {
+        let has_room = self.input_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limits.input_bytes_max;
+        if !has_room {
+            self.give_back_input(bytes);
+        }
+        has_room
+    }
+
+    pub fn give_back_input(&self, bytes: usize) {
+        self.input_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn take_client(&self) -> bool {
@@ -234,6 +253,7 @@ mod tests {
             connections_max: 2,
             clients_max: 1,
             descriptors_max: 9,
+            input_bytes_max: 100,
             handshakes_per_minute_max: 60,
             unknown_sids_per_minute_max: 3,
             connect_refusals_per_minute_max: 2,
@@ -258,6 +278,14 @@ mod tests {
         assert!(!capacity.has_room_for_connection() && !capacity.is_full());
         capacity.give_back_descriptor();
         assert!(capacity.has_room_for_connection());
+    }
+
+    #[test]
+    fn there_is_room_for_so_much_that_has_begun() {
+        let capacity = capacity();
+        assert!(capacity.take_input(60) && !capacity.take_input(41) && capacity.take_input(40));
+        capacity.give_back_input(41);
+        assert!(capacity.take_input(41) && !capacity.take_input(1));
     }
 
     #[test]

@@ -77,6 +77,7 @@ const GAUGES: &[Row<ShardStats>] = &[
         stats.deliveries_pending
     }),
     ("queued_bytes", "Bytes that wait for clients, with what is kept about them", |stats| stats.queued_bytes),
+    ("input_bytes", "Bytes of heads, messages, bodies and attachments that have begun", |stats| stats.input_bytes),
     ("closing_bytes", "Bytes that connections without a client have still to send", |stats| stats.closing_bytes),
     ("sending_bytes", "Bytes that the kernel was given and has not taken", |stats| stats.sending_bytes),
 ];

@@ -56,6 +56,8 @@ pub const KEYS: &[Key] = &[
     key("upgrade_timeout_ms", "10000", "time for an upgrade to WebSocket; later: its probe is closed, polling goes on"),
     key("connect_timeout_ms", "45000", "time for the first accepted CONNECT; later: the client is closed"),
     key("payload_bytes_max", "1000000", "bytes of one message or POST from a client; more: close code 1009 or status 413"),
+    key("connect_bytes_max", "16384", "bytes of one message or POST from a client before its first accepted CONNECT, and of the payload of every CONNECT; more: close code 1009 or status 413"),
+    key("input_bytes_max", "134217728", "bytes of heads, messages, bodies and attachments that all peers have begun and not ended; more: close code 1013 or status 503"),
     key("payload_packets_max", "1000", "packets in one POST; more: status 400, the client is closed"),
     key("fragments_max", "1024", "WebSocket fragments of one message; more: close code 1008"),
     key("attachments_max", "10", "binary attachments of one packet, up to 255; more: the client is closed"),

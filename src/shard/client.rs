@@ -113,7 +113,8 @@ pub(super) enum Phase {
     Farewell,
 }
 
-/// What the first request said that an admission may need. Kept for the session: a client may leave and CONNECT again.
+/// What the first request said that an admission may need. It goes with the first accepted CONNECT, where there is no other
+/// namespace for which the client might need it.
 pub struct Handshake {
     pub authorization: Option<Box<str>>,
     /// Whom refused CONNECTs count for.
@@ -141,6 +142,8 @@ pub enum CloseReason {
     /// A WebSocket frame that RFC 6455 forbids.
     FrameError,
     PayloadTooBig,
+    /// More was begun by all peers together than `input_bytes_max`.
+    InputFull,
     /// No CONNECT in time.
     ConnectTimeout,
     /// A message was begun and not completed in time.
@@ -159,7 +162,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::PingTimeout,
         CloseReason::TransportClose,
         CloseReason::TransportError,
@@ -167,6 +170,7 @@ impl CloseReason {
         CloseReason::ParseError,
         CloseReason::FrameError,
         CloseReason::PayloadTooBig,
+        CloseReason::InputFull,
         CloseReason::ConnectTimeout,
         CloseReason::MessageTimeout,
         CloseReason::QueueFull,
@@ -186,6 +190,7 @@ impl CloseReason {
             CloseReason::ParseError => "parse_error",
             CloseReason::FrameError => "frame_error",
             CloseReason::PayloadTooBig => "payload_too_big",
+            CloseReason::InputFull => "input_full",
             CloseReason::ConnectTimeout => "connect_timeout",
             CloseReason::MessageTimeout => "message_timeout",
             CloseReason::QueueFull => "queue_full",

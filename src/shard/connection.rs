@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) timer_at: Millis,
     /// Of a send under way.
     pub(super) sending_bytes: u32,
+    /// Of what the peer has begun, as they were last counted.
+    pub(super) input_bytes: u32,
     pub(super) is_sending: bool,
     /// What is under way is not all: when it is sent there is something to do.
     pub(super) has_more: bool,
@@ -66,6 +68,7 @@ impl Connection {
             deadline: Millis::NEVER,
             timer_at: Millis::NEVER,
             sending_bytes: 0,
+            input_bytes: 0,
             is_sending: false,
             has_more: false,
             is_dirty: false,
@@ -112,8 +115,14 @@ impl<A: Application> Shard<A> {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         self.hub.counters.bytes_in += bytes.len() as u64;
         match &mut connection.stage {
-            Stage::Http(_) => self.on_http_bytes(key, bytes),
-            Stage::WebSocket(_) => self.on_frames(key, bytes),
+            Stage::Http(_) => {
+                self.on_http_bytes(key, bytes);
+                self.weigh(key);
+            }
+            Stage::WebSocket(_) => {
+                self.on_frames(key, bytes);
+                self.weigh(key);
+            }
             Stage::Closing { discarded, .. } => {
                 *discarded = discarded.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 if *discarded > LINGER_BYTES_MAX {
@@ -168,7 +177,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Tells the client, if there is one, that this connection is of no more use to it.
-    fn leave_peer(&mut self, key: ConnectionKey) {
+    pub(super) fn leave_peer(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
@@ -203,6 +212,7 @@ impl<A: Application> Shard<A> {
     pub(super) fn hand_over(&mut self, key: ConnectionKey, destination: Destination, parcel: Parcel) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.stage = Stage::Leaving;
+        self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.effects.push(Effect::HandOver(key, destination, Box::new(parcel)));
@@ -222,6 +232,7 @@ impl<A: Application> Shard<A> {
         self.closing_bytes += unsent.bytes();
         let unsent = (!unsent.is_empty()).then(|| Box::new(unsent));
         connection.stage = Stage::Closing { unsent, discarded: 0, is_shut: false };
+        self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.mark_dirty(key);
@@ -243,6 +254,7 @@ impl<A: Application> Shard<A> {
         }
         self.closing_bytes -= connection.unsent_bytes();
         connection.stage = Stage::Gone;
+        self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         connection.deadline = Millis::NEVER;
         self.effects.push(Effect::Close(key));
     }

@@ -42,12 +42,13 @@ impl WebSocketStage {
 
 impl<A: Application> Shard<A> {
     pub(super) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        let limits = self.hub.settings.message_limits();
+        let mut limits = self.hub.settings.message_limits();
         let mut at = 0;
         loop {
             let Some(connection) = self.connections.get_mut(key.0) else { return };
             let Connection { stage: Stage::WebSocket(stage), pending, deadline, .. } = connection else { return };
             let (client, role) = (stage.client, stage.role);
+            (limits.message_bytes_max, _) = self.hub.message_limit(client);
             let step = match stage.decoder.decode(bytes.get_mut(at..).unwrap_or_default(), &limits) {
                 Ok(step) => step,
                 Err(error) => return self.fail_frames(key, client, role, error),
@@ -171,7 +172,8 @@ impl<A: Application> Shard<A> {
         self.hub.counters.malformed += 1;
         let reason = match error {
             FrameError::MessageTooBig => {
-                self.hub.counters.hit(Limit::PayloadBytesMax);
+                let (_, limit) = self.hub.message_limit(client);
+                self.hub.counters.hit(limit);
                 CloseReason::PayloadTooBig
             }
             FrameError::TooManyFragments => {

@@ -52,6 +52,12 @@ pub(super) struct PostBody {
 }
 
 impl HttpStage {
+    /// What is held of a head or a body that has begun, or of what came behind.
+    pub(super) fn begun_bytes(&self) -> usize {
+        let body = if let Request::Body(post) = &self.request { post.body.capacity() } else { 0 };
+        self.input.capacity() + body
+    }
+
     pub(super) fn new(peer: Option<IpAddr>, requests: u32) -> HttpStage {
         HttpStage { peer, requests, ..HttpStage::default() }
     }
@@ -61,6 +67,7 @@ impl<A: Application> Shard<A> {
     /// Continues with the bytes that came while a request was being answered.
     pub(super) fn resume(&mut self, key: ConnectionKey) {
         self.on_http_bytes(key, &[]);
+        self.weigh(key);
     }
 
     pub(super) fn on_http_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
@@ -119,7 +126,8 @@ impl<A: Application> Shard<A> {
         };
         let reads_on = !(is_behind && matches!(stage.request, Request::Head));
         stage.input_was_empty = input.is_empty();
-        stage.input = input;
+        // One that is empty holds nothing.
+        stage.input = if input.is_empty() { Vec::new() } else { input };
         connection.stage = Stage::Http(stage);
         self.arm_connection(key);
         if reads_on {
@@ -224,7 +232,8 @@ impl<A: Application> Shard<A> {
             }
             Err(error) => {
                 if error == RequestError::BodyTooLarge {
-                    self.hub.counters.hit(Limit::PayloadBytesMax);
+                    let (_, limit) = self.hub.message_limit(post.client);
+                    self.hub.counters.hit(limit);
                 }
                 self.hub.counters.malformed += 1;
                 self.hub.on_post_lost(post.client);

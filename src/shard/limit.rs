@@ -16,6 +16,8 @@ pub enum Limit {
     IdleTimeout,
     RequestsPerConnectionMax,
     PayloadBytesMax,
+    ConnectBytesMax,
+    InputBytesMax,
     PayloadPacketsMax,
     FragmentsMax,
     AttachmentsMax,
@@ -31,7 +33,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 25] = [
+    pub const ALL: [Limit; 27] = [
         Limit::ConnectionsMax,
         Limit::ClientsMax,
         Limit::UserConnectionsMax,
@@ -45,6 +47,8 @@ impl Limit {
         Limit::IdleTimeout,
         Limit::RequestsPerConnectionMax,
         Limit::PayloadBytesMax,
+        Limit::ConnectBytesMax,
+        Limit::InputBytesMax,
         Limit::PayloadPacketsMax,
         Limit::FragmentsMax,
         Limit::AttachmentsMax,
@@ -75,6 +79,8 @@ impl Limit {
             Limit::IdleTimeout => "idle_timeout_ms",
             Limit::RequestsPerConnectionMax => "requests_per_connection_max",
             Limit::PayloadBytesMax => "payload_bytes_max",
+            Limit::ConnectBytesMax => "connect_bytes_max",
+            Limit::InputBytesMax => "input_bytes_max",
             Limit::PayloadPacketsMax => "payload_packets_max",
             Limit::FragmentsMax => "fragments_max",
             Limit::AttachmentsMax => "attachments_max",

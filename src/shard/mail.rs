@@ -204,6 +204,8 @@ pub struct ShardStats {
     pub closing_bytes: u64,
     /// Bytes that the kernel was given and has not taken.
     pub sending_bytes: u64,
+    /// Bytes of heads, messages, bodies and attachments that peers have begun and not ended.
+    pub input_bytes: u64,
     /// Half open: clients that have sent no CONNECT that was accepted.
     pub unclaimed: u64,
     /// Half open: clients with a probe that is not their transport yet.

@@ -14,6 +14,7 @@ mod flush;
 mod frames;
 mod http;
 mod hub;
+mod input;
 mod limit;
 mod mail;
 mod metrics;
@@ -170,6 +171,7 @@ impl<A: Application> Shard<A> {
             Some(Stage::WebSocket(_)) => self.on_frames(key, &mut bytes),
             _ => {}
         }
+        self.weigh(key);
         Some(key)
     }
 
@@ -204,6 +206,7 @@ impl<A: Application> Shard<A> {
         if let Some(connection) = self.connections.remove(key.0) {
             self.closing_bytes -= connection.unsent_bytes();
             self.sending_bytes -= u64::from(connection.sending_bytes);
+            self.hub.give_back_input(connection.input_bytes as usize);
             self.hub.capacity.give_back_connection();
         }
     }

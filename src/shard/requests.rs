@@ -267,7 +267,8 @@ impl<A: Application> Shard<A> {
             self.hub.on_post_lost(client);
             return self.refuse(key, head, 400, BAD_REQUEST, &reply);
         }
-        match BodyDecoder::new(head.framing, self.hub.settings.payload_bytes_max) {
+        let (bytes_max, limit) = self.hub.message_limit(client);
+        match BodyDecoder::new(head.framing, bytes_max) {
             Ok(decoder) => {
                 if head.expects_continue
                     && let Some(connection) = self.connections.get_mut(key.0)
@@ -278,7 +279,7 @@ impl<A: Application> Shard<A> {
                 Outcome::ReadBody(client, decoder, reply)
             }
             Err(error) => {
-                self.hub.counters.hit(Limit::PayloadBytesMax);
+                self.hub.counters.hit(limit);
                 self.hub.counters.malformed += 1;
                 self.hub.on_post_lost(client);
                 self.answer_empty(key, error.status(), &reply);

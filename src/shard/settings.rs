@@ -59,6 +59,8 @@ pub struct EngineSettings {
     pub fragments_max: u32,
     /// A WebSocket message (close code 1009), a POST body (413), a packet with its attachments.
     pub payload_bytes_max: usize,
+    /// A message, or a POST body, from a client that has no accepted CONNECT yet, and the payload of any CONNECT: as above.
+    pub connect_bytes_max: usize,
     /// Packets in one POST; more: 400, and the session ends.
     pub payload_packets_max: usize,
     /// From the CONNECT answer to the application's call that a socket is connected, for clients that read one message at
@@ -148,6 +150,7 @@ impl Default for EngineSettings {
             packet: PacketLimits::default(),
             fragments_max: 1024,
             payload_bytes_max: 1_000_000,
+            connect_bytes_max: 16 << 10,
             payload_packets_max: 1_000,
             connect_gap_ms: 0,
             connect_timeout_ms: 45_000,

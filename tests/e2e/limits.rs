@@ -3,6 +3,7 @@
 
 mod clients;
 mod emits;
+mod input;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ tests_of_limits! {
     emits::api_connections_max,
     emits::mail_bytes_max,
     emits::queue_bytes_max,
+    input::connect_bytes_max,
+    input::input_bytes_max,
     requests::body_timeout_ms,
     requests::connect_refusals_per_minute_max,
     requests::connections_max,

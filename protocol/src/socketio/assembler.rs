@@ -68,6 +68,11 @@ impl Assembler {
         Ok(if attachments_left == 0 { Progress::Complete } else { Progress::More })
     }
 
+    /// What is held: the header and the attachments that have come.
+    pub fn held_bytes(&self) -> usize {
+        self.header.len() + self.attachments.iter().map(|attachment| attachment.len()).sum::<usize>()
+    }
+
     /// The text of the packet, to be decoded again when it is complete.
     pub fn header(&self) -> &str {
         &self.header

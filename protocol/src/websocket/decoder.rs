@@ -106,6 +106,11 @@ impl Decoder {
         self.partial.as_ref().is_some_and(|partial| !partial.is_idle())
     }
 
+    /// What is held of what has begun.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| size_of::<Partial>() + partial.buffer.capacity())
+    }
+
     /// Frees what the last event was lent from; the next `decode` does the same. For whoever pauses in between.
     pub fn release(&mut self) {
         if let Some(partial) = &mut self.partial {

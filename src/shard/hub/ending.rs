@@ -85,8 +85,9 @@ impl<A: Application> Hub<A> {
     fn await_farewell(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         client.phase = Phase::Farewell;
-        client.assembler = None;
+        let begun = client.assembler.take().map_or(0, |assembler| assembler.held_bytes());
         client.half_open_by = self.now.at + FAREWELL_MS;
+        self.give_back_input(begun);
         self.arm(key);
     }
 
@@ -94,6 +95,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn forget(&mut self, key: ClientKey) {
         let Some(client) = self.clients.remove(key.0) else { return };
         self.capacity.give_back_client();
+        self.give_back_input(client.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes()));
         self.forget_move(&client);
     }
 

@@ -33,12 +33,13 @@ use crate::capacity::Capacity;
 use super::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
 use super::effects::Effect;
 use super::encode;
+use super::limit::Limit;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
 use super::outbox::{ConflateKey, Frames, Outbox, encode_for_polling, weight};
 use super::placement::Place;
 use super::rooms::{RoomId, Rooms, USER_PREFIX};
-use super::settings::EngineSettings;
+use super::settings::{EngineSettings, Layer};
 use super::sid::{RandomPool, Sid};
 use super::slots::Slots;
 use super::timers::Timers;
@@ -110,6 +111,8 @@ pub(super) struct Hub<A> {
     pub(super) actions: Actions,
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
+    /// Of what peers have begun, here.
+    input_bytes: usize,
     moves: Moves,
     homes: Homes,
     announced: Announced,
@@ -161,6 +164,7 @@ impl<A: Application> Hub<A> {
             counters: Counters::default(),
             actions: Actions::default(),
             scratch: Vec::new(),
+            input_bytes: 0,
             moves: Moves::default(),
             announced: Announced::default(),
             pending: Slab::new(),
@@ -249,6 +253,34 @@ impl<A: Application> Hub<A> {
     /// Everything that waits for a client, for a connection that is about to close.
     pub(super) fn take_outbox(&mut self, key: ClientKey) -> Outbox {
         self.outbox(key).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many bytes one message or body of a client may have now, and the limit that says so. Without an accepted CONNECT
+    /// there is nothing to say but that.
+    pub(super) fn message_limit(&self, key: ClientKey) -> (usize, Limit) {
+        let EngineSettings { layer, payload_bytes_max, connect_bytes_max, .. } = *self.settings;
+        let is_unclaimed = || self.clients.get(key.0).is_some_and(|client| client.phase == Phase::Unclaimed);
+        match layer == Layer::SocketIo && connect_bytes_max < payload_bytes_max && is_unclaimed() {
+            true => (connect_bytes_max, Limit::ConnectBytesMax),
+            false => (payload_bytes_max, Limit::PayloadBytesMax),
+        }
+    }
+
+    /// Counts bytes of what a peer has begun; `false`: there is no room for them in the process.
+    pub(super) fn take_input(&mut self, bytes: usize) -> bool {
+        let has_room = self.capacity.take_input(bytes);
+        if has_room {
+            self.input_bytes += bytes;
+        }
+        has_room
+    }
+
+    /// They are not held any more.
+    pub(super) fn give_back_input(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.input_bytes -= bytes;
+            self.capacity.give_back_input(bytes);
+        }
     }
 
     /// What waits for a client.

@@ -174,9 +174,7 @@ impl<A: Application> Hub<A> {
             now_unix_ms: self.now.unix_ms,
         };
         self.join_namespace(key, namespace, &admission, &request);
-        if let Some(client) = self.clients.get_mut(key.0) {
-            client.handshake = handshake.filter(|handshake| handshake.authorization.is_some());
-        }
+        self.keep_handshake(key, handshake);
         if let Some(rest) = rest {
             self.on_packets(key, &rest);
         }

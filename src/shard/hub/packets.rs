@@ -11,7 +11,7 @@ use crate::app::{
 };
 use crate::broadcast::Delivery;
 
-use super::super::client::{Client, ClientKey, CloseReason, Phase};
+use super::super::client::{Client, ClientKey, CloseReason, Handshake, Phase};
 use super::super::effects::{Acknowledgement, Effect};
 use super::super::encode::{self, Carrier};
 use super::super::faults::{Forbidden, PacketFault};
@@ -20,6 +20,9 @@ use super::super::rooms::{Member, USER_PREFIX};
 use super::super::settings::Layer;
 use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 use super::{Farewell, Hub};
+
+/// A handshake's token up to this length is kept for CONNECTs to other namespaces.
+const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;
 
 /// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
 pub(super) struct Greeting {
@@ -89,6 +92,9 @@ impl<A: Application> Hub<A> {
             self.counters.hit(Limit::PayloadBytesMax);
             CloseReason::PayloadTooBig
         })?;
+        if !self.take_input(assembler.held_bytes()) {
+            return Err(self.input_is_full());
+        }
         if let Some(client) = self.clients.get_mut(key.0) {
             client.assembler = Some(Box::new(assembler));
             client.half_open_by = self.now.at + self.settings.message_timeout_ms;
@@ -97,18 +103,33 @@ impl<A: Application> Hub<A> {
         Ok(())
     }
 
+    fn input_is_full(&mut self) -> CloseReason {
+        self.counters.hit(Limit::InputBytesMax);
+        CloseReason::InputFull
+    }
+
     fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
-        let Some(assembler) = client.assembler.as_mut() else {
+        let Some(mut assembler) = client.assembler.take() else {
             return Err(self.fault(PacketFault::Session(Forbidden::Unannounced)));
         };
-        match assembler.push(bytes) {
-            Ok(Progress::More) => Ok(()),
+        let held = assembler.held_bytes();
+        let progress = assembler.push(bytes);
+        if progress == Ok(Progress::More) && self.take_input(bytes.len()) {
+            if let Some(client) = self.clients.get_mut(key.0) {
+                client.assembler = Some(assembler);
+            }
+            return Ok(());
+        }
+        self.give_back_input(held);
+        match progress {
             Ok(Progress::Complete) => {
-                client.half_open_by = Millis::NEVER;
-                let Some(assembler) = client.assembler.take() else { return Ok(()) };
+                if let Some(client) = self.clients.get_mut(key.0) {
+                    client.half_open_by = Millis::NEVER;
+                }
                 self.on_assembled(key, &assembler)
             }
+            Ok(Progress::More) => Err(self.input_is_full()),
             Err(_) => {
                 self.counters.hit(Limit::PayloadBytesMax);
                 Err(CloseReason::PayloadTooBig)
@@ -160,6 +181,10 @@ impl<A: Application> Hub<A> {
             self.refuse(key, namespace, &refusal("Invalid namespace", RefusalReason::UnknownNamespace));
             return Ok(());
         };
+        if payload.is_some_and(|payload| payload.len() > self.settings.connect_bytes_max) {
+            self.counters.hit(Limit::ConnectBytesMax);
+            return Err(CloseReason::PayloadTooBig);
+        }
         let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
         if client.sockets.place_in(id).is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::AlreadyConnected)));
@@ -202,14 +227,25 @@ impl<A: Application> Hub<A> {
             },
             Err(refusal) => Some(refusal),
         };
-        if let Some(client) = self.clients.get_mut(key.0) {
-            // The address matters as long as nothing was accepted.
-            client.handshake = handshake.filter(|handshake| refused.is_some() || handshake.authorization.is_some());
-        }
+        self.keep_handshake(key, handshake);
         if let Some(refusal) = refused {
             self.refuse(key, namespace, &refusal);
         }
         Ok(())
+    }
+
+    /// What a handshake said is kept until a CONNECT was accepted, and its token beyond that only where there are other
+    /// namespaces, and up to a length.
+    pub(super) fn keep_handshake(&mut self, key: ClientKey, handshake: Option<Box<Handshake>>) {
+        let has_others = self.settings.namespaces.len() > 1;
+        let is_kept = |handshake: &Handshake| {
+            let length = handshake.authorization.as_deref().map_or(0, str::len);
+            has_others && (1..=AUTHORIZATION_BYTES_KEPT).contains(&length)
+        };
+        if let Some(client) = self.clients.get_mut(key.0) {
+            let is_claimed = client.phase != Phase::Unclaimed;
+            client.handshake = handshake.filter(|handshake| !is_claimed || is_kept(handshake));
+        }
     }
 
     /// Membership: the socket exists, is in its rooms, and is told so; in this order, so that no emit can fall between.

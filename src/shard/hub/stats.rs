@@ -33,6 +33,7 @@ impl<A: Application> Hub<A> {
             bodies: connections.bodies,
             closing_bytes: connections.closing_bytes,
             sending_bytes: connections.sending_bytes,
+            input_bytes: self.input_bytes as u64,
             moved_away: self.moved_away() as u64,
             users: (self.rooms.users_at_home() + users) as u64,
             rooms: (self.rooms.at_home() + rooms) as u64,
