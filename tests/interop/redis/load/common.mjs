@@ -20,10 +20,10 @@ export function options(defaults) {
   ]));
 }
 
-export function startServers(kind, redis, count, { adapter, shards }) {
+export function startServers(kind, redis, count, { adapter, shards, rooms = 'all' }) {
   const begin = (number) => (kind === 'node'
     ? startNode(redis, { name: `N${number}`, adapter, env: { NAMESPACES: '/' } })
-    : startPeer(redis, { name: `S${number}`, adapter, env: { SOCKRING_NAMESPACES: '/', SOCKRING_SHARDS: String(shards) } }));
+    : startPeer(redis, { name: `S${number}`, adapter, env: { SOCKRING_NAMESPACES: '/', SOCKRING_SHARDS: String(shards), SOCKRING_REDIS_ROOMS: rooms } }));
   return Promise.all(Array.from({ length: count }, (_, number) => begin(number)));
 }
 
@@ -79,8 +79,8 @@ export function cpuSeconds(pid) {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-export function bodyTo(user, event, ...args) {
-  return pack(['emitter', { type: 2, data: [event, ...args], nsp: '/' }, { rooms: [`user:${user}`], except: [], flags: {} }]);
+export function bodyTo(room, event, ...args) {
+  return pack(['emitter', { type: 2, data: [event, ...args], nsp: '/' }, { rooms: [room], except: [], flags: {} }]);
 }
 
 /** One command as Redis reads it. */
@@ -89,4 +89,6 @@ export function command(...parts) {
   return Buffer.concat([Buffer.from(`*${list.length}\r\n`), ...list.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from('\r\n')])]);
 }
 
-export const channelOf = (user) => `socket.io#/#user:${user}#`;
+export const channelOf = (room) => `socket.io#/#${room}#`;
+
+export const roomOf = (user) => `user:${user}`;

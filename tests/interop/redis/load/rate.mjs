@@ -7,18 +7,20 @@ import net from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import { RedisServer } from '../../lib/redis.mjs';
 import { pause } from '../../lib/wait.mjs';
-import { bodyTo, channelOf, command, cpuSeconds, Holders, options, quantile, startServers } from './common.mjs';
+import { bodyTo, channelOf, command, cpuSeconds, Holders, options, quantile, roomOf, startServers } from './common.mjs';
 
-const { rate, seconds, servers: kind, instances, shards, users: count, warm } = options({ rate: 20_000, seconds: 60, servers: 'sockring', instances: 2, shards: 1, users: 400, warm: 2 });
+const { rate, seconds, servers: kind, instances, idle, shards, users: count, warm, rooms, to } = options({
+  rate: 20_000, seconds: 60, servers: 'sockring', instances: 2, idle: 0, shards: 1, users: 400, warm: 2, rooms: 'all', to: 'users',
+});
 const PAYLOAD = 'x'.repeat(100);
 const STAMP = 1.5;
 const SETTLE_MS = 3000;
 
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 
-/** The PUBLISH of an emit to a user, with the places of its number (uint32) and its due time (float64). */
-function template(user) {
-  const bytes = command('PUBLISH', channelOf(user), bodyTo(user, 'l', 0xffffffff, STAMP, PAYLOAD));
+/** The PUBLISH of an emit to a room, with the places of its number (uint32) and its due time (float64). */
+function template(room) {
+  const bytes = command('PUBLISH', channelOf(room), bodyTo(room, 'l', 0xffffffff, STAMP, PAYLOAD));
   const stamp = Buffer.alloc(9);
   stamp[0] = 0xcb;
   stamp.writeDoubleBE(STAMP, 1);
@@ -50,7 +52,7 @@ async function emit(socket, templates, total) {
 }
 
 const redis = await RedisServer.start();
-const servers = await startServers(kind, redis, instances, { adapter: 'classic', shards });
+const servers = await startServers(kind, redis, instances + idle, { adapter: 'classic', shards, rooms });
 let holders;
 try {
   const users = Array.from({ length: count }, (_, number) => `user-${number}`);
@@ -67,7 +69,8 @@ try {
     }
   });
   await once(socket, 'connect');
-  const templates = users.map(template);
+  // Nobody is in the rooms.
+  const templates = users.map((user) => template(to === 'users' ? roomOf(user) : `room-of-${user}`));
   await holders.reset(rate * warm);
   await emit(socket, templates, rate * warm);
   await pause(SETTLE_MS / 2);
@@ -81,7 +84,7 @@ try {
   await pause(SETTLE_MS);
   const report = await holders.report();
   console.log(JSON.stringify({
-    servers: kind, instances, shards: kind === 'node' ? undefined : shards, users: count, rate: Math.round(total / took * 1000), seconds, emits: total,
+    servers: kind, instances, idle, rooms, to, shards: kind === 'node' ? undefined : shards, users: count, rate: Math.round(total / took * 1000), seconds, emits: total,
     lost: total - (report.events - report.wrong), twice: report.wrong, receivers_per_emit: received / replies,
     p50_ms: quantile(report.latencies, 0.5), p99_ms: quantile(report.latencies, 0.99), p99_9_ms: quantile(report.latencies, 0.999), max_ms: quantile(report.latencies, 1),
     emitter_late_max_ms: Math.round(worst * 10) / 10, cpu_share, clients_gone: report.gone,

@@ -4,7 +4,7 @@
 import { createClient } from 'redis';
 import { RedisServer } from '../../lib/redis.mjs';
 import { pause, until } from '../../lib/wait.mjs';
-import { bodyTo, channelOf, cpuSeconds, Holders, options, startServers } from './common.mjs';
+import { bodyTo, channelOf, cpuSeconds, Holders, options, roomOf, startServers } from './common.mjs';
 
 const { users: count, servers: kind, adapter, shards, holders: processes, emits, outage } = options({ users: 50_000, servers: 'sockring', adapter: 'classic', shards: 2, holders: 4, emits: 50_000, outage: 0 });
 const CHUNK = 1000;
@@ -20,7 +20,7 @@ let client;
 async function subscribers() {
   const counts = {};
   for (let at = 0; at < count; at += CHUNK) {
-    const answer = await client.sendCommand(['PUBSUB', sharded ? 'SHARDNUMSUB' : 'NUMSUB', ...users.slice(at, at + CHUNK).map(channelOf)]);
+    const answer = await client.sendCommand(['PUBSUB', sharded ? 'SHARDNUMSUB' : 'NUMSUB', ...users.slice(at, at + CHUNK).map(roomOf).map(channelOf)]);
     for (let index = 1; index < answer.length; index += 2) counts[answer[index]] = (counts[answer[index]] ?? 0) + 1;
   }
   return counts;
@@ -29,14 +29,14 @@ async function subscribers() {
 function bodyFor(user) {
   return sharded
     ? Buffer.from(JSON.stringify({ type: 3, data: { packet: { type: 2, data: ['x', 1] }, opts: { rooms: [`user:${user}`], except: [], flags: {} } }, uid: 'fedcba9876543210', nsp: '/' }))
-    : bodyTo(user, 'x', 1);
+    : bodyTo(roomOf(user), 'x', 1);
 }
 
 /** One emit to each of the first `emits` users; how many connections each was given to. */
 async function publish() {
   const receivers = {};
   for (let at = 0; at < emits; at += CHUNK) {
-    const replies = await Promise.all(users.slice(at, Math.min(emits, at + CHUNK)).map((user) => client.sendCommand([sharded ? 'SPUBLISH' : 'PUBLISH', channelOf(user), bodyFor(user)])));
+    const replies = await Promise.all(users.slice(at, Math.min(emits, at + CHUNK)).map((user) => client.sendCommand([sharded ? 'SPUBLISH' : 'PUBLISH', channelOf(roomOf(user)), bodyFor(user)])));
     for (const reply of replies) receivers[reply] = (receivers[reply] ?? 0) + 1;
   }
   return receivers;
