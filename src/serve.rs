@@ -176,8 +176,8 @@ impl Crew {
                 settings: redis.clone(),
                 namespaces: engine.namespaces.clone(),
                 instance,
-                // Each core's tasks are a sender of their own, behind the API.
-                postboxes: (0..settings.shards).map(|core| postboxes(settings.shards + 1 + core)).collect(),
+                // Its tasks are a sender of their own, behind the API.
+                postboxes: postboxes(settings.shards + 1),
             })?),
         };
         let api = Api::new(ApiParts {

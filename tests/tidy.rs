@@ -110,11 +110,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
         ],
     ),
     ("src/mailbox.rs", "shard", &["BusMail", "Mail", "Parcel", "Reply", "SiblingMail"]),
-    (
-        "src/api/",
-        "cluster",
-        &["Cluster", "ClusterMetrics", "Condition", "CoreMetrics", "Gathered", "Message", "Readiness"],
-    ),
+    ("src/api/", "cluster", &["Cluster", "ClusterMetrics", "Condition", "Gathered", "Message", "Readiness"]),
     (
         "src/cluster/",
         "shard",
@@ -137,7 +133,16 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
     (
         "src/config/",
         "cluster",
-        &["Adapter", "Address", "ClusterSettings", "Readiness", "Secret", "SentinelSettings", "TlsSettings"],
+        &[
+            "Adapter",
+            "Address",
+            "ClusterSettings",
+            "HeardRooms",
+            "Readiness",
+            "Secret",
+            "SentinelSettings",
+            "TlsSettings",
+        ],
     ),
     ("src/config/", "capacity", &["CapacityLimits"]),
     (

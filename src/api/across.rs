@@ -18,6 +18,18 @@ pub(super) struct Emitted {
     pub(super) published: bool,
 }
 
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Sockets of this instance.
+    pub(super) sockets: u64,
+    /// Redis has it.
+    pub(super) published: bool,
+    /// All other instances that have such sockets hear the room that these have joined; `None`: there is none to say so, or
+    /// no room.
+    pub(super) confirmed: Option<bool>,
+}
+
 /// What is done to sockets.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
@@ -75,27 +87,40 @@ impl Api {
         }
     }
 
-    /// Changes sockets; says how many of this instance, and whether the others were told.
-    pub(super) async fn change_everywhere(&self, target: &Target, change: &Change) -> Result<(u64, bool), ApiError> {
+    /// Changes sockets. For who is put into a room it ends when emits to the room reach them wherever they are, if the other
+    /// instances say so in time.
+    pub(super) async fn change_everywhere(&self, target: &Target, change: &Change) -> Result<Changed, ApiError> {
         let mail = || match change {
             Change::Join(room) => Mail::Join(target.clone(), room.clone()),
             Change::Leave(room) => Mail::Leave(target.clone(), room.clone()),
             Change::End(ending) => Mail::Disconnect(target.clone(), *ending),
         };
-        let (changed, published) = tokio::join!(self.change(mail), self.publish_change(target, change));
-        Ok((changed?, published))
+        let elsewhere = async {
+            let Some(cluster) = &self.cluster else { return (false, None) };
+            let published = self.publish_change(cluster, target, change).await;
+            let confirmed = match change {
+                Change::Join(room) => Some(published && self.is_joined_elsewhere(cluster, target, room).await),
+                Change::Leave(_) | Change::End(_) => None,
+            };
+            (published, confirmed)
+        };
+        let (sockets, (published, confirmed)) = tokio::join!(self.change(mail), elsewhere);
+        Ok(Changed { sockets: sockets?, published, confirmed })
     }
 
-    async fn publish_change(&self, target: &Target, change: &Change) -> bool {
-        let Some(cluster) = &self.cluster else { return false };
-        let room: Box<str> = match target {
-            Target::User(user) => [USER_PREFIX, user].concat().into(),
-            Target::Socket(sid) => sid.clone(),
-        };
+    async fn is_joined_elsewhere(&self, cluster: &Cluster, target: &Target, room: &str) -> bool {
+        for namespace in &self.engine.namespaces {
+            if !cluster.is_joined(selection(namespace, target), room).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn publish_change(&self, cluster: &Cluster, target: &Target, change: &Change) -> bool {
         let mut messages = Vec::new();
         for namespace in &self.engine.namespaces {
-            let selection =
-                Selection { namespace: (**namespace).into(), rooms: vec![room.clone()], except: Vec::new() };
+            let selection = selection(namespace, target);
             let message = match change {
                 Change::Join(room) => Message::Join { selection, rooms: vec![room.clone()], confirm: None },
                 Change::Leave(room) => Message::Leave { selection, rooms: vec![room.clone()], confirm: None },
@@ -146,6 +171,15 @@ impl Api {
             spoils_readiness: cluster.condition() == Condition::Down && cluster.readiness() == Readiness::RequiresRedis,
         })
     }
+}
+
+/// The sockets of a namespace that a target names.
+fn selection(namespace: &str, target: &Target) -> Selection {
+    let room = match target {
+        Target::User(user) => [USER_PREFIX, user].concat().into(),
+        Target::Socket(sid) => sid.clone(),
+    };
+    Selection { namespace: namespace.into(), rooms: vec![room], except: Vec::new() }
 }
 
 async fn publish_all(cluster: &Cluster, broadcasts: Vec<Broadcast>) -> Vec<bool> {

@@ -6,24 +6,21 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::cluster::{ClusterMetrics, CoreMetrics};
+use crate::cluster::ClusterMetrics;
 
-use super::metrics::{OfShard, OneHistogram, gauges};
+use super::metrics::OneHistogram;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
     reason: &'static str,
 }
 
-type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
+type Row = (&'static str, &'static str, fn(&ClusterMetrics) -> u64);
 
-const OF_CORES: &[Row<CoreMetrics>] = &[
-    ("bus_reconnects", "Connections to Redis that a shard's subscriber has lost", |core| core.reconnects),
-    ("bus_received_messages", "Messages received from Redis", |core| core.messages),
-    ("bus_received_bytes", "Bytes of messages received from Redis, their channels included", |core| core.bytes),
-];
-
-const COUNTERS: &[Row<ClusterMetrics>] = &[
+const COUNTERS: &[Row] = &[
+    ("bus_reconnects", "Connections to Redis that the subscriber has lost", |bus| bus.subscriber_reconnects),
+    ("bus_received_messages", "Messages received from Redis", |bus| bus.received),
+    ("bus_received_bytes", "Bytes of messages received from Redis, their channels included", |bus| bus.received_bytes),
     ("bus_publisher_reconnects", "Connections to Redis that the publisher has lost", |bus| bus.publisher_reconnects),
     ("bus_published_messages", "Messages that Redis has taken", |bus| bus.published),
     ("bus_published_bytes", "Bytes of messages that Redis has taken", |bus| bus.published_bytes),
@@ -37,22 +34,14 @@ const COUNTERS: &[Row<ClusterMetrics>] = &[
 
 /// Adds them.
 pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
-    let of_cores = |value: fn(&CoreMetrics) -> u64| bus.cores.iter().map(value);
-    gauges(registry, "bus_up", "Whether a shard's connections to Redis stand", of_cores(|core| core.is_up));
-    gauges(registry, "bus_subscriptions", "Rooms that a shard has subscribed", of_cores(|core| core.subscriptions));
-    for (name, help, value) in OF_CORES {
-        let family = Family::<OfShard, Counter>::default();
-        for (shard, core) in (0u32..).zip(&bus.cores) {
-            family.get_or_create(&OfShard { shard }).inc_by(value(core));
-        }
-        registry.register(*name, *help, family);
-    }
     for (name, help, value) in COUNTERS {
         let counter = Counter::<u64>::default();
         counter.inc_by(value(&bus));
         registry.register(*name, *help, counter);
     }
     for (name, help, value) in [
+        ("bus_up", "Whether the subscriber's connections to Redis stand", bus.subscriber_is_up),
+        ("bus_subscriptions", "Rooms that have members and are subscribed", bus.subscriptions),
         ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
         ("bus_silent_connections", "Connections on which Redis does not answer for the moment", bus.silent),
         ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),

@@ -286,7 +286,6 @@ pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str, values: im
 mod tests {
     use super::*;
     use crate::capacity::CapacityLimits;
-    use crate::cluster::CoreMetrics;
     use crate::shard::Forbidden;
 
     #[test]
@@ -297,7 +296,7 @@ mod tests {
             capacity: Arc::new(Capacity::new(CapacityLimits::UNLIMITED)),
             waiting: vec![(1, 9)],
             bus: Some(ClusterMetrics {
-                cores: vec![CoreMetrics { is_up: 1, ..CoreMetrics::default() }],
+                subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],
                 ..ClusterMetrics::default()
             }),
@@ -328,7 +327,7 @@ mod tests {
             "sockring_mail_waiting_bytes{shard=\"0\"} 9",
             "sockring_turn_seconds_count{shard=\"1\"} 1",
             "sockring_turn_seconds_bucket{le=\"0.000016\",shard=\"1\"} 1",
-            "sockring_bus_up{shard=\"0\"} 1",
+            "sockring_bus_up 1",
             "sockring_bus_lost_total{reason=\"redis_down\"} 2",
             "sockring_bus_published_messages_total 0",
             "sockring_bus_publish_seconds_count 0",

@@ -11,7 +11,7 @@ use crate::broadcast::Broadcast;
 use crate::events::{self, Maintenance, TestMessage};
 use crate::shard::{Ending, Mail, ShardStats, Target, USER_PREFIX};
 
-use super::across::{Change, Emitted, Unknown, Whereabouts};
+use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
@@ -256,8 +256,12 @@ async fn change_rooms(api: &Api, body: &[u8], change: fn(Box<str>) -> Change) ->
     if room.starts_with(USER_PREFIX) {
         return Err(fields.refuse("room", "the rooms of users are theirs alone"));
     }
-    let (sockets, published) = api.change_everywhere(&target, &change((&*room).into())).await?;
-    Ok(Answer::ok(json!({"room": room, "sockets": sockets, "published": published}), "Rooms changed"))
+    let Changed { sockets, published, confirmed } = api.change_everywhere(&target, &change((&*room).into())).await?;
+    let mut data = json!({"room": room, "sockets": sockets, "published": published});
+    if let Some(confirmed) = confirmed {
+        data["confirmed"] = json!(confirmed);
+    }
+    Ok(Answer::ok(data, "Rooms changed"))
 }
 
 async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -268,7 +272,7 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         Some(true) => Ending::Session,
         _ => Ending::Socket,
     };
-    let (sockets, published) = api.change_everywhere(&target, &Change::End(ending)).await?;
+    let Changed { sockets, published, .. } = api.change_everywhere(&target, &Change::End(ending)).await?;
     Ok(Answer::ok(json!({"sockets": sockets, "published": published}), "Disconnected"))
 }
 

@@ -13,7 +13,9 @@ use crate::shard::{Mail, Reply, SocketDescription, USER_PREFIX, home_of};
 use super::awaiting::Asker;
 use super::channels::Adapter;
 use super::counters::BusLimit;
+use super::joins::{Join, Outcome};
 use super::message::{Answer, Envelope, Message, RequestId};
+use super::subscriber::Order;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
 /// How long shards may take.
@@ -93,6 +95,8 @@ impl Pace {
 pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Envelope>) {
     let mut waiting = Vec::with_capacity(TOGETHER_MAX);
     while requests.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
+        // Who asks where a socket is hears of rooms that it was ordered to join before, when messages to them come.
+        let _ = timeout(SHARDS_WITHIN, cluster.joins.done()).await;
         let mut pace = Pace(Instant::now());
         cluster.held.give_back(waiting.iter().map(|envelope| envelope.message.question_bytes()).sum());
         let groups = groups(waiting.drain(..));
@@ -142,8 +146,10 @@ impl Cluster {
         let Envelope { uid, namespace, message } = envelope;
         match message {
             Message::Join { selection, rooms, confirm } => {
+                let of_namespace = rooms.iter().filter_map(|room| self.room(&namespace, room)).collect();
+                let join = self.joins.begin(of_namespace);
                 let done = self.post(|| Mail::JoinSelected(selection.clone(), rooms.clone()));
-                self.confirm(done, namespace, uid, confirm);
+                self.confirm_join(join, done, confirm.map(|request| Asker { namespace, uid, request }));
             }
             Message::Leave { selection, rooms, confirm } => {
                 let done = self.post(|| Mail::LeaveSelected(selection.clone(), rooms.clone()));
@@ -165,7 +171,7 @@ impl Cluster {
     }
 
     fn are_shards_behind(&self) -> bool {
-        self.own_postboxes().iter().any(|shard| shard.waiting().0 > LETTERS_MAX)
+        self.postboxes.iter().any(|shard| shard.waiting().0 > LETTERS_MAX)
     }
 
     /// What is too much is not done. A question is answered all the same, as by a server that has nobody: without an answer
@@ -187,7 +193,7 @@ impl Cluster {
 
     /// Asks all shards the same.
     pub(super) fn post(&self, mail: impl Fn() -> Mail) -> Vec<oneshot::Receiver<Reply>> {
-        self.own_postboxes().iter().filter_map(|shard| shard.ask(mail())).collect()
+        self.postboxes.iter().filter_map(|shard| shard.ask(mail())).collect()
     }
 
     /// Who asked for it is told, if it was done to somebody.
@@ -209,11 +215,30 @@ impl Cluster {
         });
     }
 
+    /// The same of an order to join. It is done when every shard says so, however long that takes.
+    fn confirm_join(self: &Arc<Self>, join: Join, done: Vec<oneshot::Receiver<Reply>>, asker: Option<Asker>) {
+        self.counters.requests_answered.add(1);
+        let cluster = Arc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut changed = 0;
+            for answer in done {
+                if let Ok(Reply::Changed(count)) = answer.await {
+                    changed += count;
+                }
+            }
+            let outcome = if changed > 0 { Outcome::Joined } else { Outcome::Nobody };
+            cluster.order(Order::Settled(join, outcome));
+            if let Some(Asker { namespace, uid, request }) = asker.filter(|_| changed > 0) {
+                cluster.reply(&namespace, uid, request, Answer::Done);
+            }
+        });
+    }
+
     /// Asks the home of a user's room, if that is what a question is about: who is there, and which shards have others.
     fn ask_home(&self, question: &Question) -> Option<AtHome> {
         let room = question.room_of_user()?;
         let (Question::Sockets(selection) | Question::Ids(selection)) = question else { return None };
-        let home = self.own_postboxes().get(usize::from(home_of(room, self.shards())))?;
+        let home = self.postboxes.get(usize::from(home_of(room, self.shards())))?;
         let outposts = Mail::Outposts { namespace: selection.namespace.clone(), room: room.into() };
         Some(AtHome {
             sockets: home.ask(Mail::Describe(selection.clone(), self.described_bytes_max()))?,
@@ -227,7 +252,7 @@ impl Cluster {
         if let (Some(Reply::Outposts(shards)), Question::Sockets(selection) | Question::Ids(selection)) =
             (replies(vec![outposts]).await.pop(), question)
         {
-            let postboxes = shards.iter().filter_map(|shard| self.own_postboxes().get(usize::from(*shard)));
+            let postboxes = shards.iter().filter_map(|shard| self.postboxes.get(usize::from(*shard)));
             let asked = postboxes
                 .filter_map(|shard: &Postbox| shard.ask(Mail::Describe(selection.clone(), self.described_bytes_max())));
             let others = self.described(replies(asked.collect()).await);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Value, cmd};
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 
 use crate::broadcast::Selection;
 use crate::shard::SocketDescription;
@@ -24,6 +24,8 @@ use super::topology::Topology;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// How long Redis may take to say how many instances there are.
 const COUNT_WITHIN: Duration = Duration::from_millis(500);
+/// Between two looks at how many have subscribed a room.
+const SUBSCRIBED_LOOK: Duration = Duration::from_millis(5);
 /// How long an instance that says nothing is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 const PEERS_MAX: usize = 1024;
@@ -206,9 +208,40 @@ impl Cluster {
         gathered
     }
 
+    /// Whether the selected sockets of all other instances are in a room and hear what is sent to it, once these were ordered
+    /// to join it. Instances answer after what they were ordered before. Waits no longer than for answers.
+    pub async fn is_joined(&self, selection: Selection, room: &str) -> bool {
+        let deadline = tokio::time::Instant::now() + ANSWERS_WITHIN;
+        let namespace = selection.namespace.clone();
+        let Gathered { answers, missing, .. } = self.fetch(selection).await;
+        let is_in = |socket: &SocketDescription| socket.rooms.iter().any(|name| **name == *room);
+        if missing != Some(0) || !answers.iter().flatten().all(is_in) {
+            return false;
+        }
+        let instances = answers.iter().filter(|sockets| !sockets.is_empty()).count();
+        let subscribed = async {
+            // With the sharded adapter a Node server answers before its own subscription is through.
+            let Some(channel) = self.channels.of_room(&namespace, room).filter(|_| self.adapter() == Adapter::Sharded)
+            else {
+                return true;
+            };
+            loop {
+                match self.count_subscribers(&channel).await {
+                    Ok(count) if count >= instances => return true,
+                    Ok(_) => sleep(SUBSCRIBED_LOOK).await,
+                    Err(_) => return false,
+                }
+            }
+        };
+        timeout_at(deadline, subscribed).await.unwrap_or(false)
+    }
+
     /// How many servers listen for questions about a namespace. Each has one connection that does.
     async fn count_servers(&self, namespace: &str) -> Result<usize, PublishError> {
-        let channel = self.channels.counted(namespace);
+        self.count_subscribers(&self.channels.counted(namespace)).await
+    }
+
+    async fn count_subscribers(&self, channel: &str) -> Result<usize, PublishError> {
         let topology = self.topology.borrow().clone();
         let nodes: Vec<To> = match topology {
             Topology::Slots(map) => map.masters().iter().cloned().map(To::Node).collect(),
@@ -220,7 +253,7 @@ impl Cluster {
         };
         let mut count = 0;
         for node in nodes {
-            let command = cmd("PUBSUB").arg(subcommand).arg(&channel).take();
+            let command = cmd("PUBSUB").arg(subcommand).arg(channel).take();
             let answer = self.outbox.ask(command, node, COUNT_WITHIN).await?;
             count += subscribers(&answer).ok_or(PublishError::Refused)?;
         }

@@ -155,7 +155,7 @@ impl Cluster {
             Ok(number) => number,
             Err(asker) => {
                 self.counters.hit(BusLimit::Acks);
-                let refused = self.own_postboxes().len() - self.post(|| Mail::Deliver(vec![broadcast.clone()])).len();
+                let refused = self.postboxes.len() - self.post(|| Mail::Deliver(vec![broadcast.clone()])).len();
                 self.counters.lost(Loss::MailboxFull, refused as u64);
                 return self.say_receivers(&asker, 0);
             }

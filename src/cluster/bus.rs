@@ -1,59 +1,60 @@
-//! `CoreBus`: the cluster as one core's worker sees it, and the connections behind it.
+//! `CoreBus`: the cluster as a worker sees it, and the connections behind it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::shard::{Acknowledgement, RoomName};
+use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 use crate::worker::Bus;
 
-use super::channels::Adapter;
+use super::Cluster;
+use super::channels::{Adapter, HeardRooms};
 use super::health::{Part, Target};
 use super::subscriber::{Fixed, Line, LineParts, Order};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
-use super::{Cluster, FIRST_CORE};
 
 /// One core's.
 #[derive(Debug)]
 pub struct CoreBus {
     cluster: Arc<Cluster>,
-    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl CoreBus {
-    pub(super) fn start(cluster: Arc<Cluster>, core: usize) -> CoreBus {
-        let (orders, received) = mpsc::unbounded_channel();
-        let fixed = if core == FIRST_CORE { cluster.fixed() } else { Vec::new() };
-        match cluster.adapter() {
-            Adapter::Classic => {
-                let target = Target::Any;
-                let (cluster, returned) = (Arc::clone(&cluster), None);
-                let line = Line::new(LineParts { cluster, core, target, orders: received, returned, fixed });
-                tokio::task::spawn_local(line.run());
-            }
-            Adapter::Sharded => {
-                let spreader = Spreader { cluster: Arc::clone(&cluster), core, fixed, lines: HashMap::new() };
-                tokio::task::spawn_local(spreader.run(received));
-            }
-        }
-        CoreBus { cluster, orders }
+    pub(super) fn new(cluster: Arc<Cluster>) -> CoreBus {
+        CoreBus { cluster }
     }
 }
 
 impl Bus for CoreBus {
     fn subscribe(&mut self, room: RoomName, epoch: u32) {
-        // Who takes orders lives as long as the runtime.
-        let _ = self.orders.send(Order::Want(room, epoch));
+        self.cluster.order(Order::Want(room, epoch));
     }
 
     fn unsubscribe(&mut self, room: RoomName) {
-        let _ = self.orders.send(Order::Leave(room));
+        self.cluster.joins.forget(&room);
+        self.cluster.order(Order::Leave(room));
     }
 
     fn acknowledge(&mut self, answer: Acknowledgement) {
         self.cluster.acknowledge(answer);
+    }
+}
+
+/// Starts to listen for the whole instance, on one core: what one sender sends comes in its order over one connection only,
+/// and goes on in it, from mailbox to mailbox. With the sharded adapter on a Redis Cluster there is one for each master.
+pub(super) fn listen(cluster: Arc<Cluster>, orders: mpsc::UnboundedReceiver<Order>) {
+    let fixed = cluster.fixed();
+    match cluster.adapter() {
+        Adapter::Classic => {
+            let parts = LineParts { cluster, target: Target::Any, orders, returned: None, fixed };
+            tokio::task::spawn_local(Line::new(parts).run());
+        }
+        Adapter::Sharded => {
+            let spreader = Spreader { cluster, fixed, lines: HashMap::new() };
+            tokio::task::spawn_local(spreader.run(orders));
+        }
     }
 }
 
@@ -63,16 +64,29 @@ impl Cluster {
         let mut fixed = Vec::new();
         for (namespace, uid) in self.namespaces.iter().zip(&self.uids) {
             fixed.extend(self.channels.of_instance(namespace, uid).into_iter().map(Fixed::Channel));
-            fixed.extend(self.channels.pattern_of_sids(namespace, &self.instance.prefix()).map(Fixed::Pattern));
+            match (self.adapter(), self.settings.heard_rooms) {
+                (Adapter::Classic, HeardRooms::All) => {
+                    let patterns = self.channels.patterns_of_rooms_but(namespace, USER_PREFIX);
+                    fixed.extend(patterns.into_iter().map(Fixed::Pattern));
+                }
+                _ => {
+                    fixed.extend(self.channels.pattern_of_sids(namespace, &self.instance.prefix()).map(Fixed::Pattern))
+                }
+            }
         }
         fixed
+    }
+
+    /// Tells the subscriber what is wanted of it.
+    pub(super) fn order(&self, order: Order) {
+        // Who takes orders lives as long as the runtime.
+        let _ = self.orders.send(order);
     }
 }
 
 /// With the sharded adapter: gives each room to the connection to the node that has its channel.
 struct Spreader {
     cluster: Arc<Cluster>,
-    core: usize,
     fixed: Vec<Fixed>,
     lines: HashMap<Target, mpsc::UnboundedSender<Order>>,
 }
@@ -97,6 +111,7 @@ impl Spreader {
                             let _ = line.send(Order::Leave(room.clone()));
                         }
                     }
+                    Some(Order::Settled(join, outcome)) => self.cluster.joins.end(join, outcome),
                     Some(Order::Relocate) => {}
                 },
                 Some((room, epoch)) = homeless.recv() => self.want(room, epoch, &returned, &mut waiting),
@@ -141,12 +156,12 @@ impl Spreader {
     }
 
     fn line(&mut self, target: Target, returned: &mpsc::UnboundedSender<Wish>) -> &mpsc::UnboundedSender<Order> {
-        let (cluster, core, fixed) = (&self.cluster, self.core, &self.fixed);
+        let (cluster, fixed) = (&self.cluster, &self.fixed);
         self.lines.entry(target).or_insert_with_key(|target| {
             let (sender, orders) = mpsc::unbounded_channel();
             let (cluster, returned) = (Arc::clone(cluster), Some(returned.clone()));
             let fixed = fixed.clone();
-            let parts = LineParts { cluster, core, target: target.clone(), orders, returned, fixed };
+            let parts = LineParts { cluster, target: target.clone(), orders, returned, fixed };
             tokio::task::spawn_local(Line::new(parts).run());
             sender
         })
@@ -168,11 +183,10 @@ impl Spreader {
                 for line in self.lines.values() {
                     let _ = line.send(Order::Relocate);
                 }
-                // This core is there once the nodes are known, whichever of them it needs.
-                let presence = &self.cluster.presences[self.core];
-                let is_up = presence.set(&Target::Any, true);
-                self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
-                self.cluster.health.forget(&Part::Subscriber(self.core, Target::Any));
+                // The nodes are known, whichever of them are needed.
+                let is_up = self.cluster.presence.set(&Target::Any, true);
+                self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
+                self.cluster.health.forget(&Part::Subscriber(Target::Any));
             }
         }
     }

@@ -9,6 +9,16 @@ pub enum Adapter {
     Sharded,
 }
 
+/// Which rooms an instance hears that none of its clients is in yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeardRooms {
+    /// Every room but those of users, as Node's classic adapter does: who is joined by an order is reached by what is sent
+    /// right behind it.
+    All,
+    /// None: each room is subscribed when its first member comes.
+    Members,
+}
+
 /// JavaScript's length of a socket id. The sharded adapter takes a room of that length for one, and does not give it a
 /// channel of its own.
 const SID_UNITS: usize = 20;
@@ -20,6 +30,8 @@ pub struct Channels {
     prefix: Box<str>,
     /// The longest first: names may contain `#`, which also ends them in a channel.
     namespaces: Vec<Box<str>>,
+    /// What the patterns of each namespace begin with, in the same order.
+    beginnings: Vec<Box<str>>,
 }
 
 /// What a channel is.
@@ -46,7 +58,9 @@ impl Channels {
     pub fn new<S: AsRef<str>>(adapter: Adapter, prefix: &str, namespaces: &[S]) -> Channels {
         let mut namespaces: Vec<Box<str>> = namespaces.iter().map(|name| name.as_ref().into()).collect();
         namespaces.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        Channels { adapter, prefix: prefix.into(), namespaces }
+        let beginning = |name: &str| escape_pattern(&format!("{prefix}#{name}#")).into_boxed_str();
+        let beginnings = namespaces.iter().map(|name| beginning(name)).collect();
+        Channels { adapter, prefix: prefix.into(), namespaces, beginnings }
     }
 
     pub fn adapter(&self) -> Adapter {
@@ -110,6 +124,23 @@ impl Channels {
     pub fn pattern_of_sids(&self, namespace: &str, sid_prefix: &str) -> Option<String> {
         let is_own = self.adapter == Adapter::Classic;
         is_own.then(|| escape_pattern(&format!("{}#{namespace}#{sid_prefix}", self.prefix)) + "*#")
+    }
+
+    /// The patterns of the channels of all rooms of a namespace but those that begin like this. Each of these rooms fits one
+    /// pattern: its name leaves that beginning at its first letter, or its second, and so on. The namespace's own channel
+    /// fits none.
+    pub fn patterns_of_rooms_but(&self, namespace: &str, beginning: &str) -> Vec<String> {
+        let main = escape_pattern(&self.of_namespace(namespace));
+        let patterns = beginning
+            .char_indices()
+            .map(|(length, other)| format!("{main}{}[^{other}]*", escape_pattern(&beginning[..length])));
+        patterns.collect()
+    }
+
+    /// Whether a pattern is one of this namespace's: a namespace with `#` in its name looks like rooms of another.
+    pub(super) fn is_pattern_of(&self, namespace: &str, pattern: &[u8]) -> bool {
+        let known = self.namespaces.iter().zip(&self.beginnings).find(|(name, _)| ***name == *namespace);
+        known.is_some_and(|(_, beginning)| pattern.starts_with(beginning.as_bytes()))
     }
 
     /// What a channel is; `None` for others. Where a namespace contains `#`, the longest name that fits counts.
@@ -220,6 +251,57 @@ mod tests {
         for channel in ["socket.io-request#/#x", "socket.io-request#/#r#", "socket.io#/other#", "socket.io#/#r", "x"] {
             assert_eq!(classic.place(channel.as_bytes()), None, "{channel}");
         }
+    }
+
+    /// What Redis' `stringmatchlen` says, of what stands in patterns of ours.
+    fn matches(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern {
+            [] => name.is_empty(),
+            [b'*'] => true,
+            [b'[', b'^', other, b']', rest @ ..] => {
+                name.split_first().is_some_and(|(first, name)| first != other && matches(rest, name))
+            }
+            [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+                name.split_first().is_some_and(|(first, name)| first == literal && matches(rest, name))
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_of_rooms_fit_every_room_once_and_no_users() {
+        for namespace in ["/", "/g[1]"] {
+            let channels = Channels::new(Adapter::Classic, "s*", &["/", "/g[1]"]);
+            let patterns = channels.patterns_of_rooms_but(namespace, "user:");
+            assert_eq!(patterns.len(), 5);
+            let fits =
+                |channel: &str| patterns.iter().filter(|one| matches(one.as_bytes(), channel.as_bytes())).count();
+            let rooms =
+                ["", "u", "us", "use", "user", "user-1", "User:1", "usher", "v", "#", "*", "\u{e9}", "interview:7"];
+            for room in rooms {
+                assert_eq!(fits(&channels.of_room(namespace, room).unwrap()), 1, "{room}");
+            }
+            for room in ["user:", "user:1", "user:#"] {
+                assert_eq!(fits(&channels.of_room(namespace, room).unwrap()), 0, "{room}");
+            }
+            assert_eq!(fits(&channels.of_namespace(namespace)), 0);
+            assert_eq!(fits(&channels.of_requests(namespace)), 0);
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_of_another_namespace_brings_is_known() {
+        let channels = channels(Adapter::Classic);
+        let of_main = channels.patterns_of_rooms_but("/", "user:");
+        let channel = channels.of_room("/#x", "r").unwrap();
+        assert!(matches(of_main[0].as_bytes(), channel.as_bytes()), "Redis cannot tell");
+        assert!(of_main.iter().all(|pattern| !channels.is_pattern_of("/#x", pattern.as_bytes())));
+        assert!(
+            channels
+                .patterns_of_rooms_but("/#x", "user:")
+                .iter()
+                .all(|one| channels.is_pattern_of("/#x", one.as_bytes()))
+        );
+        assert!(of_main.iter().all(|pattern| channels.is_pattern_of("/", pattern.as_bytes())));
     }
 
     #[test]

@@ -93,20 +93,14 @@ impl Count {
     }
 }
 
-/// Of one core. Written by it alone.
-#[derive(Debug, Default)]
-pub(super) struct OfCore {
-    pub(super) is_up: Count,
-    pub(super) subscriptions: Count,
-    pub(super) reconnects: Count,
-    pub(super) messages: Count,
-    pub(super) bytes: Count,
-}
-
 /// Everything that is counted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) cores: Vec<OfCore>,
+    pub(super) subscriber_is_up: Count,
+    pub(super) subscriber_reconnects: Count,
+    pub(super) subscriptions: Count,
+    pub(super) received: Count,
+    pub(super) received_bytes: Count,
     pub(super) publisher_is_up: Count,
     pub(super) publisher_reconnects: Count,
     pub(super) published: Count,
@@ -122,24 +116,6 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(cores: usize) -> Counters {
-        Counters {
-            cores: (0..cores).map(|_| OfCore::default()).collect(),
-            publisher_is_up: Count::default(),
-            publisher_reconnects: Count::default(),
-            published: Count::default(),
-            published_bytes: Count::default(),
-            publish_micros: Mutex::default(),
-            malformed: Default::default(),
-            lost: Default::default(),
-            hits: Default::default(),
-            requests_answered: Count::default(),
-            requests_refused: Count::default(),
-            questions: Count::default(),
-            questions_incomplete: Count::default(),
-        }
-    }
-
     pub(super) fn lost(&self, reason: Loss, messages: u64) {
         self.lost[reason as usize].add(messages);
     }
@@ -164,17 +140,11 @@ impl Counters {
 
     pub(super) fn snapshot(&self) -> ClusterMetrics {
         ClusterMetrics {
-            cores: self
-                .cores
-                .iter()
-                .map(|core| CoreMetrics {
-                    is_up: core.is_up.value(),
-                    subscriptions: core.subscriptions.value(),
-                    reconnects: core.reconnects.value(),
-                    messages: core.messages.value(),
-                    bytes: core.bytes.value(),
-                })
-                .collect(),
+            subscriber_is_up: self.subscriber_is_up.value(),
+            subscriber_reconnects: self.subscriber_reconnects.value(),
+            subscriptions: self.subscriptions.value(),
+            received: self.received.value(),
+            received_bytes: self.received_bytes.value(),
             publisher_is_up: self.publisher_is_up.value(),
             publisher_reconnects: self.publisher_reconnects.value(),
             published: self.published.value(),
@@ -199,21 +169,15 @@ fn labelled<const N: usize>(labels: [&'static str; N], counts: &[Count; N]) -> V
     labels.into_iter().zip(counts).map(|(label, count)| (label, count.value())).collect()
 }
 
-/// What was counted on one core's connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CoreMetrics {
-    /// 1 or 0.
-    pub is_up: u64,
-    pub subscriptions: u64,
-    pub reconnects: u64,
-    pub messages: u64,
-    pub bytes: u64,
-}
-
 /// What was counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterMetrics {
-    pub cores: Vec<CoreMetrics>,
+    /// 1 or 0.
+    pub subscriber_is_up: u64,
+    pub subscriber_reconnects: u64,
+    pub subscriptions: u64,
+    pub received: u64,
+    pub received_bytes: u64,
     /// 1 or 0.
     pub publisher_is_up: u64,
     pub publisher_reconnects: u64,

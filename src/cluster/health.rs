@@ -32,14 +32,14 @@ impl Target {
 /// A connection that the instance needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    Subscriber(usize, Target),
+    Subscriber(Target),
     Publisher(Target),
 }
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Subscriber(core, _) => write!(f, "subscriber of shard {core}"),
+            Part::Subscriber(_) => f.write_str("subscriber"),
             Part::Publisher(_) => f.write_str("publisher"),
         }
     }
@@ -168,10 +168,10 @@ impl Health {
     }
 }
 
-/// What the shard of a core is told of its connections.
+/// What the shards are told of the connections over which messages come.
 #[derive(Debug)]
 pub(super) struct Presence {
-    shard: Postbox,
+    shards: Vec<Postbox>,
     lines: Mutex<Lines>,
 }
 
@@ -182,11 +182,11 @@ struct Lines {
 }
 
 impl Presence {
-    pub(super) fn new(shard: Postbox) -> Presence {
-        Presence { shard, lines: Mutex::default() }
+    pub(super) fn new(shards: Vec<Postbox>) -> Presence {
+        Presence { shards, lines: Mutex::default() }
     }
 
-    /// A connection is up, or not any more. Says whether all of the core's are.
+    /// A connection is up, or not any more. Says whether all are.
     pub(super) fn set(&self, target: &Target, is_up: bool) -> bool {
         self.change(|lines| {
             lines.insert(target.clone(), is_up);
@@ -205,7 +205,9 @@ impl Presence {
         let is_up = !lines.are_up.is_empty() && lines.are_up.values().all(|is_up| *is_up);
         if is_up != lines.was_up {
             lines.was_up = is_up;
-            self.shard.post(Letter::Bus(if is_up { BusMail::Up } else { BusMail::Down }));
+            for shard in &self.shards {
+                shard.post(Letter::Bus(if is_up { BusMail::Up } else { BusMail::Down }));
+            }
         }
         is_up
     }
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn an_instance_is_up_when_all_its_connections_are() {
         let health = Health::default();
-        let parts = [Part::Subscriber(0, Target::Any), Part::Publisher(Target::Any)];
+        let parts = [Part::Subscriber(Target::Any), Part::Publisher(Target::Any)];
         parts.iter().cloned().for_each(|part| health.expect(part));
         health.on_up(&parts[0]);
         assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Down, false));
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_silent_until_it_is_heard_or_lost() {
         let health = Health::default();
-        let parts = [Part::Subscriber(0, Target::Any), Part::Publisher(Target::Any)];
+        let parts = [Part::Subscriber(Target::Any), Part::Publisher(Target::Any)];
         parts.iter().for_each(|part| health.on_voice(part, Voice::Silent));
         assert_eq!((health.condition(), health.silent()), (Condition::Silent, 2));
         health.on_voice(&parts[0], Voice::Heard);
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn a_shard_hears_of_changes_only() {
         let mailbox = Arc::new(Mailbox::new(1000));
-        let presence = Presence::new(Postbox::new(Arc::clone(&mailbox), 0));
+        let presence = Presence::new(vec![Postbox::new(Arc::clone(&mailbox), 0)]);
         let node = Target::Node("a".to_owned(), 1);
         let mut letters = VecDeque::new();
         let mut heard = |presence: &Presence, target: &Target, is_up| {

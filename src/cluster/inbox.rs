@@ -1,55 +1,67 @@
-//! `Inbox`: what one core's connections have received, on its way to shards, in letters as large as what came at once.
+//! `Inbox`: what a connection has received, on its way to shards, in letters as large as what came at once.
 
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
 
 use crate::broadcast::Broadcast;
-use crate::shard::{Mail, home_of};
+use crate::shard::{Mail, USER_PREFIX};
 
 use super::Cluster;
-use super::channels::ChannelKind;
+use super::channels::{ChannelKind, Place};
 use super::codec::{self, MessageError};
 use super::counters::{BusLimit, Loss};
 use super::held::Kept;
 use super::message::{Envelope, Message};
+use super::subscriptions::Subscriptions;
 
 /// Bytes of one letter; a larger message has one of its own.
 const LETTER_BYTES_MAX: usize = 256 << 10;
 
-/// Broadcasts that go the same way.
+/// What a shard does with broadcasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    Home(u16),
+    /// It is the home of the room of each, and knows where its members are.
+    Home,
+    /// It looks for members of its own.
     Everywhere,
 }
 
-/// Of one core.
-pub(super) struct Inbox {
-    cluster: Arc<Cluster>,
-    core: usize,
+/// Broadcasts for one shard, in their order.
+#[derive(Debug)]
+struct Run {
     way: Way,
-    run: Vec<Broadcast>,
+    broadcasts: Vec<Broadcast>,
     bytes: usize,
 }
 
+/// Of one connection. Each shard gets what is for it in the order in which it came.
+pub(super) struct Inbox {
+    cluster: Arc<Cluster>,
+    /// By shard.
+    runs: Vec<Run>,
+}
+
 impl Inbox {
-    pub(super) fn new(cluster: Arc<Cluster>, core: usize) -> Inbox {
-        Inbox { cluster, core, way: Way::Everywhere, run: Vec::new(), bytes: 0 }
+    pub(super) fn new(cluster: Arc<Cluster>) -> Inbox {
+        let run = |_: &_| Run { way: Way::Everywhere, broadcasts: Vec::new(), bytes: 0 };
+        let runs = cluster.postboxes.iter().map(run).collect();
+        Inbox { cluster, runs }
     }
 
     /// Takes one message. What it leads to is posted by `flush` at the latest.
-    pub(super) fn take(&mut self, push: PushInfo) {
-        let is_by_pattern = push.kind == PushKind::PMessage;
-        let mut parts = push.data.into_iter().skip(usize::from(is_by_pattern));
+    pub(super) fn take(&mut self, push: PushInfo, wanted: &Subscriptions) {
+        let mut parts = push.data.into_iter();
+        let pattern = if push.kind == PushKind::PMessage { parts.next() } else { None };
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(body))) = (parts.next(), parts.next()) else {
             return;
         };
         let counters = &self.cluster.counters;
-        counters.cores[self.core].messages.add(1);
-        counters.cores[self.core].bytes.add((channel.len() + body.len()) as u64);
-        if is_by_pattern && !self.is_of_own_socket(&channel) {
-            // A room that begins like a sid of ours has a subscription of its own.
+        counters.received.add(1);
+        counters.received_bytes.add((channel.len() + body.len()) as u64);
+        if let Some(Value::BulkString(pattern)) = pattern
+            && !self.concerns_us(&pattern, &channel, wanted)
+        {
             return;
         }
         match codec::decode(&self.cluster.channels, &channel, &body) {
@@ -63,11 +75,23 @@ impl Inbox {
         }
     }
 
-    fn is_of_own_socket(&self, channel: &[u8]) -> bool {
-        match self.cluster.channels.place(channel).map(|place| place.kind) {
-            Some(ChannelKind::Room(room)) => self.cluster.instance.covers(room),
-            _ => false,
+    /// Whether what came by a pattern is for a socket of ours, or a room that has members here, or may have by now.
+    fn concerns_us(&self, pattern: &[u8], channel: &[u8], wanted: &Subscriptions) -> bool {
+        let Some(Place { namespace, kind: ChannelKind::Room(name) }) = self.cluster.channels.place(channel) else {
+            return false;
+        };
+        if !self.cluster.channels.is_pattern_of(namespace, pattern) {
+            return false;
         }
+        if self.cluster.instance.covers(name) {
+            return true;
+        }
+        // A room that only looks like one of those has a subscription of its own.
+        if !self.cluster.is_heard_by_pattern(name) {
+            return false;
+        }
+        let Some(room) = self.cluster.room(namespace, name) else { return false };
+        wanted.has(&room) || self.cluster.joins.may_be_anywhere(&room)
     }
 
     fn receive(&mut self, envelope: Envelope) {
@@ -95,43 +119,60 @@ impl Inbox {
     }
 
     fn deliver(&mut self, broadcast: Broadcast) {
-        let way = match &*broadcast.rooms {
-            [room] => Way::Home(home_of(room, self.cluster.shards())),
-            _ => Way::Everywhere,
-        };
-        let bytes = broadcast.bytes();
-        if way != self.way || self.bytes + bytes > LETTER_BYTES_MAX {
-            self.flush();
+        if let [name] = &*broadcast.rooms
+            && self.has_all_at_home(&broadcast.namespace, name)
+        {
+            let home = self.cluster.home_of(name);
+            return self.put(home, Way::Home, broadcast);
         }
-        self.way = way;
-        self.bytes += bytes;
-        self.run.push(broadcast);
+        for shard in 1..self.runs.len() {
+            self.put(shard, Way::Everywhere, broadcast.clone());
+        }
+        self.put(0, Way::Everywhere, broadcast);
+    }
+
+    /// Whether a room's members are at its home: those of a user's, unless others have joined it, and a socket. Another room
+    /// goes to all shards by this way too, and not by its home: so a shard gets all that is for it from here, in one order.
+    fn has_all_at_home(&self, namespace: &str, name: &str) -> bool {
+        if !name.starts_with(USER_PREFIX) {
+            return self.cluster.instance.covers(name);
+        }
+        let room = self.cluster.room(namespace, name);
+        room.is_some_and(|room| !self.cluster.joins.may_be_anywhere(&room))
+    }
+
+    fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast) {
+        let bytes = broadcast.bytes();
+        let run = &self.runs[shard];
+        if way != run.way || run.bytes + bytes > LETTER_BYTES_MAX {
+            self.post(shard);
+        }
+        let run = &mut self.runs[shard];
+        run.way = way;
+        run.bytes += bytes;
+        run.broadcasts.push(broadcast);
     }
 
     /// Posts what was taken.
     pub(super) fn flush(&mut self) {
-        if self.run.is_empty() {
+        (0..self.runs.len()).for_each(|shard| self.post(shard));
+    }
+
+    fn post(&mut self, shard: usize) {
+        let run = &mut self.runs[shard];
+        if run.broadcasts.is_empty() {
             return;
         }
-        let run = std::mem::take(&mut self.run);
-        self.bytes = 0;
-        let shards = &self.cluster.postboxes[self.core];
-        let count = run.len() as u64;
-        // What becomes of it concerns nobody: the answers are not awaited.
-        let mut refused = 0;
-        match self.way {
-            Way::Home(home) => {
-                refused = u64::from(shards[usize::from(home)].ask(Mail::Emit(run)).is_none());
-            }
-            Way::Everywhere => {
-                for shard in shards.iter().skip(1) {
-                    refused += u64::from(shard.ask(Mail::Deliver(run.clone())).is_none());
-                }
-                refused += u64::from(shards[0].ask(Mail::Deliver(run)).is_none());
-            }
-        }
-        if refused > 0 {
-            self.cluster.counters.lost(Loss::MailboxFull, count * refused);
+        run.bytes = 0;
+        let broadcasts = std::mem::take(&mut run.broadcasts);
+        let count = broadcasts.len() as u64;
+        let mail = match run.way {
+            Way::Home => Mail::Emit(broadcasts),
+            Way::Everywhere => Mail::Deliver(broadcasts),
+        };
+        // What becomes of it concerns nobody: the answer is not awaited.
+        if self.cluster.postboxes[shard].ask(mail).is_none() {
+            self.cluster.counters.lost(Loss::MailboxFull, count);
         }
     }
 }

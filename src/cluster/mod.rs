@@ -15,6 +15,7 @@ mod flow;
 mod health;
 mod held;
 mod inbox;
+mod joins;
 mod link;
 mod message;
 mod msgpack;
@@ -38,22 +39,24 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use crate::mailbox::Postbox;
-use crate::shard::{Instance, RoomName};
+use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
 
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
 use counters::{Counters, Loss};
 use health::{Health, Part, Presence, Target};
 use held::Held;
+use joins::Joins;
 use link::Dialler;
 use publisher::{Job, Outbox, To};
+use subscriber::Order;
 use topology::Topology;
 
 pub use asking::Gathered;
 pub use bus::CoreBus;
-pub use channels::{Adapter, ChannelKind, Channels, Place};
+pub use channels::{Adapter, ChannelKind, Channels, HeardRooms, Place};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
-pub use counters::{ClusterMetrics, CoreMetrics};
+pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
@@ -79,9 +82,9 @@ pub struct Cluster {
     /// This instance's, for each namespace.
     uids: Vec<Box<str>>,
     instance: Instance,
-    /// For each core the shards' mailboxes, as that core's tasks write to them.
-    postboxes: Vec<Vec<Postbox>>,
-    presences: Vec<Presence>,
+    /// The shards' mailboxes, as the tasks that act for the instance write to them.
+    postboxes: Vec<Postbox>,
+    presence: Presence,
     health: Health,
     counters: Counters,
     outbox: Outbox,
@@ -89,6 +92,9 @@ pub struct Cluster {
     peers: Peers,
     awaiting: Awaiting,
     held: Held,
+    joins: Joins,
+    /// What all cores want subscribed.
+    orders: mpsc::UnboundedSender<Order>,
     requests: mpsc::Sender<Envelope>,
     topology: watch::Sender<Topology>,
     topology_is_stale: Notify,
@@ -102,6 +108,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Receivers {
     jobs: mpsc::UnboundedReceiver<Job>,
+    orders: mpsc::UnboundedReceiver<Order>,
     requests: mpsc::Receiver<Envelope>,
 }
 
@@ -113,8 +120,8 @@ pub struct ClusterParts {
     pub namespaces: Vec<String>,
     /// What the sids of this instance begin with.
     pub instance: Instance,
-    /// For each core the shards' mailboxes, as that core's tasks write to them.
-    pub postboxes: Vec<Vec<Postbox>>,
+    /// The shards' mailboxes, as the tasks that act for the instance write to them.
+    pub postboxes: Vec<Postbox>,
 }
 
 impl Cluster {
@@ -123,16 +130,16 @@ impl Cluster {
         let ClusterParts { settings, namespaces, instance, postboxes } = parts;
         let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
-        let cores = postboxes.len();
+        let (orders, orders_in) = mpsc::unbounded_channel();
         let health = Health::default();
         health.expect(Part::Publisher(Target::Any));
-        (0..cores).for_each(|core| health.expect(Part::Subscriber(core, Target::Any)));
+        health.expect(Part::Subscriber(Target::Any));
         Ok(Arc::new(Cluster {
             dialler: Dialler::new(&settings)?,
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces),
             uids: namespaces.iter().map(|_| new_id(settings.adapter)).collect(),
-            presences: postboxes.iter().enumerate().map(|(core, shards)| Presence::new(shards[core].clone())).collect(),
-            counters: Counters::new(cores),
+            presence: Presence::new(postboxes.clone()),
+            counters: Counters::default(),
             awaiting: Awaiting::new(settings.acks_max),
             questions: Questions::new(settings.questions_max),
             held: Held::new(settings.answers_bytes_max),
@@ -143,13 +150,20 @@ impl Cluster {
             health,
             outbox,
             peers: Peers::default(),
+            joins: Joins::default(),
+            orders,
             requests,
             topology: watch::Sender::new(Topology::Unknown),
             topology_is_stale: Notify::new(),
             master: watch::Sender::new(None),
             master_is_stale: Notify::new(),
-            receivers: Mutex::new(Some(Receivers { jobs, requests: requests_in })),
+            receivers: Mutex::new(Some(Receivers { jobs, orders: orders_in, requests: requests_in })),
         }))
+    }
+
+    /// The number of the shard that knows where a room's members are.
+    fn home_of(&self, room: &str) -> usize {
+        usize::from(home_of(room, self.shards()))
     }
 
     /// Starts the tasks of a core, which end with its runtime. Has to be called within it.
@@ -157,6 +171,7 @@ impl Cluster {
         if core == FIRST_CORE
             && let Some(receivers) = self.receivers.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
+            bus::listen(Arc::clone(self), receivers.orders);
             tokio::task::spawn_local(publisher::run(Arc::clone(self), receivers.jobs));
             tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
             tokio::task::spawn_local(awaiting::expire(Arc::clone(self)));
@@ -165,7 +180,7 @@ impl Cluster {
                 tokio::task::spawn_local(sentinels::follow(Arc::clone(self), sentinels));
             }
         }
-        CoreBus::start(Arc::clone(self), core)
+        CoreBus::new(Arc::clone(self))
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -278,17 +293,27 @@ impl Cluster {
         self.namespaces.iter().position(|namespace| namespace == name)
     }
 
+    /// A room of a namespace that this instance has.
+    fn room(&self, namespace: &str, name: &str) -> Option<RoomName> {
+        let namespace = NamespaceId(u16::try_from(self.namespace(namespace)?).ok()?);
+        Some(RoomName { namespace, name: name.into() })
+    }
+
     fn shards(&self) -> u16 {
         u16::try_from(self.postboxes.len()).unwrap_or(u16::MAX)
     }
 
-    /// The shards' mailboxes, as the tasks that act for the instance write to them.
-    fn own_postboxes(&self) -> &[Postbox] {
-        &self.postboxes[FIRST_CORE]
+    /// Whether all messages to a room come by a pattern.
+    fn is_heard_by_pattern(&self, room: &str) -> bool {
+        let all = self.adapter() == Adapter::Classic && self.settings.heard_rooms == HeardRooms::All;
+        all && !room.starts_with(USER_PREFIX)
     }
 
-    /// Where messages to a room come; `None`: on the channel of its namespace.
+    /// The channel to subscribe for a room; `None`: its messages come anyway.
     fn channel_of(&self, room: &RoomName) -> Option<String> {
+        if self.is_heard_by_pattern(&room.name) {
+            return None;
+        }
         let namespace = self.namespaces.get(usize::from(room.namespace.0))?;
         self.channels.of_room(namespace, &room.name)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use tokio::time::timeout;
 
-use super::channels::Adapter;
+use super::channels::{Adapter, HeardRooms};
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
 use super::publisher::is_elsewhere;
 use super::sentinels;
@@ -86,6 +86,8 @@ pub struct ClusterSettings {
     /// What all channels begin with.
     pub prefix: String,
     pub adapter: Adapter,
+    /// With the classic adapter.
+    pub heard_rooms: HeardRooms,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
     /// A connection on which Redis leaves a question open for longer is given up.

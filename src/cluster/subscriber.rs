@@ -1,4 +1,4 @@
-//! A core's subscriber: one connection over which the messages of its rooms come, for as long as it lives and again.
+//! The subscriber: one connection over which the messages to the instance's rooms come, for as long as it lives and again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::channels::Adapter;
 use super::flow::{Flow, size_of_push};
 use super::health::{Part, Target};
 use super::inbox::Inbox;
+use super::joins::{Join, Outcome};
 use super::link::{Backoff, Link, chance};
 use super::publisher::is_elsewhere;
 use super::pulse::Pulse;
@@ -35,11 +36,13 @@ const BYTES_IN_A_ROW: usize = 512 << 10;
 /// A connection that lived this long was a good one: the next attempt comes soon.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// What a core wants of its subscriber.
+/// What is wanted of the subscriber.
 #[derive(Debug)]
 pub(super) enum Order {
     Want(RoomName, u32),
     Leave(RoomName),
+    /// Every shard has done an order to join, and what they want for it stands before this.
+    Settled(Join, Outcome),
     /// Channels may belong to other nodes now.
     Relocate,
 }
@@ -51,10 +54,9 @@ pub(super) enum Fixed {
     Pattern(String),
 }
 
-/// One connection of a core.
+/// One connection.
 pub(super) struct Line {
     cluster: Arc<Cluster>,
-    core: usize,
     target: Target,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Takes rooms that belong to other nodes; `None`: there are none.
@@ -71,7 +73,6 @@ pub(super) struct Line {
 /// What a line is made of.
 pub(super) struct LineParts {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) core: usize,
     pub(super) target: Target,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) returned: Option<mpsc::UnboundedSender<Wish>>,
@@ -95,16 +96,16 @@ enum End {
 
 impl Line {
     pub(super) fn new(parts: LineParts) -> Line {
-        let LineParts { cluster, core, target, orders, returned, fixed } = parts;
-        let inbox = Inbox::new(Arc::clone(&cluster), core);
+        let LineParts { cluster, target, orders, returned, fixed } = parts;
+        let inbox = Inbox::new(Arc::clone(&cluster));
         let (rooms, leaving) = Default::default();
-        Line { cluster, core, target, orders, returned, fixed, rooms, inbox, leaving, has_moved: false }
+        Line { cluster, target, orders, returned, fixed, rooms, inbox, leaving, has_moved: false }
     }
 
     /// Connects again and again until it is not needed any more.
     pub(super) async fn run(mut self) {
         let cluster = Arc::clone(&self.cluster);
-        let name = format!("{}-subscriber-{}", cluster.client_name(), self.core);
+        let name = format!("{}-subscriber", cluster.client_name());
         let mut backoff = Backoff::default();
         let mut attempts = 0;
         loop {
@@ -116,7 +117,7 @@ impl Line {
                 Some(Ok(link)) => {
                     let begun = Instant::now();
                     let end = self.serve(link).await;
-                    cluster.counters.cores[self.core].reconnects.add(1);
+                    cluster.counters.subscriber_reconnects.add(1);
                     if begun.elapsed() > GOOD_FOR {
                         backoff.reset();
                         attempts = 0;
@@ -136,19 +137,19 @@ impl Line {
     }
 
     fn part(&self) -> Part {
-        Part::Subscriber(self.core, self.target.clone())
+        Part::Subscriber(self.target.clone())
     }
 
     fn on_up(&mut self, confirmed: Vec<Wish>) {
-        let is_up = self.cluster.presences[self.core].set(&self.target, true);
-        self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
+        let is_up = self.cluster.presence.set(&self.target, true);
+        self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
         self.cluster.health.on_up(&self.part());
         self.tell(confirmed);
     }
 
     fn on_down(&mut self, reason: &str) {
-        self.cluster.presences[self.core].set(&self.target, false);
-        self.cluster.counters.cores[self.core].is_up.set(0);
+        self.cluster.presence.set(&self.target, false);
+        self.cluster.counters.subscriber_is_up.set(0);
         self.cluster.health.on_down(self.part(), reason);
         self.cluster.topology_is_stale.notify_one();
     }
@@ -159,18 +160,21 @@ impl Line {
         if let Some(returned) = &self.returned {
             wishes.into_iter().for_each(|wish| drop(returned.send(wish)));
         }
-        let is_up = self.cluster.presences[self.core].forget(&self.target);
-        self.cluster.counters.cores[self.core].is_up.set(u64::from(is_up));
+        let is_up = self.cluster.presence.forget(&self.target);
+        self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
         self.cluster.health.forget(&self.part());
     }
 
-    /// Tells the shard that messages to these rooms come.
+    /// Tells the rooms' homes that messages to them come.
     fn tell(&self, confirmed: Vec<Wish>) {
-        if !confirmed.is_empty() {
-            let shard = &self.cluster.postboxes[self.core][self.core];
-            shard.post(Letter::Bus(BusMail::Subscribed(confirmed)));
+        let mut of_shards = vec![Vec::new(); self.cluster.postboxes.len()];
+        for (room, epoch) in confirmed {
+            of_shards[self.cluster.home_of(&room.name)].push((room, epoch));
         }
-        self.cluster.counters.cores[self.core].subscriptions.set(self.rooms.len() as u64);
+        for (shard, rooms) in self.cluster.postboxes.iter().zip(of_shards).filter(|(_, rooms)| !rooms.is_empty()) {
+            shard.post(Letter::Bus(BusMail::Subscribed(rooms)));
+        }
+        self.cluster.counters.subscriptions.set(self.rooms.len() as u64);
     }
 
     /// Does something else, while what is wanted changes. `None`: this line is not needed any more.
@@ -193,6 +197,10 @@ impl Line {
             Order::Want(room, epoch) => self.rooms.want(room, epoch),
             Order::Leave(room) => {
                 self.rooms.leave(room, Instant::now());
+                None
+            }
+            Order::Settled(join, outcome) => {
+                self.cluster.joins.end(join, outcome);
                 None
             }
             Order::Relocate => None,
@@ -287,7 +295,7 @@ impl Line {
             used += size_of_push(&push);
             count += 1;
             match push.kind {
-                PushKind::Message | PushKind::PMessage | PushKind::SMessage => self.inbox.take(push),
+                PushKind::Message | PushKind::PMessage | PushKind::SMessage => self.inbox.take(push, &self.rooms),
                 PushKind::Disconnection => result = Err(closed()),
                 PushKind::SUnsubscribe if !self.was_leaving(&push) => {
                     // Its slot has gone to another node. The client takes this for the answer to a command.
@@ -411,7 +419,7 @@ impl Line {
                 flow.answered();
             });
         }
-        self.cluster.counters.cores[self.core].subscriptions.set(self.rooms.len() as u64);
+        self.cluster.counters.subscriptions.set(self.rooms.len() as u64);
     }
 }
 

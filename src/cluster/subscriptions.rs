@@ -44,6 +44,11 @@ impl Subscriptions {
         self.rooms.len()
     }
 
+    /// Whether a room is subscribed, or will be.
+    pub(super) fn has(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room)
+    }
+
     /// A room is wanted. `Some`: messages to it come already.
     pub(super) fn want(&mut self, room: RoomName, epoch: u32) -> Option<Wish> {
         if let Some(standing) = self.rooms.get_mut(&room) {

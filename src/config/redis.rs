@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use crate::cluster::{Adapter, Address, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
+use crate::cluster::{Adapter, Address, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings};
 
 use super::{ConfigError, Values, wrong};
 
@@ -22,6 +22,11 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         "sharded" => Adapter::Sharded,
         other => return Err(wrong("redis_adapter", format!("`{other}` is neither `classic` nor `sharded`"))),
     };
+    let heard_rooms = match values.text("redis_rooms") {
+        "all" => HeardRooms::All,
+        "users" => HeardRooms::Members,
+        other => return Err(wrong("redis_rooms", format!("`{other}` is neither `all` nor `users`"))),
+    };
     let readiness = match values.truth("ready_requires_redis")? {
         true => Readiness::RequiresRedis,
         false => Readiness::WithoutRedis,
@@ -35,6 +40,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         tls: values.truth("redis_tls")?.then(TlsSettings::default),
         prefix: prefix(values)?,
         adapter,
+        heard_rooms,
         queue_bytes_max,
         silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
@@ -180,6 +186,7 @@ mod tests {
             (&[("redis_url", "redis://u:secret@host:port")], "redis_url"),
             (&[("redis_url", "redis://u:secret@host/db")], "redis_url"),
             (&[("redis_host", "h"), ("redis_adapter", "streams")], "redis_adapter"),
+            (&[("redis_host", "h"), ("redis_rooms", "none")], "redis_rooms"),
             (&[("redis_host", "h"), ("redis_prefix", "")], "redis_prefix"),
             (&[("redis_host", "h"), ("redis_port", "0")], "redis_port"),
             (&[("redis_sentinels", "redis://u:secret@h")], "redis_sentinels"),

@@ -281,7 +281,6 @@ for (const adapter of adapters) {
       assert.deepEqual([status.connected, status.sockets], [true, 1]);
       await redis.begin();
       C = await startNode(redis, { name: 'C', adapter });
-      // Node counts an instance by one of its connections; its rooms come over others.
       await until(RECOVERY_MS, 'it finds Redis', () => ready(A), (text) => !isDown(text));
       await assembled(C, 2, RECOVERY_MS);
       const other = await connect(C, 'boot-other');

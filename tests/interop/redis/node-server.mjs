@@ -126,6 +126,8 @@ const operations = {
     socket[action](...args);
   },
   localRooms: ({ nsp = '/' }) => [...io.of(nsp).adapter.rooms.keys()],
+  /** One after the other, and nothing in between. */
+  sequence: (steps) => steps.forEach(([operation, spec]) => void operations[operation](spec)),
   told: () => told.splice(0),
   errors: () => errors.splice(0),
 };

@@ -1,0 +1,39 @@
+// A Redis that is farther away: a proxy on a port of its own that passes on all bytes so many milliseconds later, both ways.
+
+import { once } from 'node:events';
+import net from 'node:net';
+
+export class Distance {
+  #sockets = new Set();
+
+  /** With what servers ask of a Redis: `host`, `port` and `url`. */
+  static async from(redis, ms) {
+    const distance = new Distance();
+    const server = net.createServer({ noDelay: true }, (near) => {
+      const far = net.connect({ host: redis.host, port: redis.port, noDelay: true });
+      distance.#pass(near, far, ms);
+      distance.#pass(far, near, ms);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    return Object.assign(distance, { server, host: '127.0.0.1', port, url: `redis://127.0.0.1:${port}` });
+  }
+
+  #pass(from, to, ms) {
+    this.#sockets.add(from);
+    const later = (what) => setTimeout(what, ms);
+    from.on('data', (bytes) => later(() => to.write(bytes)));
+    from.on('end', () => later(() => to.end()));
+    from.on('error', () => {});
+    from.on('close', () => {
+      this.#sockets.delete(from);
+      later(() => to.destroySoon());
+    });
+  }
+
+  async stop() {
+    this.server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
