@@ -3,6 +3,7 @@
 //! by a message that comes whole.
 
 mod accepting;
+mod seat;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,6 +14,9 @@ use std::sync::{Mutex, PoisonError};
 use sockring_protocol::Millis;
 
 pub use accepting::{AcceptError, AcceptErrors, Door};
+pub use seat::{Seat, Standing, Stranger, TooMany};
+
+use seat::Addresses;
 
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 1 << 16;
@@ -24,6 +28,10 @@ const MINUTE_MS: u64 = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapacityLimits {
     pub connections_max: usize,
+    /// Connections beyond it, and descriptors, that are left for those who are only answered.
+    pub guests_max: usize,
+    /// Connections of one address before they have a session.
+    pub connections_per_address_max: u32,
     pub clients_max: usize,
     /// File descriptors of connections that are not WebSockets yet; the operating system limits them.
     pub descriptors_max: usize,
@@ -40,6 +48,8 @@ pub struct CapacityLimits {
 impl CapacityLimits {
     pub const UNLIMITED: CapacityLimits = CapacityLimits {
         connections_max: usize::MAX,
+        guests_max: 0,
+        connections_per_address_max: u32::MAX,
         clients_max: usize::MAX,
         descriptors_max: usize::MAX,
         input_bytes_max: usize::MAX,
@@ -49,11 +59,20 @@ impl CapacityLimits {
     };
 }
 
+impl CapacityLimits {
+    /// Those that only come to be answered too.
+    pub fn all_connections_max(&self) -> usize {
+        self.connections_max.saturating_add(self.guests_max)
+    }
+}
+
 /// What is left of these limits.
 #[derive(Debug)]
 pub struct Capacity {
     limits: CapacityLimits,
     connections: AtomicUsize,
+    guests: AtomicUsize,
+    addresses: Addresses,
     clients: AtomicUsize,
     descriptors: AtomicUsize,
     input_bytes: AtomicUsize,
@@ -92,6 +111,8 @@ impl Capacity {
         Capacity {
             limits,
             connections: AtomicUsize::new(0),
+            guests: AtomicUsize::new(0),
+            addresses: Addresses::default(),
             clients: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
@@ -110,27 +131,15 @@ impl Capacity {
         self.clients.load(Ordering::Relaxed)
     }
 
-    pub fn has_room_for_connection(&self) -> bool {
-        !self.is_full() && self.descriptors.load(Ordering::Relaxed) < self.limits.descriptors_max
-    }
-
     /// Whether there are as many connections as there may be; if there is no room in spite of this being false, descriptors
     /// have run short.
     pub fn is_full(&self) -> bool {
         self.connections.load(Ordering::Relaxed) >= self.limits.connections_max
     }
 
-    pub fn take_connection(&self) -> bool {
-        take(&self.connections, self.limits.connections_max)
-    }
-
     /// One that was counted before and comes from another shard.
     pub fn add_connection(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn give_back_connection(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn add_descriptor(&self) {
@@ -254,6 +263,8 @@ mod tests {
             clients_max: 1,
             descriptors_max: 9,
             input_bytes_max: 100,
+            guests_max: 0,
+            connections_per_address_max: u32::MAX,
             handshakes_per_minute_max: 60,
             unknown_sids_per_minute_max: 3,
             connect_refusals_per_minute_max: 2,
@@ -263,10 +274,10 @@ mod tests {
     #[test]
     fn there_is_room_up_to_the_limit_and_again_when_one_is_gone() {
         let capacity = capacity();
-        assert!(capacity.take_connection() && capacity.take_connection() && !capacity.take_connection());
-        assert!(!capacity.has_room_for_connection());
-        capacity.give_back_connection();
-        assert!(capacity.has_room_for_connection() && capacity.take_connection());
+        let take = || capacity.take_seat().is_some();
+        assert!(take() && take() && !take() && !capacity.has_room_for_connection());
+        capacity.give_back(Standing::Member);
+        assert!(capacity.has_room_for_connection() && take());
         assert!(capacity.take_client() && !capacity.take_client());
         assert_eq!(capacity.clients(), 1);
     }

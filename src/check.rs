@@ -10,10 +10,7 @@ use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
 
-use crate::{listen, out, rings, serve};
-
-/// Connections that the program needs descriptors for besides those of clients.
-const SPARE_DESCRIPTORS: usize = 256;
+use crate::{budget, listen, out, rings, serve};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,16 +175,11 @@ fn descriptors(settings: &Settings) -> Result<String, String> {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     // WebSockets need none: each shard's ring has a table for as many of them as the limit allows files.
     let tables = limit.saturating_mul(u64::from(settings.shards));
-    let needed = settings.api.connections_max + SPARE_DESCRIPTORS;
     let wanted = settings.capacity.connections_max as u64;
-    if limit < needed as u64 {
-        return Err(format!(
-            "RLIMIT_NOFILE allows {limit}, and the API alone may need {needed}: raise the limit (ulimit -n, or \
-             LimitNOFILE= in systemd), or lower api_connections_max"
-        ));
-    }
+    let shared = budget::descriptors(settings, usize::try_from(limit).unwrap_or(usize::MAX))?;
     let shards = if settings.shards == 1 { "1 shard".to_owned() } else { format!("{} shards", settings.shards) };
-    let room = format!("{limit} allowed, enough for {} WebSockets with {shards}", tables.min(wanted));
+    let (websockets, others) = (tables.min(wanted), shared.members);
+    let room = format!("{limit} allowed, enough for {websockets} WebSockets with {shards}, and {others} others");
     let is_default = keys::find("connections_max").is_some_and(|key| key.default == wanted.to_string());
     match tables < wanted && !is_default {
         true => Err(format!(

@@ -21,7 +21,7 @@ pub enum Letter {
     /// For its shard, from the bus.
     Bus(BusMail),
     /// A connection, and what goes along with it.
-    Arrival(OwnedFd, Parcel),
+    Arrival(OwnedFd, Box<Parcel>),
     /// Tell all clients this, end them evenly over this time, and return.
     Drain(Arc<Broadcast>, Duration),
 }

@@ -1,5 +1,6 @@
 //! The sockring server: reads its settings, starts a worker per shard, and ends when it is told to.
 
+mod budget;
 mod check;
 mod flags;
 mod listen;

@@ -29,6 +29,7 @@ use sockring::shard::{self, EngineSettings, Instance, Place};
 use sockring::worker::{self, Bus, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::budget::{self, Descriptors};
 use crate::flags::Invocation;
 use crate::{listen, out, rings};
 
@@ -40,12 +41,6 @@ const RECONNECT_IN_MS: u64 = 1000;
 
 /// How long the start is held up by a Redis that does not answer.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Descriptors that are neither connections nor the API's.
-const DESCRIPTORS_BESIDE: usize = 64;
-const DESCRIPTORS_PER_SHARD: usize = 12;
-/// Connections that find a place even where the limit of open files is very low.
-const DESCRIPTORS_LEAST: usize = 64;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
@@ -60,6 +55,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         tracing::debug!(%error, "huge pages stay allowed");
     }
     let descriptors = raise_descriptor_limit();
+    let budget = budget::descriptors(&settings, descriptors)?;
     let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
         (Some(secret), _) => (Some(secret), Secret::Given),
         (None, Some(_)) => (None, Secret::Elsewhere),
@@ -71,7 +67,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let api_listener = listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?;
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
-    let crew = Crew::start(&settings, &verifier, descriptors, listeners, api_listener, &ended)?;
+    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listeners, api_listener, &ended)?;
     // A worker drops its end without a word if it cannot start; then it says why by the other one.
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
@@ -147,7 +143,7 @@ impl Crew {
     fn start(
         settings: &Settings,
         verifier: &Arc<ArcSwap<Verifier>>,
-        descriptors: usize,
+        (descriptors, budget): (usize, Descriptors),
         listeners: Vec<Listener>,
         mut api_listener: Option<std::net::TcpListener>,
         ended: &mpsc::Sender<Ending>,
@@ -159,11 +155,8 @@ impl Crew {
             None => shard::Cluster::Alone,
         };
         let engine = Arc::new(EngineSettings { instance, cluster: others, ..settings.engine.clone() });
-        let kept = settings.api.connections_max.min(descriptors / 8)
-            + DESCRIPTORS_BESIDE
-            + DESCRIPTORS_PER_SHARD * usize::from(settings.shards);
-        let descriptors_max = descriptors.saturating_sub(kept).max(DESCRIPTORS_LEAST);
-        let capacity = Arc::new(Capacity::new(CapacityLimits { descriptors_max, ..settings.capacity }));
+        let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };
+        let capacity = Arc::new(Capacity::new(limits));
         let mailboxes: Vec<_> = (0..settings.shards).map(|_| Arc::new(Mailbox::new(settings.mail_bytes_max))).collect();
         let postboxes = |sender: u16| -> Vec<Postbox> {
             mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(sender))).collect()
@@ -182,6 +175,7 @@ impl Crew {
         };
         let api = Api::new(ApiParts {
             settings: settings.api.clone(),
+            listen_descriptors_max: budget.api,
             engine: Arc::clone(&engine),
             capacity: Arc::clone(&capacity),
             clients: clients_address(settings, &listeners),

@@ -98,6 +98,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
             "Limit",
             "Mail",
             "PacketFault",
+            "Papers",
             "Parcel",
             "Reply",
             "ShardMetrics",

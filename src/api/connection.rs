@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::shard::{Limit, Parcel};
+use crate::shard::{Limit, Papers, Parcel};
 
 use super::answer::{Answer, ApiError};
 use super::crowd::{Counted, Crowd, Full};
@@ -90,6 +90,7 @@ struct Connection {
     requests: u32,
     /// Whether a request on it had a key.
     is_known: bool,
+    papers: Papers,
     /// Read and not used yet.
     input: Vec<u8>,
     buffer: Vec<u8>,
@@ -175,6 +176,8 @@ enum BodyOf {
 
 impl Connection {
     fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<Connection> {
+        let mut parcel = parcel;
+        let papers = parcel.take_papers();
         let (requests, input) = (parcel.requests(), parcel.into_bytes());
         let stream = std::net::TcpStream::from(descriptor);
         stream.set_nonblocking(true)?;
@@ -186,6 +189,7 @@ impl Connection {
             peer,
             requests,
             is_known: false,
+            papers,
             input,
             buffer: Vec::with_capacity(READ_BYTES),
         })
@@ -195,7 +199,7 @@ impl Connection {
     fn give_back(self) -> Option<(OwnedFd, Parcel)> {
         let stream = self.stream.into_std().ok()?;
         stream.set_nonblocking(false).ok()?;
-        Some((stream.into(), Parcel::between_requests(self.input, self.requests)))
+        Some((stream.into(), Parcel::between_requests(self.input, self.requests).with(self.papers)))
     }
 
     /// Waits until a whole head is there, with `scanned` bytes looked at so far.
@@ -253,6 +257,9 @@ impl Connection {
             api.hits.count(Limit::RequestsPerConnectionMax);
             head.keep_alive = KeepAlive::Close;
         }
+        if self.papers.seat.as_mut().is_some_and(|seat| !seat.may_stay()) {
+            head.keep_alive = KeepAlive::Close;
+        }
         self.input = input.get(length..).unwrap_or_default().to_vec();
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
         let (answer, left, _slot) = match self.reply(api, &head).await {
@@ -291,6 +298,7 @@ impl Connection {
             return Reply::Before(routes::answer(api, route, head, b"").await, slot);
         }
         self.is_known = true;
+        self.papers.stranger = None;
         match self.read_body(api, head).await {
             Ok(body) => Reply::Behind(routes::answer(api, route, head, &body).await, slot),
             Err(NoBody::Wrong(error)) => {

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use super::Entrance;
 use super::routes::Class;
 
 /// At the port of the clients more than this part of those that may be served are too many: a shard takes who waits.
 const WAITING_SHARE: usize = 2;
-/// So many more than may be served find their way in at the API's address, to be told so, or that the server lives.
-const SPARE: usize = 64;
+/// This part of the open files for the API's address is for those that are told that there are too many, or that the server
+/// lives.
+const SPARE_SHARE: usize = 8;
 /// Turns of the core's other tasks in which one of them may go.
 const PATIENCE: u32 = 4;
 
@@ -23,6 +23,8 @@ pub(super) struct Crowd {
     keyed: AtomicUsize,
     /// Connections beyond this are too many, and who has waited longest goes first.
     present_max: usize,
+    /// And beyond this nobody is let in.
+    present_most: usize,
     exit: Notify,
 }
 
@@ -31,16 +33,23 @@ pub(super) struct Crowd {
 pub(super) struct Full;
 
 impl Crowd {
-    pub(super) fn new(entrance: Entrance, connections_max: usize) -> Crowd {
-        let present_max = match entrance {
-            Entrance::Clients(_) => connections_max / WAITING_SHARE,
-            Entrance::Api => connections_max,
-        };
+    pub(super) fn at_clients(connections_max: usize) -> Crowd {
+        Crowd::new(connections_max / WAITING_SHARE, usize::MAX)
+    }
+
+    /// With so many open files at the most.
+    pub(super) fn at_api(connections_max: usize, descriptors_max: usize) -> Crowd {
+        let present_max = connections_max.min(descriptors_max - descriptors_max / SPARE_SHARE);
+        Crowd::new(present_max, descriptors_max)
+    }
+
+    fn new(present_max: usize, present_most: usize) -> Crowd {
         Crowd {
             present: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             keyed: AtomicUsize::new(0),
             present_max,
+            present_most,
             exit: Notify::new(),
         }
     }
@@ -68,7 +77,7 @@ impl Crowd {
             self.exit.notify_one();
             tokio::task::yield_now().await;
         }
-        if self.present() < self.present_max + SPARE { Ok(()) } else { Err(Full) }
+        if self.present() < self.present_most { Ok(()) } else { Err(Full) }
     }
 
     pub(super) fn is_crowded(&self) -> bool {

@@ -65,6 +65,7 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("clients_moved_away", "Polling clients that have moved to another shard", |stats| stats.moved_away),
     ("request_heads", "Requests whose head has not all come", |stats| stats.heads),
     ("request_bodies", "Requests whose body has not all come", |stats| stats.bodies),
+    ("connections_idle", "Connections that wait for a request, and would be closed for others", |stats| stats.idle),
     ("sockets", "Sockets over all namespaces", |stats| stats.sockets),
     ("rooms", "Rooms with members, by their home", |stats| stats.rooms),
     ("users", "Users with a socket, by their home", |stats| stats.users),
@@ -94,6 +95,9 @@ const COUNTERS: &[Row<Counters>] = &[
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
     ("descriptors_short", "Pauses of accepting because the limit of open files was near", |counters| {
         counters.descriptors_short
+    }),
+    ("idle_connections_closed", "Connections that idled and were closed so that others find room", |counters| {
+        counters.idlers_closed
     }),
     ("clients_moved", "Clients that came from another shard", |counters| counters.moved_in),
     ("subscriptions_late", "Subscriptions to rooms that the bus did not confirm in time", |counters| {

@@ -94,6 +94,8 @@ impl Hits {
 #[derive(Debug)]
 pub struct ApiParts {
     pub settings: ApiSettings,
+    /// Open files for connections at `listen`.
+    pub listen_descriptors_max: usize,
     pub engine: Arc<EngineSettings>,
     pub capacity: Arc<Capacity>,
     /// The clients' port, as it was bound.
@@ -122,6 +124,7 @@ impl Api {
             None => page::Server::Same,
             Some(_) => page::Server::At(parts.clients),
         };
+        let crowds = [Crowd::at_clients(connections_max), Crowd::at_api(connections_max, parts.listen_descriptors_max)];
         Arc::new(Api {
             page: page::Page::new(&parts.engine.path, server),
             keys: ArcSwap::from_pointee(parts.settings.keys.clone()),
@@ -132,7 +135,7 @@ impl Api {
             shards: parts.shards,
             cluster: parts.cluster,
             started: Instant::now(),
-            crowds: [Entrance::Clients(0), Entrance::Api].map(|entrance| Crowd::new(entrance, connections_max)),
+            crowds,
             demos: AtomicUsize::new(0),
             hits: Hits::default(),
         })
@@ -186,7 +189,7 @@ impl Api {
             if let (Some((descriptor, parcel)), Entrance::Clients(home)) = (returned, entrance)
                 && let Some(shard) = api.shards.get(home)
             {
-                shard.post(Letter::Arrival(descriptor, parcel));
+                shard.post(Letter::Arrival(descriptor, Box::new(parcel)));
             }
         });
     }

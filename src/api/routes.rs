@@ -155,9 +155,9 @@ async fn ready(api: &Api) -> Answer {
 async fn unready(api: &Api) -> Option<&'static str> {
     let Ok(shards) = api.stats().await else { return Some("a shard does not answer") };
     let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
-    let limits = api.capacity.limits();
-    let is_full = total(|shard| shard.connections) >= limits.connections_max as u64
-        || total(|shard| shard.clients) >= limits.clients_max as u64;
+    // Those that idle go when others come.
+    let has_room = api.capacity.has_room_for_connection() || total(|shard| shard.idle) > 0;
+    let is_full = !has_room || total(|shard| shard.clients) >= api.capacity.limits().clients_max as u64;
     if shards.iter().any(|shard| shard.is_draining) {
         return Some("the server is shutting down");
     }

@@ -6,11 +6,12 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "api",
     "app",
     "auth",
     "broadcast",
+    "budget",
     "capacity",
     "check",
     "cluster",

@@ -1,9 +1,12 @@
 //! `Connection`: one TCP connection as the shard sees it: what its bytes mean now, and what it has to send itself.
 
+use std::sync::Arc;
+
 use sockring_protocol::Millis;
 use sockring_protocol::http::Response;
 
 use crate::app::Application;
+use crate::capacity::{Seat, Standing};
 
 use super::Shard;
 use super::client::{ClientKey, CloseReason, ConnectionKey, Role};
@@ -39,6 +42,7 @@ pub(super) struct Connection {
     /// What is under way is not all: when it is sent there is something to do.
     pub(super) has_more: bool,
     pub(super) is_dirty: bool,
+    pub(super) standing: Standing,
 }
 
 pub(super) struct Pending(pub(super) Vec<u8>);
@@ -61,7 +65,7 @@ pub(super) enum Stage {
 }
 
 impl Connection {
-    pub(super) fn new(stage: Stage) -> Connection {
+    pub(super) fn new(stage: Stage, standing: Standing) -> Connection {
         Connection {
             stage,
             pending: None,
@@ -72,6 +76,7 @@ impl Connection {
             is_sending: false,
             has_more: false,
             is_dirty: false,
+            standing,
         }
     }
 
@@ -213,6 +218,8 @@ impl<A: Application> Shard<A> {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.stage = Stage::Leaving;
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
+        let mut parcel = parcel;
+        parcel.papers.seat = Some(Seat::counted(Arc::clone(&self.hub.capacity), connection.standing));
         connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
         self.arm_connection(key);
         self.effects.push(Effect::HandOver(key, destination, Box::new(parcel)));

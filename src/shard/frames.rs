@@ -14,7 +14,7 @@ use super::effects::{Destination, Effect};
 use super::hub::ProbeOutcome;
 use super::limit::Limit;
 use super::outbox::Outbox;
-use super::parcel::{Luggage, Parcel};
+use super::parcel::{Luggage, Papers, Parcel};
 use super::sid::Sid;
 
 /// A WebSocket: a client's transport, or a probe beside its polling.
@@ -120,7 +120,11 @@ impl<A: Application> Shard<A> {
         let mut decoder = std::mem::take(&mut stage.decoder);
         decoder.release();
         let luggage = Luggage::WebSocket { sid, decoder, pending };
-        self.hand_over(key, Destination::Shard(home), Parcel { bytes: bytes.to_vec(), requests: 0, luggage });
+        self.hand_over(
+            key,
+            Destination::Shard(home),
+            Parcel { bytes: bytes.to_vec(), requests: 0, luggage, papers: Papers::default() },
+        );
     }
 
     /// A WebSocket arrived after the client that it belongs to.

@@ -6,6 +6,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::http::{BodyDecoder, BodyState, Head, KeepAlive, RequestError, Response};
 
 use crate::app::Application;
+use crate::capacity::Stranger;
 
 use super::Shard;
 use super::client::{ClientKey, ConnectionKey};
@@ -14,7 +15,7 @@ use super::effects::{Destination, Effect};
 use super::faults::UnknownSid;
 use super::hub::PostOutcome;
 use super::limit::Limit;
-use super::parcel::{Luggage, Parcel};
+use super::parcel::{Luggage, Papers, Parcel};
 use super::requests::{Outcome, ReplyHead};
 use super::sid::Sid;
 
@@ -31,6 +32,10 @@ pub(super) struct HttpStage {
     /// The next request came from another shard, which read its session id.
     pub(super) is_forwarded: bool,
     pub(super) peer: Option<IpAddr>,
+    /// Until it has served a session.
+    pub(super) stranger: Option<Stranger>,
+    /// When it was accepted, or the request before was answered.
+    pub(super) since: Millis,
 }
 
 #[derive(Default)]
@@ -58,8 +63,8 @@ impl HttpStage {
         self.input.capacity() + body
     }
 
-    pub(super) fn new(peer: Option<IpAddr>, requests: u32) -> HttpStage {
-        HttpStage { peer, requests, ..HttpStage::default() }
+    pub(super) fn new(peer: Option<IpAddr>, requests: u32, stranger: Option<Stranger>, since: Millis) -> HttpStage {
+        HttpStage { peer, requests, stranger, since, ..HttpStage::default() }
     }
 }
 
@@ -158,6 +163,11 @@ impl<A: Application> Shard<A> {
         if is_last {
             head.keep_alive = KeepAlive::Close;
         }
+        stage.since = self.hub.now.at;
+        let stays = self.may_stay(key);
+        if !stays {
+            head.keep_alive = KeepAlive::Close;
+        }
         let outcome = self.on_request(key, &head, stage);
         if is_last && !matches!(outcome, Outcome::HandOver(_)) {
             self.hub.counters.hit(Limit::RequestsPerConnectionMax);
@@ -190,8 +200,9 @@ impl<A: Application> Shard<A> {
                     Destination::Api => Luggage::None,
                     Destination::Shard(_) => Luggage::Request,
                 };
+                let papers = Papers { seat: None, stranger: stage.stranger.take() };
                 // This one is counted where it is answered.
-                let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage };
+                let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers };
                 // No send is under way here, so this one takes all answers before the connection leaves.
                 self.flush_connection(key);
                 self.hand_over(key, destination, parcel);
@@ -219,6 +230,7 @@ impl<A: Application> Shard<A> {
                 if count == 0 { Next::Wait } else { Next::Consumed(count) }
             }
             Ok((count, BodyState::Complete)) => {
+                stage.since = self.hub.now.at;
                 match self.hub.on_post_body(post.client, &post.body) {
                     PostOutcome::Accept => self.answer_ok(key, &post.reply),
                     PostOutcome::Refuse => self.answer_engine(key, 400, 3, &post.reply),
@@ -249,7 +261,10 @@ impl<A: Application> Shard<A> {
         let connection = self.connections.get_mut(key.0)?;
         let Stage::Http(stage) = &mut connection.stage else { return None };
         match std::mem::take(&mut stage.request) {
-            Request::Held(_, reply) => Some(reply),
+            Request::Held(_, reply) => {
+                stage.since = self.hub.now.at;
+                Some(reply)
+            }
             other => {
                 stage.request = other;
                 None
@@ -264,7 +279,7 @@ impl<A: Application> Shard<A> {
         let (bytes, requests) = (std::mem::take(&mut stage.input), stage.requests);
         self.flush_connection(key);
         let luggage = Luggage::Poll { sid, reply: Box::new(reply) };
-        self.hand_over(key, Destination::Shard(home), Parcel { bytes, requests, luggage });
+        self.hand_over(key, Destination::Shard(home), Parcel { bytes, requests, luggage, papers: Papers::default() });
     }
 
     /// A GET arrived after the client that it polls for.

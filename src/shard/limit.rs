@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     ConnectionsMax,
+    ConnectionsPerAddressMax,
     ClientsMax,
     UserConnectionsMax,
     HandshakesPerMinuteMax,
@@ -33,8 +34,9 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 27] = [
+    pub const ALL: [Limit; 28] = [
         Limit::ConnectionsMax,
+        Limit::ConnectionsPerAddressMax,
         Limit::ClientsMax,
         Limit::UserConnectionsMax,
         Limit::HandshakesPerMinuteMax,
@@ -67,6 +69,7 @@ impl Limit {
     pub fn setting(self) -> &'static str {
         match self {
             Limit::ConnectionsMax => "connections_max",
+            Limit::ConnectionsPerAddressMax => "connections_per_address_max",
             Limit::ClientsMax => "clients_max",
             Limit::UserConnectionsMax => "user_connections_max",
             Limit::HandshakesPerMinuteMax => "handshakes_per_minute_max",

@@ -219,6 +219,8 @@ pub struct ShardStats {
     /// Half open: requests whose head, or body, has not all come.
     pub heads: u64,
     pub bodies: u64,
+    /// Connections that idle, and would be closed for others.
+    pub idle: u64,
     /// Of the sockets: those that wait until emits to their user reach them from everywhere.
     pub joining: u64,
     /// Rooms that the bus has been asked for and has still to confirm.

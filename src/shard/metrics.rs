@@ -28,6 +28,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Times when accepting paused because the operating system's limit of open files was near.
     pub descriptors_short: u64,
+    /// Connections that idled and were closed so that others find room.
+    pub idlers_closed: u64,
     /// Clients that came from another shard, which their user's home is not.
     pub moved_in: u64,
     /// Subscriptions that the bus did not confirm in time, and those that nobody waited for because it was down.

@@ -22,6 +22,7 @@ mod outbox;
 mod parcel;
 mod placement;
 mod requests;
+mod room_making;
 mod rooms;
 mod settings;
 mod sid;
@@ -37,12 +38,13 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Standing, Stranger, TooMany};
 
 use connection::{Connection, Stage};
 use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
 use parcel::Luggage;
+use room_making::Idlers;
 use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
@@ -58,7 +60,7 @@ pub use mail::{
 };
 pub use metrics::{Counters, Histogram};
 pub use outbox::Frames;
-pub use parcel::Parcel;
+pub use parcel::{Papers, Parcel};
 pub use placement::{Place, home_of};
 pub use rooms::USER_PREFIX;
 pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
@@ -82,6 +84,7 @@ pub struct Shard<A> {
     closing_bytes: usize,
     /// What the outside was given to send and has not sent.
     sending_bytes: u64,
+    idlers: Idlers,
     /// When mail or completions last waited too long.
     slow_at: Option<Millis>,
     /// The last count of everything, and when it was made.
@@ -120,7 +123,7 @@ impl<A: Application> Shard<A> {
     pub fn new(parts: ShardParts<A>, now: Now) -> Shard<A> {
         let ShardParts { settings, capacity, place, app, entropy } = parts;
         Shard {
-            connections: Slots::with_capacity(capacity.limits().connections_max),
+            connections: Slots::with_capacity(capacity.limits().all_connections_max()),
             timers: Timers::new(now.at, place),
             hub: Hub::new(settings, capacity, place, app, RandomPool::new(entropy), now),
             effects: Vec::new(),
@@ -129,6 +132,7 @@ impl<A: Application> Shard<A> {
             due: VecDeque::new(),
             closing_bytes: 0,
             sending_bytes: 0,
+            idlers: Idlers::default(),
             slow_at: None,
             counted: None,
         }
@@ -140,21 +144,37 @@ impl<A: Application> Shard<A> {
         self.hub.begin_turn();
     }
 
-    /// A connection was accepted, from this address if it is known. `None`: there is no room for it.
+    /// A connection was accepted, from this address if it is known. `None`: there is no room for it, or its address has as many
+    /// as it may.
     pub fn on_accept(&mut self, peer: Option<IpAddr>) -> Option<ConnectionKey> {
-        if !self.hub.capacity.take_connection() {
-            return None;
-        }
-        let key = self.add_connection(peer, 0)?;
+        let address = self.hub.settings.proxies.client_address(peer, []);
+        let stranger = match Stranger::enter(&self.hub.capacity, address) {
+            Ok(stranger) => stranger,
+            Err(TooMany) => {
+                self.hub.counters.hit(Limit::ConnectionsPerAddressMax);
+                return None;
+            }
+        };
+        let standing = match self.hub.capacity.take_seat()? {
+            Standing::Guest => self.take_place_of_idler(),
+            standing => standing,
+        };
+        let key = self.add_connection(peer, 0, standing, stranger)?;
         self.effects.push(Effect::Read(key));
         Some(key)
     }
 
     /// A connection came from another shard, or back from the API.
     pub fn on_arrival(&mut self, peer: Option<IpAddr>, parcel: Parcel) -> Option<ConnectionKey> {
-        self.hub.capacity.add_connection();
-        let Parcel { mut bytes, requests, luggage } = parcel;
-        let key = self.add_connection(peer, requests)?;
+        let Parcel { mut bytes, requests, luggage, papers } = parcel;
+        let standing = match papers.seat {
+            Some(seat) => seat.into_standing(),
+            None => {
+                self.hub.capacity.add_connection();
+                Standing::Member
+            }
+        };
+        let key = self.add_connection(peer, requests, standing, papers.stranger)?;
         match luggage {
             Luggage::None => {}
             Luggage::Request => {
@@ -175,14 +195,25 @@ impl<A: Application> Shard<A> {
         Some(key)
     }
 
-    fn add_connection(&mut self, peer: Option<IpAddr>, requests: u32) -> Option<ConnectionKey> {
-        let stage = Stage::Http(Box::new(HttpStage::new(peer, requests)));
-        let Some(key) = self.connections.insert(Connection::new(stage)).map(ConnectionKey) else {
-            self.hub.capacity.give_back_connection();
+    fn add_connection(
+        &mut self,
+        peer: Option<IpAddr>,
+        requests: u32,
+        standing: Standing,
+        stranger: Option<Stranger>,
+    ) -> Option<ConnectionKey> {
+        let now = self.hub.now.at;
+        let stage = Stage::Http(Box::new(HttpStage::new(peer, requests, stranger, now)));
+        let Some(key) = self.connections.insert(Connection::new(stage, standing)).map(ConnectionKey) else {
+            self.hub.capacity.give_back(standing);
             return None;
         };
+        let patience_ms = match standing {
+            Standing::Member => self.hub.settings.head_timeout_ms,
+            Standing::Guest => self.hub.settings.head_timeout_ms.min(room_making::GUEST_HEAD_TIMEOUT_MS),
+        };
         if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.deadline = self.hub.now.at + self.hub.settings.head_timeout_ms;
+            connection.deadline = now + patience_ms;
         }
         self.arm_connection(key);
         Some(key)
@@ -198,16 +229,18 @@ impl<A: Application> Shard<A> {
 
     /// Whether another connection would find room.
     pub fn has_room(&self) -> bool {
-        self.hub.capacity.has_room_for_connection()
+        self.hub.capacity.has_seat()
     }
 
     /// Nothing refers to the connection any more, outside and in the kernel.
     pub fn on_closed(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.connections.remove(key.0) {
-            self.closing_bytes -= connection.unsent_bytes();
-            self.sending_bytes -= u64::from(connection.sending_bytes);
-            self.hub.give_back_input(connection.input_bytes as usize);
-            self.hub.capacity.give_back_connection();
+        let Some(connection) = self.connections.remove(key.0) else { return };
+        self.closing_bytes -= connection.unsent_bytes();
+        self.sending_bytes -= u64::from(connection.sending_bytes);
+        self.hub.give_back_input(connection.input_bytes as usize);
+        // What one that leaves is counted as went with it.
+        if !matches!(connection.stage, Stage::Leaving) {
+            self.hub.capacity.give_back(connection.standing);
         }
     }
 
@@ -244,19 +277,15 @@ impl<A: Application> Shard<A> {
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
         let is_slow = self.slow_at.is_some_and(|at| self.hub.now.at - at < SLOW_FOR_MS);
         let Shard { hub, connections, counted, closing_bytes, sending_bytes, .. } = self;
-        let (closing_bytes, sending_bytes) = (*closing_bytes as u64, *sending_bytes);
+        let (now, closing_bytes, sending_bytes) = (hub.now.at, *closing_bytes as u64, *sending_bytes);
         hub.on_mail(ticket, mail, |hub| {
             // However many ask: counting takes some part of a hundredth of the time.
             let fresh_ms = ((hub.clients.len() + connections.len()) / hub.settings.turn.counted_per_ms) as u64;
             let stats = match counted {
                 Some((at, stats)) if hub.now.at - *at < fresh_ms => *stats,
                 _ => {
-                    counted
-                        .insert((
-                            hub.now.at,
-                            hub.stats(ConnectionCounts { closing_bytes, sending_bytes, ..count(connections) }),
-                        ))
-                        .1
+                    let counts = ConnectionCounts { closing_bytes, sending_bytes, ..count(connections, now) };
+                    counted.insert((now, hub.stats(counts))).1
                 }
             };
             ShardStats { is_slow, is_draining: hub.is_draining(), ..stats }
@@ -320,7 +349,8 @@ impl<A: Application> Shard<A> {
     /// How many of each there are.
     pub fn stats(&self) -> ShardStats {
         let (closing_bytes, sending_bytes) = (self.closing_bytes as u64, self.sending_bytes);
-        self.hub.stats(ConnectionCounts { closing_bytes, sending_bytes, ..count(&self.connections) })
+        let counted = count(&self.connections, self.hub.now.at);
+        self.hub.stats(ConnectionCounts { closing_bytes, sending_bytes, ..counted })
     }
 
     /// How often things happened.
@@ -337,7 +367,7 @@ impl<A: Application> Shard<A> {
 }
 
 /// Walks over all of them: for those who ask, not for every turn.
-fn count(connections: &Slots<Connection>) -> ConnectionCounts {
+fn count(connections: &Slots<Connection>, now: Millis) -> ConnectionCounts {
     let mut counts = ConnectionCounts::default();
     for (_, connection) in connections.iter() {
         counts.all += 1;
@@ -345,6 +375,7 @@ fn count(connections: &Slots<Connection>) -> ConnectionCounts {
         if let Stage::Http(stage) = &connection.stage {
             counts.heads += u64::from(matches!(stage.request, Request::Head) && !stage.input.is_empty());
             counts.bodies += u64::from(matches!(stage.request, Request::Body(_)));
+            counts.idle += u64::from(connection.is_idle_since(room_making::idle_before(now)));
         }
     }
     counts

@@ -2,6 +2,8 @@
 
 use sockring_protocol::websocket::Decoder;
 
+use crate::capacity::{Seat, Stranger};
+
 use super::requests::ReplyHead;
 use super::sid::Sid;
 
@@ -11,6 +13,16 @@ pub struct Parcel {
     /// Requests that were answered on it.
     pub(super) requests: u32,
     pub(super) luggage: Luggage,
+    pub(super) papers: Papers,
+}
+
+/// What a connection is counted as, wherever it is.
+#[derive(Debug, Default)]
+pub struct Papers {
+    /// `None`: its coming counts it.
+    pub seat: Option<Seat>,
+    /// Among those of its address that have no session.
+    pub stranger: Option<Stranger>,
 }
 
 /// What the connection was in the middle of.
@@ -28,7 +40,23 @@ pub(super) enum Luggage {
 impl Parcel {
     /// A connection that is between two requests, with the bytes that were read from it.
     pub fn between_requests(bytes: Vec<u8>, requests: u32) -> Parcel {
-        Parcel { bytes, requests, luggage: Luggage::None }
+        Parcel { bytes, requests, luggage: Luggage::None, papers: Papers::default() }
+    }
+
+    /// With what the connection is counted as.
+    pub fn with(self, papers: Papers) -> Parcel {
+        Parcel { papers, ..self }
+    }
+
+    /// The connection stays where its descriptor is counted.
+    pub fn keep_descriptor(&mut self) {
+        if let Some(seat) = &mut self.papers.seat {
+            seat.keep_descriptor();
+        }
+    }
+
+    pub fn take_papers(&mut self) -> Papers {
+        std::mem::take(&mut self.papers)
     }
 
     pub fn requests(&self) -> u32 {

@@ -67,9 +67,16 @@ impl<A: Application> Shard<A> {
     /// One request head has come.
     pub(super) fn on_request(&mut self, key: ConnectionKey, head: &Head<'_>, stage: &mut HttpStage) -> Outcome {
         let is_forwarded = std::mem::take(&mut stage.is_forwarded);
+        let is_guest = self.is_guest(key);
         let settings = &self.hub.settings;
         if settings.layer == Layer::WebSocket {
-            return self.on_plain_websocket(key, head);
+            return match is_guest {
+                true => {
+                    let reply = self.reply_head(head);
+                    self.answer_no_room(key, &reply)
+                }
+                false => self.on_plain_websocket(key, head),
+            };
         }
         if !settings.is_engine_path(head.path) {
             return match settings.elsewhere {
@@ -90,13 +97,19 @@ impl<A: Application> Shard<A> {
             self.hub.refuse_origin(head.header("origin").unwrap_or_default());
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
-        match self.verify(head, is_forwarded) {
+        let target = self.verify(head, is_forwarded);
+        if matches!(target, Ok(Target::Session(_) | Target::Upgrade(_))) {
+            stage.stranger = None;
+        }
+        match target {
+            Ok(Target::Handshake(_) | Target::Upgrade(_)) if is_guest => self.answer_no_room(key, &reply),
             Ok(Target::Handshake(transport)) => {
                 let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
                 if !self.hub.capacity.admit(Rate::Handshakes, address, self.hub.now.at) {
                     self.hub.counters.hit(Limit::HandshakesPerMinuteMax);
                     return self.answer_busy(key, 429, "60", "too many connections from this address", &reply);
                 }
+                stage.stranger = None;
                 match transport {
                     Transport::Polling => self.open_polling(key, head, address, reply),
                     Transport::WebSocket => self.open_websocket(key, head, address, &reply),
@@ -105,6 +118,8 @@ impl<A: Application> Shard<A> {
             Ok(Target::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
             Ok(Target::Upgrade(client)) => self.upgrade(key, head, client, &reply),
             Ok(Target::Session(client)) => match head.method {
+                // Those that wait would leave no seat for those that are only answered.
+                Method::Get if is_guest && self.has_too_many_guests() => self.answer_no_room(key, &reply),
                 Method::Get => self.poll(key, client, reply),
                 Method::Post => self.post(key, head, client, reply),
                 _ => self.refuse(key, head, 400, BAD_REQUEST, &reply),
@@ -352,6 +367,12 @@ impl<A: Application> Shard<A> {
         }
         self.hub.counters.hit(Limit::ClientsMax);
         self.answer_busy(key, 503, "5", "no room for another client", reply)
+    }
+
+    /// A connection that may not stay is to become a session's.
+    fn answer_no_room(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
+        self.on_full();
+        self.answer_busy(key, 503, "5", "no room for another connection", reply)
     }
 
     fn answer_busy(&mut self, key: ConnectionKey, status: u16, after_s: &str, why: &str, reply: &ReplyHead) -> Outcome {

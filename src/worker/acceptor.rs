@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::ring::{Armed, Hit};
 
-/// How long accepting pauses when there is no room or no descriptor.
+/// How long accepting pauses when there is no descriptor, and at the longest when there is no room.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do now.
@@ -17,11 +17,20 @@ pub(super) enum Next {
     Drain,
 }
 
+/// Whether another connection would find a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Some,
+    None,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
     Accept,
-    /// Until this time, and then only if there is room.
+    /// Until this time.
     Pause(Instant),
+    /// Until there is room; others may make some, so at this time it is looked for.
+    WaitForRoom(Instant),
     Stop,
     Nothing,
 }
@@ -54,7 +63,7 @@ impl Acceptor {
         }
     }
 
-    /// No room, or no descriptor.
+    /// Something is short.
     pub(super) fn pause(&mut self, now: Instant) {
         if self.want == Want::Accept {
             self.want = Want::Pause(now + PAUSE);
@@ -68,14 +77,21 @@ impl Acceptor {
     /// When accepting goes on.
     pub(super) fn resumes_at(&self) -> Option<Instant> {
         match self.want {
-            Want::Pause(until) => Some(until),
+            Want::Pause(until) | Want::WaitForRoom(until) => Some(until),
             _ => None,
         }
     }
 
-    /// The pause is over.
-    pub(super) fn resume(&mut self) {
-        self.want = Want::Accept;
+    /// Sees to whether accepting goes on.
+    pub(super) fn resume_if_due(&mut self, now: Instant, room: Room) {
+        match (self.want, room) {
+            (Want::Accept, Room::None) => self.want = Want::WaitForRoom(now + PAUSE),
+            (Want::WaitForRoom(until), Room::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
+            (Want::WaitForRoom(_), Room::Some) => self.want = Want::Accept,
+            (Want::Pause(until), Room::Some) if until <= now => self.want = Want::Accept,
+            (Want::Pause(until), Room::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
+            _ => {}
+        }
     }
 
     /// The accept has brought something.
@@ -100,7 +116,7 @@ impl Acceptor {
                 self.is_armed = true;
                 Next::Arm
             }
-            (Want::Pause(_) | Want::Stop, true, Cancellation::None) => {
+            (Want::Pause(_) | Want::WaitForRoom(_) | Want::Stop, true, Cancellation::None) => {
                 self.cancellation = Cancellation::UnderWay;
                 Next::Cancel
             }
@@ -156,21 +172,33 @@ mod tests {
 
     #[test]
     fn two_accepts_are_never_armed() {
-        let mut acceptor = armed();
-        acceptor.pause(Instant::now());
+        let (mut acceptor, now) = (armed(), Instant::now());
+        acceptor.resume_if_due(now, Room::None);
         assert_eq!(acceptor.next(), Next::Cancel);
         // Accepting goes on before the cancellation has run.
-        acceptor.resume();
+        acceptor.resume_if_due(now, Room::Some);
         assert_eq!(acceptor.next(), Next::Nothing);
         acceptor.on_cancelled(Hit::Found);
         assert_eq!(acceptor.next(), Next::Nothing);
         acceptor.on_accepted(Armed::Ended);
         assert_eq!(acceptor.next(), Next::Arm);
         // It was missed, and is armed as it is wanted to be.
-        acceptor.pause(Instant::now());
+        acceptor.resume_if_due(now, Room::None);
         assert_eq!(acceptor.next(), Next::Cancel);
-        acceptor.resume();
+        acceptor.resume_if_due(now, Room::Some);
         acceptor.on_cancelled(Hit::Missed);
         assert_eq!(acceptor.next(), Next::Nothing);
+    }
+
+    #[test]
+    fn a_shortage_is_waited_for_and_room_ends_the_wait_at_once() {
+        let (mut acceptor, now) = (armed(), Instant::now());
+        acceptor.pause(now);
+        acceptor.resume_if_due(now + PAUSE / 2, Room::Some);
+        assert_eq!((acceptor.is_accepting(), acceptor.resumes_at()), (false, Some(now + PAUSE)));
+        acceptor.resume_if_due(now + PAUSE, Room::None);
+        assert_eq!((acceptor.is_accepting(), acceptor.resumes_at()), (false, Some(now + PAUSE * 2)));
+        acceptor.resume_if_due(now + PAUSE, Room::Some);
+        assert!(acceptor.is_accepting());
     }
 }

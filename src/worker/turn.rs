@@ -18,7 +18,7 @@ use crate::shard::{
     Ticket, Turn,
 };
 
-use super::acceptor::{Acceptor, Next};
+use super::acceptor::{Acceptor, Next, Room};
 use super::clock::{Clock, as_micros, as_millis, thread_time};
 use super::link::{Received, Start};
 use super::listener::Listener;
@@ -61,7 +61,7 @@ pub(super) struct Worker<A> {
     /// Gone when no connections are accepted any more.
     listener: Option<Listener>,
     acceptor: Acceptor,
-    /// Accepted when there was no room left.
+    /// Accepted, and not let in yet.
     waiting: VecDeque<OwnedFd>,
     table: Table,
     /// Connections that wait for a receive buffer.
@@ -111,7 +111,7 @@ pub(super) enum Turned {
 
 impl<A: Application> Worker<A> {
     pub(super) fn new(ring: Ring, shard: Shard<A>, listener: Listener, outside: Outside) -> Worker<A> {
-        let table = Table::with_capacity(outside.capacity.limits().connections_max);
+        let table = Table::with_capacity(outside.capacity.limits().all_connections_max());
         Worker {
             ring,
             shard,
@@ -314,9 +314,8 @@ impl<A: Application> Worker<A> {
             self.settle_if_due(key);
         }
         self.starts = starts;
-        for descriptor in accepted {
-            self.accept(descriptor);
-        }
+        // Let in when what came from others has been seen: who idles goes for them.
+        self.waiting.extend(accepted);
         count
     }
 
@@ -338,7 +337,7 @@ impl<A: Application> Worker<A> {
                 Letter::Sibling(mail) => self.shard.on_sibling_mail(mail),
                 Letter::Bus(mail) => self.shard.on_bus_mail(mail),
                 Letter::Arrival(descriptor, parcel) => {
-                    let key = self.shard.on_arrival(peer_of(&descriptor), parcel);
+                    let key = self.shard.on_arrival(peer_of(&descriptor), *parcel);
                     self.keep(key, descriptor);
                 }
                 Letter::Drain(farewell, over) => {
@@ -357,9 +356,12 @@ impl<A: Application> Worker<A> {
 
     /// A connection that finds no room waits as it would have done in the listener's queue.
     fn accept(&mut self, descriptor: OwnedFd) {
-        match self.shard.on_accept(peer_of(&descriptor)) {
-            Some(key) => self.keep(Some(key), descriptor),
-            None => self.waiting.push_back(descriptor),
+        match self.shard.has_room() {
+            true => {
+                let key = self.shard.on_accept(peer_of(&descriptor));
+                self.keep(key, descriptor);
+            }
+            false => self.waiting.push_back(descriptor),
         }
     }
 
@@ -378,15 +380,14 @@ impl<A: Application> Worker<A> {
         {
             self.accept(descriptor);
         }
-        if self.acceptor.is_accepting() && !self.shard.has_room() {
-            self.shard.on_full();
-            self.acceptor.pause(now);
-        }
-        if self.acceptor.resumes_at().is_some_and(|at| at <= now) {
-            self.acceptor.resume();
-            if !self.shard.has_room() {
-                self.acceptor.pause(now);
+        if self.shard.has_room() {
+            self.acceptor.resume_if_due(now, Room::Some);
+        } else {
+            if self.acceptor.is_accepting() {
+                self.shard.on_full();
             }
+            self.shard.make_room();
+            self.acceptor.resume_if_due(now, Room::None);
         }
         match self.acceptor.next() {
             Next::Nothing => {}
@@ -524,23 +525,31 @@ impl<A: Application> Worker<A> {
     fn release(&mut self, key: ConnectionKey) {
         let Some(entry) = self.table.get_mut(key) else { return };
         let Some(descriptor) = entry.descriptor.take() else { return };
-        if matches!(descriptor, Descriptor::Plain(_)) {
-            self.outside.capacity.give_back_descriptor();
-        }
+        let capacity = &self.outside.capacity;
         match (descriptor, entry.departure.take()) {
             (Descriptor::Plain(plain), Some(departure)) => {
                 self.table.remove(key);
                 self.shard.on_closed(key);
-                match departure.destination {
-                    Destination::Api => (self.outside.reception)(plain, departure.parcel),
+                let Departure { destination, mut parcel } = *departure;
+                match destination {
+                    Destination::Api => {
+                        parcel.keep_descriptor();
+                        (self.outside.reception)(plain, parcel);
+                    }
                     Destination::Shard(shard) => {
+                        capacity.give_back_descriptor();
                         if let Some(sibling) = self.outside.siblings.get(usize::from(shard)) {
-                            sibling.post(Letter::Arrival(plain, departure.parcel));
+                            sibling.post(Letter::Arrival(plain, Box::new(parcel)));
                         }
                     }
                 }
             }
-            (descriptor, _) => self.ring.close(descriptor, token_of(key)),
+            (descriptor, _) => {
+                if matches!(descriptor, Descriptor::Plain(_)) {
+                    capacity.give_back_descriptor();
+                }
+                self.ring.close(descriptor, token_of(key));
+            }
         }
     }
 }

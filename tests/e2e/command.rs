@@ -25,6 +25,17 @@ pub fn sockring(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     command
 }
 
+/// The same under a limit, as `-n 200`.
+pub fn limited(limit: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_sockring")])
+        .args(arguments);
+    command.env_clear().envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// Runs it to its end.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     finish(sockring(arguments, environment).spawn().expect("the binary starts"))

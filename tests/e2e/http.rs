@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -134,16 +133,6 @@ impl Connection {
             answer.body = self.bytes(length);
         }
         Some(answer)
-    }
-
-    /// Whether nothing came within this time, neither bytes nor the end.
-    #[track_caller]
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).expect("a timeout can be set");
-        let peeked = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
-        self.input.is_empty()
-            && peeked.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     /// Exactly this many bytes.

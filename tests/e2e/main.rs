@@ -8,6 +8,7 @@ mod command;
 mod crowded;
 mod descriptors;
 mod endings;
+mod full;
 mod http;
 mod idle;
 mod keep_alive;

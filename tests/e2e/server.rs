@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -17,7 +17,7 @@ use sockring::auth::signatures;
 
 use crate::WAIT_MAX;
 use crate::client::Client;
-use crate::command::{Ended, has_ended_within, sockring};
+use crate::command::{Ended, has_ended_within, limited, sockring};
 use crate::http::{Connection, request};
 use crate::until;
 
@@ -94,8 +94,17 @@ impl Server {
 
     /// Starts one on a free port with these arguments and variables only.
     pub fn start_as(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
-        let environment = [&[("PORT", "0")], environment].concat();
-        let mut child = sockring(arguments, &environment).spawn().expect("the binary starts");
+        Server::start_by(sockring(arguments, &[&[("PORT", "0")], environment].concat()))
+    }
+
+    /// Starts one with `SECRET` under a limit, as `-n 200`.
+    pub fn start_with_limit(limit: &str, environment: &[(&str, &str)]) -> Server {
+        let environment = [&[("PORT", "0"), ("ACCESS_TOKEN_SECRET", SECRET)], environment].concat();
+        Server::start_by(limited(limit, &["serve"], &environment))
+    }
+
+    fn start_by(mut command: Command) -> Server {
+        let mut child = command.spawn().expect("the binary starts");
         let (line, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));

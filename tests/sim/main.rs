@@ -5,6 +5,7 @@
 mod backend;
 mod browser;
 mod desk;
+mod doors;
 mod endings;
 mod honest;
 mod hostile;

@@ -19,6 +19,8 @@ pub(in super::super) struct ConnectionCounts {
     pub(in super::super) bodies: u64,
     pub(in super::super) closing_bytes: u64,
     pub(in super::super) sending_bytes: u64,
+    /// May be closed for others.
+    pub(in super::super) idle: u64,
 }
 
 impl<A: Application> Hub<A> {
@@ -34,6 +36,7 @@ impl<A: Application> Hub<A> {
             closing_bytes: connections.closing_bytes,
             sending_bytes: connections.sending_bytes,
             input_bytes: self.input_bytes as u64,
+            idle: connections.idle,
             moved_away: self.moved_away() as u64,
             users: (self.rooms.users_at_home() + users) as u64,
             rooms: (self.rooms.at_home() + rooms) as u64,

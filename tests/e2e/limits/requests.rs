@@ -1,56 +1,28 @@
 //! Limits of connections and requests, before anybody is a client: the engine's and the API's alike.
 
-use std::thread;
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::{Scene, reached};
+use super::Scene;
 use crate::client::{POLLING, Poller, WEBSOCKET, WebSocket, upgrade_request};
 use crate::http::{Connection, request};
-use crate::server::{API, Metrics, Server, data, token_for};
+use crate::server::{API, token_for};
 use crate::until;
 
 const JSON: &str = "Content-Type: application/json";
 
 #[test]
 pub fn connections_max() {
-    for shards in ["1", "3"] {
-        let server = Server::start(&[("SOCKRING_CONNECTIONS_MAX", "4"), ("SOCKRING_SHARDS", shards)]);
-        // A connection that the API serves does not count.
-        let mut api = server.connect();
-        assert_eq!(reached(&Metrics::ask(&mut api)).len(), 0);
-        let mut bystander = server.client("bystander");
-        let held: Vec<Connection> = (0..3)
-            .map(|_| {
-                let mut connection = server.connect();
-                assert_eq!(connection.get("/socket.io/?EIO=3&transport=polling").status, 400);
-                connection
-            })
-            .collect();
-        let mut waiting: Vec<Connection> = (0..4).map(|_| server.connect()).collect();
-        for connection in &mut waiting {
-            connection.send(request("GET", POLLING, &[], ""));
-        }
-        for connection in &mut waiting {
-            assert!(connection.is_silent_for(Duration::from_millis(50)), "it waits, {shards} shards");
-        }
-        let hits = until("it is counted", || reached(&Metrics::ask(&mut api)), |hits| !hits.is_empty());
-        assert_eq!(hits.keys().collect::<Vec<_>>(), ["connections_max"]);
-        let emit = r#"{"user":"bystander","event":"undisturbed"}"#;
-        assert_eq!(data(&api.post(&format!("{API}/emit"), emit).json())["delivered"], 1);
-        assert_eq!(bystander.event().0, "undisturbed");
-        // As room comes they are served, in whatever order the shards have it.
-        held.into_iter().for_each(Connection::leave);
-        let served = waiting.into_iter().map(|mut connection| {
-            thread::spawn(move || {
-                assert_eq!(connection.answer().status, 200);
-                connection.leave();
-            })
-        });
-        let served: Vec<_> = served.collect();
-        served.into_iter().for_each(|reader| reader.join().expect("it is served"));
+    let mut scene = Scene::new("connections_max", "2", &[("SOCKRING_SHARDS", "1")]);
+    let mut other = scene.server.client("other");
+    for _ in 0..3 {
+        let answer = scene.server.connect().get(POLLING);
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{answer:?}");
     }
+    other.socket.round_trip();
+    scene.assert_hits(3);
+    other.leave();
+    until("there is room", || scene.server.held().connections, |connections| *connections <= 2);
+    scene.server.client("another");
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl World {
         self.check_bus(&self.record.borrow(), true);
         assert!(self.office.is_idle(), "a call without an answer");
         assert_eq!(self.capacity.clients(), 0, "clients of the process");
-        let room = std::iter::repeat_with(|| self.capacity.take_connection()).take_while(|taken| *taken).count();
+        let room = std::iter::repeat_with(|| self.capacity.take_seat().is_some()).take_while(|taken| *taken).count();
         assert_eq!(room, super::CONNECTIONS_MAX, "connections of the process");
     }
 }
