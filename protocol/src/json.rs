@@ -109,6 +109,12 @@ impl<'a> Value<'a> {
     }
 }
 
+/// Whether the checked JSON string `raw` has a lone surrogate: then no other text stands for it, and [`Value::string`] is the
+/// same for several of its kind.
+pub fn has_lone_surrogate(raw: &str) -> bool {
+    string::has_lone_surrogate(raw)
+}
+
 /// What the JSON string `raw`, quotes included, stands for; `None` for another value.
 pub(crate) fn string_of(raw: &str) -> Option<Cow<'_, str>> {
     raw.strip_prefix('"')?.strip_suffix('"').map(unescape)

@@ -1,6 +1,6 @@
 //! Who may use the API: whoever has a key; without keys, in development, this machine alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sockring_protocol::http::{Head, Method};
 use subtle::ConstantTimeEq;
@@ -58,13 +58,21 @@ fn check_local(head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError
     Ok(())
 }
 
+/// Whether all of this is a name of this machine, and perhaps a port (RFC 3986 section 3.2).
 fn is_loopback_name(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    if let Some((address, port)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let address = address.parse::<Ipv6Addr>().map(IpAddr::V6);
+        return is_port(port) && address.is_ok_and(|address| address.to_canonical().is_loopback());
+    }
+    let (name, port) = host.find(':').map_or((host, ""), |colon| host.split_at(colon));
+    let is_local = || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    is_port(port) && (name.eq_ignore_ascii_case("localhost") || is_local())
+}
+
+/// What may follow a name: nothing, or a colon and digits.
+fn is_port(text: &str) -> bool {
+    let digits = text.strip_prefix(':');
+    text.is_empty() || digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -73,8 +81,35 @@ mod tests {
 
     #[test]
     fn loopback_names() {
-        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "127.9.9.9:1", "[::1]", "[::1]:8080"] {
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "localhost:",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.9.9.9:1",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert!(is_loopback_name(host), "{host}");
+        }
+        for host in [
+            "[::1]evil",
+            "[::1]:80evil",
+            "[::1]@evil",
+            "[::1",
+            "::1",
+            "[127.0.0.1]",
+            "localhost:x@evil",
+            "localhost:80@evil",
+            "localhost:80:80",
+            "localhost@evil",
+            "127.0.0.1:evil",
+            "evil@localhost",
+            " localhost",
+        ] {
+            assert!(!is_loopback_name(host), "{host}");
         }
         for host in ["", "example.com", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1:80", "[::2]:80"] {
             assert!(!is_loopback_name(host), "{host}");

@@ -94,8 +94,8 @@ fn targets(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
 }
 
 fn rooms_named(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
-    let user = fields.either("user", "userId", NAME_BYTES_MAX)?;
-    let users = fields.strings("users", TARGETS_MAX, NAME_BYTES_MAX)?;
+    let user = fields.either_id("user", "userId", NAME_BYTES_MAX)?;
+    let users = fields.ids("users", TARGETS_MAX, NAME_BYTES_MAX)?;
     let room = fields.string("room", NAME_BYTES_MAX)?;
     let rooms = fields.strings("rooms", TARGETS_MAX, NAME_BYTES_MAX)?;
     let everybody = fields.boolean("broadcast")?.unwrap_or(false);
@@ -205,6 +205,9 @@ mod tests {
         assert_eq!(rooms(r#""user":"a""#), ["user:a"]);
         assert_eq!(rooms(r#""userId":"a""#), ["user:a"]);
         assert_eq!(rooms(r#""users":["a","b"]"#), ["user:a", "user:b"]);
+        assert_eq!(rooms(r#""users":[7,"7",-7]"#), ["user:-7", "user:7"]);
+        assert_eq!(rooms(r#""userId":18446744073709551615"#), ["user:18446744073709551615"]);
+        assert_eq!(rooms(r#""user":"\ud83d\ude00\ufffd""#), ["user:\u{1f600}\u{fffd}"]);
         assert_eq!(rooms(r#""room":"news""#), ["news"]);
         assert_eq!(rooms(r#""rooms":["news","a","news","news"]"#), ["a", "news"], "rooms are a set");
         assert!(rooms(r#""broadcast":true"#).is_empty());
@@ -226,6 +229,15 @@ mod tests {
             (r#"{"event":"e","user":"a","userId":"a"}"#, 422, "userId"),
             (r#"{"event":"e","user":["a"]}"#, 422, "user"),
             (r#"{"event":"e","rooms":["a",7]}"#, 422, "rooms[1]"),
+            // Two users would be one if what is no character were replaced.
+            (r#"{"event":"e","user":"\ud800"}"#, 422, "user"),
+            (r#"{"event":"e","users":["a","b\udc00"]}"#, 422, "users[1]"),
+            (r#"{"event":"e","room":"\ud800\ud800"}"#, 422, "room"),
+            (r#"{"event":"e","user":7.5}"#, 422, "user"),
+            (r#"{"event":"e","user":7e0}"#, 422, "user"),
+            (r#"{"event":"e","user":-0}"#, 422, "user"),
+            (r#"{"event":"e","user":18446744073709551616}"#, 422, "user"),
+            (r#"{"event":"e","user":true}"#, 422, "user"),
             (r#"{"event":"e","rooms":[]}"#, 422, "rooms"),
             (r#"{"event":"e","user":"a","ttl":5}"#, 422, "ttl"),
             (r#"{"event":"e","user":"a","colour":5}"#, 422, "colour"),

@@ -69,9 +69,19 @@ impl<'b> Fields<'b> {
         self.raw(name).is_some()
     }
 
-    /// A string of 1 to `bytes_max` bytes.
+    /// A string of 1 to `bytes_max` bytes that says exactly what it names.
     pub(super) fn string(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
+        self.raw(name).map(|raw| name_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
+    }
+
+    /// A string of 1 to `bytes_max` bytes for people to read.
+    pub(super) fn text(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
         self.raw(name).map(|raw| text_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
+    }
+
+    /// A string as above, or a whole number, which is its digits.
+    pub(super) fn id(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
+        self.raw(name).map(|raw| id_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
     }
 
     /// A string that has to be there.
@@ -79,9 +89,14 @@ impl<'b> Fields<'b> {
         self.string(name, bytes_max)?.ok_or_else(|| self.refuse(name, "is required"))
     }
 
-    /// `name` or its other name; both at once are one too many.
-    pub(super) fn either(&self, name: &str, other: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
-        match (self.string(name, bytes_max)?, self.string(other, bytes_max)?) {
+    /// The id by `name` or its other name; both at once are one too many.
+    pub(super) fn either_id(
+        &self,
+        name: &str,
+        other: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Cow<'b, str>>, ApiError> {
+        match (self.id(name, bytes_max)?, self.id(other, bytes_max)?) {
             (Some(_), Some(_)) => Err(self.refuse(other, format!("says the same as {name}: give one of them"))),
             (one, another) => Ok(one.or(another)),
         }
@@ -94,6 +109,25 @@ impl<'b> Fields<'b> {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
+        self.list_of(name, count_max, |element| name_of(element, bytes_max))
+    }
+
+    /// A list of 1 to `count_max` ids.
+    pub(super) fn ids(
+        &self,
+        name: &str,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
+        self.list_of(name, count_max, |element| id_of(element, bytes_max))
+    }
+
+    fn list_of(
+        &self,
+        name: &str,
+        count_max: usize,
+        read: impl Fn(&'b str) -> Result<Cow<'b, str>, String>,
+    ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         if kind_of(raw) != Some(Kind::Array) {
             return Err(self.refuse(name, "has to be a list of strings"));
@@ -103,7 +137,7 @@ impl<'b> Fields<'b> {
             if index == count_max {
                 return Err(self.refuse(name, format!("has more than {count_max} entries")));
             }
-            let text = text_of(element, bytes_max).map_err(|error| self.refuse(&format!("{name}[{index}]"), error))?;
+            let text = read(element).map_err(|error| self.refuse(&format!("{name}[{index}]"), error))?;
             strings.push(text);
         }
         if strings.is_empty() {
@@ -155,6 +189,30 @@ fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
 fn whole(message: &str) -> ApiError {
     let errors = vec![FieldError { path: String::new(), message: message.to_owned() }];
     ApiError { errors, ..ApiError::new(400, message) }
+}
+
+/// A text by which something is found: two that differ must not become the same.
+fn name_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
+    let text = text_of(raw, bytes_max)?;
+    match json::has_lone_surrogate(raw) {
+        true => Err("has half of a surrogate pair, which is no character".to_owned()),
+        false => Ok(text),
+    }
+}
+
+/// A name, or a whole number as its digits.
+fn id_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
+    match kind_of(raw) {
+        Some(Kind::String) => name_of(raw, bytes_max),
+        // As a token's claim takes them: what has 64 bits, and is written in one way.
+        Some(Kind::Number)
+            if raw.parse::<u64>().is_ok_and(|number| number.to_string() == raw)
+                || raw.parse::<i64>().is_ok_and(|number| number.to_string() == raw) =>
+        {
+            Ok(Cow::Borrowed(raw))
+        }
+        _ => Err("has to be a string or a whole number".to_owned()),
+    }
 }
 
 fn text_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {

@@ -240,7 +240,7 @@ async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
 
 /// `{user}` or `{socketId}`, and what else the route knows.
 fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
-    match (fields.either("user", "userId", NAME_BYTES_MAX)?, fields.string("socketId", NAME_BYTES_MAX)?) {
+    match (fields.either_id("user", "userId", NAME_BYTES_MAX)?, fields.string("socketId", NAME_BYTES_MAX)?) {
         (Some(user), None) if is_user_id(&user) => Ok(Target::User(user.into())),
         (Some(_), None) => Err(fields.refuse("user", "a user id has 1 to 128 bytes")),
         (None, Some(sid)) => Ok(Target::Socket(sid.into())),
@@ -282,7 +282,7 @@ async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let enabled = fields.boolean("enabled")?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
     let payload = Maintenance {
         enabled,
-        message: fields.string("message", TEXT_BYTES_MAX)?,
+        message: fields.text("message", TEXT_BYTES_MAX)?,
         until: fields.string("until", NAME_BYTES_MAX)?,
         timestamp: events::iso_8601(unix_ms()),
         server: &api.server,
@@ -312,9 +312,9 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["userId", "user", "event", "message"])?;
     let user =
-        fields.either("userId", "user", NAME_BYTES_MAX)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
+        fields.either_id("userId", "user", NAME_BYTES_MAX)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
     let event = emit::event_name(&fields)?;
-    let message = fields.required("message", TEXT_BYTES_MAX)?;
+    let message = fields.text("message", TEXT_BYTES_MAX)?.ok_or_else(|| fields.refuse("message", "is required"))?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&fields, "userId", &user)?;
     let Emitted { delivered, published } =
@@ -331,7 +331,7 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
 fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["interviewId"])?;
-    let interview_id = fields.string("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
+    let interview_id = fields.id("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
     let user = decode_user(user)?;
     let room = user_room(&fields, "userId", &user)?;
     if !demo::start(api, room, interview_id.clone()) {

@@ -82,6 +82,12 @@ const BYTES_MOST: usize = 1 << 30;
 // A session id has to tell all clients of all shards apart.
 const _: () = assert!(CONNECTIONS_MOST <= SLOTS_MOST);
 
+/// A secret of fewer bytes than HS256 has is guessed before that is broken (RFC 7518 section 3.2).
+const SECRET_BYTES_LEAST: usize = 32;
+const SHORT_SECRET: &str = "has less than 32 bytes, and whoever guesses it signs tokens for any user; make one with \
+                            `openssl rand -base64 32`, and keep this one in access_token_secret_previous until its tokens \
+                            have expired";
+
 const DRAIN_MOST: Duration = Duration::from_secs(3600);
 
 /// How strict the server is about what is missing.
@@ -297,6 +303,9 @@ fn missing(settings: &Settings) -> Vec<ConfigError> {
         let what = "the secret that your backend signs its tokens with (ACCESS_TOKEN_SECRET)";
         missing.push(wrong("access_token_secret", format!("{place}: {what}")));
     }
+    if settings.access_token_secret.as_ref().is_some_and(|secret| secret.len() < SECRET_BYTES_LEAST) {
+        missing.push(wrong("access_token_secret", format!("{SHORT_SECRET} (ACCESS_TOKEN_SECRET)")));
+    }
     if settings.api.keys.is_empty() {
         let what = "a long random text that your backend sends as x-api-key (API_KEY)";
         missing.push(wrong("api_key", format!("{place}: {what}")));
@@ -313,6 +322,16 @@ fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
         let reason = format!("`{name}` is as strict as `production`, but is it a slip? Did you mean `{meant}`?");
         let warning = wrong("env", reason);
         warnings.push(ConfigError { source: values.source("env").cloned(), ..warning });
+    }
+    // The one before stays usable everywhere: else a short secret could not be replaced without logging everybody out.
+    for (key, is_refused) in
+        [("access_token_secret", strictness == Strictness::Production), ("access_token_secret_previous", false)]
+    {
+        let is_short = |secret: String| secret.len() < SECRET_BYTES_LEAST;
+        if !is_refused && values.optional(key).is_some_and(is_short) {
+            let warning = wrong(key, SHORT_SECRET);
+            warnings.push(ConfigError { source: values.source(key).cloned(), ..warning });
+        }
     }
     warnings
 }

@@ -250,3 +250,24 @@ fn lists_and_paths_are_forgiving() {
     assert_eq!(settings.engine.namespaces, ["/", "/admin"]);
     assert!(settings.engine.cors.credentials);
 }
+
+#[test]
+fn a_secret_that_can_be_guessed_is_refused_in_production_and_pointed_out_elsewhere() {
+    let short = "x".repeat(31);
+    for secret in ["s", &short] {
+        let given = [("access_token_secret", secret), ("api_key", "k")];
+        let error = settings(&[("env", "production"), given[0], given[1]]).unwrap_err();
+        assert_eq!(error.key, "access_token_secret");
+        assert!(error.reason.contains("32 bytes") && error.reason.contains("openssl rand"), "{error}");
+        assert!(!error.to_string().contains(secret) || secret == "s", "{error}");
+        let warnings = settings(&given).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings[0].key, "access_token_secret");
+    }
+    // One that is being replaced may be short.
+    let rotated = [("env", "production"), ("access_token_secret", SECRET), ("api_key", "k")];
+    let warnings = settings(&[&rotated[..], &[("access_token_secret_previous", "s")]].concat()).unwrap().warnings;
+    assert_eq!(warnings.iter().map(|warning| &*warning.key).collect::<Vec<_>>(), ["access_token_secret_previous"]);
+    assert!(settings(&rotated).unwrap().warnings.is_empty());
+    assert!(settings(&[("access_token_secret", &"x".repeat(32))]).unwrap().warnings.is_empty());
+}

@@ -93,8 +93,8 @@ impl<A: Application> Shard<A> {
         if is_preflight && !matches!(settings.cors.origins, Origins::SameOrigin) {
             return self.answer_preflight(key, head);
         }
-        if !is_preflight && settings.cors.decide(head.header("origin"), head.host()) == OriginDecision::Refused {
-            self.hub.refuse_origin(head.header("origin").unwrap_or_default());
+        if !is_preflight && settings.cors.decide(head.origin(), head.host()) == OriginDecision::Refused {
+            self.hub.refuse_origin(head.origin().unwrap_or_default());
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
         let target = self.verify(head, is_forwarded);
@@ -305,7 +305,7 @@ impl<A: Application> Shard<A> {
 
     fn reply_head(&self, head: &Head<'_>) -> ReplyHead {
         let mut cors = Vec::new();
-        self.hub.settings.cors.encode_headers(head.header("origin"), head.host(), &mut cors);
+        self.hub.settings.cors.encode_headers(head.origin(), head.host(), &mut cors);
         let body = match head.method {
             Method::Head => BodyIn::LengthOnly,
             _ => BodyIn::Answer,
@@ -391,7 +391,7 @@ impl<A: Application> Shard<A> {
     fn answer_preflight(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
         let mut answer = Vec::new();
         let wanted = head.header("access-control-request-headers");
-        self.hub.settings.cors.encode_preflight(head.header("origin"), head.host(), wanted, &mut answer);
+        self.hub.settings.cors.encode_preflight(head.origin(), head.host(), wanted, &mut answer);
         if let Some(connection) = self.connections.get_mut(key.0) {
             connection.pending().extend_from_slice(&answer);
         }

@@ -279,3 +279,19 @@ fn an_address_of_the_api_that_cannot_be_had_is_named() {
         assert!(ended.stderr.starts_with("sockring: api_listen: ") && ended.stderr.contains(value), "{ended:?}");
     }
 }
+
+#[test]
+fn an_origin_that_is_no_text_is_no_page_of_ours() {
+    let server = Server::start(&[("NODE_ENV", "production"), ("API_KEY", "key")]);
+    let address = server.address();
+    let status = |origin: &[u8]| {
+        let head = format!("GET {POLLING} HTTP/1.1\r\nHost: {address}\r\nOrigin: ");
+        let mut connection = server.connect();
+        connection.send([head.as_bytes(), origin, b"\r\n\r\n"].concat());
+        connection.answer().status
+    };
+    assert_eq!(status(format!("http://{address}").as_bytes()), 200);
+    for origin in [&b"https://evil.example"[..], b"https://evil\xff.example", b"\xff", b"\xef\xbf\xbd"] {
+        assert_eq!(status(origin), 403, "{origin:?}");
+    }
+}

@@ -67,7 +67,15 @@ fn without_keys_this_machine_alone_is_answered() {
         assert_eq!(with_host(host, "").status, 200, "{host}");
     }
     // DNS rebinding: the peer is this machine, the page is not.
-    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"] {
+    for host in [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::1]evil",
+        "[::1]:80evil",
+    ] {
         let answer = with_host(host, "");
         assert_eq!(answer.status, 403, "{host}");
         assert!(answer.json()["message"].as_str().is_some_and(|words| words.contains("API_KEY")), "{answer:?}");

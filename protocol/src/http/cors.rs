@@ -188,6 +188,9 @@ mod tests {
             (same, Some("http://[::1]:8080"), Some("[::1]:8080"), Allowed),
             (same, Some("chrome-extension://a.example"), Some("a.example"), Refused),
             (same, Some("null"), Some("null"), Refused),
+            // What stands for an origin that is no text.
+            (same, Some("\u{fffd}"), Some("a"), Refused),
+            (list, Some("\u{fffd}"), Some("a"), Refused),
             (same, Some("https://a.example"), None, Refused),
         ];
         for (origins, origin, host, expected) in rows {
@@ -212,6 +215,7 @@ mod tests {
             (any, true, page, format!("{echo}{allow}{vary}")),
             (any, true, None, vary.into()),
             (any, true, Some("https://a\u{e9}"), vary.into()),
+            (any, true, Some("\u{fffd}"), vary.into()),
             // T72
             (list, true, page, format!("{echo}{allow}{vary}")),
             (list, false, page, format!("{echo}{vary}")),

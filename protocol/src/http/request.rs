@@ -60,6 +60,12 @@ impl<'b> Head<'b> {
         self.header_values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// The page that the request comes from. What is no text is the origin of no page that anybody knows: U+FFFD, which is
+    /// nobody's, so that it is not taken for a request without an origin.
+    pub fn origin(&self) -> Option<&'b str> {
+        self.header_values("origin").next().map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"))
+    }
+
     /// Whether there is a header whose name begins like this, in any case.
     pub fn has_header_beginning(&self, prefix: &str) -> bool {
         let begins = |name: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));

@@ -49,6 +49,21 @@ pub(super) fn unescape(inside: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Whether the inside of a checked string has a surrogate that is not one of a pair.
+pub(super) fn has_lone_surrogate(inside: &str) -> bool {
+    let mut rest = inside;
+    while let Some((_, after)) = rest.split_once('\\') {
+        // Of all escapes only such a one becomes this character without saying so.
+        let is_itself = after.strip_prefix('u').and_then(split_unit).is_some_and(|(unit, _)| unit == 0xfffd);
+        let (character, after) = unescape_one(after);
+        if character == char::REPLACEMENT_CHARACTER && !is_itself {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
 /// The character that an escape stands for (`after` begins behind the backslash), and what follows it.
 fn unescape_one(after: &str) -> (char, &str) {
     let mut characters = after.chars();
