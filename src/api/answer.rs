@@ -41,12 +41,20 @@ impl ApiError {
         ApiError { allow: Some(allow), ..ApiError::new(405, format!("only {allow} is allowed here")) }
     }
 
+    /// 413 with the limit.
+    pub(super) fn body_too_large(bytes_max: usize) -> ApiError {
+        ApiError::new(413, format!("a body may have at most {bytes_max} bytes (api_body_bytes_max)"))
+    }
+
     /// 422 with the path of the field.
     pub(super) fn field(path: impl Into<String>, message: impl Into<String>) -> ApiError {
         let error = FieldError { path: path.into(), message: message.into() };
         ApiError {
             status: 422,
-            message: format!("{}: {}", error.path, error.message),
+            message: match &*error.path {
+                "" => error.message.clone(),
+                path => format!("{path}: {}", error.message),
+            },
             errors: vec![error],
             allow: None,
             data: Value::Null,
@@ -94,12 +102,15 @@ impl Answer {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Answer {
+        // What concerns no field concerns the request as a whole.
+        let whole = [FieldError { path: String::new(), message: error.message.clone() }];
+        let errors = if error.errors.is_empty() { &whole[..] } else { &error.errors };
         let mut answer = Answer::envelope(&Envelope {
             status_code: error.status,
             data: error.data,
             message: &error.message,
             success: false,
-            errors: Some(&error.errors),
+            errors: Some(errors),
         });
         match error.status {
             405 => answer.headers.extend(error.allow.map(|allow| ("Allow", allow.to_owned()))),

@@ -304,6 +304,7 @@ impl Connection {
             Err(NoBody::Wrong(error)) => {
                 if error == RequestError::BodyTooLarge {
                     api.hits.bodies.fetch_add(1, Ordering::Relaxed);
+                    return Reply::Last(ApiError::body_too_large(api.settings.body_bytes_max).into());
                 }
                 Reply::Last(ApiError::new(error.status(), error.reason()).into())
             }

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde::de::IgnoredAny;
 use sockring_protocol::json::{self, JsonError, Kind, Value};
 
 use super::answer::{ApiError, FieldError};
+use super::nearest::nearest;
 
 /// The fields of a body, as they came.
 pub(super) struct Fields<'b> {
@@ -14,8 +16,16 @@ pub(super) struct Fields<'b> {
 }
 
 impl<'b> Fields<'b> {
-    /// The fields of a whole body. An empty body has none.
+    /// The fields of a whole body.
     pub(super) fn decode(body: &'b [u8]) -> Result<Fields<'b>, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Err(whole("the body is empty; a JSON object is needed"));
+        }
+        Fields::decode_if_any(body)
+    }
+
+    /// The same where no field is needed: an empty body has none.
+    pub(super) fn decode_if_any(body: &'b [u8]) -> Result<Fields<'b>, ApiError> {
         let text = decode_text(body)?;
         if text.is_empty() {
             return Ok(Fields { entries: Vec::new(), path: String::new() });
@@ -30,6 +40,9 @@ impl<'b> Fields<'b> {
     /// The objects of a body that is a list of 1 to `count_max` of them, each with its place in the body.
     pub(super) fn decode_list(body: &'b [u8], count_max: usize) -> Result<Vec<Fields<'b>>, ApiError> {
         let text = decode_text(body)?;
+        if text.is_empty() {
+            return Err(whole("the body is empty; a JSON list is needed"));
+        }
         if kind_of(text) != Some(Kind::Array) {
             return Err(whole("the body is not a JSON list"));
         }
@@ -54,7 +67,11 @@ impl<'b> Fields<'b> {
         match self.entries.iter().find(|(name, _)| !known.contains(&&**name)) {
             None => Ok(()),
             Some((name, _)) => {
-                Err(ApiError::field(self.at(name), format!("is unknown; known are {}", known.join(", "))))
+                let known = match nearest(name, known.iter().copied()) {
+                    Some(nearest) => format!("is unknown; did you mean {nearest}?"),
+                    None => format!("is unknown; known are {}", known.join(", ")),
+                };
+                Err(ApiError::field(self.at(name), known))
             }
         }
     }
@@ -175,13 +192,17 @@ impl<'b> Fields<'b> {
 
 /// A body that is JSON, or nothing but white space: then empty.
 fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8"))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| whole(&format!("the body is not UTF-8: at byte {}", error.valid_up_to() + 1)))?;
     if text.trim().is_empty() {
         return Ok("");
     }
     json::check(text).map(|()| text).map_err(|error| match error {
         JsonError::TooDeep => whole("the body is nested too deeply"),
-        _ => whole("the body is not JSON"),
+        JsonError::Syntax => whole(&match serde_json::from_str::<IgnoredAny>(text) {
+            Err(error) => format!("the body is not JSON: {error}"),
+            Ok(_) => "the body is not JSON".to_owned(),
+        }),
     })
 }
 

@@ -11,9 +11,12 @@ mod crowd;
 mod demo;
 mod emit;
 mod fields;
+mod maintenance;
 mod metrics;
+mod nearest;
 mod page;
 mod routes;
+mod words;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -65,6 +68,7 @@ pub struct Api {
     /// At the port of the clients, and at the address of the API.
     crowds: [Crowd; 2],
     demos: AtomicUsize,
+    maintenance: maintenance::State,
     hits: Hits,
 }
 
@@ -137,6 +141,7 @@ impl Api {
             started: Instant::now(),
             crowds,
             demos: AtomicUsize::new(0),
+            maintenance: maintenance::off(),
             hits: Hits::default(),
         })
     }

@@ -8,18 +8,20 @@ use sockring_protocol::http::{Head, Method, decode_percent};
 
 use crate::auth::is_user_id;
 use crate::broadcast::Broadcast;
-use crate::events::{self, Maintenance, TestMessage};
-use crate::shard::{Ending, Mail, ShardStats, Target, USER_PREFIX};
+use crate::events::{self, TestMessage};
+use crate::shard::{Ending, ShardStats, Target, USER_PREFIX};
 
 use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};
 use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
-use super::{Api, Entrance, access, demo, metrics, page, unix_ms};
+use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
+use super::words::{self, Done};
+use super::{Api, Entrance, access, demo, maintenance, metrics, page, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
 /// Bytes of a test message, and of the name of an interview.
-const TEXT_BYTES_MAX: usize = 64 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Emits of one batch.
 const BATCH_MAX: usize = 1000;
@@ -42,6 +44,7 @@ pub(super) enum Route<'h> {
     LeaveRooms,
     Disconnect,
     Maintenance,
+    SetMaintenance,
     EmitToUser,
     AnalysisEvents(&'h str),
 }
@@ -94,7 +97,7 @@ pub(super) fn find<'h>(
     }
     let route = match (file_of(api, head.path), head.path) {
         (Some("socket.io.js" | "socket.io.min.js"), _) if has_bundle => Route::Bundle,
-        (Some(_), _) if has_bundle => return Err(not_found()),
+        (Some(_), _) if has_bundle => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
         (_, "/") if has_page => Route::Page,
         (_, "/") if !has_api && !api.is_production() => {
             return Err(ApiError::new(404, "the test page is at the address of the API (api_listen)"));
@@ -102,7 +105,7 @@ pub(super) fn find<'h>(
         (_, "/health") => Route::Health,
         (_, "/ready") => Route::Ready,
         (_, "/metrics") if has_api => Route::Metrics,
-        _ => return Err(not_found()),
+        _ => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
     };
     match head.method {
         Method::Get | Method::Head => Ok(route),
@@ -123,10 +126,11 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Status(user) => status(api, user).await,
         Route::Emit => emit_event(api, body).await,
         Route::EmitBatch => emit_batch(api, body).await,
-        Route::JoinRooms => change_rooms(api, body, Change::Join).await,
-        Route::LeaveRooms => change_rooms(api, body, Change::Leave).await,
+        Route::JoinRooms => change_rooms(api, body, Done::Joined).await,
+        Route::LeaveRooms => change_rooms(api, body, Done::Left).await,
         Route::Disconnect => disconnect(api, body).await,
-        Route::Maintenance => maintenance(api, body).await,
+        Route::Maintenance => Ok(maintenance::get(api).await),
+        Route::SetMaintenance => maintenance::set(api, body).await,
         Route::EmitToUser => emit_to_user(api, body).await,
         Route::AnalysisEvents(user) => analysis_events(api, user, body),
     };
@@ -167,8 +171,37 @@ async fn unready(api: &Api) -> Option<&'static str> {
     is_full.then_some("there is no room for another client")
 }
 
-fn not_found() -> ApiError {
-    ApiError::new(404, "there is nothing here")
+/// Nothing at this path; perhaps something is near it, or one of these routes of the API.
+fn not_found(path: &str, routes: &[&'static str]) -> ApiError {
+    // A route of the API without its prefix, or with a part of it.
+    let behind = path.rsplit_once("websocket/").map_or(path.trim_start_matches('/'), |(_, behind)| behind);
+    if let Some(route) = nearest_route(behind, routes) {
+        return ApiError::new(404, format!("there is nothing here; did you mean {}?", full(route)));
+    }
+    let open = ["/health", "/ready", "/metrics"].into_iter().filter(|open| !routes.is_empty() || *open != "/metrics");
+    match nearest(path, open) {
+        Some(open) => ApiError::new(404, format!("there is nothing here; did you mean GET {open}?")),
+        None => ApiError::new(404, "there is nothing here"),
+    }
+}
+
+fn no_such_route(api: &Api, route: &str) -> ApiError {
+    let there_is = match nearest_route(route, routes(api)) {
+        Some(route) => format!("did you mean {}?", full(route)),
+        None => format!("there are {}", routes(api).join(", ")),
+    };
+    ApiError::new(404, format!("there is no such route; {there_is}"))
+}
+
+/// The routes that there are.
+fn routes(api: &Api) -> &'static [&'static str] {
+    let left_out = if api.is_production() { TEST_ROUTES } else { 0 };
+    &ROUTES[..ROUTES.len() - left_out]
+}
+
+/// A route's method and its whole path.
+fn full(route: &str) -> String {
+    route.replacen(' ', &format!(" {API}"), 1)
 }
 
 /// A route of the API, by the path behind its prefix.
@@ -183,12 +216,17 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str) -> Result<Route<'h>,
         ["rooms", "join"] => Route::JoinRooms,
         ["rooms", "leave"] => Route::LeaveRooms,
         ["disconnect"] => Route::Disconnect,
-        ["maintenance"] => Route::Maintenance,
+        ["maintenance"] => match method {
+            Method::Get | Method::Head => Route::Maintenance,
+            Method::Post => Route::SetMaintenance,
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD, POST")),
+        },
         ["test", "emit-to-user"] if !api.is_production() => Route::EmitToUser,
         ["test", "analysis-events", user] if !api.is_production() => Route::AnalysisEvents(user),
-        _ => return Err(ApiError::new(404, "there is no such route")),
+        _ => return Err(no_such_route(api, route)),
     };
     match (route, method) {
+        (Route::Maintenance | Route::SetMaintenance, _) => Ok(route),
         (Route::Stats | Route::Events | Route::Status(_), Method::Get | Method::Head) => Ok(route),
         (Route::Stats | Route::Events | Route::Status(_), _) => Err(ApiError::method_not_allowed("GET")),
         (_, Method::Post) => Ok(route),
@@ -200,8 +238,10 @@ async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
     emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
-    let Emitted { delivered, published } = api.emit(broadcast).await?;
-    Ok(Answer::ok(json!({"delivered": delivered, "published": published}), "Event emitted"))
+    let delivery = broadcast.delivery;
+    let emitted = api.emit(broadcast).await?;
+    let Emitted { delivered, published } = emitted;
+    Ok(Answer::ok(json!({"delivered": delivered, "published": published}), words::emitted(emitted, delivery)))
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
@@ -216,8 +256,10 @@ async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         });
         results.push(decoded.map(|broadcast| broadcasts.push(broadcast)));
     }
-    let mut emitted = api.emit_all(broadcasts).await?.into_iter();
-    let mut refused = 0;
+    let emitted = api.emit_all(broadcasts).await?;
+    let refused = results.len() - emitted.len();
+    let message = words::batch(&emitted, refused);
+    let mut emitted = emitted.into_iter();
     let data: Vec<_> = results
         .into_iter()
         .map(|result| match result {
@@ -225,16 +267,9 @@ async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
                 json!(null),
                 |Emitted { delivered, published }| json!({"delivered": delivered, "published": published}),
             ),
-            Err(error) => {
-                refused += 1;
-                json!({"statusCode": error.status, "message": error.message, "errors": error.errors})
-            }
+            Err(error) => json!({"statusCode": error.status, "message": error.message, "errors": error.errors}),
         })
         .collect();
-    let message = match refused {
-        0 => "Events emitted".to_owned(),
-        _ => format!("Events emitted, but {refused} were not accepted"),
-    };
     Ok(Answer::ok(data, &message))
 }
 
@@ -248,7 +283,7 @@ fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
     }
 }
 
-async fn change_rooms(api: &Api, body: &[u8], change: fn(Box<str>) -> Change) -> Result<Answer, ApiError> {
+async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<Answer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["user", "userId", "socketId", "room"])?;
     let target = target(&fields)?;
@@ -256,12 +291,16 @@ async fn change_rooms(api: &Api, body: &[u8], change: fn(Box<str>) -> Change) ->
     if room.starts_with(USER_PREFIX) {
         return Err(fields.refuse("room", "the rooms of users are theirs alone"));
     }
-    let Changed { sockets, published, confirmed } = api.change_everywhere(&target, &change((&*room).into())).await?;
+    let change = match done {
+        Done::Joined => Change::Join((&*room).into()),
+        _ => Change::Leave((&*room).into()),
+    };
+    let Changed { sockets, published, confirmed } = api.change_everywhere(&target, &change).await?;
     let mut data = json!({"room": room, "sockets": sockets, "published": published});
     if let Some(confirmed) = confirmed {
         data["confirmed"] = json!(confirmed);
     }
-    Ok(Answer::ok(data, "Rooms changed"))
+    Ok(Answer::ok(data, &words::changed(done, &target, (sockets, published))))
 }
 
 async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
@@ -273,34 +312,8 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         _ => Ending::Socket,
     };
     let Changed { sockets, published, .. } = api.change_everywhere(&target, &Change::End(ending)).await?;
-    Ok(Answer::ok(json!({"sockets": sockets, "published": published}), "Disconnected"))
-}
-
-async fn maintenance(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
-    let fields = Fields::decode(body)?;
-    fields.only(&["enabled", "message", "until"])?;
-    let enabled = fields.boolean("enabled")?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
-    let payload = Maintenance {
-        enabled,
-        message: fields.text("message", TEXT_BYTES_MAX)?,
-        until: fields.string("until", NAME_BYTES_MAX)?,
-        timestamp: events::iso_8601(unix_ms()),
-        server: &api.server,
-    };
-    let args: Arc<[u8]> = events::args(events::MAINTENANCE_MODE, &payload).into();
-    // Who connects while this is under way gets it twice rather than not at all.
-    api.change(|| Mail::Stand(enabled.then(|| Arc::clone(&args)))).await?;
-    let everywhere: Vec<_> = api
-        .engine
-        .namespaces
-        .iter()
-        .map(|namespace| Broadcast::new(namespace, Vec::new(), Arc::clone(&args)))
-        .collect();
-    let emitted = api.emit_all(everywhere).await?;
-    let delivered: u64 = emitted.iter().map(|emitted| emitted.delivered).sum();
-    let published = emitted.iter().all(|emitted| emitted.published);
-    let data = json!({"enabled": enabled, "delivered": delivered, "published": published});
-    Ok(Answer::ok(data, "Maintenance mode set"))
+    let message = words::changed(Done::Ended, &target, (sockets, published));
+    Ok(Answer::ok(json!({"sockets": sockets, "published": published}), &message))
 }
 
 /// An event to rooms of the main namespace.
@@ -329,7 +342,7 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
 }
 
 fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, ApiError> {
-    let fields = Fields::decode(body)?;
+    let fields = Fields::decode_if_any(body)?;
     fields.only(&["interviewId"])?;
     let interview_id = fields.id("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
     let user = decode_user(user)?;
@@ -385,6 +398,7 @@ async fn stats(api: &Api) -> Result<Answer, ApiError> {
         },
         "instances": instances,
         "shards": rows,
+        "maintenance": *api.maintenance.lock().await,
         "uptimeSeconds": api.started.elapsed().as_secs(),
         "timestamp": events::iso_8601(unix_ms()),
     });

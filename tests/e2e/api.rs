@@ -1,6 +1,6 @@
 //! The HTTP API: who may use it, which routes there are, and what is refused.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::http::{Answer, request};
@@ -127,7 +127,8 @@ fn routes_methods_and_types() {
         ("GET", "user/alice/status", &[], "", 200),
         ("GET", "events", &[], "", 200),
         ("GET", "stats?now=1", &[], "", 200),
-        ("POST", "emit", &[JSON], "", 422),
+        ("POST", "emit", &[JSON], "", 400),
+        ("GET", "maintenance", &[], "", 200),
         ("POST", "emit", &[JSON], "{", 400),
         ("POST", "emit", &[JSON], "[]", 400),
         ("POST", "emit", &[JSON], r#"{"event":"e","user":"a","colour":1}"#, 422),
@@ -139,7 +140,7 @@ fn routes_methods_and_types() {
         assert_eq!(answer.header("access-control-allow-origin"), None, "the API is not for other sites");
         let envelope = answer.json();
         assert_eq!((&envelope["statusCode"], &envelope["success"]), (&status.into(), &(status == 200).into()));
-        assert_eq!(envelope["errors"].is_array(), status != 200, "{envelope}");
+        assert_eq!(envelope["errors"][0]["message"].is_string(), status != 200, "{envelope}");
     }
     for (target, status) in [("/", 200), ("/index.html", 404), ("/api", 404), ("/health/", 404), ("//", 404)] {
         assert_eq!(ask(&server, "GET", target, &[], "").status, status, "{target}");
@@ -211,4 +212,131 @@ fn an_emit_reaches_whoever_it_names() {
     assert!(first.ends_with(r#"Z","server":"development"}]"#), "{first}");
     assert_eq!([second, third], [r#"42["two"]"#, r#"42["three",[1],null]"#]);
     assert_eq!(events(&mut bob, 2), [r#"42["two"]"#, r#"42["four"]"#]);
+}
+
+/// The status and the words of an answer.
+fn told(server: &Server, method: &str, target: &str, body: &str) -> (u16, String) {
+    let answer = ask(server, method, target, &[JSON], body);
+    let envelope = answer.json();
+    let message = envelope["message"].as_str().expect("a message").to_owned();
+    if answer.status != 200 {
+        let error = &envelope["errors"][0];
+        let (path, words) = (error["path"].as_str().expect("a path"), error["message"].as_str().expect("words"));
+        let expected = if path.is_empty() { words.to_owned() } else { format!("{path}: {words}") };
+        assert_eq!(message, expected, "the message says what the first error says");
+    }
+    (answer.status, message)
+}
+
+#[test]
+fn answers_say_what_has_happened() {
+    let server = Server::start(&[]);
+    let alice = server.client("alice");
+    for (route, body, words) in [
+        ("emit", r#"{"user":"alice","event":"e"}"#, "Event emitted"),
+        ("emit", EMIT, "Nobody was reached: no socket that it is for is connected"),
+        (
+            "emit",
+            r#"{"user":"nobody","event":"e","volatile":true}"#,
+            "Nobody was reached: no socket that it is for is connected and could take it at once",
+        ),
+        ("emit/batch", r#"[{"user":"alice","event":"e"}]"#, "Events emitted"),
+        (
+            "emit/batch",
+            r#"[{"user":"alice","event":"e"},{"user":"nobody","event":"e"},{}]"#,
+            "1 event emitted; 1 reached nobody; not accepted: 1",
+        ),
+        ("rooms/join", r#"{"user":"alice","room":"r"}"#, "Rooms changed"),
+        (
+            "rooms/join",
+            r#"{"socketId":"nobody","room":"r"}"#,
+            "The socket is not connected, or in as many rooms as a socket may be",
+        ),
+        ("rooms/leave", r#"{"user":"alice","room":"s"}"#, "The user is not connected, or not in this room"),
+        ("test/emit-to-user", r#"{"userId":"nobody","event":"e","message":"m"}"#, "The user is not connected"),
+        ("disconnect", r#"{"user":"nobody"}"#, "The user is not connected"),
+        ("disconnect", r#"{"socketId":"nobody"}"#, "The socket is not connected"),
+        ("disconnect", r#"{"user":"alice"}"#, "Disconnected"),
+    ] {
+        assert_eq!(told(&server, "POST", &format!("{API}/{route}"), body), (200, words.to_owned()), "{route} {body}");
+    }
+    drop(alice);
+}
+
+#[test]
+fn errors_say_what_is_wrong_and_what_would_be_right() {
+    let server = Server::start(&[("SOCKRING_API_BODY_BYTES_MAX", "2000")]);
+    let large = format!(r#"{{"event":"e","user":"a","data":"{}"}}"#, "x".repeat(2000));
+    for (method, target, body, status, words) in [
+        ("POST", "emit", "", 400, "the body is empty; a JSON object is needed"),
+        ("POST", "emit/batch", " ", 400, "the body is empty; a JSON list is needed"),
+        ("POST", "emit/batch", "[]", 422, "the list is empty"),
+        ("POST", "emit/batch", "[7]", 422, "[0]: has to be an object"),
+        (
+            "POST",
+            "emit",
+            "{\"event\":\"e\",\n \"user\" \"a\"}",
+            400,
+            "the body is not JSON: expected `:` at line 2 column 9",
+        ),
+        ("POST", "emit", r#"{"event":"e","usr":"a"}"#, 422, "usr: is unknown; did you mean user?"),
+        ("POST", "emit", &large, 413, "a body may have at most 2000 bytes (api_body_bytes_max)"),
+        ("POST", "emitt", "{}", 404, "there is no such route; did you mean POST /api/v1/websocket/emit?"),
+        (
+            "GET",
+            "user/status",
+            "",
+            404,
+            "there is no such route; there are POST emit, POST emit/batch, POST rooms/join, POST rooms/leave, \
+             POST disconnect, POST maintenance, GET stats, GET events, GET user/:userId/status, \
+             POST test/emit-to-user, POST test/analysis-events/:userId",
+        ),
+        ("POST", "stats", "{}", 405, "only GET is allowed here"),
+        ("DELETE", "maintenance", "", 405, "only GET, HEAD, POST is allowed here"),
+    ] {
+        assert_eq!(told(&server, method, &format!("{API}/{target}"), body), (status, words.to_owned()), "{body}");
+    }
+    for (target, words) in [
+        ("/helth", "there is nothing here; did you mean GET /health?"),
+        ("/metric", "there is nothing here; did you mean GET /metrics?"),
+        ("/emit", "there is nothing here; did you mean POST /api/v1/websocket/emit?"),
+        ("/api/websocket/rooms/join", "there is nothing here; did you mean POST /api/v1/websocket/rooms/join?"),
+        ("/favicon.ico", "there is nothing here"),
+    ] {
+        assert_eq!(told(&server, "GET", target, ""), (404, words.to_owned()));
+    }
+}
+
+#[test]
+fn maintenance_is_told_to_whoever_connects_and_to_whoever_asks() {
+    let server = Server::start(&[("SOCKRING_SHARDS", "2")]);
+    let get = || {
+        let answer = ask(&server, "GET", &format!("{API}/maintenance"), &[], "").json();
+        let stats = ask(&server, "GET", &format!("{API}/stats"), &[], "").json();
+        assert_eq!(data(&answer), &data(&stats)["maintenance"]);
+        (data(&answer).clone(), answer["message"].as_str().expect("words").to_owned())
+    };
+    assert_eq!(get(), (json!({"enabled": false}), "Maintenance mode is off".to_owned()));
+    let (status, words) = told(
+        &server,
+        "POST",
+        &format!("{API}/maintenance"),
+        r#"{"enabled":true,"message":"back soon","until":"tomorrow"}"#,
+    );
+    assert_eq!(status, 422);
+    assert!(words.starts_with("until: has to be a date: ISO 8601"), "{words}");
+    assert_eq!(get().0, json!({"enabled": false}), "what is refused changes nothing");
+    let body = json!({"enabled": true, "message": "back soon", "until": "2099-01-31T19:00+01:00"});
+    server.post("maintenance", &body);
+    let (state, words) = get();
+    assert_eq!(words, "Maintenance mode is on");
+    assert_eq!((&state["message"], &state["until"]), (&json!("back soon"), &json!("2099-01-31T18:00:00.000Z")));
+    let mut late = server.client("late");
+    let (event, payload) = late.event();
+    assert_eq!((&*event, &payload["until"]), ("maintenance:mode", &state["until"]));
+    assert_eq!((&payload["timestamp"], &payload["message"]), (&state["since"], &state["message"]));
+    server.post("maintenance", &json!({"enabled": false}));
+    assert_eq!(get().0, json!({"enabled": false}));
+    assert_eq!(late.event().1["enabled"], false);
+    server.client("later").leave();
 }
