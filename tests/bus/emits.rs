@@ -96,6 +96,32 @@ fn only_who_has_members_of_a_room_hears_of_it() {
 }
 
 #[test]
+fn rooms_are_heard_by_all_or_by_who_has_members() {
+    let redis = RedisServer::start(&[]);
+    let hears = |rooms| instance_with(&redis, &[("SOCKRING_REDIS_ROOMS", rooms)]);
+    let servers = [hears("all"), hears("all"), hears("users")];
+    let mut clients = [servers[0].client("alice"), servers[2].client("carol")];
+    let mut peer = Peer::listening(&redis, &[]);
+    assert_eq!(peer.publish("socket.io#/#news#", broadcast("/", Some("news"), "e", "nobody")), 2);
+    for (server, user) in [(&servers[0], "alice"), (&servers[2], "carol")] {
+        let joined = server.post("rooms/join", &json!({"user": user, "room": "news"}));
+        assert_eq!((&joined["sockets"], &joined["confirmed"]), (&json!(1), &json!(true)));
+    }
+    assert_eq!(peer.publish("socket.io#/#news#", broadcast("/", Some("news"), "e", "members")), 3);
+    for client in &mut clients {
+        assert_eq!(client.event(), ("e".to_owned(), json!("members")));
+    }
+    // A user's messages come to who has the user, and a socket's too where not all is heard.
+    assert_eq!(peer.publish("socket.io#/#user:alice#", broadcast("/", Some("user:alice"), "e", "alice")), 1);
+    let sid = clients[1].sid.clone();
+    assert_eq!(peer.publish(&format!("socket.io#/#{sid}#"), broadcast("/", Some(&sid), "e", "carol")), 3);
+    for (client, text) in clients.iter_mut().zip(["alice", "carol"]) {
+        assert_eq!(client.event(), ("e".to_owned(), json!(text)));
+        client.socket.round_trip();
+    }
+}
+
+#[test]
 fn a_prefix_and_namespaces_are_kept_apart() {
     let redis = RedisServer::start(&[]);
     let own = [("SOCKRING_REDIS_PREFIX", "mine"), ("SOCKRING_NAMESPACES", "/,/admin[1]")];

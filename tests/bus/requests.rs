@@ -91,6 +91,50 @@ fn what_a_node_server_orders_is_done() {
 }
 
 #[test]
+fn guests_in_a_users_room_get_all_in_one_order() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_SHARDS", "4")]);
+    let mut host = server.client("host");
+    // On whichever shard.
+    let mut guests: Vec<_> = (0..6).map(|number| server.client(&format!("guest-{number}"))).collect();
+    let mut peer = Peer::listening(&redis, &[]);
+    for number in 0..guests.len() {
+        let of_guest = json!({"rooms": [format!("user:guest-{number}")], "except": []});
+        peer.publish(REQUESTS, json!({"type": 2, "opts": of_guest, "rooms": ["user:host"]}).to_string());
+    }
+    for number in 0..50 {
+        let text = number.to_string();
+        match number % 2 {
+            0 => peer.publish("socket.io#/#user:host#", broadcast("/", Some("user:host"), "e", &text)),
+            _ => peer.publish("socket.io#/#", broadcast("/", None, "e", &text)),
+        };
+    }
+    for client in guests.iter_mut().chain([&mut host]) {
+        for number in 0..50 {
+            assert_eq!(client.event(), ("e".to_owned(), json!(number.to_string())));
+        }
+    }
+}
+
+#[test]
+fn a_join_is_confirmed_when_the_other_instances_say_so() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut alice = servers[1].client("alice");
+    let join = |room: &str| servers[0].post("rooms/join", &json!({"user": "alice", "room": room}));
+    assert_eq!(join("news"), json!({"room": "news", "sockets": 0, "published": true, "confirmed": true}));
+    servers[0].post("emit", &json!({"room": "news", "event": "e"}));
+    assert_eq!(alice.event().0, "e");
+    // One that listens and does not answer.
+    let silent = Peer::listening(&redis, &[REQUESTS]);
+    assert_eq!(join("more"), json!({"room": "more", "sockets": 0, "published": true, "confirmed": false}));
+    drop(silent);
+    // What was ordered is done all the same.
+    servers[0].post("emit", &json!({"room": "more", "event": "e"}));
+    assert_eq!(alice.event().0, "e");
+}
+
+#[test]
 fn acknowledgements_come_after_their_number() {
     let redis = RedisServer::start(&[]);
     let server = instance(&redis);
