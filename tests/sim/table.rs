@@ -302,6 +302,10 @@ impl Table {
         std::mem::take(&mut self.replies)
     }
 
+    pub fn takes_mail(&self) -> bool {
+        self.shard.takes_mail()
+    }
+
     pub fn counters(&self) -> &Counters {
         self.shard.counters()
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockring::broadcast::Broadcast;
+use sockring::broadcast::{Broadcast, Selection};
 use sockring::shard::{
     BusMail, Cluster, Ending, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits,
 };
@@ -87,6 +87,25 @@ fn who_ends_has_what_was_emitted_before_and_nothing_else() {
         assert!(heard.starts_with(&format!(r#"42["news"]{end}"#)), "{heard}");
         assert_eq!(heard.matches("news").count(), 1, "{heard}");
     }
+}
+
+#[test]
+fn many_who_are_to_end_end_over_several_turns_and_have_nothing_more_to_say() {
+    let mut table = crowd(two_a_turn());
+    let end_all: fn() -> Mail = || {
+        let everybody = Selection { namespace: "/".into(), rooms: Vec::new(), except: Vec::new() };
+        Mail::EndSelected(everybody, Ending::Socket)
+    };
+    table.turn(&[Move::Emit, Move::Mail(end_all)]);
+    assert_eq!(table.take(0), r#"42["news"]"#);
+    assert!(!table.takes_mail(), "who is to be gone is still there");
+    // One of them says something meanwhile.
+    table.turn(&[Move::Bytes(LAST, wire::text_frame(r#"42["echo",1]"#, [1; 4]))]);
+    let heard = table.take(LAST);
+    assert!(heard.starts_with(r#"42["news"], 41"#) && !heard.contains("echo"), "{heard}");
+    (0..CLIENTS).for_each(|_| table.turn(&[]));
+    assert!(matches!(table.replies()[..], [Reply::Changed(8)]) && table.takes_mail());
+    assert_eq!((table.take(0), table.take(1)), ("41".to_owned(), r#"42["news"], 41"#.to_owned()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! To whom a broadcast goes is decided when it comes. But a turn queues a bounded number of messages, so that a large
 //! broadcast delays nobody else; what is left waits here, in the order in which it was emitted, and while too much waits no
 //! mail is read. No client notices: before anything else is queued for it, or one of its sockets ends, it gets all that was
-//! emitted to it before (`catch_up`).
+//! emitted to it before (`catch_up`). Orders to end many sockets go the same way; the mail behind one waits for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::broadcast::{Broadcast, Delivery};
 use super::super::client::{ClientKey, CloseReason};
 use super::super::encode::{self, Carrier};
 use super::super::limit::Limit;
-use super::super::mail::SiblingMail;
+use super::super::mail::{Ending, SiblingMail};
 use super::super::outbox::{ConflateKey, Frames};
 use super::super::settings::TurnLimits;
 use super::super::sockets::{NamespaceId, SocketStage};
@@ -60,10 +60,25 @@ struct Message {
     ack: Option<AckId>,
 }
 
-/// One broadcast, and who has not got it yet.
+/// What is done to each socket.
+enum Deed {
+    Queue(Message),
+    End(Ending),
+}
+
+impl Deed {
+    fn bytes(&self) -> usize {
+        match self {
+            Deed::Queue(message) => message.frames.len(),
+            Deed::End(_) => 0,
+        }
+    }
+}
+
+/// One broadcast, and who has not got it yet; or one order to end, and who has not.
 struct FanOut {
-    message: Arc<Message>,
-    /// In the order of their slots, each once.
+    deed: Arc<Deed>,
+    /// In order, each once.
     seats: Vec<Seat>,
     next: usize,
     reached: u64,
@@ -79,10 +94,9 @@ impl FanOut {
     fn take(&mut self, slot: u32) -> Option<Seat> {
         let left = self.seats.get_mut(self.next..)?;
         let at = left.partition_point(|(other, _)| *other < slot);
-        let seat = left.get_mut(at).filter(|(other, place)| *other == slot && *place != SERVED)?;
-        let taken = *seat;
-        seat.1 = SERVED;
-        Some(taken)
+        let of_client = left.get_mut(at..)?.iter_mut().take_while(|(other, _)| *other == slot);
+        let (_, place) = of_client.into_iter().find(|(_, place)| *place != SERVED)?;
+        Some((slot, std::mem::replace(place, SERVED)))
     }
 }
 
@@ -90,9 +104,10 @@ impl FanOut {
 #[derive(Default)]
 pub(super) struct FanOuts {
     waiting: VecDeque<FanOut>,
-    /// What waits, in seats and in bytes of messages.
+    /// What waits, in seats and in bytes of messages, and how many of them are orders to end.
     seats: usize,
     bytes: usize,
+    ends: usize,
     /// What this turn may still queue.
     messages_left: usize,
     bytes_left: usize,
@@ -120,15 +135,17 @@ impl FanOuts {
         self.seats
     }
 
+    /// Whether what comes has to wait: there is too much, or somebody who is to be gone is still there.
     fn is_full(&self, limits: &TurnLimits) -> bool {
-        self.seats >= limits.backlog_messages_max
+        self.ends > 0
+            || self.seats >= limits.backlog_messages_max
             || self.bytes >= limits.backlog_bytes_max
             || self.waiting.len() >= limits.backlog_broadcasts_max
     }
 
     /// Whether this turn may queue so much at once.
-    fn fits(&self, message: &Message, seats: usize) -> bool {
-        seats <= self.messages_left && message.frames.len().saturating_mul(seats) <= self.bytes_left
+    fn fits(&self, deed: &Deed, seats: usize) -> bool {
+        seats <= self.messages_left && deed.bytes().saturating_mul(seats) <= self.bytes_left
     }
 
     fn spend(&mut self, bytes: usize) {
@@ -141,22 +158,27 @@ impl FanOuts {
     }
 
     fn push_back(&mut self, fan_out: FanOut) {
-        self.seats += fan_out.left();
-        self.bytes += fan_out.message.frames.len();
+        self.add(&fan_out);
         self.waiting.push_back(fan_out);
+    }
+
+    fn push_front(&mut self, fan_out: FanOut) {
+        self.add(&fan_out);
+        self.waiting.push_front(fan_out);
+    }
+
+    fn add(&mut self, fan_out: &FanOut) {
+        self.seats += fan_out.left();
+        self.bytes += fan_out.deed.bytes();
+        self.ends += usize::from(matches!(*fan_out.deed, Deed::End(_)));
     }
 
     fn pop_front(&mut self) -> Option<FanOut> {
         let fan_out = self.waiting.pop_front()?;
         self.seats -= fan_out.left();
-        self.bytes -= fan_out.message.frames.len();
+        self.bytes -= fan_out.deed.bytes();
+        self.ends -= usize::from(matches!(*fan_out.deed, Deed::End(_)));
         Some(fan_out)
-    }
-
-    fn push_front(&mut self, fan_out: FanOut) {
-        self.seats += fan_out.left();
-        self.bytes += fan_out.message.frames.len();
-        self.waiting.push_front(fan_out);
     }
 }
 
@@ -183,7 +205,7 @@ impl<A: Application> Hub<A> {
                 && let Some(seat) = fan_out.seats.get(fan_out.next).copied()
             {
                 fan_out.next += 1;
-                fan_out.reached += u64::from(self.queue_for(seat, &fan_out.message));
+                fan_out.reached += u64::from(self.serve(seat, &fan_out.deed));
             }
             match fan_out.left() {
                 0 => self.end(&fan_out),
@@ -202,18 +224,44 @@ impl<A: Application> Hub<A> {
         let (Some(namespace), Some(seats)) = (namespace, seats.filter(|seats| !seats.is_empty())) else {
             return self.close(ack, asker, 0);
         };
-        let message = Arc::new(self.message(namespace, &broadcast, ack));
+        let message = self.message(namespace, &broadcast, ack);
+        self.spread(Deed::Queue(message), seats, asker);
+    }
+
+    /// Ends these sockets, or their clients, at once if they are few.
+    pub(super) fn end_all(&mut self, mut seats: Vec<Seat>, ending: Ending, asker: Asker) {
+        seats.sort_unstable();
+        self.spread(Deed::End(ending), seats, asker);
+    }
+
+    fn spread(&mut self, deed: Deed, seats: Vec<Seat>, asker: Asker) {
         let is_small = seats.len() <= self.settings.turn.at_once_max;
-        let may_go = is_small || self.fan_outs.waiting.is_empty() && self.fan_outs.fits(&message, seats.len());
-        let mut fan_out = FanOut { message, seats, next: 0, reached: 0, asker };
+        let may_go = is_small || self.fan_outs.is_empty() && self.fan_outs.fits(&deed, seats.len());
+        let mut fan_out = FanOut { deed: Arc::new(deed), seats, next: 0, reached: 0, asker };
         if !may_go {
             return self.fan_outs.push_back(fan_out);
         }
         for seat in std::mem::take(&mut fan_out.seats) {
             self.catch_up(seat.0);
-            fan_out.reached += u64::from(self.queue_for(seat, &fan_out.message));
+            fan_out.reached += u64::from(self.serve(seat, &fan_out.deed));
         }
         self.end(&fan_out);
+    }
+
+    /// Does to a socket what is due to it, if it is still there; says whether it was done.
+    fn serve(&mut self, (slot, place): Seat, deed: &Deed) -> bool {
+        match deed {
+            Deed::Queue(message) => self.queue_for((slot, place), message),
+            Deed::End(ending) => {
+                let Some((key, client)) = self.clients.at(slot) else { return false };
+                if client.sockets.get(place).is_none() {
+                    return false;
+                }
+                self.fan_outs.spend(0);
+                self.end_as(ClientKey(key), place, *ending);
+                true
+            }
+        }
     }
 
     /// At the home of its room: the shards that have other members get it too.
@@ -275,22 +323,25 @@ impl<A: Application> Hub<A> {
         true
     }
 
-    /// Queues for a client all that was emitted to it and waits for its turn: something else is about to happen to it.
+    /// Does to a client all that is due to it and waits for its turn: something else is about to happen to it.
     pub(super) fn catch_up(&mut self, slot: u32) {
         // Whoever is dropped on the way is served in all of them.
         for at in 0..self.fan_outs.waiting.len() {
-            let Some(fan_out) = self.fan_outs.waiting.get_mut(at) else { return };
-            let Some(seat) = fan_out.take(slot) else { continue };
-            let message = Arc::clone(&fan_out.message);
-            let is_reached = self.queue_for(seat, &message);
-            if let Some(fan_out) = self.fan_outs.waiting.get_mut(at) {
-                fan_out.reached += u64::from(is_reached);
+            while let Some(fan_out) = self.fan_outs.waiting.get_mut(at)
+                && let Some(seat) = fan_out.take(slot)
+            {
+                let deed = Arc::clone(&fan_out.deed);
+                let is_reached = self.serve(seat, &deed);
+                if let Some(fan_out) = self.fan_outs.waiting.get_mut(at) {
+                    fan_out.reached += u64::from(is_reached);
+                }
             }
         }
     }
 
     fn end(&mut self, fan_out: &FanOut) {
-        self.close(fan_out.message.ack, fan_out.asker, fan_out.reached);
+        let ack = if let Deed::Queue(message) = &*fan_out.deed { message.ack } else { None };
+        self.close(ack, fan_out.asker, fan_out.reached);
     }
 
     /// A broadcast has reached all that it will: whoever asked is told how many, or how many acknowledgements are awaited.

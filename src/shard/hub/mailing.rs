@@ -6,11 +6,12 @@ use crate::app::Application;
 use crate::broadcast::{Broadcast, Selection};
 
 use super::super::limit::Limit;
-use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+use super::super::mail::{BusMail, Ending, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
 use super::Hub;
 use super::deliver::{Asker, Incoming};
+use super::seats::Seat;
 
 /// An answer that other shards contribute to.
 pub(super) struct Pending {
@@ -23,7 +24,7 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PendingKind {
     Emit,
-    Join,
+    Change,
 }
 
 /// What a shard is to a broadcast.
@@ -43,7 +44,7 @@ impl<A: Application> Hub<A> {
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
             Mail::Join(target, room) => return self.join_and_answer(ticket, &target, &room),
             Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
-            Mail::Disconnect(target, ending) => Reply::Changed(self.end_target(&target, ending)),
+            Mail::Disconnect(target, ending) => return self.end_and_answer(ticket, self.places_of(&target), ending),
             Mail::Stand(event) => {
                 self.standing = event;
                 Reply::Changed(0)
@@ -71,7 +72,9 @@ impl<A: Application> Hub<A> {
             }
             Mail::JoinSelected(selection, rooms) => return self.join_selected_and_answer(ticket, &selection, &rooms),
             Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
-            Mail::EndSelected(selection, ending) => Reply::Changed(self.end_selected(&selection, ending)),
+            Mail::EndSelected(selection, ending) => {
+                return self.end_and_answer(ticket, self.selected(&selection), ending);
+            }
             Mail::DeliverForAck { broadcast, number, timeout_ms } => {
                 return self.emit_for_ack(ticket, *broadcast, number, timeout_ms);
             }
@@ -114,6 +117,9 @@ impl<A: Application> Hub<A> {
 
     /// Delivers to the members here, and at the home of each broadcast's room sends on to the shards that have others.
     fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>, role: Role) {
+        if broadcasts.is_empty() {
+            return self.replies.push((ticket, Reply::Delivered(Vec::new())));
+        }
         let pending = self.await_delivery(ticket, broadcasts.len());
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
             let asker = Asker::Pending(pending, index);
@@ -139,6 +145,12 @@ impl<A: Application> Hub<A> {
         self.homes.outposts(namespace, room).iter().map(|(shard, _)| *shard).collect()
     }
 
+    fn end_and_answer(&mut self, ticket: Ticket, seats: Vec<Seat>, ending: Ending) {
+        let kind = PendingKind::Change;
+        let pending = self.pending.insert(Pending { ticket, counts: vec![0], kind, outstanding: 1 });
+        self.end_all(seats, ending, Asker::Pending(pending, 0));
+    }
+
     fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {
         let count = self.join_target(target, room);
         let namespaces = (0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX)).map(NamespaceId);
@@ -160,7 +172,7 @@ impl<A: Application> Hub<A> {
         rooms: impl Iterator<Item = (NamespaceId, &'r str)>,
     ) {
         let pending =
-            self.pending.insert(Pending { ticket, counts: vec![count], kind: PendingKind::Join, outstanding: 1 });
+            self.pending.insert(Pending { ticket, counts: vec![count], kind: PendingKind::Change, outstanding: 1 });
         for (namespace, room) in rooms {
             if count > 0
                 && self.answer_waits(namespace, room, pending)
@@ -185,7 +197,7 @@ impl<A: Application> Hub<A> {
         let pending = self.pending.remove(key);
         let reply = match pending.kind {
             PendingKind::Emit => Reply::Delivered(pending.counts),
-            PendingKind::Join => Reply::Changed(pending.counts.iter().sum()),
+            PendingKind::Change => Reply::Changed(pending.counts.iter().sum()),
         };
         self.replies.push((pending.ticket, reply));
     }

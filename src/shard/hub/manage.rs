@@ -18,11 +18,7 @@ impl<A: Application> Hub<A> {
         self.for_each(target, |hub, key, place| hub.leave(key, place, room))
     }
 
-    pub(super) fn end_target(&mut self, target: &Target, ending: Ending) -> u64 {
-        self.for_each(target, |hub, key, place| hub.end_as(key, place, ending))
-    }
-
-    pub(super) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) -> bool {
+    pub(super) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) {
         match ending {
             Ending::Socket => self.disconnect(key, place),
             Ending::Client => {
@@ -34,7 +30,6 @@ impl<A: Application> Hub<A> {
             }
             Ending::Session => self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
         }
-        true
     }
 
     /// Does something to each socket that a target names; says to how many it was done.
@@ -57,7 +52,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Sockets in all namespaces.
-    fn places_of(&self, target: &Target) -> Vec<Seat> {
+    pub(super) fn places_of(&self, target: &Target) -> Vec<Seat> {
         let mut places = Vec::new();
         for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
             let namespace = NamespaceId(namespace);

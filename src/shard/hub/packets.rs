@@ -36,6 +36,7 @@ impl<A: Application> Hub<A> {
     /// One message of the layer that the settings name.
     pub(super) fn on_message(&mut self, key: ClientKey, data: Data<'_>) {
         self.counters.messages_in += 1;
+        self.catch_up(key.0.index);
         if self.settings.layer != Layer::SocketIo {
             let mut actions = std::mem::take(&mut self.actions);
             self.app.message(data, &mut actions);

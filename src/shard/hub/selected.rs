@@ -4,7 +4,7 @@ use crate::app::Application;
 use crate::broadcast::Selection;
 
 use super::super::client::ClientKey;
-use super::super::mail::{Ending, SocketDescription};
+use super::super::mail::SocketDescription;
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::sockets::SocketStage;
 use super::Hub;
@@ -12,7 +12,7 @@ use super::seats::Seat;
 
 impl<A: Application> Hub<A> {
     /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.
-    fn selected(&self, selection: &Selection) -> Vec<Seat> {
+    pub(super) fn selected(&self, selection: &Selection) -> Vec<Seat> {
         let Some(namespace) = self.settings.namespace(&selection.namespace) else { return Vec::new() };
         let mut selected = self.select(namespace, &selection.rooms, &selection.except);
         selected.retain(|seat| self.is_connected_at(*seat));
@@ -92,10 +92,5 @@ impl<A: Application> Hub<A> {
             let left = rooms.iter().filter(|room| hub.leave(key, place, room)).count();
             left > 0
         })
-    }
-
-    pub(super) fn end_selected(&mut self, selection: &Selection, ending: Ending) -> u64 {
-        let selected = self.selected(selection);
-        self.for_all(selected, |hub, key, place| hub.end_as(key, place, ending))
     }
 }

@@ -46,6 +46,10 @@ impl World {
             // Shards do not agree before they have read what they have told each other.
             return self.check_bus(&record, false);
         }
+        if self.workers.iter().any(|worker| worker.shard.is_behind()) {
+            // Some are to be gone, and still there.
+            return self.check_bus(&record, false);
+        }
         let joining = sum(|stats| stats.joining);
         self.check_bus(&record, joining == 0);
         if joining > 0 {
