@@ -105,6 +105,15 @@ impl Postbox {
 
     /// Posts a letter of this size unless too much of this sender waits already; then it is given back.
     pub fn offer(&self, letter: Letter, bytes: usize) -> Result<(), Letter> {
+        let Some(mut waiting) = self.room_for(bytes) else { return Err(letter) };
+        waiting.letters.push_back(letter);
+        drop(waiting);
+        self.wake();
+        Ok(())
+    }
+
+    /// The mailbox with so many bytes counted, unless too much of this sender waits already.
+    fn room_for(&self, bytes: usize) -> Option<MutexGuard<'_, Waiting>> {
         let mut waiting = self.mailbox.lock();
         if waiting.refusable_bytes.len() <= self.sender {
             waiting.refusable_bytes.resize(self.sender + 1, 0);
@@ -112,13 +121,10 @@ impl Postbox {
         let waits = &mut waiting.refusable_bytes[self.sender];
         // A single letter may be larger than the limit: it was let in by a limit of its own.
         if *waits > 0 && *waits + bytes > self.mailbox.refusable_bytes_max {
-            return Err(letter);
+            return None;
         }
         *waits += bytes;
-        waiting.letters.push_back(letter);
-        drop(waiting);
-        self.wake();
-        Ok(())
+        Some(waiting)
     }
 
     fn wake(&self) {
@@ -136,6 +142,21 @@ impl Postbox {
             None => self.post(Letter::Mail(mail, answer)),
             Some(bytes) => self.offer(Letter::Mail(mail, answer), bytes).ok()?,
         }
+        Some(answered)
+    }
+
+    /// Asks several questions that belong together, in this order: all of them are posted, or none.
+    pub fn ask_all(&self, mails: Vec<Mail>) -> Option<Vec<oneshot::Receiver<Reply>>> {
+        let bytes: usize = mails.iter().filter_map(Mail::refusable_bytes).sum();
+        let mut waiting = if bytes > 0 { self.room_for(bytes)? } else { self.mailbox.lock() };
+        let post = |mail| {
+            let (answer, answered) = oneshot::channel();
+            waiting.letters.push_back(Letter::Mail(mail, answer));
+            answered
+        };
+        let answered = mails.into_iter().map(post).collect();
+        drop(waiting);
+        self.wake();
         Some(answered)
     }
 
@@ -164,5 +185,17 @@ mod tests {
         mailbox.collect(&mut letters);
         assert_eq!((letters.len(), one.waiting()), (4, (0, 0)));
         assert!(one.offer(letter(), 1).is_ok());
+    }
+
+    #[test]
+    fn what_belongs_together_is_posted_together_or_not_at_all() {
+        let mailbox = Arc::new(Mailbox::new(100));
+        let postbox = Postbox::new(Arc::clone(&mailbox), 0);
+        let emit = |bytes: usize| Mail::Deliver(vec![Broadcast::new("/", Vec::new(), vec![b' '; bytes].into())]);
+        let asked = postbox.ask_all(vec![emit(80), emit(80)]).map(|answers| answers.len());
+        assert_eq!(asked, Some(2), "it may be large where nothing waits");
+        assert!(postbox.ask_all(vec![emit(80), emit(1)]).is_none());
+        assert_eq!(postbox.waiting().0, 2);
+        assert!(postbox.ask_all(vec![Mail::Stats]).is_some());
     }
 }

@@ -240,10 +240,10 @@ impl Api {
             let (mut questions, mut numbers) = (Vec::new(), Vec::new());
             for (shard, (broadcasts, of_shard)) in self.shards.iter().zip(ways) {
                 let mut broadcasts = broadcasts.into_iter();
-                for part in of_shard.chunks(EMITS_PER_LETTER) {
-                    questions.push((shard, mail(broadcasts.by_ref().take(part.len()).collect())));
-                    numbers.push(part.to_vec());
-                }
+                let letters = of_shard.chunks(EMITS_PER_LETTER);
+                let mails = letters.clone().map(|part| mail(broadcasts.by_ref().take(part.len()).collect()));
+                questions.push((shard, mails.collect()));
+                numbers.extend(letters.map(<[usize]>::to_vec));
             }
             let answers = self.ask(questions).await;
             for (reply, numbers) in answers.replies.iter().zip(numbers) {
@@ -289,21 +289,29 @@ impl Api {
         mail: impl Fn() -> Mail,
         answer: impl Fn(Reply) -> Option<T>,
     ) -> Result<Vec<T>, ApiError> {
-        let answers = self.ask(self.shards.iter().map(|shard| (shard, mail())).collect()).await;
+        let answers = self.ask(self.shards.iter().map(|shard| (shard, vec![mail()])).collect()).await;
         match answers.error {
             Some(error) => Err(error),
             None => Ok(answers.replies.into_iter().flatten().filter_map(answer).collect()),
         }
     }
 
-    /// Posts all questions, and then waits for the answers.
-    async fn ask(&self, questions: Vec<(&Postbox, Mail)>) -> Answers {
+    /// Posts all questions, those to one shard together, and then waits for the answers.
+    async fn ask(&self, questions: Vec<(&Postbox, Vec<Mail>)>) -> Answers {
         let deadline = tokio::time::Instant::now() + ASK_TIMEOUT;
-        let asked: Vec<_> = questions.into_iter().map(|(shard, mail)| shard.ask(mail)).collect();
+        let mut asked = Vec::with_capacity(questions.len());
+        for (shard, mails) in questions {
+            let count = mails.len();
+            match shard.ask_all(mails) {
+                Some(answers) => asked.extend(answers.into_iter().map(Some)),
+                None => asked.extend((0..count).map(|_| None)),
+            }
+        }
         let mut answers = Answers { replies: Vec::with_capacity(asked.len()), error: None };
         for question in asked {
             let reply = match question {
                 None => {
+                    // Counted for each letter that did not go.
                     self.hits.count(Limit::MailBytesMax);
                     Err(ApiError::new(503, "too much waits to be emitted"))
                 }
