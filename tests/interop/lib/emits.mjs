@@ -97,3 +97,10 @@ export function byEmitter(emitter, { nsp = '/', rooms = [], except = [], flags =
   if (flags.compress !== undefined) to = to.compress(flags.compress);
   to.emit(...args);
 }
+
+/** What the emitter does with the steps of a sequence. */
+export function emitterDoes(emitter, [operation, spec]) {
+  if (operation === 'emit') return byEmitter(emitter, spec);
+  const to = spec.rooms.reduce((some, room) => some.in(room), emitter);
+  return to[operation](spec.join ?? spec.leave ?? spec.close);
+}

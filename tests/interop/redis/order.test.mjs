@@ -9,7 +9,7 @@ import { createClient } from 'redis';
 import { api } from '../lib/api.mjs';
 import { adapters, assembled, heard, peersAreNode, startNode, startPeer } from '../lib/cluster.mjs';
 import { Distance } from '../lib/distance.mjs';
-import { byEmitter } from '../lib/emits.mjs';
+import { emitterDoes } from '../lib/emits.mjs';
 import { gather } from '../lib/flock.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { pause } from '../lib/wait.mjs';
@@ -24,16 +24,9 @@ const PLACES = process.env.ORDER === 'all'
 
 const numbers = Array.from({ length: TRIES }, (_, number) => number);
 
-/** What the emitter does with the steps of a sequence. */
-function emitterDoes(emitter, [operation, spec]) {
-  if (operation === 'emit') return byEmitter(emitter, spec);
-  const to = spec.rooms.reduce((some, room) => some.in(room), emitter);
-  return to[operation](spec.join ?? spec.leave ?? spec.close);
-}
-
 for (const adapter of adapters) {
   for (const [shards, ms] of peersAreNode ? [[1, 0], [1, 5]] : PLACES) {
-    describe(`order, ${adapter} adapter, ${shards} shards, Redis ${ms} ms away`, { timeout: 120000 }, () => {
+    describe(`order, ${adapter} adapter, ${shards} shards, Redis ${ms} ms away`, { timeout: 60000 + 1000 * TRIES }, () => {
       let redis;
       let far;
       let servers;
