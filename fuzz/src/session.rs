@@ -2,7 +2,7 @@
 
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::{
-    CLOSE_GRACE_MS, Input, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step, Transport,
+    CLOSE_GRACE_MS, Input, Moment, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step, Transport,
 };
 
 /// What the second byte of a script chooses from.
@@ -55,6 +55,8 @@ fn input_of(byte: u8) -> Option<Input> {
         b'6' => Input::Packet(PacketType::Noop),
         b'b' => Input::BadPacket,
         b't' => Input::TransportLost,
+        b's' => Input::Silent,
+        b'q' => Input::ProbeSilent,
         _ => return None,
     })
 }
@@ -63,13 +65,19 @@ fn input_of(byte: u8) -> Option<Input> {
 struct Driver {
     session: Session,
     times: SessionTimes,
-    now: Millis,
-    /// When a client that says nothing from now on is gone.
-    silent_until: Millis,
-    awaits_pong: bool,
+    now: Moment,
+    /// When the next ping is due, and then, by the clock that runs against peers, its pong.
+    ping_at: Millis,
+    pong_by: Option<Millis>,
+    /// A client that polls has not fetched its ping yet.
+    ping_waits: bool,
+    /// The look at what it has sent is under way.
+    is_suspect: bool,
     poll_held: bool,
     post_open: bool,
+    /// By the clock that runs against peers.
     probing_until: Option<Millis>,
+    is_probe_suspect: bool,
     probe_answered: bool,
     closing_until: Option<Millis>,
     is_upgraded: bool,
@@ -78,19 +86,22 @@ struct Driver {
 
 impl Driver {
     fn open(transport: Transport, times: SessionTimes) -> Driver {
-        let now = Millis(1_000);
-        let first_ping = now + times.ping_interval_ms.saturating_sub(EARLY_MS);
+        let now = Moment::from(Millis(1_000));
+        let first_ping = now.at + times.ping_interval_ms.saturating_sub(EARLY_MS);
         let session = Session::open(transport, now, &times, EARLY_MS);
-        assert_eq!((session.transport(), session.deadline()), (transport, first_ping));
+        assert_eq!((session.transport(), session.deadline(now)), (transport, first_ping));
         Driver {
             session,
             times,
             now,
-            silent_until: first_ping + times.ping_timeout_ms,
-            awaits_pong: false,
+            ping_at: first_ping,
+            pong_by: None,
+            ping_waits: false,
+            is_suspect: false,
             poll_held: false,
             post_open: false,
             probing_until: None,
+            is_probe_suspect: false,
             probe_answered: false,
             closing_until: None,
             is_upgraded: transport == Transport::WebSocket,
@@ -98,20 +109,24 @@ impl Driver {
         }
     }
 
-    /// `.` one millisecond, `-` to the moment before the deadline, `+` to the deadline, `~` far past it; from 0x80 up some
-    /// milliseconds.
+    /// `.` one millisecond, `-` to the moment before the deadline, `+` to the deadline, `~` far past it, `z` far past it and
+    /// the owner knows that it was late; from 0x80 up some milliseconds.
     fn pass_time(&mut self, byte: u8) {
-        let deadline = self.session.deadline();
-        let deadline = if deadline == Millis::NEVER { self.now } else { deadline };
+        let now = self.now.at;
+        let deadline = self.session.deadline(self.now);
+        let deadline = if deadline == Millis::NEVER { now } else { deadline };
         let to = match byte {
-            b'.' => self.now + 1,
+            b'.' => now + 1,
             b'-' => Millis(deadline.0.saturating_sub(1)),
             b'+' => deadline,
-            b'~' => deadline + 60_000,
-            0x80.. => self.now + 7 * u64::from(byte & 0x7f),
+            b'~' | b'z' => deadline + 60_000,
+            0x80.. => now + 7 * u64::from(byte & 0x7f),
             _ => return,
         };
-        self.expire_at(to.max(self.now));
+        if byte == b'z' {
+            self.now.late_ms += 60_000;
+        }
+        self.expire_at(to.max(now));
     }
 
     fn receive(&mut self, input: Input) {
@@ -120,24 +135,31 @@ impl Driver {
         assert_eq!(step, self.expected(input, was_ending, step), "{input:?} in {before:?}");
         match (input, step) {
             (_, Step::End(end)) => self.on_end(end),
-            (Input::Poll, Step::Accept) => self.poll_held = true,
-            (Input::PollAnswered, _) => self.poll_held = false,
+            (Input::Poll, Step::Accept) | (Input::PollAnswered, _) => {
+                self.poll_held = input == Input::Poll;
+                if std::mem::take(&mut self.ping_waits) {
+                    self.is_suspect = false;
+                    self.pong_by = Some(self.now.attended() + self.times.ping_timeout_ms);
+                }
+            }
             (Input::Post, Step::Accept) => self.post_open = true,
             (Input::PostComplete, Step::Accept) => self.post_open = false,
             (Input::Probe, Step::Accept) => {
-                self.probing_until = Some(self.now + self.times.upgrade_timeout_ms);
-                self.probe_answered = false;
+                self.probing_until = Some(self.now.attended() + self.times.upgrade_timeout_ms);
+                (self.probe_answered, self.is_probe_suspect) = (false, false);
             }
             (Input::ProbePacket(_), Step::AnswerProbe) => self.probe_answered = true,
             (Input::ProbePacket(_), Step::Upgraded) => (self.is_upgraded, self.probing_until) = (true, None),
-            (Input::ProbePacket(_), Step::DropProbe) | (Input::ProbeLost, _) => self.probing_until = None,
-            (Input::Packet(PacketType::Close), _) if !was_ending => {
-                self.closing_until = Some(self.now + CLOSE_GRACE_MS);
+            (Input::ProbePacket(_) | Input::ProbeSilent, Step::DropProbe) | (Input::ProbeLost, _) => {
                 self.probing_until = None;
             }
-            (Input::Packet(PacketType::Pong), _) if !was_ending && self.awaits_pong => {
-                self.awaits_pong = false;
-                self.silent_until = self.now + self.times.ping_interval_ms + self.times.ping_timeout_ms;
+            (Input::Packet(PacketType::Close), _) if !was_ending => {
+                self.closing_until = Some(self.now.at + CLOSE_GRACE_MS);
+                self.probing_until = None;
+            }
+            (Input::Packet(PacketType::Pong), _) if !was_ending && self.pong_by.is_some() => {
+                (self.pong_by, self.is_suspect, self.ping_waits) = (None, false, false);
+                self.ping_at = self.now.at + self.times.ping_interval_ms;
             }
             (Input::Packet(PacketType::Pong), _) => {
                 assert_eq!(format!("{:?}", self.session), format!("{before:?}"), "an unasked pong changes nothing");
@@ -151,6 +173,7 @@ impl Driver {
         let is_request = matches!(input, Input::Poll | Input::Post | Input::PostComplete | Input::Probe);
         let (is_closing, is_probing) = (was_ending && self.end.is_none(), self.probing_until.is_some());
         match input {
+            Input::PollAnswered if self.is_suspect && self.ping_waits && !was_ending => Step::Pardoned,
             Input::Poll if is_closing => Step::End(SessionEnd::ClientClose),
             _ if is_request && (was_ending || self.is_upgraded) => Step::Refuse,
             Input::Poll if self.poll_held => Step::End(SessionEnd::TransportError),
@@ -164,6 +187,9 @@ impl Driver {
             Input::ProbePacket(ProbePacket::Probe) if is_probing && !self.probe_answered => Step::AnswerProbe,
             Input::ProbePacket(ProbePacket::Upgrade) if is_probing && self.probe_answered => Step::Upgraded,
             Input::ProbePacket(_) if is_probing => Step::DropProbe,
+            Input::Packet(PacketType::Pong) if self.is_suspect => Step::Pardoned,
+            Input::Silent if self.is_suspect => Step::End(SessionEnd::PingTimeout),
+            Input::ProbeSilent if is_probing && self.is_probe_suspect => Step::DropProbe,
             Input::Packet(PacketType::Message) => Step::Deliver,
             Input::Packet(PacketType::Ping) | Input::BadPacket => Step::End(SessionEnd::ParseError),
             // A close packet by POST waits for a GET; by whichever way, it ends the session for this reason only.
@@ -180,11 +206,11 @@ impl Driver {
     /// The owner is told the time, once or late, and does what has become due.
     fn expire_at(&mut self, to: Millis) {
         let stepwise = self.expire_stepwise(to);
-        self.now = to;
+        self.now.at = to;
         let mut pinged = false;
         for steps in 0.. {
             assert!(steps <= STEPS_AT_ONCE_MAX, "no end of steps at one moment");
-            let (before, is_due) = (format!("{:?}", self.session), self.session.deadline() <= self.now);
+            let (before, is_due) = (format!("{:?}", self.session), self.session.deadline(self.now) <= self.now.at);
             let step = self.session.expire(self.now, &self.times);
             assert_eq!(step != Step::Nothing, is_due, "something to say is what a deadline means: {before}");
             match step {
@@ -193,39 +219,51 @@ impl Driver {
                     break;
                 }
                 Step::SendPing => {
-                    assert!(!self.awaits_pong, "a second ping before the pong");
-                    self.awaits_pong = true;
+                    assert!(self.pong_by.is_none(), "a second ping before the pong");
                     // From when it is sent: a late ping leaves its time to answer.
-                    self.silent_until = self.now + self.times.ping_timeout_ms;
+                    self.pong_by = Some(self.now.attended() + self.times.ping_timeout_ms);
+                    self.ping_waits = !self.is_upgraded;
                     pinged = true;
                 }
-                Step::DropProbe => assert!(self.probing_until.take().is_some_and(|until| until <= self.now)),
+                Step::Suspect => {
+                    assert!(self.pong_by.is_some_and(|by| by <= self.now.attended()), "suspected too early");
+                    assert!(!std::mem::replace(&mut self.is_suspect, true), "suspected twice");
+                }
+                Step::SuspectProbe => {
+                    assert!(self.probing_until.is_some_and(|until| until <= self.now.attended()));
+                    assert!(!std::mem::replace(&mut self.is_probe_suspect, true), "its probe was suspected twice");
+                }
                 Step::ReleasePoll => assert!(self.probing_until.is_some() && self.probe_answered),
                 Step::End(end) => {
-                    assert!(matches!(end, SessionEnd::PingTimeout | SessionEnd::ClientClose), "{end:?}");
+                    assert_eq!(end, SessionEnd::ClientClose, "silent by the clock alone");
                     self.on_end(end);
                 }
                 step => panic!("{step:?} is no answer to a time"),
             }
         }
         if !pinged {
-            assert_eq!((self.session.is_ending(), self.session.deadline()), stepwise, "a late timer ends up elsewhere");
+            let ended = (self.session.is_ending(), self.session.deadline(self.now));
+            assert_eq!(ended, stepwise, "a late timer ends up elsewhere");
         }
-        let is_over = |until: Option<Millis>| until.is_some_and(|until| until <= self.now);
+        let attended = self.now.attended();
+        let is_over = |until: Option<Millis>| until.is_some_and(|until| until <= attended);
         if self.end.is_none() {
-            assert!(self.now < self.silent_until, "a silent client is gone in time");
-            assert!(!is_over(self.closing_until) && !is_over(self.probing_until));
+            assert!(self.pong_by.is_some() || self.now.at < self.ping_at, "a ping is sent in time");
+            assert!(self.is_suspect || !is_over(self.pong_by), "a silent client is suspected in time");
+            assert!(self.is_probe_suspect || !is_over(self.probing_until));
+            assert!(self.closing_until.is_none_or(|until| self.now.at < until));
         }
     }
 
     /// Where a session ends up that is told every deadline to the millisecond.
     fn expire_stepwise(&self, to: Millis) -> (bool, Millis) {
         let mut session = self.session.clone();
-        while session.deadline() <= to {
-            let at = session.deadline().max(self.now);
-            assert_ne!(session.expire(at, &self.times), Step::Nothing);
+        let late_ms = self.now.late_ms;
+        while session.deadline(self.now) <= to {
+            let at = session.deadline(self.now).max(self.now.at);
+            assert_ne!(session.expire(Moment { at, late_ms }, &self.times), Step::Nothing);
         }
-        (session.is_ending(), session.deadline())
+        (session.is_ending(), session.deadline(self.now))
     }
 
     fn on_end(&mut self, end: SessionEnd) {
@@ -237,24 +275,34 @@ impl Driver {
     fn check(&self) {
         let session = &self.session;
         let is_ended = self.end.is_some();
-        assert_eq!(session.deadline() == Millis::NEVER, is_ended);
+        let is_quiet = session.deadline(self.now) == Millis::NEVER;
+        assert!(if is_quiet { is_ended || self.is_suspect } else { !is_ended }, "nothing to wait for");
+        assert_eq!(session.is_suspect(), self.is_suspect && !is_ended && self.closing_until.is_none());
         assert_eq!(session.is_ending(), is_ended || self.closing_until.is_some());
         assert_eq!(session.is_probing(), self.probing_until.is_some());
         if !is_ended {
-            assert!(session.deadline() >= self.now && session.deadline() <= self.silent_until);
+            let pong_by = self.pong_by.map(|by| self.now.when(by)).filter(|_| !self.is_suspect);
+            let by = if self.pong_by.is_some() { pong_by } else { Some(self.ping_at) };
+            assert!(session.deadline(self.now) >= self.now.at);
+            assert!(by.is_none_or(|by| session.deadline(self.now) <= by));
             assert_eq!(session.transport() == Transport::WebSocket, self.is_upgraded);
         }
     }
 
-    /// No input any more: the session ends in time, with one `End`, and stays so.
+    /// No input any more: the session is suspected in time, ends with one `End`, and stays so.
     fn fall_silent(&mut self) {
-        self.expire_at(self.silent_until.max(self.now));
-        self.expire_at(self.silent_until.max(self.now));
+        self.expire_at(self.ping_at.max(self.now.at));
+        let silent_until = self.pong_by.map_or(self.now.at, |by| self.now.when(by));
+        self.expire_at(silent_until.max(self.now.at));
+        self.expire_at(self.now.at + CLOSE_GRACE_MS);
+        if self.end.is_none() {
+            self.receive(Input::Silent);
+        }
         assert!(self.end.is_some(), "a silent client is gone");
         for input in (0..=u8::MAX).filter_map(input_of) {
             self.receive(input);
             self.check();
         }
-        self.expire_at(self.now + 1_000_000);
+        self.expire_at(self.now.at + 1_000_000);
     }
 }

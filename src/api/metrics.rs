@@ -99,6 +99,10 @@ const COUNTERS: &[Row<Counters>] = &[
     ("idle_connections_closed", "Connections that idled and were closed so that others find room", |counters| {
         counters.idlers_closed
     }),
+    ("late_turns", "Turns that came so late that the time did not count against peers", |counters| counters.late_turns),
+    ("pardoned", "Peers past a deadline by the clock alone: what they had sent was not read yet", |counters| {
+        counters.pardoned
+    }),
     ("clients_moved", "Clients that came from another shard", |counters| counters.moved_in),
     ("subscriptions_late", "Subscriptions to rooms that the bus did not confirm in time", |counters| {
         counters.subscriptions_late

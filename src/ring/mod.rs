@@ -7,7 +7,7 @@
 //! - F1: bytes under way, see `flight`.
 //! - D1: a ring that is dropped ends what is under way and waits for it. What the kernel does not let go of is leaked.
 //! - An operation on a wrong or closed descriptor ends in an error, never in memory: entries name no other memory than the
-//!   pool and the flight.
+//!   pool, the flight and the byte that looks write.
 #![allow(unsafe_code)]
 
 mod backlog;
@@ -19,6 +19,7 @@ mod signal;
 mod token;
 mod winding_up;
 
+use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
@@ -112,6 +113,14 @@ pub enum Behind {
     Unknown,
 }
 
+/// What a look at a socket found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Bytes that no receive has taken yet, or the end.
+    Something,
+    Nothing,
+}
+
 /// What the kernel has done.
 #[derive(Debug)]
 pub enum Completion<'b> {
@@ -124,6 +133,8 @@ pub enum Completion<'b> {
     Received(Token, &'b mut [u8], Behind),
     /// A receive ended with an error; `OutOfBuffers` means that the pool was empty.
     ReceiveFailed(Token, ReceiveError),
+    /// A look has run.
+    Looked(Token, Found),
     /// All bytes of a send went out, or it failed.
     Sent(Token, io::Result<()>),
     ShutDown(Token),
@@ -164,6 +175,8 @@ pub struct Ring {
     backlog: Backlog<squeue::Entry>,
     /// Operations whose last completion has still to be taken.
     under_way: usize,
+    /// Where looks put the byte that they see. Nobody reads it.
+    seen: Box<UnsafeCell<u8>>,
     /// What was started since completions were last taken: sends, which as a rule complete as they are submitted, and others.
     sends_started: u32,
     others_started: u32,
@@ -195,6 +208,7 @@ impl Ring {
             flight: Flight::default(),
             backlog: Backlog::new(),
             under_way: 0,
+            seen: Box::new(UnsafeCell::new(0)),
             sends_started: 0,
             others_started: 0,
             files: Files::new(options.files),
@@ -255,6 +269,18 @@ impl Ring {
         };
         let entry = entry.buf_group(buffers::GROUP).build().flags(squeue::Flags::BUFFER_SELECT);
         self.push(entry.user_data(pack(Operation::Receive, token)));
+    }
+
+    /// Sees whether the socket holds bytes or its end, and leaves them to a receive. What receives have taken before completes
+    /// before it.
+    pub fn look(&mut self, descriptor: &Descriptor, token: Token) {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let seen = self.seen.get();
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), seen, 1),
+            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), seen, 1),
+        };
+        self.push(entry.flags(flags).build().user_data(pack(Operation::Look, token)));
     }
 
     /// Sends all of `bytes`, which must not be empty. One send per connection at a time, else bytes may interleave.
@@ -397,6 +423,10 @@ impl Ring {
                 handle(Completion::Readable(token, armed, if is_ended { Peer::Ended } else { Peer::Open }));
             }
             Operation::Receive => self.dispatch_receive(token, entry, handle),
+            Operation::Look => {
+                let found = if entry.result() < 0 { Found::Nothing } else { Found::Something };
+                handle(Completion::Looked(token, found));
+            }
             Operation::Send => match self.flight.complete(token.index, entry.result()) {
                 Progress::Partial => self.send_rest(token.index),
                 Progress::Done(token) => handle(Completion::Sent(token, Ok(()))),
@@ -468,7 +498,7 @@ impl Drop for Ring {
 
 impl Queue<squeue::Entry> for IoUring {
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the memory that an entry names is the pool's (B1) or in `flight` until its completion (F1).
+        // SAFETY: the memory that an entry names is the pool's (B1), in `flight` until its completion (F1), or `seen` (R1).
         unsafe { self.submission().push(entry).is_ok() }
     }
 

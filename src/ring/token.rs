@@ -24,12 +24,13 @@ pub(super) enum Operation {
     Cancel = 6,
     Close = 7,
     CancelAccept = 8,
+    Look = 9,
 }
 
 impl Operation {
     fn from_byte(byte: u8) -> Option<Operation> {
         use Operation::*;
-        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, CancelAccept]
+        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, CancelAccept, Look]
             .into_iter()
             .find(|operation| *operation as u8 == byte)
     }

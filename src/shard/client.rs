@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::fmt;
 
 use sockring_protocol::Millis;
-use sockring_protocol::engineio::{Session, Transport};
+use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
 use super::outbox::Outbox;
@@ -31,7 +31,8 @@ pub(super) struct Client {
     /// The WebSocket that is the transport, or the connection whose GET is held.
     pub(super) connection: Option<ConnectionKey>,
     pub(super) outbox: Outbox,
-    /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell.
+    /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell. By the clock that
+    /// runs against peers.
     pub(super) half_open_by: Millis,
     /// When sockets of it may be connected no longer.
     pub(super) expiries: Expiries,
@@ -42,6 +43,8 @@ pub(super) struct Client {
     pub(super) refusals: u8,
     /// Whether it is on the list of clients to flush.
     pub(super) is_dirty: bool,
+    /// `half_open_by` has passed, and what it has sent is looked for.
+    pub(super) is_suspect: bool,
     pub(super) phase: Phase,
     /// The transport of its first request.
     pub(super) began: Transport,
@@ -205,8 +208,9 @@ impl CloseReason {
 
 impl Client {
     /// When the timer wheel has to ask this client at the latest.
-    pub(super) fn deadline(&self) -> Millis {
-        self.session.deadline().min(self.half_open_by).min(self.expiries.first())
+    pub(super) fn deadline(&self, now: Moment) -> Millis {
+        let half_open_by = if self.is_suspect { Millis::NEVER } else { now.when(self.half_open_by) };
+        self.session.deadline(now).min(half_open_by).min(self.expiries.first())
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) struct Connection {
     pub(super) stage: Stage,
     /// Bytes of the connection's own: answers, handshakes, control frames. They go before the client's outbox.
     pub(super) pending: Option<Box<Pending>>,
+    /// By the clock that runs against peers.
     pub(super) deadline: Millis,
     pub(super) timer_at: Millis,
     /// Of a send under way.
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     pub(super) has_more: bool,
     pub(super) is_dirty: bool,
     pub(super) standing: Standing,
+    /// Its deadline has passed, and what has come is looked for.
+    pub(super) is_suspect: bool,
 }
 
 pub(super) struct Pending(pub(super) Vec<u8>);
@@ -77,6 +80,7 @@ impl Connection {
             has_more: false,
             is_dirty: false,
             standing,
+            is_suspect: false,
         }
     }
 
@@ -207,7 +211,8 @@ impl<A: Application> Shard<A> {
     /// What was being sent has gone out, and time for the peer's end begins.
     pub(super) fn begin_linger(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.deadline = self.hub.now.at + LINGER_MS;
+            connection.deadline = self.hub.attended() + LINGER_MS;
+            connection.is_suspect = false;
         }
         self.arm_connection(key);
         self.effects.push(Effect::Read(key));
@@ -220,7 +225,8 @@ impl<A: Application> Shard<A> {
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         let mut parcel = parcel;
         parcel.papers.seat = Some(Seat::counted(Arc::clone(&self.hub.capacity), connection.standing));
-        connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
+        connection.deadline = self.hub.attended() + SEND_TIMEOUT_MS;
+        connection.is_suspect = false;
         self.arm_connection(key);
         self.effects.push(Effect::HandOver(key, destination, Box::new(parcel)));
     }
@@ -240,7 +246,8 @@ impl<A: Application> Shard<A> {
         let unsent = (!unsent.is_empty()).then(|| Box::new(unsent));
         connection.stage = Stage::Closing { unsent, discarded: 0, is_shut: false };
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
-        connection.deadline = self.hub.now.at + SEND_TIMEOUT_MS;
+        connection.deadline = self.hub.attended() + SEND_TIMEOUT_MS;
+        connection.is_suspect = false;
         self.arm_connection(key);
         self.mark_dirty(key);
     }
@@ -274,9 +281,48 @@ impl<A: Application> Shard<A> {
             return;
         }
         connection.timer_at = Millis::NEVER;
-        if connection.deadline > now {
+        if connection.deadline > self.hub.attended() {
             return self.arm_connection(key);
         }
+        let may_have_come = match &connection.stage {
+            Stage::Http(stage) => !(matches!(stage.request, Request::Head) && connection.is_behind()),
+            Stage::WebSocket(_) => true,
+            Stage::Closing { .. } | Stage::Leaving | Stage::Gone => false,
+        };
+        if may_have_come {
+            connection.is_suspect = true;
+            return self.hub.looks.push(key);
+        }
+        self.end_overdue(key);
+    }
+
+    /// All that had come from a connection is processed: if it is still past a deadline, or its client is, that was all.
+    pub fn on_looked(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if std::mem::take(&mut connection.is_suspect) {
+            if connection.deadline > self.hub.attended() {
+                self.hub.counters.pardoned += 1;
+                self.arm_connection(key);
+            } else {
+                self.end_overdue(key);
+            }
+        }
+        let Some(Connection { stage: Stage::WebSocket(stage), .. }) = self.connections.get(key.0) else { return };
+        match stage.role {
+            Role::Transport => self.hub.on_silent(stage.client),
+            Role::Probe => self.hub.on_probe_silent(stage.client),
+        }
+    }
+
+    /// All that had come for this shard, on whichever connection, is processed.
+    pub fn on_looked_around(&mut self) {
+        let answers = self.hub.on_looked_around();
+        self.effects.extend(answers.into_iter().map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
+    }
+
+    /// Ends a connection that has had its time.
+    fn end_overdue(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
                 Request::Head if connection.is_behind() => self.finish(key),

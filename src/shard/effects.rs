@@ -35,6 +35,10 @@ pub enum Destination {
 pub enum Effect {
     /// Receive once. Ignored for a settled connection, which is read whenever it has bytes.
     Read(ConnectionKey),
+    /// Find out whether something has come that is not read yet; `on_looked` follows when all of that is.
+    Look(ConnectionKey),
+    /// The same for all connections, and those that wait to be accepted; `on_looked_around` follows. One at a time.
+    LookAround,
     /// Send all of it; `on_sent` follows. Only one at a time per connection.
     Send(ConnectionKey, Bytes),
     /// The connection is a WebSocket now: make it as cheap as it can be.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sockring_protocol::Millis;
-use sockring_protocol::engineio::{Session, Transport};
+use sockring_protocol::engineio::{Moment, Session, Transport};
 
 use crate::app::Admission;
 
@@ -21,6 +21,8 @@ pub struct Emigrant {
     pub(super) outbox: Outbox,
     pub(super) handshake: Option<Box<Handshake>>,
     pub(super) half_open_by: Millis,
+    /// By the clock of the shard that it leaves.
+    pub(super) left_at: Moment,
     pub(super) namespace: NamespaceId,
     pub(super) admission: Admission,
     pub(super) payload: Option<Box<str>>,

@@ -33,11 +33,14 @@ impl<A: Application> Shard<A> {
             }
         }
         self.flush_connections();
+        let around = self.hub.begin_looks_around();
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
         effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
         effects.append(&mut self.hub.for_bus);
         // Whoever asked need not wait for what is queued to be sent.
         effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));
+        effects.extend(self.hub.looks.drain(..).map(Effect::Look));
+        effects.extend(around);
         effects.append(&mut self.effects);
     }
 

@@ -146,7 +146,7 @@ impl<A: Application> Shard<A> {
         match (stage.decoder.has_partial(), connection.deadline) {
             (false, _) => connection.deadline = Millis::NEVER,
             (true, Millis::NEVER) => {
-                connection.deadline = self.hub.now.at + self.hub.settings.message_timeout_ms;
+                connection.deadline = self.hub.attended() + self.hub.settings.message_timeout_ms;
                 self.arm_connection(key);
             }
             (true, _) => {}

@@ -115,7 +115,7 @@ impl<A: Application> Shard<A> {
             }
         }
         input.drain(..at);
-        let now = self.hub.now.at;
+        let now = self.hub.attended();
         let settings = &self.hub.settings;
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let is_behind = connection.is_behind();
@@ -179,7 +179,7 @@ impl<A: Application> Shard<A> {
                 Next::Over
             }
             Outcome::ReadBody(client, decoder, reply) => {
-                let deadline = self.hub.now.at + self.hub.settings.body_timeout_ms;
+                let deadline = self.hub.attended() + self.hub.settings.body_timeout_ms;
                 stage.request =
                     Request::Body(Box::new(PostBody { client, decoder, body: Vec::new(), reply, deadline }));
                 Next::Consumed(length)

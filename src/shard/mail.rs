@@ -99,6 +99,11 @@ pub enum SiblingMail {
     Deliver { broadcast: Arc<Broadcast>, pending: usize, index: usize, from: u16 },
     /// The answer.
     Delivered { pending: usize, index: usize, count: u64 },
+    /// Look for requests that are not read yet, and answer behind those that are for `from`: some of its polling clients
+    /// are past a deadline.
+    Look { from: u16, round: u32 },
+    /// The answer.
+    Looked { round: u32 },
 }
 
 impl SiblingMail {

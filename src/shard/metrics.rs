@@ -30,6 +30,10 @@ pub struct Counters {
     pub descriptors_short: u64,
     /// Connections that idled and were closed so that others find room.
     pub idlers_closed: u64,
+    /// Turns that came so late that the time did not count against peers.
+    pub late_turns: u64,
+    /// Peers that were past a deadline by the clock alone: what they had to say was there and not read yet.
+    pub pardoned: u64,
     /// Clients that came from another shard, which their user's home is not.
     pub moved_in: u64,
     /// Subscriptions that the bus did not confirm in time, and those that nobody waited for because it was down.

@@ -1,7 +1,7 @@
 //! A shard: everything that one core knows, as plain data behind a handful of methods. It does no I/O and reads no clock.
 //!
 //! A turn: `on_time`, then `on_accept`, `on_arrival`, `on_bytes`, `on_sent`, `on_hangup`, `on_closed`, `on_mail` and
-//! `on_sibling_mail` as things happen, then `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
+//! `on_sibling_mail`, `on_looked` and `on_looked_around` as things happen, then `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
 //! is valid; `on_closed` comes exactly once.
 
 mod client;
@@ -118,6 +118,11 @@ const SLOW_MICROS: u64 = 250_000;
 /// And is remembered for this long.
 const SLOW_FOR_MS: u64 = 5_000;
 
+/// A turn that comes so much later than it is due is late; below it, looking for what has come is enough.
+const LATE_MS: u64 = 100;
+/// Of a late turn's time so much counts against peers all the same: a shard that is always late must not stop their clock.
+const COUNTED_MS: u64 = 25;
+
 impl<A: Application> Shard<A> {
     /// An empty shard.
     pub fn new(parts: ShardParts<A>, now: Now) -> Shard<A> {
@@ -138,8 +143,16 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    /// The time of the turn that begins.
+    /// The time of the turn that begins. What peers did while this shard was late it could not see: that time does not count.
     pub fn on_time(&mut self, now: Now) {
+        let passed = now.at - self.hub.now.at;
+        if passed > LATE_MS
+            && let Some(late) = self.deadline().map(|due| now.at - due).filter(|late| *late > LATE_MS)
+        {
+            self.hub.counters.late_turns += 1;
+            // It may have been away for some time before it was due, too; no more of it than that is supposed.
+            self.hub.late_ms += (late * 2).min(passed - COUNTED_MS);
+        }
         self.hub.now = now;
         self.hub.begin_turn();
     }
@@ -202,7 +215,7 @@ impl<A: Application> Shard<A> {
         standing: Standing,
         stranger: Option<Stranger>,
     ) -> Option<ConnectionKey> {
-        let now = self.hub.now.at;
+        let (now, attended) = (self.hub.now.at, self.hub.attended());
         let stage = Stage::Http(Box::new(HttpStage::new(peer, requests, stranger, now)));
         let Some(key) = self.connections.insert(Connection::new(stage, standing)).map(ConnectionKey) else {
             self.hub.capacity.give_back(standing);
@@ -213,7 +226,7 @@ impl<A: Application> Shard<A> {
             Standing::Guest => self.hub.settings.head_timeout_ms.min(room_making::GUEST_HEAD_TIMEOUT_MS),
         };
         if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.deadline = now + patience_ms;
+            connection.deadline = attended + patience_ms;
         }
         self.arm_connection(key);
         Some(key)
@@ -359,9 +372,11 @@ impl<A: Application> Shard<A> {
     }
 
     fn arm_connection(&mut self, key: ConnectionKey) {
+        let moment = self.hub.moment();
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if connection.deadline < connection.timer_at {
-            connection.timer_at = self.timers.put(connection.deadline, key, self.hub.now.at);
+        let deadline = moment.when(connection.deadline);
+        if deadline < connection.timer_at && !connection.is_suspect {
+            connection.timer_at = self.timers.put(deadline, key, moment.at);
         }
     }
 }

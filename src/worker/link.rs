@@ -4,12 +4,14 @@
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
 //! meanwhile is remembered. A connection closes when everything under way has come back.
 
-use crate::ring::{Armed, Hit, Peer};
+use crate::ring::{Armed, Found, Hit, Peer};
 
 /// What to start now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) receive: bool,
+    /// Behind the receive.
+    pub(super) look: bool,
     pub(super) watch: bool,
     pub(super) cancel_watch: bool,
     pub(super) cancel_receive: bool,
@@ -68,6 +70,10 @@ pub(super) struct Link {
     ended: bool,
     sending: bool,
     is_aborted: bool,
+    /// Looks since it was asked for one; 0: none is under way.
+    looks: u8,
+    /// It was asked again meanwhile: what that one finds was there too early.
+    looks_again: bool,
     /// Shutdowns and cancellations under way.
     shutting: u8,
     cancelling: u8,
@@ -75,8 +81,18 @@ pub(super) struct Link {
     has_missed: bool,
 }
 
-const NOTHING: Start =
-    Start { receive: false, watch: false, cancel_watch: false, cancel_receive: false, abort: false, release: false };
+/// A look is repeated so often at the most: some hundred kilobytes are received meanwhile.
+const LOOKS_MAX: u8 = 200;
+
+const NOTHING: Start = Start {
+    receive: false,
+    look: false,
+    watch: false,
+    cancel_watch: false,
+    cancel_receive: false,
+    abort: false,
+    release: false,
+};
 
 impl Link {
     pub(super) fn new() -> Link {
@@ -90,6 +106,8 @@ impl Link {
             ended: false,
             sending: false,
             is_aborted: false,
+            looks: 0,
+            looks_again: false,
             shutting: 0,
             cancelling: 0,
             has_missed: false,
@@ -102,7 +120,7 @@ impl Link {
 
     /// Whether the descriptor may be exchanged for another one of the same socket now.
     pub(super) fn is_idle(&self) -> bool {
-        !(self.receiving || self.watching || self.sending || self.shutting > 0 || self.cancelling > 0)
+        !(self.receiving || self.looks > 0 || self.watching || self.sending || self.shutting > 0 || self.cancelling > 0)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -165,6 +183,37 @@ impl Link {
     /// Buffers are back in the pool.
     pub(super) fn on_buffers(&mut self) -> Start {
         if self.starved && self.phase == Phase::Open { self.start_receive() } else { NOTHING }
+    }
+
+    /// Finds out when all that has come by now is received.
+    pub(super) fn look(&mut self) -> Start {
+        if self.phase != Phase::Open {
+            return NOTHING;
+        }
+        if self.looks > 0 {
+            self.looks_again = true;
+            return NOTHING;
+        }
+        self.looks = 1;
+        Start { look: true, ..NOTHING }
+    }
+
+    /// A look has run; says too whether all that had come when it was asked for is received.
+    pub(super) fn on_looked(&mut self, found: Found) -> (Start, bool) {
+        if self.phase != Phase::Open {
+            self.looks = 0;
+            return (self.settle_ending(), false);
+        }
+        let again = std::mem::take(&mut self.looks_again);
+        // Bytes that nobody will receive are not waited for, nor those of a peer that sends on and on.
+        let is_left = found == Found::Something && !self.ended && self.looks < LOOKS_MAX;
+        if !again && !is_left {
+            self.looks = 0;
+            return (NOTHING, true);
+        }
+        self.looks = if again { 1 } else { self.looks + 1 };
+        let start = if is_left && self.mode == Mode::Watched { self.start_receive() } else { NOTHING };
+        (Start { look: true, ..start }, false)
     }
 
     pub(super) fn send(&mut self) {
@@ -437,6 +486,42 @@ mod tests {
         assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
         assert_eq!(link.on_sent(), NOTHING);
         assert_eq!(link.on_shut_down(), RELEASE);
+    }
+
+    #[test]
+    fn a_look_ends_when_all_that_had_come_is_received() {
+        const LOOK: Start = Start { look: true, ..NOTHING };
+        let mut link = watched();
+        assert_eq!(link.look(), LOOK);
+        assert!(!link.is_idle());
+        // The edge of these bytes has still to be told.
+        assert_eq!(link.on_looked(Found::Something), (Start { receive: true, ..LOOK }, false));
+        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
+        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        assert_eq!(link.on_received(Received::Empty), NOTHING);
+        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+        // One that was asked for while another was under way begins behind it.
+        assert_eq!((link.look(), link.look()), (LOOK, NOTHING));
+        assert_eq!(link.on_looked(Found::Nothing), (LOOK, false));
+        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+        // In the HTTP stage a receive waits already.
+        let mut link = Link::new();
+        assert_eq!((link.read(), link.look()), (RECEIVE, LOOK));
+        assert_eq!(link.on_looked(Found::Something), (LOOK, false));
+        assert_eq!(link.on_received(Received::Some), NOTHING);
+        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+    }
+
+    #[test]
+    fn a_look_ends_although_the_peer_sends_on_and_on() {
+        let mut link = Link::new();
+        link.look();
+        let looks = (1..).find(|_| link.on_looked(Found::Something).1);
+        assert_eq!(looks, Some(u32::from(LOOKS_MAX)));
+        // And a descriptor is not given up under it.
+        link.look();
+        assert_eq!(link.end(), NOTHING);
+        assert_eq!(link.on_looked(Found::Something), (RELEASE, false));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! shard wants.
 
 mod acceptor;
+mod around;
+mod bus;
 mod clock;
 mod link;
 mod listener;
@@ -25,9 +27,10 @@ use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
 
 use turn::{Outside, Turned, Worker};
 
+pub use bus::{Bus, NoBus};
 pub use clock::Clock;
 pub use listener::{Listener, Sharing};
-pub use turn::{Bus, NoBus, Reception};
+pub use turn::Reception;
 
 /// What a worker is made of, to be turned into one on its own thread.
 pub struct WorkerParts<A> {

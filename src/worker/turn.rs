@@ -14,11 +14,11 @@ use crate::capacity::{AcceptError, Capacity, Door};
 use crate::mailbox::{Letter, Mailbox, Postbox};
 use crate::ring::{Behind, Completion, Descriptor, Patience, ReceiveError, Ring, SendBytes, Token};
 use crate::shard::{
-    Acknowledgement, Broken, Bytes, ConnectionKey, Destination, Effect, Parcel, Reply, RoomName, Shard, SiblingMail,
-    Ticket, Turn,
+    Broken, Bytes, ConnectionKey, Destination, Effect, Parcel, Reply, Shard, SiblingMail, Ticket, Turn,
 };
 
 use super::acceptor::{Acceptor, Next, Room};
+use super::bus::Bus;
 use super::clock::{Clock, as_micros, as_millis, thread_time};
 use super::link::{Received, Start};
 use super::listener::Listener;
@@ -26,32 +26,11 @@ use super::pace::{Pace, Wait};
 use super::table::{Departure, Table, token_of};
 
 /// Completions handled before other tasks of the core get their turn, and letters.
-const COMPLETIONS_PER_TURN: usize = 4096;
+pub(super) const COMPLETIONS_PER_TURN: usize = 4096;
 const LETTERS_PER_TURN: usize = 4096;
 
 /// Who takes over connections that the shard does not serve.
 pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
-
-/// The bus between instances, as a worker sees it. Called within the runtime of the core; nothing of it waits.
-pub trait Bus {
-    /// Messages to this room are wanted; `BusMail::Subscribed` is posted, with this epoch, when they come.
-    fn subscribe(&mut self, room: RoomName, epoch: u32);
-    fn unsubscribe(&mut self, room: RoomName);
-    /// A client has answered.
-    fn acknowledge(&mut self, answer: Acknowledgement);
-}
-
-/// There are no other instances.
-#[derive(Clone, Copy, Debug)]
-pub struct NoBus;
-
-impl Bus for NoBus {
-    fn subscribe(&mut self, _: RoomName, _: u32) {}
-
-    fn unsubscribe(&mut self, _: RoomName) {}
-
-    fn acknowledge(&mut self, _: Acknowledgement) {}
-}
 
 /// The thread of one core: a ring, a shard, and what ties them together.
 pub(super) struct Worker<A> {
@@ -68,12 +47,16 @@ pub(super) struct Worker<A> {
     starved: Vec<Token>,
     effects: Vec<Effect>,
     starts: Vec<(ConnectionKey, Start)>,
+    /// Connections of which all that had come when they were looked at is received.
+    looked: Vec<ConnectionKey>,
+    /// Turns since the shard asked to look around, while that is under way.
+    pub(super) around: Option<u32>,
     /// Completions of this turn that others brought about: bytes and connections that came.
     arrived: usize,
     /// Receives started in this turn because a settled connection became readable.
     received_later: usize,
     /// Letters that have been taken out of the mailbox, and since when some of them could not be read.
-    letters: VecDeque<Letter>,
+    pub(super) letters: VecDeque<Letter>,
     letters_since: Option<Instant>,
     /// When the last turn began, if the worker has not rested since, and what had been completed for it.
     turned: Option<(Instant, usize)>,
@@ -123,6 +106,8 @@ impl<A: Application> Worker<A> {
             starved: Vec::new(),
             effects: Vec::new(),
             starts: Vec::new(),
+            looked: Vec::new(),
+            around: None,
             arrived: 0,
             received_later: 0,
             letters: VecDeque::new(),
@@ -142,6 +127,7 @@ impl<A: Application> Worker<A> {
         let completed = self.completions_up();
         let mailed = self.mail_up();
         self.see_to_accepting();
+        self.look_around(completed + mailed);
         self.shard.on_tick();
         self.shard.flush(&mut self.effects);
         let performed = self.effects.len();
@@ -174,7 +160,8 @@ impl<A: Application> Worker<A> {
             return Some(Instant::now());
         }
         let timers = self.shard.deadline().map(|at| self.outside.clock.instant(at));
-        [timers, self.acceptor.resumes_at(), self.return_by].into_iter().flatten().min()
+        let around = self.around.map(|_| Instant::now());
+        [timers, self.acceptor.resumes_at(), around, self.return_by].into_iter().flatten().min()
     }
 
     /// The wait within the ring that pays now.
@@ -210,6 +197,9 @@ impl<A: Application> Worker<A> {
                 FromHttp::End => self.shard.on_hangup(key),
             }
         }
+        for key in self.looked.drain(..) {
+            self.shard.on_looked(key);
+        }
         count
     }
 
@@ -218,7 +208,7 @@ impl<A: Application> Worker<A> {
         // Completions borrow the ring, and starting operations needs it: what is to be started is collected.
         let mut starts = std::mem::take(&mut self.starts);
         let mut accepted: Vec<OwnedFd> = Vec::new();
-        let Worker { ring, shard, table, outside, acceptor, starved, arrived, .. } = self;
+        let Worker { ring, shard, table, outside, acceptor, starved, looked, arrived, .. } = self;
         let count = ring.complete(COMPLETIONS_PER_TURN, |completion| match completion {
             Completion::Accepted(result, armed) => {
                 *arrived += 1;
@@ -278,6 +268,14 @@ impl<A: Application> Worker<A> {
                     Received::Starved => starved.push(token),
                     Received::Ended if was_open => requests.push((key, FromHttp::End)),
                     _ => {}
+                }
+            }
+            Completion::Looked(token, found) => {
+                let Some(entry) = table.find(token) else { return };
+                let (start, is_done) = entry.link.on_looked(found);
+                entry.note(start, &mut starts);
+                if is_done {
+                    looked.push(entry.key);
                 }
             }
             Completion::Sent(token, result) => {
@@ -414,6 +412,12 @@ impl<A: Application> Worker<A> {
                 let start = entry.link.read();
                 self.start(key, start);
             }
+            Effect::Look(key) => {
+                let Some(entry) = self.table.get_mut(key) else { return };
+                let start = entry.link.look();
+                self.start(key, start);
+            }
+            Effect::LookAround => self.around = Some(0),
             Effect::Send(key, bytes) => {
                 let Some(entry) = self.table.get_mut(key) else { return };
                 let Some(descriptor) = &entry.descriptor else { return };
@@ -505,6 +509,9 @@ impl<A: Application> Worker<A> {
             if start.receive {
                 let patience = if entry.link.is_watched() { Patience::DontWait } else { Patience::Wait };
                 self.ring.receive(descriptor, token, patience);
+            }
+            if start.look {
+                self.ring.look(descriptor, token);
             }
             if start.abort {
                 self.ring.abort(descriptor, token);

@@ -129,8 +129,9 @@ pub struct Honest {
     awaited: Vec<(Awaited, u64)>,
     next_act: u64,
     acts: u64,
-    /// Until then one of its sockets may be ending because it asked for that.
+    /// Until then one of its sockets may be ending because it asked for that; and this one until it is over.
     ends_until: u64,
+    ends: Option<String>,
 }
 
 /// An answer that has to come.
@@ -175,6 +176,7 @@ impl Honest {
             next_act: 0,
             acts: 0,
             ends_until: 0,
+            ends: None,
         }
     }
 
@@ -190,6 +192,10 @@ impl Honest {
 
     fn act(&mut self, context: &mut Context<'_>) {
         self.next_act = context.now + 1 + context.random.below(self.plan.pace_ms * 2);
+        if self.is_ending(context.now) {
+            // The server pauses, and has not read it yet.
+            return;
+        }
         self.acts += 1;
         let Some(place) = self.plan.sockets.len().checked_sub(1) else { return };
         let (namespace, user) = self.plan.sockets[context.random.index(place + 1)].clone();
@@ -232,9 +238,19 @@ impl Honest {
                 // What it says behind that would end its session.
                 self.next_act += 500;
                 self.ends_until = self.next_act;
+                self.ends = Some(namespace.to_owned());
             }
             _ => {}
         }
+    }
+
+    /// Whether what it says now may come behind the end of its socket.
+    fn is_ending(&mut self, now: u64) -> bool {
+        let is_there = |namespace: &String| self.sockets.get(namespace).is_some_and(|(_, at)| *at == Socket::Connected);
+        if !self.ends.as_ref().is_some_and(is_there) {
+            self.ends = None;
+        }
+        now < self.ends_until || self.ends.is_some()
     }
 
     fn say(&mut self, packet: String) {
@@ -339,12 +355,12 @@ impl Actor for Honest {
     }
 
     fn check(&self, now: u64, record: &Record) {
-        let overdue = self.awaited.iter().find(|(_, at)| !self.has_left() && at + ANSWER_MS_MAX < now);
+        let overdue = self.awaited.iter().find(|(_, at)| !self.has_left() && at + ANSWER_MS_MAX + record.late_ms < now);
         assert!(overdue.is_none(), "{overdue:?} was not answered: {:?}", self.plan.style);
         for (sid, state) in self.sockets.values() {
             match self.phase {
                 Phase::Left { grace_ms, seen_at } => {
-                    let by = record.heard_at(self.id).max(seen_at) + grace_ms;
+                    let by = record.heard_at(self.id).max(seen_at) + grace_ms + record.late_ms;
                     assert!(
                         now <= by || !record.is_live(sid),
                         "a {:?} client that left by {:?} is there at {now}; it should have been gone at {by}",
@@ -354,7 +370,8 @@ impl Actor for Honest {
                 }
                 Phase::Dismissed => {}
                 Phase::Opening | Phase::Open => {
-                    let waiting = record.waiting_since(sid).filter(|waiting| waiting.at + DELIVERY_MS_MAX < now);
+                    let by = |at: u64| at + DELIVERY_MS_MAX + record.late_ms;
+                    let waiting = record.waiting_since(sid).filter(|waiting| by(waiting.at) < now);
                     assert!(waiting.is_none(), "{:?} {state:?} did not get {waiting:?}", self.plan.style);
                 }
             }

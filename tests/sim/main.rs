@@ -39,7 +39,7 @@ use hostile::Hostile;
 use network::End;
 use random::Random;
 use remote::Remote;
-use world::{Feats, World};
+use world::{Feats, Paused, World};
 
 const SEEDS: u64 = 1_000;
 
@@ -153,6 +153,18 @@ fn simulate(seed: u64) -> Feats {
     if random.one_in(4) {
         let at = if random.one_in(2) { random.below(400) } else { random.below(stay_ms * 2) };
         world.drain_at(at, random.pick(&[0, 50, 1_000, 5_000]));
+    }
+    if random.one_in(3) {
+        for _ in 0..random.within(1..=3) {
+            let worker = random.index(usize::from(shards));
+            // Of several shards all pause: what one keeps from another's client may need a round trip afterwards.
+            let who = match shards {
+                1 => random.pick(&[Paused::Everybody, Paused::Worker(worker), Paused::Turn(worker)]),
+                _ => Paused::Everybody,
+            };
+            let for_ms = if random.one_in(3) { random.within(20..=400) } else { random.within(1_000..=8_000) };
+            world.pause_at(random.below(stay_ms * 2), for_ms, who);
+        }
     }
     world.run(400_000)
 }

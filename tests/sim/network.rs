@@ -20,6 +20,8 @@ pub enum Event {
     Arrive(TcpId),
     /// A receive may find something.
     Readable(TcpId),
+    /// A look at what has come runs.
+    Looked(TcpId),
     /// The send in flight is complete, or has failed.
     Sent(TcpId),
     /// A connection that the shard closed is gone.
@@ -86,6 +88,8 @@ pub struct ServerSide {
     pub end: Option<End>,
     /// A read was asked for.
     pub is_reading: bool,
+    /// How often it was looked at, while a look is under way.
+    pub looks: u32,
     /// Settle was asked for; done when no send is in flight.
     pub settles: bool,
     pub is_settled: bool,
@@ -99,6 +103,13 @@ pub struct ServerSide {
     pub departing: Option<(Destination, Parcel)>,
     /// With the API: how many requests it has had, and its bytes.
     pub at_api: Option<(u32, Vec<u8>)>,
+}
+
+impl ServerSide {
+    /// Bytes, or the peer's end, that the shard was not told of.
+    pub fn has_news(&self) -> bool {
+        !self.arrived.is_empty() || (self.end.is_some() && !self.is_hung_up)
+    }
 }
 
 /// All connections, and everything that is going to happen.
@@ -152,6 +163,13 @@ impl Network {
 
     pub fn server(&mut self, id: TcpId) -> &mut ServerSide {
         &mut self.tcps[id].server
+    }
+
+    /// Whether something has come to this shard that it has still to read, or to pass on.
+    pub fn is_unread(&self, shard: usize) -> bool {
+        let servers = self.tcps.iter().map(|tcp| &tcp.server).filter(|server| server.shard == shard);
+        let mut open = servers.filter(|server| server.key.is_some() && !server.is_closing);
+        open.any(|server| server.departing.is_some() || server.is_reading && server.has_news())
     }
 
     /// When everything that the client has written will have arrived.

@@ -54,6 +54,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Record {
     pub now: u64,
+    /// For how long workers have paused in all, or will have when they go on: so much later than usual may things be.
+    pub late_ms: u64,
     pub rooms_per_socket_max: usize,
     live: BTreeMap<String, LiveSocket>,
     /// By Socket.IO sid, also of sockets that are gone: what was queued before still has to come.
@@ -101,6 +103,7 @@ impl Record {
     pub fn new(rooms_per_socket_max: usize, shards: usize) -> Record {
         Record {
             now: 0,
+            late_ms: 0,
             rooms_per_socket_max,
             live: BTreeMap::new(),
             streams: HashMap::new(),

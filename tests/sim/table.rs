@@ -66,6 +66,9 @@ pub struct Table {
     wishes: Vec<String>,
     replies: Vec<Reply>,
     effects: Vec<Effect>,
+    /// What the shard wants looked at: it has nothing there that is not read.
+    looks: Vec<ConnectionKey>,
+    looks_around: bool,
 }
 
 pub const USER: &str = "u0";
@@ -107,6 +110,8 @@ impl Table {
             wishes: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
+            looks: Vec::new(),
+            looks_around: false,
         };
         for line in 0..=lines {
             let key = table.shard.on_accept(None).expect("room for a few connections");
@@ -168,6 +173,12 @@ impl Table {
                 Move::Wait(_) => {}
             }
         }
+        for key in std::mem::take(&mut self.looks) {
+            self.shard.on_looked(key);
+        }
+        if std::mem::take(&mut self.looks_around) {
+            self.shard.on_looked_around();
+        }
         self.shard.on_tick();
         self.flush();
     }
@@ -227,6 +238,14 @@ impl Table {
                     self.wishes.push(format!("acknowledged {} {args} {:?}", answer.number, answer.attachments));
                     continue;
                 }
+                Effect::Look(key) => {
+                    self.looks.push(*key);
+                    continue;
+                }
+                Effect::LookAround => {
+                    self.looks_around = true;
+                    continue;
+                }
                 Effect::Send(key, bytes) => (*key, bytes.as_slice()),
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
                 Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
@@ -253,17 +272,33 @@ impl Table {
         self.shard.on_mail(Ticket(1), mail);
     }
 
+    /// Lets time pass without waking the shard, whatever it wants.
+    pub fn oversleep(&mut self, duration_ms: u64) {
+        self.now += duration_ms;
+    }
+
+    /// Whether the shard waits for what a look finds.
+    pub fn is_looking(&self) -> bool {
+        self.looks_around || !self.looks.is_empty()
+    }
+
+    /// Turns until sends, closes and looks are complete.
+    fn complete(&mut self) {
+        let is_busy = |line: &Line| line.is_sending || line.key.is_some() && line.is_closing;
+        while self.looks_around || !self.looks.is_empty() || self.lines.iter().any(is_busy) {
+            self.turn(&[]);
+        }
+    }
+
     /// Lets time pass, waking the shard when it wants to be woken, and no more often.
     pub fn pass(&mut self, duration_ms: u64) {
         let until = self.now + duration_ms;
-        // Sends and closes complete first.
-        while self.lines.iter().any(|line| line.is_sending || line.key.is_some() && line.is_closing) {
-            self.turn(&[]);
-        }
+        self.complete();
         while let Some(deadline) = self.shard.deadline().map(|at| at.0).filter(|at| *at <= until) {
             self.now = deadline.max(self.now + 1) - 1;
             self.turn(&[]);
             self.turn(&[]);
+            self.complete();
         }
         self.now = self.now.max(until);
     }
@@ -316,6 +351,10 @@ impl Table {
 
     pub fn queued_bytes(&self) -> u64 {
         self.shard.stats().queued_bytes
+    }
+
+    pub fn connected_clients(&self) -> u64 {
+        self.shard.stats().connected
     }
 
     pub fn is_connected(&self) -> bool {

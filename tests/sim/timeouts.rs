@@ -1,7 +1,8 @@
 //! Timeouts to the millisecond: who says nothing is gone in time, and no earlier.
 
-use sockring::shard::EngineSettings;
+use sockring::shard::{CloseReason, EngineSettings};
 
+use super::desk::payload_of;
 use super::table::{Move, Table, settings};
 use super::wire;
 
@@ -128,4 +129,53 @@ fn messages_that_follow_each_other_without_a_gap_have_their_time_each() {
     let gone = until_gone(&mut table, 2_000, |table| !table.websockets().is_empty());
     assert!((998..=1_000 + LATE_MS_MAX).contains(&gone), "{gone}");
     table.drain();
+}
+
+#[test]
+fn a_pong_that_lies_unread_at_its_deadline_is_in_time() {
+    let mut settings = settings();
+    (settings.times.ping_interval_ms, settings.times.ping_timeout_ms) = (300, 200);
+    let mut table = Table::with(settings, 2);
+    let connect = [wire::websocket(None), wire::text_frame("40{\"user\":\"w\"}", [1; 4])].concat();
+    table.turn(&[Move::Bytes(0, connect)]);
+    let polling = format!("40{}", payload_of("p"));
+    table.turn(&[Move::Bytes(1, wire::post(&table.sid, polling.as_bytes())), Move::Bytes(2, wire::poll(&table.sid))]);
+    table.turn(&[Move::Bytes(2, wire::poll(&table.sid))]);
+    let pongs = [Move::Bytes(0, wire::text_frame("3", [1; 4])), Move::Bytes(1, wire::post(&table.sid, b"3"))];
+    for pardons in 1..=2 {
+        while !table.is_looking() {
+            table.turn(&[]);
+        }
+        table.turn(&pongs);
+        table.turn(&[Move::Bytes(2, wire::poll(&table.sid))]);
+        assert_eq!(table.connected_clients(), 2);
+        assert!(table.counters().pardoned >= pardons);
+    }
+    let gone = until_gone(&mut table, 2_000, Table::is_connected);
+    assert!(gone <= 500 + LATE_MS_MAX, "{gone}");
+    assert_eq!((table.counters().closed(CloseReason::PingTimeout), table.counters().late_turns), (2, 0));
+    table.drain();
+}
+
+#[test]
+fn time_in_which_the_shard_did_not_turn_does_not_count() {
+    let begun = || {
+        let mut table = Table::with(EngineSettings { head_timeout_ms: 1_000, ..settings() }, 1);
+        let request = wire::handshake();
+        table.turn(&[Move::Bytes(0, request[..20].to_vec())]);
+        table.pass(500);
+        table.oversleep(5_000);
+        table.turn(&[]);
+        table.turn(&[]);
+        assert_eq!((table.take(0), table.counters().late_turns), (String::new(), 1));
+        (table, request)
+    };
+    let (mut table, request) = begun();
+    table.pass(300);
+    table.turn(&[Move::Bytes(0, request[20..].to_vec())]);
+    assert!(table.take(0).starts_with("200"));
+    // It has what was left when the shard fell asleep, and no more.
+    let (mut table, _) = begun();
+    table.pass(600);
+    assert!(table.take(0).starts_with("408"));
 }

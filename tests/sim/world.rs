@@ -5,6 +5,7 @@ mod bus;
 mod check;
 mod kernel;
 mod office;
+mod pause;
 mod worker;
 
 use std::cell::RefCell;
@@ -24,9 +25,11 @@ use super::record::{Counts, Record, Sender};
 
 use bus::Bus;
 use office::Office;
+use pause::Pause;
 use worker::{Letter, Worker};
 
 pub use office::Call;
+pub use pause::Paused;
 
 /// Virtual time does not begin at zero: a machine that has been up for a while.
 const START_MS: u64 = 1_000_000;
@@ -82,6 +85,9 @@ pub struct Feats {
     /// Emits of other instances that came, and acknowledgements for them.
     pub brought: u64,
     pub acknowledged: u64,
+    /// Turns that were late, and peers that were past a deadline because of it and had done what was due.
+    pub late_turns: u64,
+    pub pardoned: u64,
 }
 
 impl Feats {
@@ -97,6 +103,8 @@ impl Feats {
         self.unawaited += other.unawaited;
         self.brought += other.brought;
         self.acknowledged += other.acknowledged;
+        self.late_turns += other.late_turns;
+        self.pardoned += other.pardoned;
     }
 }
 
@@ -117,6 +125,7 @@ pub struct World {
     actors: Vec<(Box<dyn Actor>, Random)>,
     /// When to tell which shard to end its clients, and over how long.
     drains: Vec<(u64, usize, u64)>,
+    pauses: Vec<Pause>,
     handed_over: u64,
     /// One in this many mails that may be refused is; 0: none.
     pub refuses_one_in: u64,
@@ -165,6 +174,7 @@ impl World {
             counts: Default::default(),
             actors: Vec::new(),
             drains: Vec::new(),
+            pauses: Vec::new(),
             handed_over: 0,
             refuses_one_in: 0,
             random,
@@ -193,6 +203,11 @@ impl World {
         }
     }
 
+    /// Workers will not turn for a while.
+    pub fn pause_at(&mut self, at: u64, for_ms: u64, who: Paused) {
+        self.pauses.push(Pause { at: START_MS + at, for_ms, who });
+    }
+
     /// Runs until nothing is left to happen, checks that nothing is left at all, and says what has happened.
     pub fn run(&mut self, until_ms: u64) -> Feats {
         while self.now < START_MS + until_ms {
@@ -214,6 +229,8 @@ impl World {
             confirmed: self.bus.as_ref().map_or(0, |bus| bus.confirmed),
             brought: self.bus.as_ref().map_or(0, |bus| bus.brought),
             acknowledged: self.bus.as_ref().map_or(0, |bus| bus.acknowledged),
+            late_turns: sum(&|counters| counters.late_turns),
+            pardoned: sum(&|counters| counters.pardoned),
         }
     }
 
@@ -224,9 +241,12 @@ impl World {
         if self.network.next_at().is_none() && bus.is_none() && self.workers.iter().all(Worker::is_over) {
             return false;
         }
-        let turns = self.workers.iter().filter_map(|worker| worker.turn_at);
+        let turns = self.workers.iter().filter_map(Worker::turns_at);
         let drain = self.drains.iter().map(|(at, ..)| *at);
-        let Some(next) = turns.chain(self.network.next_at()).chain(bus).chain(drain).min() else { return false };
+        let pause = self.pauses.iter().map(|pause| pause.at);
+        let Some(next) = turns.chain(self.network.next_at()).chain(bus).chain(drain).chain(pause).min() else {
+            return false;
+        };
         self.now = next.max(self.now);
         self.network.now = self.now;
         self.record.borrow_mut().now = self.now;
@@ -234,6 +254,7 @@ impl World {
             let (_, shard, over_ms) = self.drains.swap_remove(due);
             self.begin_drain(shard, over_ms);
         }
+        self.begin_pauses();
         self.turn_bus();
         while let Some(event) = self.network.pop(self.now) {
             self.trace(|| format!("{event:?}"));
@@ -248,12 +269,15 @@ impl World {
                     self.notice(id, Event::Readable(id));
                 }
                 Event::Return(id) => self.take_back(id),
-                Event::Accept(id) | Event::Readable(id) | Event::Sent(id) | Event::Closed(id) | Event::Released(id) => {
-                    self.notice(id, event)
-                }
+                Event::Accept(id)
+                | Event::Readable(id)
+                | Event::Looked(id)
+                | Event::Sent(id)
+                | Event::Closed(id)
+                | Event::Released(id) => self.notice(id, event),
             }
         }
-        let is_due = |worker: &Worker| worker.turn_at.is_some_and(|at| at <= self.now);
+        let is_due = |worker: &Worker| worker.turns_at().is_some_and(|at| at <= self.now);
         let mut due: Vec<_> = (0..self.workers.len()).filter(|shard| is_due(&self.workers[*shard])).collect();
         self.random.shuffle(&mut due);
         let is_quiet = due.is_empty();
@@ -332,6 +356,7 @@ fn subject(event: Event) -> TcpId {
         Event::Accept(id)
         | Event::Arrive(id)
         | Event::Readable(id)
+        | Event::Looked(id)
         | Event::Sent(id)
         | Event::Closed(id)
         | Event::Released(id)

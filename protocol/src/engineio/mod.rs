@@ -9,5 +9,6 @@ pub use open::{OpenPacket, Upgrades};
 pub use packet::{Data, Packet, PacketError, SEPARATOR, decode_text};
 pub use payload::{Payload, PayloadEncoder, decode_payload};
 pub use session::{
-    CLOSE_GRACE_MS, Input, POLL_RELEASE_MS, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step, Transport,
+    CLOSE_GRACE_MS, Input, Moment, POLL_RELEASE_MS, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step,
+    Transport,
 };

@@ -2,6 +2,9 @@
 //!
 //! The machine holds no bytes and knows no connection. Its owner tells it what a peer did (`receive`) or what time it is
 //! (`expire`) and carries out the one `Step` that comes back.
+//!
+//! Nobody is silent by the clock alone: what a peer has said may lie unread with an owner that is late. So time in which the
+//! owner was late does not count against the peer (`Moment`), and when its time is up the owner looks once more.
 
 use crate::Millis;
 
@@ -28,6 +31,41 @@ impl Default for SessionTimes {
     }
 }
 
+/// A point in time for who holds others to their times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    pub at: Millis,
+    /// For how long until now the owner was late: what peers had to do in this time it could not have seen.
+    pub late_ms: u64,
+}
+
+impl Moment {
+    /// The clock that runs against peers.
+    pub fn attended(self) -> Millis {
+        Millis(self.at.0.saturating_sub(self.late_ms))
+    }
+
+    /// When it will be `attended` if the owner is late no more.
+    pub fn when(self, attended: Millis) -> Millis {
+        attended + self.late_ms
+    }
+
+    /// A peer's deadline by the clock of its next owner: as much of it is left as when it left this one.
+    pub fn carry_over(self, by: Millis, to: Moment) -> Millis {
+        match by {
+            Millis::NEVER => by,
+            by => to.attended() + (by - self.attended()),
+        }
+    }
+}
+
+impl From<Millis> for Moment {
+    /// The owner was never late.
+    fn from(at: Millis) -> Moment {
+        Moment { at, late_ms: 0 }
+    }
+}
+
 /// How a session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -38,7 +76,8 @@ pub enum Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Polling,
-    /// A probe WebSocket is open beside polling; `upgrade_by` is when it must have become the transport.
+    /// A probe WebSocket is open beside polling; `upgrade_by` is when it must have become the transport, by the clock that
+    /// runs against peers. `NEVER`: that has passed, and the owner looks for what the probe has said.
     Probing {
         upgrade_by: Millis,
     },
@@ -59,7 +98,17 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heartbeat {
     PingAt(Millis),
-    PongBy(Millis),
+    /// By the clock that runs against peers.
+    PongBy(Millis, Ping),
+    /// That has passed, and the owner looks for a pong that is not read yet.
+    Suspect(Ping),
+}
+
+/// Whether a ping has been on its way. A client that polls fetches it when it likes, or when its GET is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    Waiting,
+    Left,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +166,10 @@ pub enum Input {
     BadPacket,
     /// The session's WebSocket ended.
     TransportLost,
+    /// After `Step::Suspect`: all that the peer had sent by then is processed.
+    Silent,
+    /// After `Step::SuspectProbe`, the same of the probe.
+    ProbeSilent,
 }
 
 /// Why a session ended.
@@ -154,6 +207,12 @@ pub enum Step {
     Upgraded,
     /// Close the probe; the session goes on by polling.
     DropProbe,
+    /// No pong in time. Look for what the peer has sent and nobody has read; `Input::Silent` comes after that.
+    Suspect,
+    /// The probe has not become the transport in time. The same for its WebSocket, with `Input::ProbeSilent`.
+    SuspectProbe,
+    /// It is a suspect no more.
+    Pardoned,
     /// The session is over. A held GET, or the GET that is this input, gets a noop after `ClientClose`, else a close packet.
     End(SessionEnd),
 }
@@ -169,18 +228,20 @@ pub struct Session {
 
 impl Session {
     /// Opens a session. `early_ms` brings its first ping forward, so that clients that came together are not pinged together.
-    pub fn open(transport: Transport, now: Millis, times: &SessionTimes, early_ms: u64) -> Session {
+    pub fn open(transport: Transport, now: impl Into<Moment>, times: &SessionTimes, early_ms: u64) -> Session {
         let state = match transport {
             Transport::Polling => State::Polling,
             Transport::WebSocket => State::WebSocket,
         };
-        let first_ping = now + times.ping_interval_ms.saturating_sub(early_ms);
+        let first_ping = now.into().at + times.ping_interval_ms.saturating_sub(early_ms);
         Session { state, heartbeat: Heartbeat::PingAt(first_ping), poll: Request::Absent, post: Request::Absent }
     }
 
     /// Takes one input and says what to do. After `Step::End` every input is refused.
-    pub fn receive(&mut self, input: Input, now: Millis, times: &SessionTimes) -> Step {
+    pub fn receive(&mut self, input: Input, now: impl Into<Moment>, times: &SessionTimes) -> Step {
         use State::{Closed, Closing, Polling, Probing, Upgrading, WebSocket};
+        let moment = now.into();
+        let now = moment.at;
         match (self.state, input) {
             // Requests that the state does not allow, and all requests after the end.
             (WebSocket | Closed(_), Input::Poll | Input::Post | Input::PostComplete | Input::Probe) => Step::Refuse,
@@ -192,7 +253,7 @@ impl Session {
             (Closing { .. }, Input::Poll) => self.end(SessionEnd::ClientClose),
             (Polling | Probing { .. } | Upgrading { .. }, Input::Poll) => match self.poll {
                 Request::Present => self.end(SessionEnd::TransportError),
-                Request::Absent => self.hold_poll(now),
+                Request::Absent => self.hold_poll(moment, times),
             },
             (Polling | Probing { .. } | Upgrading { .. }, Input::Post) => match self.post {
                 Request::Present => self.end(SessionEnd::TransportError),
@@ -207,10 +268,12 @@ impl Session {
             }
             (_, Input::PollAnswered) => {
                 self.poll = Request::Absent;
+                let was_suspect = self.is_suspect();
+                self.take_ping(moment, times);
                 if let Upgrading { upgrade_by, .. } = self.state {
                     self.state = Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
                 }
-                Step::Nothing
+                if was_suspect && !self.is_suspect() { Step::Pardoned } else { Step::Nothing }
             }
             (Polling | Probing { .. } | Upgrading { .. }, Input::PollLost) => self.end(SessionEnd::TransportClose),
             (Polling | Probing { .. } | Upgrading { .. }, Input::PostLost) => self.end(SessionEnd::TransportError),
@@ -218,7 +281,7 @@ impl Session {
 
             // The probe.
             (Polling, Input::Probe) => {
-                self.state = Probing { upgrade_by: now + times.upgrade_timeout_ms };
+                self.state = Probing { upgrade_by: moment.attended() + times.upgrade_timeout_ms };
                 Step::Accept
             }
             (Probing { upgrade_by }, Input::ProbePacket(ProbePacket::Probe)) => {
@@ -238,6 +301,14 @@ impl Session {
                 self.state = Polling;
                 Step::Nothing
             }
+            (
+                Probing { upgrade_by: Millis::NEVER } | Upgrading { upgrade_by: Millis::NEVER, .. },
+                Input::ProbeSilent,
+            ) => {
+                self.state = Polling;
+                Step::DropProbe
+            }
+            (_, Input::ProbeSilent) => Step::Nothing,
             (Polling | WebSocket | Closing { .. } | Closed(_), Input::ProbePacket(_) | Input::ProbeLost) => {
                 Step::Nothing
             }
@@ -258,17 +329,29 @@ impl Session {
             (_, Input::Packet(PacketType::Ping) | Input::BadPacket) => self.end(SessionEnd::ParseError),
             (WebSocket, Input::TransportLost) => self.end(SessionEnd::TransportClose),
             (_, Input::TransportLost) => Step::Nothing,
+            (Polling | Probing { .. } | Upgrading { .. } | WebSocket, Input::Silent)
+                if matches!(self.heartbeat, Heartbeat::Suspect(_)) =>
+            {
+                self.end(SessionEnd::PingTimeout)
+            }
+            (_, Input::Silent) => Step::Nothing,
         }
     }
 
     /// Says what has become due at `now`. Call it until it returns `Nothing`.
-    pub fn expire(&mut self, now: Millis, times: &SessionTimes) -> Step {
+    pub fn expire(&mut self, now: impl Into<Moment>, times: &SessionTimes) -> Step {
+        let moment = now.into();
+        let (now, attended) = (moment.at, moment.attended());
         match self.state {
             State::Closed(_) => return Step::Nothing,
             State::Closing { at } if at <= now => return self.end(SessionEnd::ClientClose),
-            State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. } if upgrade_by <= now => {
-                self.state = State::Polling;
-                return Step::DropProbe;
+            State::Probing { upgrade_by } if upgrade_by <= attended => {
+                self.state = State::Probing { upgrade_by: Millis::NEVER };
+                return Step::SuspectProbe;
+            }
+            State::Upgrading { upgrade_by, release_poll_at } if upgrade_by <= attended => {
+                self.state = State::Upgrading { upgrade_by: Millis::NEVER, release_poll_at };
+                return Step::SuspectProbe;
             }
             State::Upgrading { upgrade_by, release_poll_at } if release_poll_at <= now => {
                 self.state = State::Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
@@ -279,10 +362,14 @@ impl Session {
         match self.heartbeat {
             Heartbeat::PingAt(at) if at <= now => {
                 // From when it is really sent: after a pause of the whole process every client has its time to answer.
-                self.heartbeat = Heartbeat::PongBy(now + times.ping_timeout_ms);
+                let ping = if self.transport() == Transport::Polling { Ping::Waiting } else { Ping::Left };
+                self.heartbeat = Heartbeat::PongBy(attended + times.ping_timeout_ms, ping);
                 Step::SendPing
             }
-            Heartbeat::PongBy(by) if by <= now => self.end(SessionEnd::PingTimeout),
+            Heartbeat::PongBy(by, ping) if by <= attended => {
+                self.heartbeat = Heartbeat::Suspect(ping);
+                Step::Suspect
+            }
             _ => Step::Nothing,
         }
     }
@@ -292,18 +379,45 @@ impl Session {
         self.state = State::Closed(self.transport());
     }
 
-    /// When `expire` will have something to say; `NEVER` after the end.
-    pub fn deadline(&self) -> Millis {
+    /// When `expire` will have something to say, if the owner is not later than it has been; `NEVER` after the end, and while
+    /// there is only the owner's look to wait for.
+    pub fn deadline(&self, now: impl Into<Moment>) -> Millis {
+        let now = now.into();
         let heartbeat = match self.heartbeat {
-            Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => at,
+            Heartbeat::PingAt(at) => at,
+            Heartbeat::PongBy(by, _) => now.when(by),
+            Heartbeat::Suspect(_) => Millis::NEVER,
         };
         match self.state {
             State::Closed(_) => Millis::NEVER,
             State::Closing { at } => at.min(heartbeat),
-            State::Probing { upgrade_by } => upgrade_by.min(heartbeat),
-            State::Upgrading { upgrade_by, release_poll_at } => upgrade_by.min(release_poll_at).min(heartbeat),
+            State::Probing { upgrade_by } => now.when(upgrade_by).min(heartbeat),
+            State::Upgrading { upgrade_by, release_poll_at } => {
+                now.when(upgrade_by).min(release_poll_at).min(heartbeat)
+            }
             State::Polling | State::WebSocket => heartbeat,
         }
+    }
+
+    /// Goes over to another owner, who was late for another time: the peer has as much time left as before.
+    pub fn change_owner(&mut self, from: Moment, to: Moment) {
+        if let Heartbeat::PongBy(by, _) = &mut self.heartbeat {
+            *by = from.carry_over(*by, to);
+        }
+        if let State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. } = &mut self.state {
+            *upgrade_by = from.carry_over(*upgrade_by, to);
+        }
+    }
+
+    /// Whether its pong is overdue, and the owner looks for it.
+    pub fn is_suspect(&self) -> bool {
+        matches!(self.heartbeat, Heartbeat::Suspect(_)) && !self.is_ending()
+    }
+
+    /// Whether its probe is overdue, and the owner looks for what it has said.
+    pub fn is_probe_suspect(&self) -> bool {
+        let (State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. }) = self.state else { return false };
+        upgrade_by == Millis::NEVER
     }
 
     /// What carries the session's packets now, or carried them last.
@@ -325,7 +439,16 @@ impl Session {
         matches!(self.state, State::Probing { .. } | State::Upgrading { .. })
     }
 
-    fn hold_poll(&mut self, now: Millis) -> Step {
+    /// A ping that has waited for a GET leaves with it.
+    fn take_ping(&mut self, now: Moment, times: &SessionTimes) {
+        if let Heartbeat::PongBy(_, Ping::Waiting) | Heartbeat::Suspect(Ping::Waiting) = self.heartbeat {
+            self.heartbeat = Heartbeat::PongBy(now.attended() + times.ping_timeout_ms, Ping::Left);
+        }
+    }
+
+    fn hold_poll(&mut self, moment: Moment, times: &SessionTimes) -> Step {
+        let now = moment.at;
+        self.take_ping(moment, times);
         self.poll = Request::Present;
         if let State::Upgrading { upgrade_by, .. } = self.state {
             self.state = State::Upgrading { upgrade_by, release_poll_at: now + POLL_RELEASE_MS };
@@ -335,10 +458,11 @@ impl Session {
 
     /// A pong that nobody waits for changes nothing, so a flood of them moves no timer.
     fn pong(&mut self, now: Millis, times: &SessionTimes) -> Step {
-        if let Heartbeat::PongBy(_) = self.heartbeat {
+        let was_suspect = self.is_suspect();
+        if let Heartbeat::PongBy(..) | Heartbeat::Suspect(_) = self.heartbeat {
             self.heartbeat = Heartbeat::PingAt(now + times.ping_interval_ms);
         }
-        Step::Nothing
+        if was_suspect { Step::Pardoned } else { Step::Nothing }
     }
 
     fn end(&mut self, end: SessionEnd) -> Step {

@@ -83,10 +83,12 @@ impl<A: Application> Hub<A> {
 
     /// Keeps a client that is over until its last packets are fetched, for a while.
     fn await_farewell(&mut self, key: ClientKey) {
+        let attended = self.attended();
         let Some(client) = self.clients.get_mut(key.0) else { return };
         client.phase = Phase::Farewell;
         let begun = client.assembler.take().map_or(0, |assembler| assembler.held_bytes());
-        client.half_open_by = self.now.at + FAREWELL_MS;
+        client.half_open_by = attended + FAREWELL_MS;
+        client.is_suspect = false;
         self.give_back_input(begun);
         self.arm(key);
     }

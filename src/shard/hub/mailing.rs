@@ -95,6 +95,8 @@ impl<A: Application> Hub<A> {
                 self.deliver(Incoming { broadcast, ack: None, is_home: false, asker });
             }
             SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
+            SiblingMail::Look { from, round } => self.on_look(from, round),
+            SiblingMail::Looked { round } => self.on_looked(round),
         }
     }
 

@@ -17,6 +17,7 @@ mod refusing;
 mod seats;
 mod selected;
 mod sessions;
+mod silence;
 mod stats;
 mod subscriptions;
 
@@ -51,6 +52,7 @@ use ending::Farewell;
 use homes::{Announced, Homes, Waiting};
 use mailing::Pending;
 use moving::Moves;
+use silence::Around;
 use slab::Slab;
 use subscriptions::Subscriptions;
 
@@ -92,12 +94,17 @@ pub(super) struct Hub<A> {
     pub(super) capacity: Arc<Capacity>,
     pub(super) shard: Place,
     pub(super) now: Now,
+    /// For how long this shard was late in all: this does not count against peers.
+    pub(super) late_ms: u64,
     pub(super) app: A,
     pub(super) clients: Slots<Client>,
     pub(super) rooms: Rooms,
     pub(super) timers: Timers<ClientKey>,
     pub(super) random: RandomPool,
     pub(super) orders: Vec<Order>,
+    /// Connections to look at, for what has come and is not read.
+    pub(super) looks: Vec<ConnectionKey>,
+    around: Around,
     /// Clients that something was queued for in this turn.
     pub(super) dirty: Vec<ClientKey>,
     /// For other shards, in order.
@@ -153,9 +160,12 @@ impl<A: Application> Hub<A> {
             capacity,
             shard,
             now,
+            late_ms: 0,
             app,
             random,
             orders: Vec::new(),
+            looks: Vec::new(),
+            around: Around::default(),
             dirty: Vec::new(),
             mails: Vec::new(),
             replies: Vec::new(),
@@ -201,6 +211,7 @@ impl<A: Application> Hub<A> {
         }
         self.expire_subscriptions();
         self.acks.expire(now);
+        self.expire_round();
         self.greet();
         self.drain();
         self.fan_out();
@@ -216,14 +227,16 @@ impl<A: Application> Hub<A> {
     pub(super) fn deadline(&self) -> Option<Millis> {
         let greeting = self.greetings.front().map(|greeting| greeting.at);
         let draining = self.draining.as_ref().map(Draining::next_at);
-        let (subscriptions, acks) = (self.subscriptions.deadline(), self.acks.deadline());
-        [self.timers.deadline(), greeting, draining, subscriptions, acks].into_iter().flatten().min()
+        let (subscriptions, acks, around) =
+            (self.subscriptions.deadline(), self.acks.deadline(), self.around.deadline());
+        [self.timers.deadline(), greeting, draining, subscriptions, acks, around].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.
     fn arm(&mut self, key: ClientKey) {
+        let moment = self.moment();
         let Some(client) = self.clients.get_mut(key.0) else { return };
-        let deadline = client.deadline();
+        let deadline = client.deadline(moment);
         if deadline < client.timer_at {
             client.timer_at = self.timers.put(deadline, key, self.now.at);
         }

@@ -102,12 +102,13 @@ impl<A: Application> Hub<A> {
         admission: Admission,
         payload: Option<&str>,
     ) {
+        let moment = self.moment();
         let Some(mut client) = self.clients.remove(key.0) else { return };
         let transport = client.session.transport();
         let held = client.connection.filter(|_| transport == Transport::Polling);
         if held.is_some() {
             // At home it is a GET that arrives.
-            client.session.receive(Input::PollAnswered, self.now.at, &self.settings.times);
+            client.session.receive(Input::PollAnswered, moment, &self.settings.times);
         }
         if client.began == Transport::Polling {
             self.moves.away.insert(client.sid, home);
@@ -121,6 +122,7 @@ impl<A: Application> Hub<A> {
             outbox: client.outbox,
             handshake: client.handshake,
             half_open_by: client.half_open_by,
+            left_at: moment,
             namespace,
             admission,
             payload: payload.map(Box::from),
@@ -138,17 +140,19 @@ impl<A: Application> Hub<A> {
 
     /// A client comes home: it becomes a member, and what waits for it goes on.
     pub(super) fn immigrate(&mut self, emigrant: Emigrant) {
-        let Emigrant { sid, namespace, admission, payload, rest, .. } = emigrant;
+        let Emigrant { sid, mut session, namespace, admission, payload, rest, .. } = emigrant;
+        session.change_owner(emigrant.left_at, self.moment());
+        let is_suspect = session.is_suspect();
         let client = Client {
             sid,
-            session: emigrant.session,
+            session,
             connection: None,
             probe: None,
             sockets: Sockets::None,
             outbox: emigrant.outbox,
             assembler: None,
             handshake: emigrant.handshake,
-            half_open_by: emigrant.half_open_by,
+            half_open_by: emigrant.left_at.carry_over(emigrant.half_open_by, self.moment()),
             expiries: Expiries::default(),
             timer_at: Millis::NEVER,
             rate: emigrant.rate,
@@ -156,12 +160,16 @@ impl<A: Application> Hub<A> {
             phase: Phase::Unclaimed,
             began: emigrant.began,
             is_dirty: false,
+            is_suspect: false,
         };
         // There are as many places as clients in the whole process, so there is one.
         let Some(key) = self.clients.insert(client).map(ClientKey) else { return self.capacity.give_back_client() };
         self.counters.moved_in += 1;
         self.moves.here.insert(sid, key);
         self.arm(key);
+        if is_suspect {
+            self.look_at(key);
+        }
         if self.is_draining() {
             return self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);
         }
@@ -193,6 +201,9 @@ impl<A: Application> Hub<A> {
                 return None;
             }
             client.probe = Some(connection);
+            if client.session.is_probe_suspect() {
+                self.looks.push(connection);
+            }
             return Some((key, Role::Probe));
         }
         if client.connection.is_some() {

@@ -96,9 +96,10 @@ impl<A: Application> Hub<A> {
         if !self.take_input(assembler.held_bytes()) {
             return Err(self.input_is_full());
         }
+        let attended = self.attended();
         if let Some(client) = self.clients.get_mut(key.0) {
             client.assembler = Some(Box::new(assembler));
-            client.half_open_by = self.now.at + self.settings.message_timeout_ms;
+            client.half_open_by = attended + self.settings.message_timeout_ms;
         }
         self.arm(key);
         Ok(())
@@ -264,10 +265,10 @@ impl<A: Application> Hub<A> {
             let refusal = refusal("Too many connections", RefusalReason::TooMany);
             return self.refuse(key, request.namespace, &refusal);
         }
-        let random = self.random.take();
+        let (random, attended) = (self.random.take(), self.attended());
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.phase == Phase::Unclaimed {
-            let left_ms = client.half_open_by - self.now.at;
+            let left_ms = client.half_open_by - attended;
             self.counters.handshakes.observe(self.settings.connect_timeout_ms.saturating_sub(left_ms));
         }
         client.phase = Phase::Claimed;

@@ -41,7 +41,7 @@ impl<A: Application> Hub<A> {
         let interval_ms = self.settings.times.ping_interval_ms;
         let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
         let half_open_by = match self.settings.layer {
-            Layer::SocketIo => now + self.settings.connect_timeout_ms,
+            Layer::SocketIo => self.attended() + self.settings.connect_timeout_ms,
             Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
         };
         let key = ClientKey(self.clients.insert(Client {
@@ -61,6 +61,7 @@ impl<A: Application> Hub<A> {
             phase: Phase::Unclaimed,
             began: transport,
             is_dirty: false,
+            is_suspect: false,
         })?);
         self.counters.opened += 1;
         self.arm(key);
@@ -159,8 +160,12 @@ impl<A: Application> Hub<A> {
 
     /// Feeds the session and sees to its timer.
     pub(super) fn step(&mut self, key: ClientKey, input: Input) -> Step {
+        let moment = self.moment();
         let Some(client) = self.clients.get_mut(key.0) else { return Step::Refuse };
-        let step = client.session.receive(input, self.now.at, &self.settings.times);
+        let step = client.session.receive(input, moment, &self.settings.times);
+        if step == Step::Pardoned {
+            self.counters.pardoned += 1;
+        }
         self.arm(key);
         step
     }
@@ -177,34 +182,31 @@ impl<A: Application> Hub<A> {
     }
 
     pub(super) fn expire_client(&mut self, key: ClientKey) {
-        let now = self.now.at;
+        let (now, moment) = (self.now.at, self.moment());
         let Some(client) = self.clients.get_mut(key.0) else { return };
         // A hint that is older than the one armed now.
         if client.timer_at > now {
             return;
         }
         client.timer_at = Millis::NEVER;
-        if client.half_open_by <= now {
-            let (reason, limit) = match client.phase {
-                Phase::Unclaimed => (CloseReason::ConnectTimeout, Limit::ConnectTimeout),
-                Phase::Farewell => return self.forget(key),
-                Phase::Claimed => (CloseReason::MessageTimeout, Limit::MessageTimeout),
-            };
-            self.counters.hit(limit);
-            return self.drop_client(key, reason, None, Farewell::NextPoll);
+        let is_overdue = client.half_open_by <= moment.attended();
+        if is_overdue && client.phase == Phase::Farewell {
+            return self.forget(key);
         }
         if client.expiries.first() <= now {
             return self.drop_client(key, CloseReason::TokenExpired, None, Farewell::NextPoll);
         }
+        if is_overdue && !client.is_suspect {
+            client.is_suspect = true;
+            self.look_at(key);
+        }
         loop {
             let Some(client) = self.clients.get_mut(key.0) else { return };
-            match client.session.expire(now, &self.settings.times) {
+            match client.session.expire(moment, &self.settings.times) {
                 Step::SendPing => self.push(key, Arc::clone(&self.ping), Delivery::Queue),
                 Step::ReleasePoll => self.release_poll(key),
-                Step::DropProbe => {
-                    self.counters.hit(Limit::UpgradeTimeout);
-                    self.drop_probe(key);
-                }
+                Step::Suspect => self.look_at(key),
+                Step::SuspectProbe => self.look_at_probe(key),
                 Step::End(end) => return self.end_session(key, end),
                 _ => break,
             }

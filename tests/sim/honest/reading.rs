@@ -213,7 +213,7 @@ impl Honest {
 
     /// Once, twice or not at all. Not while what comes behind the end of a socket would end the session.
     fn acknowledge(&mut self, context: &mut Context<'_>, answer: String) {
-        if context.now < self.ends_until {
+        if self.is_ending(context.now) {
             return;
         }
         for _ in 0..context.random.pick(&[0, 1, 1, 1, 2]) {

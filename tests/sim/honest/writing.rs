@@ -72,7 +72,8 @@ impl Honest {
             .flatten()
             .collect();
         let mut seen = tcps.iter().map(|tcp| context.network.arrival(*tcp)).max().unwrap_or(context.now);
-        let mut grace = times.ping_interval_ms + times.ping_timeout_ms + 20;
+        // Who polls is looked for at all shards first.
+        let mut grace = times.ping_interval_ms + times.ping_timeout_ms + 40;
         match (self.plan.leaving, self.carries_websocket()) {
             (Leaving::Silence, _) => {}
             (Leaving::ClosePacket, true) => self.write_frame(context, "1"),

@@ -38,7 +38,7 @@ impl Record {
         let asked = self.asks.0.get_mut(&answer.number).expect("an answer that nobody asked for");
         let until = asked.until[&shard];
         // What has come in a turn comes before what is due in it.
-        assert!(self.now <= until + LATE_MS_MAX, "an answer at {} was taken until {until}", self.now);
+        assert!(self.now <= until + LATE_MS_MAX + self.late_ms, "an answer at {} was taken until {until}", self.now);
         assert!(asked.answered.insert(sid.to_owned()), "{sid} answered twice");
     }
 }

@@ -225,9 +225,9 @@ impl World {
                 bus.wanted.get(&key)
             );
         }
+        let late_max = CONFIRM_MS_MAX + LATE_MS_MAX + record.late_ms;
         for (shard, worker) in self.workers.iter().enumerate() {
-            let is_recent =
-                |wanted: &Wanted| wanted.shard == shard && wanted.at + CONFIRM_MS_MAX + LATE_MS_MAX > self.now;
+            let is_recent = |wanted: &Wanted| wanted.shard == shard && wanted.at + late_max > self.now;
             let awaits = worker.stats.subscriptions_pending > 0;
             assert!(!awaits || bus.wanted.values().any(is_recent), "shard {shard} waits for the bus too long");
         }

@@ -35,7 +35,11 @@ impl World {
         for (actor, _) in &self.actors {
             actor.check(self.now, &record);
         }
-        self.office.check(self.now);
+        self.office.check(self.now, record.late_ms);
+        if self.workers.iter().any(Worker::is_in_turn) {
+            // What its turn has done is not to be seen outside yet.
+            return;
+        }
         let letters = || self.workers.iter().flat_map(|worker| &worker.mailbox);
         let moving =
             letters().filter(|letter| matches!(letter, Letter::Sibling(SiblingMail::MoveIn(_)))).count() as u64;

@@ -10,6 +10,11 @@ use super::worker::Letter;
 /// What a connection may have to send besides its client's messages: control frames, answers.
 const OWN_BYTES_MAX: usize = (64 << 10) + 1_024;
 
+/// A look at a peer that sends on and on ends.
+const LOOKS_MAX: u32 = 50;
+/// And a look around, when requests in small pieces have been read.
+const TURNS_AROUND_MAX: u32 = 200;
+
 impl World {
     pub(super) fn accept(&mut self, id: TcpId) {
         let shard = self.network.server(id).shard;
@@ -64,6 +69,38 @@ impl World {
             server.is_reading = false;
             self.shard_of(id).on_hangup(key);
         }
+    }
+
+    /// A look at a connection ends when it finds nothing that will be read.
+    pub(super) fn looked(&mut self, id: TcpId) {
+        let server = self.network.server(id);
+        let Some(key) = server.key else { return };
+        if server.is_closing || server.departing.is_some() {
+            return;
+        }
+        let is_left = server.has_news() && (server.is_reading || server.is_settled || server.settles);
+        if is_left && server.looks < LOOKS_MAX {
+            server.looks += 1;
+            return self.network.at(self.now + 1, Event::Looked(id));
+        }
+        server.looks = 0;
+        let shard = server.shard;
+        self.workers[shard].looked.push(key);
+    }
+
+    /// A look around ends when nothing happens and nothing is left to read, or after many turns.
+    pub(super) fn look_around(&mut self, shard: usize, done: u64) {
+        let is_left = done > 0 || self.network.is_unread(shard) || !self.workers[shard].mailbox.is_empty();
+        let worker = &mut self.workers[shard];
+        let Some((turns, at)) = &mut worker.looks_around else { return };
+        // The kernel goes on between turns, and that takes time here.
+        *turns += u32::from(self.now > *at);
+        *at = self.now;
+        if is_left && *turns < TURNS_AROUND_MAX {
+            return worker.turn_by(self.now + 1);
+        }
+        worker.looks_around = None;
+        worker.shard.on_looked_around();
     }
 
     pub(super) fn sent(&mut self, id: TcpId) {
@@ -173,6 +210,15 @@ impl World {
                 self.network.server(id).is_reading = true;
                 let delay = self.random.below(2);
                 self.network.at(self.now + delay, Event::Readable(id));
+            }
+            Effect::Look(key) => {
+                let Some(id) = self.workers[shard].keys.get(&key).copied() else { return };
+                self.network.at(self.now, Event::Looked(id));
+            }
+            Effect::LookAround => {
+                assert!(self.workers[shard].looks_around.is_none(), "a look around while one is under way");
+                self.workers[shard].looks_around = Some((0, self.now));
+                self.workers[shard].turn_by(self.now);
             }
             Effect::Send(key, bytes) => {
                 let id = self.open(shard, key, "Send");

@@ -42,11 +42,17 @@ pub struct Worker {
     /// What the kernel has done since the last turn.
     pub happened: Vec<Event>,
     pub turn_at: Option<u64>,
+    /// It does not turn before, and its next turn takes until then.
+    pub paused_until: u64,
+    pub slow_until: u64,
     /// After the last turn.
     pub stats: ShardStats,
     pub drain: Option<Drain>,
     /// How often the bus had come up when it last said so.
     generation: u64,
+    /// Connections that were looked at in this turn, and for how many turns it has looked at all of them.
+    pub looked: Vec<ConnectionKey>,
+    pub looks_around: Option<(u32, u64)>,
     effects: Vec<Effect>,
 }
 
@@ -58,15 +64,28 @@ impl Worker {
             mailbox: VecDeque::new(),
             happened: Vec::new(),
             turn_at: None,
+            paused_until: 0,
+            slow_until: 0,
             stats: ShardStats::default(),
             drain: None,
             generation: 0,
+            looked: Vec::new(),
+            looks_around: None,
             effects: Vec::new(),
         }
     }
 
     pub fn turn_by(&mut self, at: u64) {
         self.turn_at = Some(self.turn_at.map_or(at, |turn| turn.min(at)));
+    }
+
+    pub fn turns_at(&self) -> Option<u64> {
+        self.turn_at.map(|at| at.max(self.paused_until))
+    }
+
+    /// Whether it is in the middle of a turn that takes long.
+    pub fn is_in_turn(&self) -> bool {
+        !self.effects.is_empty()
     }
 
     /// Whether it has drained, and has nothing to do.
@@ -77,6 +96,10 @@ impl Worker {
 
 impl World {
     pub(super) fn turn(&mut self, shard: usize) {
+        // What its last turn has done leaves.
+        for effect in std::mem::take(&mut self.workers[shard].effects) {
+            self.perform(shard, effect);
+        }
         let worker = &mut self.workers[shard];
         worker.turn_at = None;
         worker.shard.on_time(Now { at: Millis(self.now), unix_ms: self.now });
@@ -88,6 +111,10 @@ impl World {
         for event in happened {
             self.on_event(shard, event);
         }
+        for key in std::mem::take(&mut self.workers[shard].looked) {
+            self.workers[shard].shard.on_looked(key);
+        }
+        let mut done = completions;
         // What comes in this turn is for the next one.
         for _ in 0..self.workers[shard].mailbox.len() {
             let worker = &mut self.workers[shard];
@@ -95,15 +122,22 @@ impl World {
                 break;
             }
             if let Some(letter) = worker.mailbox.pop_front() {
+                done += 1;
                 self.read_letter(shard, letter);
             }
         }
+        self.look_around(shard, done);
         let worker = &mut self.workers[shard];
         worker.shard.on_tick();
         let mut effects = std::mem::take(&mut worker.effects);
         worker.shard.flush(&mut effects);
-        for effect in effects.drain(..) {
-            self.perform(shard, effect);
+        if worker.slow_until > self.now && !effects.is_empty() {
+            worker.paused_until = worker.slow_until;
+            worker.turn_by(self.now);
+        } else {
+            for effect in effects.drain(..) {
+                self.perform(shard, effect);
+            }
         }
         // What came before that letter in this turn was subscribed to for a bus that was down.
         if let Some(bus) = &mut self.bus {
@@ -129,8 +163,12 @@ impl World {
     }
 
     fn on_event(&mut self, shard: usize, event: Event) {
-        let (Event::Accept(id) | Event::Readable(id) | Event::Sent(id) | Event::Closed(id) | Event::Released(id)) =
-            event
+        let (Event::Accept(id)
+        | Event::Readable(id)
+        | Event::Looked(id)
+        | Event::Sent(id)
+        | Event::Closed(id)
+        | Event::Released(id)) = event
         else {
             return;
         };
@@ -141,6 +179,7 @@ impl World {
         match event {
             Event::Accept(_) => self.accept(id),
             Event::Readable(_) => self.receive(id),
+            Event::Looked(_) => self.looked(id),
             Event::Sent(_) => self.sent(id),
             Event::Closed(_) => self.closed(id),
             _ => self.release(id),

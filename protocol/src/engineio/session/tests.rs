@@ -22,7 +22,8 @@ const STATES: [State; 6] = [
 #[test]
 fn every_pair_of_state_and_input() {
     use Input::{
-        BadPacket, Packet, Poll, PollAnswered, PollLost, Post, PostComplete, PostLost, Probe, ProbeLost, TransportLost,
+        BadPacket, Packet, Poll, PollAnswered, PollLost, Post, PostComplete, PostLost, Probe, ProbeLost, ProbeSilent,
+        Silent, TransportLost,
     };
     use Step::{Accept, AnswerProbe, Deliver, DropProbe, End, Nothing, Refuse, Upgraded};
     const CLOSE: Step = End(SessionEnd::ClientClose);
@@ -30,7 +31,7 @@ fn every_pair_of_state_and_input() {
     const BROKEN: Step = End(SessionEnd::TransportError);
     const PARSE: Step = End(SessionEnd::ParseError);
     #[rustfmt::skip]
-    let table: [(Input, [Step; 6]); 22] = [
+    let table: [(Input, [Step; 6]); 24] = [
         (Poll,                              [Accept,  Accept,      Accept,    Refuse,  CLOSE,   Refuse]),
         (PollAnswered,                      [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
         (PollLost,                          [LOST,    LOST,        LOST,      Nothing, Nothing, Nothing]),
@@ -51,6 +52,8 @@ fn every_pair_of_state_and_input() {
         (Packet(PacketType::Noop),          [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
         (BadPacket,                         [PARSE,   PARSE,       PARSE,     PARSE,   Nothing, Nothing]),
         (TransportLost,                     [Nothing, Nothing,     Nothing,   LOST,    Nothing, Nothing]),
+        (Silent,                            [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
+        (ProbeSilent,                       [Nothing, Nothing,     Nothing,   Nothing, Nothing, Nothing]),
         // The same again, to show that a table row has no memory.
         (Poll,                              [Accept,  Accept,      Accept,    Refuse,  CLOSE,   Refuse]),
         (Post,                              [Accept,  Accept,      Accept,    Refuse,  Refuse,  Refuse]),
@@ -70,7 +73,7 @@ fn a_second_poll_or_post_ends_the_session() {
             assert_eq!(session.receive(input, NOW, &TIMES), Step::Accept);
             assert_eq!(session.receive(input, NOW, &TIMES), Step::End(SessionEnd::TransportError), "{state:?}");
             assert_eq!(session.receive(input, NOW, &TIMES), Step::Refuse);
-            assert_eq!(session.deadline(), Millis::NEVER);
+            assert_eq!(session.deadline(NOW), Millis::NEVER);
         }
     }
 }
@@ -90,7 +93,7 @@ fn a_close_packet_waits_for_the_get_that_was_sent_before_it() {
     // It never comes.
     let mut alone = session(State::Polling);
     alone.receive(close, NOW, &TIMES);
-    assert_eq!(alone.deadline(), NOW + CLOSE_GRACE_MS);
+    assert_eq!(alone.deadline(NOW), NOW + CLOSE_GRACE_MS);
     assert_eq!(alone.expire(NOW + (CLOSE_GRACE_MS - 1), &TIMES), Step::Nothing);
     assert_eq!(alone.expire(NOW + CLOSE_GRACE_MS, &TIMES), Step::End(SessionEnd::ClientClose));
 }
@@ -98,17 +101,19 @@ fn a_close_packet_waits_for_the_get_that_was_sent_before_it() {
 #[test]
 fn heartbeat_pings_and_times_out_to_the_millisecond() {
     let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 20);
-    assert_eq!(session.deadline(), NOW + 280);
+    assert_eq!(session.deadline(NOW), NOW + 280);
     assert_eq!(session.expire(NOW + 279, &TIMES), Step::Nothing);
     assert_eq!(session.expire(NOW + 281, &TIMES), Step::SendPing);
     assert_eq!(session.receive(Input::Packet(PacketType::Pong), NOW + 290, &TIMES), Step::Nothing);
-    assert_eq!(session.deadline(), NOW + 590);
+    assert_eq!(session.deadline(NOW), NOW + 590);
     // A pong that nobody waits for moves nothing.
     session.receive(Input::Packet(PacketType::Pong), NOW + 500, &TIMES);
-    assert_eq!(session.deadline(), NOW + 590);
+    assert_eq!(session.deadline(NOW), NOW + 590);
     assert_eq!(session.expire(NOW + 590, &TIMES), Step::SendPing);
     assert_eq!(session.expire(NOW + 789, &TIMES), Step::Nothing);
-    assert_eq!(session.expire(NOW + 790, &TIMES), Step::End(SessionEnd::PingTimeout));
+    assert_eq!(session.expire(NOW + 790, &TIMES), Step::Suspect);
+    assert_eq!(session.expire(NOW + 790, &TIMES), Step::Nothing);
+    assert_eq!(session.receive(Input::Silent, NOW + 791, &TIMES), Step::End(SessionEnd::PingTimeout));
     assert_eq!(session.expire(NOW + 9_999, &TIMES), Step::Nothing);
     assert_eq!(session.transport(), Transport::WebSocket);
 }
@@ -118,7 +123,85 @@ fn a_late_ping_leaves_the_client_its_time_to_answer() {
     let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 0);
     assert_eq!(session.expire(NOW + 60_000, &TIMES), Step::SendPing);
     assert_eq!(session.expire(NOW + 60_000, &TIMES), Step::Nothing);
-    assert_eq!(session.deadline(), NOW + 60_200);
+    assert_eq!(session.deadline(NOW), NOW + 60_200);
+}
+
+/// One row per input, one column per state in the order of `STATES`; in each a pong is overdue, and an upgrade.
+#[test]
+fn only_a_pong_and_what_ends_it_anyway_answers_a_suspicion() {
+    const TIMEOUT: Step = Step::End(SessionEnd::PingTimeout);
+    use Step::{DropProbe, Nothing, Pardoned};
+    let suspects = STATES.map(|state| match state {
+        State::Probing { .. } => State::Probing { upgrade_by: Millis::NEVER },
+        State::Upgrading { release_poll_at, .. } => State::Upgrading { upgrade_by: Millis::NEVER, release_poll_at },
+        state => state,
+    });
+    #[rustfmt::skip]
+    let table = [
+        (Input::Silent,                   [TIMEOUT, TIMEOUT,   TIMEOUT,   TIMEOUT, Nothing, Nothing]),
+        (Input::ProbeSilent,              [Nothing, DropProbe, DropProbe, Nothing, Nothing, Nothing]),
+        (Input::Packet(PacketType::Pong), [Pardoned, Pardoned, Pardoned,  Pardoned, Nothing, Nothing]),
+    ];
+    for (input, steps) in table {
+        for (state, step) in suspects.into_iter().zip(steps) {
+            let mut session = Session { heartbeat: Heartbeat::Suspect(Ping::Left), ..session(state) };
+            assert_eq!(session.expire(NOW + 5, &TIMES), Step::Nothing, "{state:?}: one look is enough");
+            assert_eq!(session.receive(input, NOW, &TIMES), step, "{state:?} {input:?}");
+            let is_pardoned = matches!(input, Input::Packet(_)) && !session.is_ending();
+            assert_eq!(session.deadline(NOW) == NOW + 300, is_pardoned, "{state:?} {input:?}");
+            if is_pardoned {
+                assert_eq!(session.receive(Input::Silent, NOW, &TIMES), Step::Nothing, "{state:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_polls_has_its_time_from_when_the_ping_left() {
+    // Its GET was there: the time runs from the answer, once.
+    let pinged = |at: u64| {
+        let mut session = Session::open(Transport::Polling, NOW, &TIMES, 0);
+        assert_eq!(session.expire(NOW + 300, &TIMES), Step::SendPing);
+        let step = session.expire(NOW + at, &TIMES);
+        assert_eq!(session.receive(Input::Poll, NOW + at, &TIMES), Step::Accept);
+        session.receive(Input::PollAnswered, NOW + at, &TIMES);
+        assert_eq!(session.receive(Input::Poll, NOW + at + 1, &TIMES), Step::Accept);
+        session.receive(Input::PollAnswered, NOW + at + 2, &TIMES);
+        (step, session.deadline(NOW))
+    };
+    assert_eq!(pinged(300), (Step::Nothing, NOW + 500));
+    assert_eq!(pinged(499), (Step::Nothing, NOW + 699));
+    // Its GET was read when it was looked for.
+    assert_eq!(pinged(501), (Step::Suspect, NOW + 701));
+    // And that is enough, although the answer leaves only at the end of the turn.
+    let mut session = Session::open(Transport::Polling, NOW, &TIMES, 0);
+    session.expire(NOW + 300, &TIMES);
+    assert_eq!(session.expire(NOW + 500, &TIMES), Step::Suspect);
+    session.receive(Input::Poll, NOW + 501, &TIMES);
+    assert_eq!(session.receive(Input::Silent, NOW + 501, &TIMES), Step::Nothing);
+}
+
+#[test]
+fn time_in_which_the_owner_was_late_does_not_count_against_the_peer() {
+    let late = |at, late_ms| Moment { at: NOW + at, late_ms };
+    let mut session = Session::open(Transport::Polling, NOW, &TIMES, 0);
+    session.receive(Input::Probe, NOW, &TIMES);
+    assert_eq!(session.expire(NOW + 300, &TIMES), Step::SendPing);
+    // Both times are moved by what the owner was late, and a ping is not.
+    assert_eq!(session.deadline(late(3_300, 3_000)), NOW + 3_500);
+    assert_eq!(session.expire(late(3_499, 3_000), &TIMES), Step::Nothing);
+    assert_eq!(session.expire(late(3_500, 3_000), &TIMES), Step::Suspect);
+    assert_eq!(session.deadline(late(3_500, 3_000)), NOW + 4_000);
+    session.receive(Input::Packet(PacketType::Pong), late(3_501, 3_000), &TIMES);
+    assert_eq!(session.deadline(late(3_501, 3_000)), NOW + 3_801);
+    assert_eq!(session.expire(late(3_801, 3_000), &TIMES), Step::SendPing);
+    assert_eq!(session.deadline(late(3_801, 3_000)), NOW + 4_000);
+    // Its next owner was never late, or later.
+    for late_ms in [0, 4_000] {
+        let mut moved = session.clone();
+        moved.change_owner(late(3_801, 3_000), late(3_801, late_ms));
+        assert_eq!(moved.deadline(late(3_801, late_ms)), NOW + 4_000, "{late_ms}");
+    }
 }
 
 #[test]
@@ -144,8 +227,10 @@ fn a_probe_that_never_upgrades_is_dropped_and_may_be_tried_again() {
     session.receive(Input::Probe, NOW, &TIMES);
     session.receive(Input::ProbePacket(ProbePacket::Probe), NOW, &TIMES);
     session.heartbeat = Heartbeat::PingAt(NOW + 100_000);
-    assert_eq!(session.deadline(), NOW + 1_000);
-    assert_eq!(session.expire(NOW + 1_000, &TIMES), Step::DropProbe);
+    assert_eq!(session.deadline(NOW), NOW + 1_000);
+    assert_eq!(session.expire(NOW + 1_000, &TIMES), Step::SuspectProbe);
+    assert!(session.is_probing());
+    assert_eq!(session.receive(Input::ProbeSilent, NOW + 1_000, &TIMES), Step::DropProbe);
     assert!(!session.is_probing());
     assert_eq!(session.receive(Input::Probe, NOW + 1_001, &TIMES), Step::Accept);
 }

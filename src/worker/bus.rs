@@ -1,0 +1,24 @@
+//! `Bus`: the other instances, as a worker sees them.
+
+use crate::shard::{Acknowledgement, RoomName};
+
+/// The bus between instances, as a worker sees it. Called within the runtime of the core; nothing of it waits.
+pub trait Bus {
+    /// Messages to this room are wanted; `BusMail::Subscribed` is posted, with this epoch, when they come.
+    fn subscribe(&mut self, room: RoomName, epoch: u32);
+    fn unsubscribe(&mut self, room: RoomName);
+    /// A client has answered.
+    fn acknowledge(&mut self, answer: Acknowledgement);
+}
+
+/// There are no other instances.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBus;
+
+impl Bus for NoBus {
+    fn subscribe(&mut self, _: RoomName, _: u32) {}
+
+    fn unsubscribe(&mut self, _: RoomName) {}
+
+    fn acknowledge(&mut self, _: Acknowledgement) {}
+}
