@@ -41,6 +41,8 @@ pub struct Plan {
     pub afterwards: Afterwards,
     /// The body of an `/emit` that it sends itself when its CONNECT is answered.
     pub first_words: Option<String>,
+    /// How long it takes to answer a ping.
+    pub answers_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +158,8 @@ enum Input {
     Opened(io::Result<WebSocket>),
     Message(Message),
     Order(Order),
+    /// Time to answer a ping.
+    Pong,
 }
 
 struct Session<'c> {
@@ -172,6 +176,7 @@ struct Session<'c> {
     is_reading: bool,
     is_connected: bool,
     outgoing: Vec<String>,
+    pong_at: Option<Instant>,
     opening: Option<JoinHandle<io::Result<WebSocket>>>,
     socket: Option<WebSocket>,
 }
@@ -193,6 +198,7 @@ impl Session<'_> {
             is_reading: true,
             is_connected: false,
             outgoing: Vec::new(),
+            pong_at: None,
             opening: None,
             socket: None,
         };
@@ -215,6 +221,9 @@ impl Session<'_> {
                 opened = opened(&mut self.opening), if self.opening.is_some() => Input::Opened(opened),
                 message = message_of(&mut self.socket), if self.socket.is_some() && can_read => Input::Message(message?),
                 Some(order) = self.client.orders.recv() => Input::Order(order),
+                () = tokio::time::sleep_until(self.pong_at.unwrap_or(self.begun).into()), if self.pong_at.is_some() => {
+                    Input::Pong
+                }
             };
             if let Some(end) = self.on_input(input).await? {
                 return Ok(end);
@@ -336,6 +345,11 @@ impl Session<'_> {
                 Ok(Some(End::CloseFrame(code)))
             }
             Input::Message(Message::End) => Ok(Some(End::Cut)),
+            Input::Pong => {
+                self.pong_at = None;
+                self.outgoing.push("3".to_owned());
+                Ok(None)
+            }
             Input::Order(Order::StopReading) => {
                 self.is_reading = false;
                 Ok(None)
@@ -356,7 +370,8 @@ impl Session<'_> {
         let rest = packet.get(1..).unwrap_or_default();
         match packet.as_bytes().first() {
             Some(b'4') => return self.on_message(rest),
-            Some(b'2') => self.outgoing.push("3".to_owned()),
+            Some(b'2') if self.client.plan.answers_after.is_zero() => self.outgoing.push("3".to_owned()),
+            Some(b'2') => self.pong_at = Some(Instant::now() + self.client.plan.answers_after),
             Some(b'6') => {}
             Some(b'1') => return Some(End::ClosePacket),
             _ => return Some(End::Broken(format!("the packet {packet}"))),

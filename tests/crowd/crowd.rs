@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -56,7 +56,14 @@ impl Crowd {
         let number = u32::try_from(self.clients.len()).expect("fewer clients");
         let last = u8::try_from(1 + number / PER_ADDRESS).expect("fewer clients");
         let route = Route { source: Ipv4Addr::new(127, 1, self.number, last), ..Route::to(self.server) };
-        Plan { kind, token: token_for(user), route, afterwards: Afterwards::StaysAway, first_words: None }
+        Plan {
+            kind,
+            token: token_for(user),
+            route,
+            afterwards: Afterwards::StaysAway,
+            first_words: None,
+            answers_after: Duration::ZERO,
+        }
     }
 
     /// Adds a client, which connects as soon as it is its turn.

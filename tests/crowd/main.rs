@@ -10,6 +10,7 @@ mod drain;
 mod http;
 mod many;
 mod order;
+mod pause;
 mod server;
 mod slow;
 mod stream;

@@ -161,6 +161,11 @@ impl Server {
         sums
     }
 
+    /// The sum of a metric over all its labels.
+    pub fn count(&self, name: &str) -> i64 {
+        *self.metrics(|_| true).get(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
     /// How many clients were closed for this reason so far.
     pub fn closed_for(&self, reason: &str) -> i64 {
         let label = format!("reason=\"{reason}\"");
@@ -203,8 +208,12 @@ impl Server {
         }
     }
 
+    pub fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+        kill_process(self.process(), signal).expect("the server runs");
     }
 
     /// Waits until it ends by itself: its exit code.

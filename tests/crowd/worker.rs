@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 
 use crate::crowd::Crowd;
 use crate::wait_max;
-use crate::{drain, many, order, slow};
+use crate::{drain, many, order, pause, slow};
 
 const TASK: &str = "CROWD_TASK";
 /// What a line for the parent begins with; the rest is the test runner's.
@@ -139,6 +139,7 @@ fn does_what_its_parent_says() {
         match part {
             "many" => many::work(crowd, parent, task).await,
             "slow" => slow::work(crowd, parent, task).await,
+            "pause" => pause::work(crowd, parent, task).await,
             "order" => order::work(crowd, parent, task).await,
             "drain" => drain::work(crowd, parent, task).await,
             other => panic!("no such part: {other}"),
