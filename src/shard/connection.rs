@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) standing: Standing,
     /// Its deadline has passed, and what has come is looked for.
     pub(super) is_suspect: bool,
+    /// It was given away.
+    pub(super) has_left: bool,
 }
 
 pub(super) struct Pending(pub(super) Vec<u8>);
@@ -81,6 +83,7 @@ impl Connection {
             is_dirty: false,
             standing,
             is_suspect: false,
+            has_left: false,
         }
     }
 
@@ -222,6 +225,7 @@ impl<A: Application> Shard<A> {
     pub(super) fn hand_over(&mut self, key: ConnectionKey, destination: Destination, parcel: Parcel) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.stage = Stage::Leaving;
+        connection.has_left = true;
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         let mut parcel = parcel;
         parcel.papers.seat = Some(Seat::counted(Arc::clone(&self.hub.capacity), connection.standing));

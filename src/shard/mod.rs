@@ -251,8 +251,8 @@ impl<A: Application> Shard<A> {
         self.closing_bytes -= connection.unsent_bytes();
         self.sending_bytes -= u64::from(connection.sending_bytes);
         self.hub.give_back_input(connection.input_bytes as usize);
-        // What one that leaves is counted as went with it.
-        if !matches!(connection.stage, Stage::Leaving) {
+        // What one that leaves is counted as went with it, also if it was given up on its way.
+        if !connection.has_left {
             self.hub.capacity.give_back(connection.standing);
         }
     }
