@@ -99,8 +99,8 @@ pub(super) struct Pushes {
 impl AsyncPushSender for Pushes {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         self.flow.answered();
-        // Confirmations come as answers too.
-        if matches!(push.kind, PushKind::Subscribe | PushKind::PSubscribe | PushKind::SSubscribe) {
+        // Confirmations come as answers too; those of shard channels are told by their names.
+        if matches!(push.kind, PushKind::Subscribe | PushKind::PSubscribe) {
             return Ok(());
         }
         self.flow.unused.fetch_add(size_of_push(&push), Ordering::AcqRel);

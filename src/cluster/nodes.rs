@@ -12,7 +12,7 @@ use super::link::{Link, LinkError, Mode, ServerInfo};
 use super::publisher::To;
 use super::sentinels;
 use super::settings::Address;
-use super::topology::{SlotMap, Topology};
+use super::topology::{Moved, SlotMap, Topology};
 
 /// Between two looks at the map of slots, however often it seems to be stale.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,6 +49,17 @@ impl Cluster {
         {
             self.learn(Topology::Slots(map));
         }
+    }
+
+    /// A node has said who has a slot now. All learn the whole map in a moment; what looks up that slot goes there at once.
+    pub(super) fn on_moved(&self, moved: Moved) {
+        self.topology_is_stale.notify_one();
+        self.topology.send_if_modified(|known| {
+            if let Topology::Slots(map) = known {
+                map.amend(moved);
+            }
+            false
+        });
     }
 
     fn learn(&self, topology: Topology) {

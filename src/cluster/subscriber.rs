@@ -1,6 +1,6 @@
 //! The subscriber: one connection over which the messages to the instance's rooms come, for as long as it lives and again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::mailbox::Letter;
-use crate::shard::{BusMail, RoomName};
+use crate::shard::{BusMail, NamespaceId, RoomName};
 
 use super::Cluster;
-use super::channels::Adapter;
+use super::channels::{Adapter, ChannelKind, Place};
 use super::flow::{Flow, size_of_push};
 use super::health::{Part, Target};
 use super::inbox::Inbox;
@@ -23,7 +23,7 @@ use super::publisher::is_elsewhere;
 use super::pulse::Pulse;
 use super::settings::Address;
 use super::subscriptions::{Subscriptions, Wish};
-use super::topology::Topology;
+use super::topology::{Moved, Topology, slot};
 
 /// Channels of one command, or of one pipeline.
 const BATCH_MAX: usize = 1000;
@@ -33,6 +33,8 @@ const BATCHES_MAX: usize = 4;
 /// letters before there are too many.
 const MESSAGES_IN_A_ROW: usize = 256;
 const BYTES_IN_A_ROW: usize = 512 << 10;
+/// How often between two beats rooms of a slot go where a node says that they belong.
+const SENT_ON_MAX: u32 = 16;
 /// A connection that lived this long was a good one: the next attempt comes soon.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,12 @@ pub(super) struct Line {
     leaving: HashSet<Box<[u8]>>,
     /// Channels of the instance may have come to this node.
     has_moved: bool,
+    /// Confirmed by name, and still to be told.
+    confirmed: Vec<RoomName>,
+    /// How often rooms of a slot were sent on since the last beat: nodes that name each other would keep them busy.
+    sent_on: HashMap<u16, u32>,
+    /// What is counted of the rooms.
+    counted: u64,
 }
 
 /// What a line is made of.
@@ -82,8 +90,10 @@ pub(super) struct LineParts {
 /// What has come of a batch.
 struct Done {
     confirmed: Vec<RoomName>,
-    /// The node does not have their slots.
-    elsewhere: Vec<RoomName>,
+    /// Those that are confirmed by their names, if they are.
+    asked: Vec<RoomName>,
+    /// What the node says of slots that others have.
+    moved: Vec<Moved>,
     /// Redis does not want to.
     refused: Option<String>,
 }
@@ -99,7 +109,8 @@ impl Line {
         let LineParts { cluster, target, orders, returned, fixed } = parts;
         let inbox = Inbox::new(Arc::clone(&cluster));
         let (rooms, leaving) = Default::default();
-        Line { cluster, target, orders, returned, fixed, rooms, inbox, leaving, has_moved: false }
+        let (confirmed, sent_on, counted, has_moved) = Default::default();
+        Line { cluster, target, orders, returned, fixed, rooms, inbox, leaving, has_moved, confirmed, sent_on, counted }
     }
 
     /// Connects again and again until it is not needed any more.
@@ -160,13 +171,22 @@ impl Line {
         if let Some(returned) = &self.returned {
             wishes.into_iter().for_each(|wish| drop(returned.send(wish)));
         }
+        self.count();
         let is_up = self.cluster.presence.forget(&self.target);
         self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
         self.cluster.health.forget(&self.part());
     }
 
+    /// Adds what is subscribed here to what is at other nodes.
+    fn count(&mut self) {
+        let gauge = &self.cluster.counters.subscriptions;
+        let before = std::mem::replace(&mut self.counted, self.rooms.len() as u64);
+        gauge.add(self.counted);
+        gauge.take(before);
+    }
+
     /// Tells the rooms' homes that messages to them come.
-    fn tell(&self, confirmed: Vec<Wish>) {
+    fn tell(&mut self, confirmed: Vec<Wish>) {
         let mut of_shards = vec![Vec::new(); self.cluster.postboxes.len()];
         for (room, epoch) in confirmed {
             of_shards[self.cluster.home_of(&room.name)].push((room, epoch));
@@ -174,7 +194,7 @@ impl Line {
         for (shard, rooms) in self.cluster.postboxes.iter().zip(of_shards).filter(|(_, rooms)| !rooms.is_empty()) {
             shard.post(Letter::Bus(BusMail::Subscribed(rooms)));
         }
-        self.cluster.counters.subscriptions.set(self.rooms.len() as u64);
+        self.count();
     }
 
     /// Does something else, while what is wanted changes. `None`: this line is not needed any more.
@@ -237,15 +257,22 @@ impl Line {
                     if let Err(reason) = self.take_pushes(push, &mut link) {
                         return End::Lost(reason);
                     }
+                    let named = std::mem::take(&mut self.confirmed);
+                    let wishes = self.rooms.confirm(named);
+                    match &mut confirmed {
+                        Some(confirmed) => confirmed.extend(wishes),
+                        None if wishes.is_empty() => {}
+                        None => self.tell(wishes),
+                    }
                     tokio::task::yield_now().await;
                 }
                 Some(batch) = finished.recv() => {
                     under_way -= 1;
-                    let Done { confirmed: rooms, elsewhere: moved, refused } = batch;
+                    let Done { confirmed: rooms, asked, moved, refused } = batch;
                     if let Some(reason) = refused {
                         return End::Lost(reason);
                     }
-                    elsewhere.extend(moved);
+                    elsewhere.extend(self.send_on(asked, moved));
                     let wishes = self.rooms.confirm(rooms);
                     match &mut confirmed {
                         Some(confirmed) => confirmed.extend(wishes),
@@ -264,6 +291,7 @@ impl Line {
                     let expired = self.rooms.expire(Instant::now());
                     self.unsubscribe(expired, &link);
                     self.rooms.ask_again(std::mem::take(&mut elsewhere));
+                    self.sent_on.clear();
                 }
             }
         }
@@ -297,9 +325,18 @@ impl Line {
             match push.kind {
                 PushKind::Message | PushKind::PMessage | PushKind::SMessage => self.inbox.take(push, &self.rooms),
                 PushKind::Disconnection => result = Err(closed()),
+                PushKind::SSubscribe => {
+                    let room = self.named_in(&push);
+                    self.was_leaving(&push);
+                    self.confirmed.extend(room);
+                }
                 PushKind::SUnsubscribe if !self.was_leaving(&push) => {
-                    // Its slot has gone to another node. The client takes this for the answer to a command.
-                    result = Err("a slot has moved to another node".to_owned());
+                    // Its slot has gone to another node: which one, this one says when it is asked for it.
+                    self.cluster.topology_is_stale.notify_one();
+                    match self.named_in(&push) {
+                        Some(room) => self.rooms.lose(room),
+                        None => self.has_moved = true,
+                    }
                 }
                 _ => {}
             }
@@ -309,6 +346,44 @@ impl Line {
         self.inbox.flush();
         link.flow.used(used);
         result
+    }
+
+    /// The room whose shard channel a push names. Channels of the instance are none.
+    fn named_in(&self, push: &PushInfo) -> Option<RoomName> {
+        let Some(Value::BulkString(channel)) = push.data.first() else { return None };
+        let Place { namespace, kind: ChannelKind::Room(name) } = self.cluster.channels.place(channel)? else {
+            return None;
+        };
+        let index = self.cluster.namespace(namespace)?;
+        if *self.cluster.uids[index] == *name {
+            return None;
+        }
+        let namespace = NamespaceId(u16::try_from(index).ok()?);
+        Some(RoomName { namespace, name: name.into() })
+    }
+
+    /// Gives rooms that were asked for to the nodes that have their slots, as this one says. Gives back those of which nothing
+    /// is known: if they are not confirmed by now, they are asked for once more.
+    fn send_on(&mut self, asked: Vec<RoomName>, moved: Vec<Moved>) -> Vec<RoomName> {
+        let Some(returned) = self.returned.clone().filter(|_| !moved.is_empty()) else { return asked };
+        let mut slots = HashSet::new();
+        for moved in moved {
+            let times = self.sent_on.entry(moved.slot).or_default();
+            *times += 1;
+            if *times <= SENT_ON_MAX {
+                slots.insert(moved.slot);
+                self.cluster.on_moved(moved);
+            }
+        }
+        let goes = |room: &RoomName| {
+            self.cluster.channel_of(room).is_some_and(|channel| slots.contains(&slot(channel.as_bytes())))
+        };
+        let (gone, unknown) = asked.into_iter().partition(goes);
+        for wish in self.rooms.give_up_unconfirmed(gone) {
+            let _ = returned.send(wish);
+        }
+        self.count();
+        unknown
     }
 
     fn was_leaving(&mut self, push: &PushInfo) -> bool {
@@ -351,14 +426,19 @@ impl Line {
             }
         }
         let (mut connection, flow, done) = (link.connection.clone(), Arc::clone(&link.flow), done.clone());
-        let adapter = self.cluster.adapter();
+        let (cluster, address) = (Arc::clone(&self.cluster), address.clone());
         tokio::task::spawn_local(async move {
-            let mut refused = subscribe(&mut connection, adapter, &channels).await.into_iter().find_map(Result::err);
+            let results = subscribe(&mut connection, cluster.adapter(), &channels).await;
+            let Complaints { moved, is_stale, mut refused } = complaints(results, &address);
+            moved.into_iter().for_each(|moved| cluster.on_moved(moved));
+            if is_stale {
+                cluster.topology_is_stale.notify_one();
+            }
             if refused.is_none() && !patterns.is_empty() {
                 refused = connection.psubscribe(&patterns).await.err().map(|error| error.to_string());
             }
             flow.answered();
-            let _ = done.send(Done { confirmed: Vec::new(), elsewhere: Vec::new(), refused });
+            let _ = done.send(Done { confirmed: Vec::new(), asked: Vec::new(), moved: Vec::new(), refused });
         });
     }
 
@@ -381,19 +461,18 @@ impl Line {
             }
         }
         let (mut connection, flow, done) = (link.connection.clone(), Arc::clone(&link.flow), done.clone());
-        let cluster = Arc::clone(&self.cluster);
+        let (cluster, address) = (Arc::clone(&self.cluster), link.address.clone());
         tokio::task::spawn_local(async move {
-            let mut batch = Done { confirmed, elsewhere: Vec::new(), refused: None };
             let results = subscribe(&mut connection, cluster.adapter(), &channels).await;
-            for (room, result) in rooms.into_iter().zip(results) {
-                match result {
-                    Ok(()) => batch.confirmed.push(room),
-                    Err(reason) if is_elsewhere(reason.split([' ', ':']).next().unwrap_or_default()) => {
-                        cluster.topology_is_stale.notify_one();
-                        batch.elsewhere.push(room);
-                    }
-                    Err(reason) => batch.refused = Some(reason),
-                }
+            let Complaints { moved, is_stale, refused } = complaints(results, &address);
+            if is_stale {
+                cluster.topology_is_stale.notify_one();
+            }
+            let mut batch = Done { confirmed, asked: Vec::new(), moved, refused };
+            match cluster.adapter() {
+                Adapter::Classic => batch.confirmed.extend(rooms),
+                // What Redis says unasked is taken for the answer to a command, so that answers may be another's.
+                Adapter::Sharded => batch.asked = rooms,
             }
             flow.answered();
             let _ = done.send(batch);
@@ -419,8 +498,33 @@ impl Line {
                 flow.answered();
             });
         }
-        self.cluster.counters.subscriptions.set(self.rooms.len() as u64);
+        self.count();
     }
+}
+
+/// What a node has against subscriptions.
+#[derive(Debug, Default)]
+struct Complaints {
+    moved: Vec<Moved>,
+    /// Some of their slots are elsewhere.
+    is_stale: bool,
+    refused: Option<String>,
+}
+
+/// `address` is the node's.
+fn complaints(results: Vec<Result<(), String>>, address: &Address) -> Complaints {
+    let mut complaints = Complaints::default();
+    for reason in results.into_iter().filter_map(Result::err) {
+        let (code, details) = reason.split_once([' ', ':']).unwrap_or((&reason, ""));
+        if !is_elsewhere(code) {
+            complaints.refused = Some(reason);
+            continue;
+        }
+        complaints.is_stale = true;
+        let moved = Moved::from_details(details.trim_start(), address).filter(|_| code == "MOVED");
+        complaints.moved.extend(moved.filter(|moved| !complaints.moved.contains(moved)));
+    }
+    complaints
 }
 
 fn closed() -> String {

@@ -137,6 +137,32 @@ impl Subscriptions {
         self.unsent.extend(rooms);
     }
 
+    /// Redis has ended this subscription by itself: it is to be asked for again, if somebody wants it.
+    pub(super) fn lose(&mut self, room: RoomName) {
+        match self.rooms.get_mut(&room) {
+            Some(standing) if standing.until.is_none() => {
+                standing.stage = Stage::Asked;
+                self.unsent.push_back(room);
+            }
+            Some(_) => drop(self.rooms.remove(&room)),
+            None => {}
+        }
+    }
+
+    /// Gives up those of these rooms that were not confirmed; says which of them are wanted.
+    pub(super) fn give_up_unconfirmed(&mut self, rooms: Vec<RoomName>) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        for room in rooms {
+            if self.rooms.get(&room).is_some_and(|standing| standing.stage == Stage::Asked)
+                && let Some(standing) = self.rooms.remove(&room)
+                && standing.until.is_none()
+            {
+                wishes.push((room, standing.epoch));
+            }
+        }
+        wishes
+    }
+
     /// Gives up the wanted rooms that this says, with what Redis has to be told of.
     pub(super) fn give_up(&mut self, mut is_elsewhere: impl FnMut(&RoomName) -> bool) -> Vec<Wish> {
         let gone = self.rooms.extract_if(|room, _| is_elsewhere(room));
@@ -222,5 +248,21 @@ mod tests {
         subscriptions.want(room("b"), 2);
         assert_eq!(subscriptions.give_up(|room| &*room.name == "b"), [(room("b"), 2)]);
         assert_eq!(subscriptions.next_batch(9), [room("a")]);
+    }
+    #[test]
+    fn what_redis_ends_by_itself_is_asked_for_again_or_given_up() {
+        let now = Instant::now();
+        let mut subscriptions = Subscriptions::default();
+        for (name, epoch) in [("a", 1), ("b", 2), ("c", 3)] {
+            subscriptions.want(room(name), epoch);
+        }
+        let batch = subscriptions.next_batch(9);
+        subscriptions.confirm(batch);
+        subscriptions.leave(room("c"), now);
+        ["a", "b", "c", "unknown"].into_iter().for_each(|name| subscriptions.lose(room(name)));
+        assert_eq!((subscriptions.next_batch(9), subscriptions.len()), (vec![room("a"), room("b")], 2));
+        subscriptions.confirm(vec![room("b")]);
+        assert_eq!(subscriptions.give_up_unconfirmed(vec![room("a"), room("b"), room("c")]), [(room("a"), 1)]);
+        assert_eq!(subscriptions.len(), 1);
     }
 }

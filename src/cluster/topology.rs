@@ -24,13 +24,16 @@ pub(super) struct SlotMap {
     masters: Vec<Address>,
     /// Index of the master, for each slot.
     owners: Box<[u16]>,
+    /// Nodes have named other owners of some slots since the map was drawn.
+    is_amended: bool,
 }
 
 impl SlotMap {
     /// From the answer to `CLUSTER SLOTS`; `asked` is whose answer it is.
     pub(super) fn from_answer(answer: &Value, asked: &Address) -> Option<SlotMap> {
         let Value::Array(ranges) = answer else { return None };
-        let mut map = SlotMap { masters: Vec::new(), owners: vec![NOBODY; usize::from(SLOTS)].into() };
+        let mut map =
+            SlotMap { masters: Vec::new(), owners: vec![NOBODY; usize::from(SLOTS)].into(), is_amended: false };
         for range in ranges {
             let Value::Array(range) = range else { return None };
             let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { return None };
@@ -38,15 +41,28 @@ impl SlotMap {
             // A node that does not know its own address names none: it is the one that was asked.
             let host = text(host).filter(|host| !host.is_empty() && *host != "?").unwrap_or(&asked.host);
             let address = Address { host: host.to_owned(), port: u16::try_from(*port).ok()? };
-            let known = map.masters.iter().position(|master| *master == address);
-            let index = known.unwrap_or_else(|| {
-                map.masters.push(address);
-                map.masters.len() - 1
-            });
+            let index = map.index_of(address);
             let (first, last) = (usize::try_from(*first).ok()?, usize::try_from(*last).ok()?);
             map.owners.get_mut(first..=last)?.fill(u16::try_from(index).ok()?);
         }
         (!map.masters.is_empty()).then_some(map)
+    }
+
+    fn index_of(&mut self, address: Address) -> usize {
+        let known = self.masters.iter().position(|master| *master == address);
+        known.unwrap_or_else(|| {
+            self.masters.push(address);
+            self.masters.len() - 1
+        })
+    }
+
+    /// A node says that this one has a slot now.
+    pub(super) fn amend(&mut self, moved: Moved) {
+        let index = self.index_of(moved.to);
+        if let (Some(owner), Ok(index)) = (self.owners.get_mut(usize::from(moved.slot)), u16::try_from(index)) {
+            *owner = index;
+            self.is_amended = true;
+        }
     }
 
     pub(super) fn masters(&self) -> &[Address] {
@@ -57,6 +73,25 @@ impl SlotMap {
     pub(super) fn owner(&self, channel: &str) -> Option<&Address> {
         let owner = self.owners.get(usize::from(slot(channel.as_bytes())))?;
         self.masters.get(usize::from(*owner))
+    }
+}
+
+/// Another node has a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) slot: u16,
+    pub(super) to: Address,
+}
+
+impl Moved {
+    /// From `MOVED <slot> <host>:<port>`, without its first word. A node that is asked by `asked` and names no host is that
+    /// one's.
+    pub(super) fn from_details(details: &str, asked: &Address) -> Option<Moved> {
+        let (slot, to) = details.split_once(' ')?;
+        let (host, port) = to.rsplit_once(':')?;
+        let host = if host.is_empty() || host == "?" { &asked.host } else { host };
+        let slot = slot.parse().ok().filter(|slot| *slot < SLOTS)?;
+        Some(Moved { slot, to: Address { host: host.to_owned(), port: port.parse().ok()? } })
     }
 }
 
@@ -111,6 +146,17 @@ mod tests {
         assert_eq!(map.masters().len(), 2);
         assert_eq!(map.owner("foo").unwrap(), &asked);
         assert_eq!(map.owner("foo{}{bar}").unwrap().host, "b");
+        let moved = Moved::from_details("12182 :7002", &asked).unwrap();
+        assert_eq!(moved, Moved { slot: 12182, to: Address { host: "seed".to_owned(), port: 7002 } });
+        let mut amended = map.clone();
+        amended.amend(moved);
+        assert_eq!(amended.owner("foo").unwrap().port, 7002);
+        amended.amend(Moved::from_details("12182 seed:7000", &asked).unwrap());
+        assert_eq!(amended.owner("foo"), map.owner("foo"));
+        assert_ne!(amended, map, "it is still to be drawn anew");
+        for wrong in ["", "12182", "16384 a:1", "1 a", "1 a:b", "-1 a:1"] {
+            assert_eq!(Moved::from_details(wrong, &asked), None, "{wrong}");
+        }
         for wrong in [
             Value::Nil,
             Value::Array(vec![]),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::instance::{emit_to, get, instance_with, until_redis_is};
+use crate::instance::{emit_to, get, instance_with, metric, until_redis_is};
 use crate::redis_server::{RedisCluster, RedisServer};
 use crate::server::Server;
 use crate::until;
@@ -132,6 +132,56 @@ fn a_slot_that_moves_takes_its_channels_along() {
     assert_eq!(alice.event().0, "all");
     let status = || get(&servers[0], "user/alice/status");
     until("the other instance answers", status, |status| status["sockets"] == 1);
+}
+
+#[test]
+fn slots_that_move_take_only_their_rooms_along() {
+    const USERS: usize = 60;
+    let cluster = RedisCluster::start();
+    let servers = [instance_with(&cluster.nodes[0], &[SHARDED]), instance_with(&cluster.nodes[0], &[SHARDED])];
+    let mut users: Vec<_> = (0..USERS).map(|number| servers[1].client(&format!("user-{number}"))).collect();
+    let subscriptions = || metric(&servers[1], "sockring_bus_subscriptions");
+    until("all nodes count", subscriptions, |count| *count >= USERS as u64);
+    let before = subscriptions();
+    let mut published = [0; USERS];
+    let mut emit = |user: usize| {
+        let number = published[user];
+        let body = json!({"user": format!("user-{user}"), "event": "n", "args": [number]});
+        published[user] += u64::from(servers[0].post("emit", &body)["published"] == true);
+    };
+    let channel = |user: usize| format!("socket.io#/#user:user-{user}#");
+    let node_of = |slot: u16| cluster.owner(slot);
+    for user in 0..USERS {
+        let slot: u16 = cluster.nodes[0].run(&format!("CLUSTER KEYSLOT {}", channel(user)));
+        let from = node_of(slot);
+        let to = (from + 1) % 3;
+        cluster.move_slot(slot, from, to);
+        // That user, and others whose slots stay, or have moved.
+        [user, user / 2, (user + 7) % USERS].into_iter().for_each(&mut emit);
+        until("the room has followed", || subscribers(&cluster.nodes[to], &channel(user)), |count| *count == 1);
+    }
+    for user in 0..USERS {
+        until(
+            "it is published again",
+            || emit_to(&servers[0], &format!("user-{user}"), "end").1,
+            |published| *published,
+        );
+    }
+    let (mut lost, mut sent) = (0, 0);
+    for (user, client) in users.iter_mut().enumerate() {
+        let mut got = 0;
+        while client.event().0 != "end" {
+            got += 1;
+        }
+        sent += published[user];
+        lost += published[user].saturating_sub(got);
+    }
+    // What was published where nobody is any more, at the moment of a move.
+    assert!(lost * 20 <= sent && sent > 100, "{lost} of {sent}");
+    let reconnects = |server: &Server| metric(server, "sockring_bus_reconnects_total");
+    assert_eq!(servers.each_ref().map(reconnects), [0, 0], "the connections live on");
+    until("the rooms are the same", subscriptions, |count| *count == before);
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
 }
 
 #[test]
