@@ -137,6 +137,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
         &[
             "Adapter",
             "Address",
+            "ClientCertificate",
             "ClusterSettings",
             "HeardRooms",
             "Readiness",

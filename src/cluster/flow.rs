@@ -28,6 +28,8 @@ pub(super) struct Flow {
     /// The last look at the stream found nothing.
     is_drained: AtomicBool,
     waiting: Mutex<Option<Waker>>,
+    /// What made the stream fail. The client tells it to only one of those who use it.
+    failure: Mutex<Option<io::Error>>,
 }
 
 impl Flow {
@@ -37,6 +39,7 @@ impl Flow {
             unfinished: AtomicUsize::new(0),
             is_drained: AtomicBool::new(false),
             waiting: Mutex::new(None),
+            failure: Mutex::new(None),
         })
     }
 
@@ -57,6 +60,11 @@ impl Flow {
     /// Whether all that has come was read.
     pub(super) fn is_drained(&self) -> bool {
         self.is_drained.load(Ordering::Relaxed)
+    }
+
+    /// What made the stream fail, if it is known.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn read(&self, bytes: usize) -> io::Result<()> {
@@ -128,7 +136,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
                 Poll::Pending
             }
             Poll::Ready(Ok(())) => Poll::Ready(this.flow.read(buffer.filled().len() - before)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                let told = io::Error::new(error.kind(), error.to_string());
+                this.flow.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(told);
+                Poll::Ready(Err(error))
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::channels::Adapter;
 use super::flow::{Flow, Metered, Pushes};
-use super::settings::{Address, ClusterSettings, Secret, SentinelSettings, TlsSettings};
+use super::settings::{Address, ClientCertificate, ClusterSettings, Secret, SentinelSettings, TlsSettings};
 
 /// From dialling to the answer to the last command of the set-up.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +38,10 @@ pub enum LinkError {
     Unreachable(String),
     /// Something does, but not in time.
     Silent,
+    /// One side did not want the other's handshake.
     Tls(String),
+    /// Somebody is there, and has hung up at the first words.
+    HungUp(String),
     /// It answers, and does not let us in.
     Refused(String),
     /// Its version has no sharded channels.
@@ -53,8 +57,13 @@ impl LinkError {
     pub fn fix(&self) -> &'static str {
         match self {
             LinkError::Unreachable(_) => "is it running there? See REDIS_URL, or REDIS_HOST and REDIS_PORT",
-            LinkError::Silent => "is it frozen, or does it speak TLS (rediss://) where we do not?",
-            LinkError::Tls(_) => "see redis_tls and redis_tls_ca_file",
+            LinkError::Silent => "is it frozen, or does only one side speak TLS (rediss://)? See redis_tls",
+            LinkError::Tls(_) => {
+                "see redis_tls and redis_tls_ca_file, and redis_tls_cert_file where Redis wants a certificate of its clients"
+            }
+            LinkError::HungUp(_) => {
+                "does it speak TLS where we do not? See redis_tls; or want a certificate? See redis_tls_cert_file"
+            }
             LinkError::Refused(_) => {
                 "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection"
             }
@@ -74,6 +83,7 @@ impl fmt::Display for LinkError {
             LinkError::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
             LinkError::Silent => f.write_str("does not answer in time"),
             LinkError::Tls(reason) => write!(f, "TLS failed: {reason}"),
+            LinkError::HungUp(reason) => write!(f, "hung up at the first words: {reason}"),
             LinkError::Refused(reason) => write!(f, "refused: {reason}"),
             LinkError::Wrong(role) => write!(f, "is {role}"),
             LinkError::NoMaster(reason) => write!(f, "is not known: {reason}"),
@@ -204,7 +214,7 @@ impl Dialler {
                     LinkError::Tls(format!("`{}` is no name that a certificate could have", address.host))
                 })?;
                 let encrypted = connector.connect(name, stream).await;
-                Box::new(encrypted.map_err(|error| LinkError::Tls(error.to_string()))?)
+                Box::new(encrypted.map_err(|error| LinkError::Tls(words_of_tls(&error)))?)
             }
         };
         let (sender, pushes) = mpsc::unbounded_channel();
@@ -217,7 +227,7 @@ impl Dialler {
             .set_push_sender(Pushes { sender, flow: Arc::clone(&flow) });
         let metered = Metered { stream, flow: Arc::clone(&flow) };
         let opened = MultiplexedConnection::new_with_config(&self.account, metered, config).await;
-        let (connection, driver) = opened.map_err(refused)?;
+        let (connection, driver) = opened.map_err(|error| turned_away(error, &flow))?;
         let driver = tokio::task::spawn_local(driver);
         // From here on the driver ends with the link.
         let (server, address) = (ServerInfo::of(None), address.clone());
@@ -248,6 +258,39 @@ fn account(user: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo
     account
 }
 
+/// What is wrong when the first words get no answer.
+fn turned_away(error: RedisError, flow: &Flow) -> LinkError {
+    if !error.is_io_error() {
+        return refused(error);
+    }
+    match flow.failure() {
+        // Redis looks at our certificate when the handshake is over for us.
+        Some(failure) if failure.kind() == io::ErrorKind::InvalidData => LinkError::Tls(words_of_tls(&failure)),
+        Some(failure) => LinkError::HungUp(failure.to_string()),
+        None => LinkError::HungUp(error.to_string()),
+    }
+}
+
+/// What was refused, in words for who sets it up.
+fn words_of_tls(error: &io::Error) -> String {
+    let words = error.to_string();
+    let meaning = [
+        ("CertificateRequired", "it wants a certificate of ours"),
+        ("HandshakeFailure", "it may want a certificate of ours"),
+        ("alert: UnknownCA", "it does not know who has signed our certificate"),
+        ("alert: BadCertificate", "it does not want our certificate"),
+        ("alert: DecryptError", "it does not want our certificate"),
+        ("alert: CertificateExpired", "our certificate has expired"),
+        ("UnknownIssuer", "we do not know who has signed its certificate"),
+        ("InvalidContentType", "it does not speak TLS"),
+        ("eof", "it hung up during the handshake"),
+    ];
+    match meaning.iter().find(|(sign, _)| words.contains(sign)) {
+        Some((_, meaning)) => format!("{meaning} ({words})"),
+        None => words,
+    }
+}
+
 fn refused(error: RedisError) -> LinkError {
     match error.is_io_error() {
         true => LinkError::Unreachable(error.to_string()),
@@ -259,14 +302,8 @@ fn connector(tls: &TlsSettings) -> Result<TlsConnector, LinkError> {
     let mut roots = RootCertStore::empty();
     match &tls.ca_file {
         Some(file) => {
-            let wrong = |reason: String| LinkError::Tls(format!("`{}`: {reason}", file.display()));
-            let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("holds no certificate in PEM".to_owned()));
+            for certificate in certificates_in(file)? {
+                roots.add(certificate).map_err(|error| wrong_file(file, error))?;
             }
         }
         None => {
@@ -277,8 +314,29 @@ fn connector(tls: &TlsSettings) -> Result<TlsConnector, LinkError> {
             }
         }
     }
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = match &tls.client {
+        None => config.with_no_client_auth(),
+        Some(ClientCertificate { certificate_file, key_file }) => {
+            let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| wrong_file(key_file, error))?;
+            let chain = config.with_client_auth_cert(certificates_in(certificate_file)?, key);
+            chain.map_err(|error| wrong_file(certificate_file, error))?
+        }
+    };
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn wrong_file(file: &Path, reason: impl fmt::Display) -> LinkError {
+    LinkError::Tls(format!("`{}`: {reason}", file.display()))
+}
+
+fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> {
+    let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(wrong_file(file, "holds no certificate in PEM")),
+        Err(error) => Err(wrong_file(file, error)),
+    }
 }
 
 /// A value that is a text.

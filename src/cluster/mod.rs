@@ -61,7 +61,7 @@ pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
 pub use publisher::PublishError;
-pub use settings::{Address, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
+pub use settings::{Address, ClientCertificate, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
 
 /// How long Redis may take to say that it has a message.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);

@@ -60,6 +60,15 @@ impl fmt::Display for Address {
 pub struct TlsSettings {
     /// PEM file of the authorities that may have signed; `None`: those of the operating system.
     pub ca_file: Option<PathBuf>,
+    /// Who we are, where Redis wants to know that of its clients.
+    pub client: Option<ClientCertificate>,
+}
+
+/// PEM files of a certificate, with those that lead to its authority, and of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// Who knows which Redis is the master.

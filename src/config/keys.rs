@@ -96,6 +96,8 @@ pub const KEYS: &[Key] = &[
     known_as(&["REDIS_PASSWORD_FILE"], key("redis_password_file", "", "file that holds the password of Redis")),
     key("redis_tls", "false", "`true`: speak TLS with Redis, as with a `rediss://` URL"),
     key("redis_tls_ca_file", "", "PEM file of the authorities that may have signed Redis' certificate; default: those of the operating system"),
+    key("redis_tls_cert_file", "", "PEM file of the certificate that Redis may want of its clients"),
+    key("redis_tls_key_file", "", "PEM file of the key of that certificate"),
     key("redis_prefix", "socket.io", "what all channels begin with: `key` of the classic adapter, `channelPrefix` of the sharded one"),
     key("redis_adapter", "classic", "`classic` for `createAdapter` and the emitters, `sharded` for `createShardedAdapter` on Redis 7 or newer"),
     key("redis_rooms", "all", "classic adapter: `all` hears every room but those of users, so that what is sent right behind an order to join arrives; `users` hears rooms with members here alone"),

@@ -1,10 +1,13 @@
 //! What the settings say of Redis.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use crate::cluster::{Adapter, Address, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings};
+use crate::cluster::{
+    Adapter, Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
+};
 
 use super::{ConfigError, Values, wrong};
 
@@ -55,15 +58,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         None if settings.address.host.is_empty() && settings.sentinels.is_none() => return Ok(None),
         None => {}
     }
-    if let Some(file) = values.optional("redis_tls_ca_file") {
-        let Some(tls) = &mut settings.tls else {
-            let reason = "has no use without TLS: write the URL as `rediss://...`, or set redis_tls=true";
-            return Err(wrong("redis_tls_ca_file", reason));
-        };
-        std::fs::metadata(&file)
-            .map_err(|error| wrong("redis_tls_ca_file", format!("`{file}` cannot be read: {error}")))?;
-        tls.ca_file = Some(file.into());
-    }
+    tls_files(values, &mut settings)?;
     Ok(Some(settings))
 }
 
@@ -93,6 +88,32 @@ fn sentinel(text: &str) -> Result<Address, ConfigError> {
         Some(port) => Ok(Address { host: host.to_owned(), port }),
         None => Err(wrong("redis_sentinels", "must be addresses such as `sentinel-1:26379`, comma-separated")),
     }
+}
+
+fn tls_files(values: &Values, settings: &mut ClusterSettings) -> Result<(), ConfigError> {
+    let is_encrypted = settings.tls.is_some();
+    let file = |name: &str| -> Result<Option<PathBuf>, ConfigError> {
+        let Some(file) = values.optional(name) else { return Ok(None) };
+        if !is_encrypted {
+            let reason = "has no use without TLS: write the URL as `rediss://...`, or set redis_tls=true";
+            return Err(wrong(name, reason));
+        }
+        std::fs::metadata(&file).map_err(|error| wrong(name, format!("`{file}` cannot be read: {error}")))?;
+        Ok(Some(file.into()))
+    };
+    let ca_file = file("redis_tls_ca_file")?;
+    let client = match (file("redis_tls_cert_file")?, file("redis_tls_key_file")?) {
+        (None, None) => None,
+        (Some(certificate_file), Some(key_file)) => Some(ClientCertificate { certificate_file, key_file }),
+        (Some(_), None) => return Err(wrong("redis_tls_key_file", "must be set too: the key of redis_tls_cert_file")),
+        (None, Some(_)) => {
+            return Err(wrong("redis_tls_cert_file", "must be set too: the certificate of redis_tls_key_file"));
+        }
+    };
+    if let Some(tls) = &mut settings.tls {
+        *tls = TlsSettings { ca_file, client };
+    }
+    Ok(())
 }
 
 /// What a URL says is stronger than the other settings.
@@ -194,6 +215,9 @@ mod tests {
             (&[("redis_sentinels", "h"), ("redis_master_name", "")], "redis_master_name"),
             (&[("redis_host", "h"), ("redis_tls_ca_file", "/dev/null")], "redis_tls_ca_file"),
             (&[("redis_url", "rediss://h"), ("redis_tls_ca_file", "/no/such")], "redis_tls_ca_file"),
+            (&[("redis_url", "rediss://h"), ("redis_tls_cert_file", "/dev/null")], "redis_tls_key_file"),
+            (&[("redis_url", "rediss://h"), ("redis_tls_key_file", "/dev/null")], "redis_tls_cert_file"),
+            (&[("redis_host", "h"), ("redis_tls_cert_file", "/dev/null")], "redis_tls_cert_file"),
         ] {
             let error = read(pairs).unwrap_err();
             assert_eq!(error.key, key, "{pairs:?}");

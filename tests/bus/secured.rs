@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use crate::command::run;
 use crate::instance::{emit_to, instance_with, ready};
@@ -20,15 +20,18 @@ impl Certificates {
         fs::create_dir_all(&folder).expect("a folder");
         let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a file");
         let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        // OpenSSL takes a certificate with the name of its authority for one that has signed itself.
+        authority.distinguished_name.push(DnType::CommonName, folder.to_string_lossy().as_ref());
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(authority, key).expect("signed by itself");
         write("ca.pem", authority.pem());
-        let key = KeyPair::generate().expect("a key");
-        let names = vec!["localhost".to_owned()];
-        let certificate = CertificateParams::new(names).and_then(|own| own.signed_by(&key, &authority));
-        write("redis.pem", certificate.expect("signed").pem());
-        write("redis.key", key.serialize_pem());
+        for (name, names) in [("redis", vec!["localhost".to_owned()]), ("client", vec!["app".to_owned()])] {
+            let key = KeyPair::generate().expect("a key");
+            let certificate = CertificateParams::new(names).and_then(|own| own.signed_by(&key, &authority));
+            write(&format!("{name}.pem"), certificate.expect("signed").pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
         Certificates(folder)
     }
 
@@ -71,6 +74,43 @@ fn tls_and_a_user_of_the_access_list() {
     let ended = run(&["check"], &[("REDIS_URL", &url), ("SOCKRING_REDIS_TLS_CA_FILE", &ca)]);
     let line = format!("ok    redis: localhost:{port} answers: version ");
     assert!(ended.stdout.contains(&line), "{ended:?}");
+}
+
+#[test]
+fn a_redis_that_wants_certificates_gets_one_and_says_what_it_does_not_want() {
+    let (certificates, stranger) = (Certificates::new(), Certificates::new());
+    let port = free_port().to_string();
+    let [ca, own, key] = ["ca.pem", "redis.pem", "redis.key"].map(|name| certificates.path(name));
+    let tls = ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &own, "--tls-key-file", &key];
+    let redis = RedisServer::start(&[&tls[..], &["--tls-auth-clients", "yes"]].concat());
+    let url = format!("rediss://localhost:{port}");
+    let base = [("REDIS_URL", url.as_str()), ("SOCKRING_REDIS_TLS_CA_FILE", ca.as_str()), ("SOCKRING_SHARDS", "2")];
+    let files = |of: &Certificates| ["client.pem", "client.key"].map(|name| of.path(name));
+    let [certificate, key] = files(&certificates);
+    let good = [("SOCKRING_REDIS_TLS_CERT_FILE", certificate.as_str()), ("SOCKRING_REDIS_TLS_KEY_FILE", key.as_str())];
+    let server = Server::start(&[&base[..], &good].concat());
+    assert_eq!(ready(&server), (200, "up".to_owned()));
+    assert_eq!(emit_to(&server, "alice", "sealed"), (0, true));
+    let [certificate, key] = files(&stranger);
+    let wrong = [("SOCKRING_REDIS_TLS_CERT_FILE", certificate.as_str()), ("SOCKRING_REDIS_TLS_KEY_FILE", key.as_str())];
+    for (more, reason) in [
+        (&[][..], "TLS failed: it wants a certificate of ours"),
+        (&wrong[..], "TLS failed: it does not know who has signed our certificate"),
+    ] {
+        let ended = run(&["check"], &[&base[..2], more].concat());
+        assert!(ended.stdout.contains("FAIL  redis: ") && ended.stdout.contains(reason), "{ended:?}");
+        assert!(ended.stdout.contains("redis_tls_cert_file"), "{ended:?}");
+        let server = Server::start(&[&base[..], more].concat());
+        until("the reason is logged", || server.log(), |log| log.contains(reason));
+        assert_eq!(ready(&server), (200, "down".to_owned()));
+    }
+    // Without TLS where it is spoken, and with it where it is not.
+    let ended = run(&["check"], &[("REDIS_HOST", "localhost"), ("REDIS_PORT", &port)]);
+    assert!(ended.stdout.contains("hung up at the first words") && ended.stdout.contains("redis_tls"), "{ended:?}");
+    let plain = redis.port.to_string();
+    let encrypted = [("REDIS_HOST", "localhost"), ("REDIS_PORT", plain.as_str()), ("SOCKRING_REDIS_TLS", "true")];
+    let ended = run(&["check"], &[&encrypted[..], &base[1..2]].concat());
+    assert!(ended.stdout.contains("does not answer in time") && ended.stdout.contains("redis_tls"), "{ended:?}");
 }
 
 #[test]
