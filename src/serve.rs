@@ -150,7 +150,8 @@ impl Crew {
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
         let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
-        let others = match settings.cluster {
+        let others = match &settings.cluster {
+            Some(cluster) if cluster.has_channels_of_sids() => shard::Cluster::OverBusBySid,
             Some(_) => shard::Cluster::OverBus,
             None => shard::Cluster::Alone,
         };

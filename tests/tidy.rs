@@ -143,6 +143,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
             "Readiness",
             "Secret",
             "SentinelSettings",
+            "SubscriptionMode",
             "TlsSettings",
         ],
     ),

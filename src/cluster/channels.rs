@@ -5,7 +5,7 @@
 pub enum Adapter {
     /// `createAdapter` and the emitter: PUBLISH, PSUBSCRIBE, SUBSCRIBE.
     Classic,
-    /// `createShardedAdapter` with `subscriptionMode: "dynamic"`: SPUBLISH, SSUBSCRIBE.
+    /// `createShardedAdapter`: SPUBLISH, SSUBSCRIBE.
     Sharded,
 }
 
@@ -19,6 +19,18 @@ pub enum HeardRooms {
     Members,
 }
 
+/// Which rooms have channels of their own with the sharded adapter: its `subscriptionMode`, which all servers share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SubscriptionMode {
+    /// All but those of sockets.
+    #[default]
+    Dynamic,
+    /// Those of sockets too.
+    DynamicPrivate,
+    /// None.
+    Static,
+}
+
 /// JavaScript's length of a socket id. The sharded adapter takes a room of that length for one, and does not give it a
 /// channel of its own.
 const SID_UNITS: usize = 20;
@@ -27,6 +39,7 @@ const SID_UNITS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Channels {
     adapter: Adapter,
+    mode: SubscriptionMode,
     prefix: Box<str>,
     /// The longest first: names may contain `#`, which also ends them in a channel.
     namespaces: Vec<Box<str>>,
@@ -60,7 +73,12 @@ impl Channels {
         namespaces.sort_by_key(|name| std::cmp::Reverse(name.len()));
         let beginning = |name: &str| escape_pattern(&format!("{prefix}#{name}#")).into_boxed_str();
         let beginnings = namespaces.iter().map(|name| beginning(name)).collect();
-        Channels { adapter, prefix: prefix.into(), namespaces, beginnings }
+        Channels { adapter, mode: SubscriptionMode::default(), prefix: prefix.into(), namespaces, beginnings }
+    }
+
+    /// The same with another mode.
+    pub fn with_mode(self, mode: SubscriptionMode) -> Channels {
+        Channels { mode, ..self }
     }
 
     pub fn adapter(&self) -> Adapter {
@@ -74,7 +92,11 @@ impl Channels {
 
     /// Where messages to exactly this room are published. `None`: on the namespace's.
     pub fn of_room(&self, namespace: &str, room: &str) -> Option<String> {
-        let is_own = self.adapter == Adapter::Classic || room.encode_utf16().count() != SID_UNITS;
+        let is_own = match (self.adapter, self.mode) {
+            (Adapter::Classic, _) | (Adapter::Sharded, SubscriptionMode::DynamicPrivate) => true,
+            (Adapter::Sharded, SubscriptionMode::Dynamic) => room.encode_utf16().count() != SID_UNITS,
+            (Adapter::Sharded, SubscriptionMode::Static) => false,
+        };
         is_own.then(|| format!("{}#{namespace}#{room}#", self.prefix))
     }
 
@@ -227,6 +249,20 @@ mod tests {
             (Adapter::Sharded, vec![faces], "socket.io#/#".to_owned()),
         ] {
             assert_eq!(channels(adapter).of_rooms("/", &rooms), expected, "{rooms:?}");
+        }
+    }
+
+    #[test]
+    fn a_mode_says_which_rooms_have_channels() {
+        let sid = "abcdefghijklmnopqrst";
+        for (mode, of_user, of_sid) in [
+            (SubscriptionMode::Dynamic, true, false),
+            (SubscriptionMode::DynamicPrivate, true, true),
+            (SubscriptionMode::Static, false, false),
+        ] {
+            let channels = channels(Adapter::Sharded).with_mode(mode);
+            let has_own = |room: &str| channels.of_room("/", room).is_some();
+            assert_eq!((has_own("user:2"), has_own(sid)), (of_user, of_sid), "{mode:?}");
         }
     }
 

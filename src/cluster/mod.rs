@@ -54,7 +54,7 @@ use topology::Topology;
 
 pub use asking::Gathered;
 pub use bus::CoreBus;
-pub use channels::{Adapter, ChannelKind, Channels, HeardRooms, Place};
+pub use channels::{Adapter, ChannelKind, Channels, HeardRooms, Place, SubscriptionMode};
 pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
 pub use counters::ClusterMetrics;
 pub use health::Condition;
@@ -136,7 +136,7 @@ impl Cluster {
         health.expect(Part::Subscriber(Target::Any));
         Ok(Arc::new(Cluster {
             dialler: Dialler::new(&settings)?,
-            channels: Channels::new(settings.adapter, &settings.prefix, &namespaces),
+            channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),
             uids: namespaces.iter().map(|_| new_id(settings.adapter)).collect(),
             presence: Presence::new(postboxes.clone()),
             counters: Counters::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use tokio::time::timeout;
 
-use super::channels::{Adapter, HeardRooms};
+use super::channels::{Adapter, HeardRooms, SubscriptionMode};
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
 use super::publisher::is_elsewhere;
 use super::sentinels;
@@ -97,6 +97,8 @@ pub struct ClusterSettings {
     pub adapter: Adapter,
     /// With the classic adapter.
     pub heard_rooms: HeardRooms,
+    /// Of the sharded adapter.
+    pub mode: SubscriptionMode,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
     /// A connection on which Redis leaves a question open for longer is given up.
@@ -115,6 +117,11 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// Whether each socket has a channel of its own, which has to be subscribed.
+    pub fn has_channels_of_sids(&self) -> bool {
+        self.adapter == Adapter::Sharded && self.mode == SubscriptionMode::DynamicPrivate
+    }
+
     /// Where Redis is looked for.
     pub fn place(&self) -> String {
         match &self.sentinels {

@@ -101,6 +101,7 @@ pub const KEYS: &[Key] = &[
     key("redis_prefix", "socket.io", "what all channels begin with: `key` of the classic adapter, `channelPrefix` of the sharded one"),
     key("redis_adapter", "classic", "`classic` for `createAdapter` and the emitters, `sharded` for `createShardedAdapter` on Redis 7 or newer"),
     key("redis_rooms", "all", "classic adapter: `all` hears every room but those of users, so that what is sent right behind an order to join arrives; `users` hears rooms with members here alone"),
+    key("redis_subscription_mode", "dynamic", "`subscriptionMode` of the sharded adapter, the same for all servers: `dynamic`, `dynamic-private` or `static`"),
     key("redis_queue_bytes_max", "8388608", "bytes that wait for Redis to take them; more: not published"),
     key("redis_silence_timeout_ms", "10000", "time for Redis to answer a PING; later: it counts as down, and the connection is opened anew"),
     key("redis_requests_max", "16384", "questions of other servers that wait for an answer; more: answered at once, as if nobody were here"),

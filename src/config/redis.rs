@@ -6,7 +6,8 @@ use std::time::Duration;
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use crate::cluster::{
-    Adapter, Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
+    Adapter, Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings,
+    SubscriptionMode, TlsSettings,
 };
 
 use super::{ConfigError, Values, wrong};
@@ -30,6 +31,18 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         "users" => HeardRooms::Members,
         other => return Err(wrong("redis_rooms", format!("`{other}` is neither `all` nor `users`"))),
     };
+    let mode = match (values.text("redis_subscription_mode"), adapter) {
+        ("dynamic", _) => SubscriptionMode::Dynamic,
+        ("dynamic-private", Adapter::Sharded) => SubscriptionMode::DynamicPrivate,
+        ("static", Adapter::Sharded) => SubscriptionMode::Static,
+        ("dynamic-private" | "static", Adapter::Classic) => {
+            return Err(wrong("redis_subscription_mode", "is of the sharded adapter alone: set redis_adapter=sharded"));
+        }
+        (other, _) => {
+            let reason = format!("`{other}` is none of `dynamic`, `dynamic-private` and `static`");
+            return Err(wrong("redis_subscription_mode", reason));
+        }
+    };
     let readiness = match values.truth("ready_requires_redis")? {
         true => Readiness::RequiresRedis,
         false => Readiness::WithoutRedis,
@@ -44,6 +57,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         prefix: prefix(values)?,
         adapter,
         heard_rooms,
+        mode,
         queue_bytes_max,
         silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
@@ -208,6 +222,8 @@ mod tests {
             (&[("redis_url", "redis://u:secret@host/db")], "redis_url"),
             (&[("redis_host", "h"), ("redis_adapter", "streams")], "redis_adapter"),
             (&[("redis_host", "h"), ("redis_rooms", "none")], "redis_rooms"),
+            (&[("redis_host", "h"), ("redis_subscription_mode", "static")], "redis_subscription_mode"),
+            (&[("redis_adapter", "sharded"), ("redis_subscription_mode", "x")], "redis_subscription_mode"),
             (&[("redis_host", "h"), ("redis_prefix", "")], "redis_prefix"),
             (&[("redis_host", "h"), ("redis_port", "0")], "redis_port"),
             (&[("redis_sentinels", "redis://u:secret@h")], "redis_sentinels"),

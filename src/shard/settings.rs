@@ -35,6 +35,8 @@ pub enum Cluster {
     Alone,
     /// They reach each other by a bus: a shard wants the messages to the rooms that are at home there.
     OverBus,
+    /// The same, and each socket has a channel of its own there, which is wanted as long as it lives.
+    OverBusBySid,
 }
 
 /// The engine's settings. Times are milliseconds, sizes bytes.

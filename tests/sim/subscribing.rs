@@ -63,6 +63,32 @@ fn who_connects_is_told_when_the_bus_has_confirmed() {
 }
 
 #[test]
+fn where_sockets_have_channels_who_connects_waits_for_its_own_too() {
+    let mut table = Table::with(EngineSettings { cluster: Cluster::OverBusBySid, ..over_bus() }, 2);
+    table.turn(&[Move::Bus(BusMail::Up)]);
+    connect(&mut table);
+    let wishes = table.wishes();
+    let [of_user, of_socket] = wishes.as_slice() else { panic!("{wishes:?}") };
+    assert_eq!(of_user, "subscribe user:u0 1");
+    let sid = of_socket.strip_prefix("subscribe ").and_then(|rest| rest.strip_suffix(" 2")).expect(of_socket);
+    assert_eq!(sid.len(), 20, "{sid}");
+    let poll = Move::Bytes(1, wire::poll(&table.sid));
+    table.turn(&[poll]);
+    table.turn(&[subscribed(1)]);
+    assert_eq!(table.take(1), "", "its own channel is not confirmed");
+    let own = RoomName { name: sid.into(), ..room() };
+    table.turn(&[Move::Bus(BusMail::Subscribed(vec![(own, 2)]))]);
+    assert!(table.take(1).contains("welcome"));
+    table.turn(&[end_socket()]);
+    let mut left = table.wishes();
+    left.sort();
+    let mut expected = [format!("unsubscribe {sid}"), "unsubscribe user:u0".to_owned()];
+    expected.sort();
+    assert_eq!(left, expected);
+    table.drain();
+}
+
+#[test]
 fn nobody_waits_longer_than_250_ms_and_nobody_for_a_bus_that_is_down() {
     let mut table = waiting();
     table.pass(247);

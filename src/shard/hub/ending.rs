@@ -120,6 +120,7 @@ impl<A: Application> Hub<A> {
         }
         self.acks.forget(key, place);
         while self.leave_at(key, place, 0).is_some() {}
+        self.unsubscribe_sid(key, place);
         if let Some(client) = self.clients.get_mut(key.0)
             && let Some(socket) = client.sockets.remove(place)
         {

@@ -130,7 +130,7 @@ impl<A: Application> Hub<A> {
         }
         let Some(announcement) = self.announced.rooms.remove(&link.room) else {
             // Its home is here.
-            if self.settings.cluster == Cluster::OverBus {
+            if self.settings.cluster != Cluster::Alone {
                 let (namespace, name) = self.rooms.full_name(link.room);
                 if self.homes.outposts(namespace, name).is_empty() {
                     self.unsubscribe(RoomName { namespace, name: name.into() });
@@ -184,12 +184,47 @@ impl<A: Application> Hub<A> {
         self.subscriptions.waiting(namespace, name)
     }
 
-    /// A socket waits for its CONNECT answer until emits to its user reach it from everywhere; `false`: they do.
+    /// The room of a socket's own sid, where that has a channel of its own.
+    fn room_of_sid(&self, key: ClientKey, place: u16) -> Option<RoomName> {
+        if self.settings.cluster != Cluster::OverBusBySid {
+            return None;
+        }
+        let socket = self.socket(key, place)?;
+        let name = self.sid_of(key, socket.random).text().as_str().into();
+        Some(RoomName { namespace: socket.namespace, name })
+    }
+
+    /// A socket is there: the bus is asked for its own channel, if it has one.
+    pub(super) fn subscribe_sid(&mut self, key: ClientKey, place: u16) {
+        let Some(room) = self.room_of_sid(key, place) else { return };
+        let epoch = self.subscriptions.begin(&room, self.now.at);
+        self.counters.subscriptions_unawaited += u64::from(!self.subscriptions.bus_is_up());
+        self.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
+    }
+
+    /// A socket is about to go.
+    pub(super) fn unsubscribe_sid(&mut self, key: ClientKey, place: u16) {
+        let Some(room) = self.room_of_sid(key, place) else { return };
+        let waiting = self.subscriptions.end(&room);
+        self.give_up(waiting);
+        self.for_bus.push(Effect::Unsubscribe(Box::new(room)));
+    }
+
+    /// A socket waits for its CONNECT answer until emits to its user, and to itself, reach it from everywhere; `false`: they
+    /// do.
     pub(super) fn connect_waits(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
         let Some(socket) = self.socket(key, place) else { return false };
-        let (Some(user), random) = (socket.user, socket.random) else { return false };
-        let Some(waiting) = self.waiting_for(user.room()) else { return false };
-        waiting.push(Waiting::Connect { client: key, place, random, payload: request.payload.map(Box::from) });
+        let (user, random) = (socket.user, socket.random);
+        let connect = || Waiting::Connect { client: key, place, random, payload: request.payload.map(Box::from) };
+        if let Some(user) = user
+            && let Some(waiting) = self.waiting_for(user.room())
+        {
+            waiting.push(connect());
+            return true;
+        }
+        let Some(room) = self.room_of_sid(key, place) else { return false };
+        let Some(waiting) = self.subscriptions.waiting(room.namespace, &room.name) else { return false };
+        waiting.push(connect());
         true
     }
 
@@ -276,7 +311,9 @@ impl<A: Application> Hub<A> {
                         authorization: None,
                         now_unix_ms: self.now.unix_ms,
                     };
-                    self.welcome(client, place, &request);
+                    if !self.connect_waits(client, place, &request) {
+                        self.welcome(client, place, &request);
+                    }
                 }
             }
         }

@@ -286,6 +286,7 @@ impl<A: Application> Hub<A> {
                 socket.user = NonMaxRoom::new(room);
             }
         }
+        self.subscribe_sid(key, place);
         self.arm(key);
         if !self.connect_waits(key, place, request) {
             self.welcome(key, place, request);

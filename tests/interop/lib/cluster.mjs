@@ -77,7 +77,7 @@ export function emitBody({ nsp = '/', rooms = [], except = [], flags = {}, args 
 
 /** A sockring in the same cluster, with the same `emit` and `join`. */
 export async function startPeer(redis, { name = 'S', adapter = 'classic', port, env = {} } = {}) {
-  if (peersAreNode) return startNode(redis, { name, adapter, port });
+  if (peersAreNode) return startNode(redis, { name, adapter, port, env });
   const server = await startSockring({
     SOCKRING_NAMESPACES: NAMESPACES,
     SOCKRING_REDIS_ADAPTER: adapter,

@@ -1,6 +1,6 @@
 // A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
 //   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX,
-//   RESPONSES=specific (answers go to their asker's own channel), ACCESS_TOKEN_SECRET
+//   MODE (subscriptionMode of the sharded adapter), RESPONSES=specific (answers go to their asker's own channel), ACCESS_TOKEN_SECRET
 
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
@@ -36,7 +36,7 @@ async function adapter() {
   await Promise.all([publisher.connect(), subscriber.connect()]);
   const prefix = env.PREFIX ?? 'socket.io';
   return env.ADAPTER === 'sharded'
-    ? createShardedAdapter(publisher, subscriber, { channelPrefix: prefix })
+    ? createShardedAdapter(publisher, subscriber, { channelPrefix: prefix, subscriptionMode: env.MODE ?? 'dynamic' })
     : createAdapter(publisher, subscriber, { key: prefix, publishOnSpecificResponseChannel: env.RESPONSES === 'specific' });
 }
 
