@@ -129,8 +129,9 @@ impl<A: Application> Shard<A> {
         };
         let (taken, left, waits) = match outbox {
             Some(outbox) => {
-                let before = outbox.bytes();
-                (outbox.take(own), before - outbox.bytes(), !outbox.is_empty())
+                let bytes = |outbox: &Outbox| if is_closing { outbox.bytes() } else { 0 };
+                let before = bytes(outbox);
+                (outbox.take(own), before - bytes(outbox), !outbox.is_empty())
             }
             None => ((!own.is_empty()).then_some((Bytes::Owned(own), 0)), 0, false),
         };

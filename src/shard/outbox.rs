@@ -73,6 +73,7 @@ pub fn weight(frames: &Frames, key: Option<&ConflateKey>) -> usize {
 }
 
 impl Outbox {
+    #[inline]
     pub fn push(&mut self, frames: Frames) {
         match self {
             Outbox::Empty => *self = Outbox::One(frames),
@@ -155,6 +156,12 @@ impl Outbox {
     pub fn take(&mut self, mut own: Vec<u8>) -> Option<(Bytes, usize)> {
         let own_bytes = own.len();
         if own.is_empty() {
+            // The usual case.
+            if let Outbox::One(_) = self
+                && let Outbox::One(only) = std::mem::take(self)
+            {
+                return Some((Bytes::Shared(only), 0));
+            }
             let first = self.pop()?;
             if first.len() > MERGED_MESSAGE_BYTES_MAX || !self.has_small() {
                 return Some((Bytes::Shared(first), 0));

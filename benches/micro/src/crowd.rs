@@ -96,10 +96,16 @@ impl Crowd {
         sent
     }
 
-    /// One turn: an emit to the room comes from the API, and goes to all.
+    /// An emit to the room comes from the API, and goes to all, in as many turns as that takes.
     pub fn fan_out(&mut self) -> Sent {
         let broadcast = Broadcast::new("/", vec![ROOM.into()], Arc::clone(&self.news));
-        self.turn(|shard| shard.on_mail(Ticket(1), Mail::Emit(vec![broadcast])))
+        let mut sent = self.turn(|shard| shard.on_mail(Ticket(1), Mail::Emit(vec![broadcast])));
+        while self.shard.is_behind() {
+            let more = self.turn(|_| {});
+            sent.sends += more.sends;
+            sent.bytes += more.bytes;
+        }
+        sent
     }
 
     /// What was sent in the turn before is with the kernel, then this happens.

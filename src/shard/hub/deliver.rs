@@ -324,7 +324,14 @@ impl<A: Application> Hub<A> {
     }
 
     /// Does to a client all that is due to it and waits for its turn: something else is about to happen to it.
+    #[inline]
     pub(super) fn catch_up(&mut self, slot: u32) {
+        if !self.fan_outs.is_empty() {
+            self.serve_all(slot);
+        }
+    }
+
+    fn serve_all(&mut self, slot: u32) {
         // Whoever is dropped on the way is served in all of them.
         for at in 0..self.fan_outs.waiting.len() {
             while let Some(fan_out) = self.fan_outs.waiting.get_mut(at)

@@ -365,9 +365,13 @@ fn enqueue(
     if delivery == Delivery::Volatile && (!client.outbox.is_empty() || client.connection.is_none()) {
         return Queued::Dropped;
     }
+    if client.outbox.is_empty() && key.is_none() {
+        // The usual case. A single message may be larger than the limit: it was let in by a limit of its own.
+        client.outbox.push(frames);
+        return Queued::Yes;
+    }
     let replaced = key.map_or(0, |key| client.outbox.bytes_under(key));
     let waiting = client.outbox.bytes() - replaced;
-    // A single message may be larger than the limit: it was let in by a limit of its own.
     if waiting > 0 && waiting + weight(&frames, key) > queue_bytes_max {
         return Queued::Full;
     }
