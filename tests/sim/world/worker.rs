@@ -90,7 +90,10 @@ impl Worker {
 
     /// Whether it has drained, and has nothing to do.
     pub fn is_over(&self) -> bool {
-        self.drain.is_some_and(|drain| drain.is_over) && self.mailbox.is_empty() && self.happened.is_empty()
+        self.drain.is_some_and(|drain| drain.is_over)
+            && !self.is_in_turn()
+            && self.mailbox.is_empty()
+            && self.happened.is_empty()
     }
 }
 
