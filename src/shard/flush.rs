@@ -44,23 +44,35 @@ impl<A: Application> Shard<A> {
         effects.append(&mut self.effects);
     }
 
-    /// Sends what connections have to send, as many bytes as a turn may hand to the kernel.
+    /// Sends what connections have to send, as many bytes as a turn may hand to the kernel. What is large waits for the next
+    /// turn then, and what is small does not wait for it.
     fn flush_connections(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut bytes_left = self.hub.settings.turn.sent_bytes_max;
-        let mut flushed = 0;
-        while bytes_left > 0
-            && let Some(key) = dirty.get(flushed).copied()
-        {
-            flushed += 1;
+        dirty.retain(|key| {
+            if bytes_left == 0 && self.next_send_bytes(*key) > self.hub.settings.turn.small_bytes_max {
+                return true;
+            }
             if let Some(connection) = self.connections.get_mut(key.0) {
                 connection.is_dirty = false;
             }
-            bytes_left = bytes_left.saturating_sub(self.flush_connection(key));
-        }
-        dirty.drain(..flushed);
+            bytes_left = bytes_left.saturating_sub(self.flush_connection(*key));
+            false
+        });
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
+    }
+
+    /// At least so much would be sent next.
+    fn next_send_bytes(&self, key: ConnectionKey) -> usize {
+        let Some(connection) = self.connections.get(key.0) else { return 0 };
+        let own = connection.pending.as_ref().map_or(0, |pending| pending.0.len());
+        let outbox = match (connection.transport_of(), &connection.stage) {
+            (Some(client), _) => self.hub.clients.get(client.0).map(|client| &client.outbox),
+            (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&**unsent),
+            _ => None,
+        };
+        own + outbox.map_or(0, Outbox::first_bytes)
     }
 
     fn flush_client(&mut self, key: ClientKey) {

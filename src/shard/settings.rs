@@ -102,12 +102,12 @@ pub struct EngineSettings {
 /// Limits of one turn. What is beyond them waits for the next, and nobody notices but by the time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
-    /// Messages queued by broadcasts, and bytes of them. A message takes 4 to 10 us, nearly all of it the kernel's:
+    /// Messages queued by broadcasts. A message takes 4 to 10 us, nearly all of it the kernel's:
     /// 256 take one to two and a half milliseconds.
     pub messages_max: usize,
-    pub bytes_max: usize,
-    /// Bytes handed to the kernel.
+    /// Bytes handed to the kernel; beyond it only sends up to `small_bytes_max` go.
     pub sent_bytes_max: usize,
+    pub small_bytes_max: usize,
     /// Clients that are seen to because their time has come.
     pub clients_due_max: usize,
     /// A broadcast to so few members is queued for them at once, before larger ones that are under way.
@@ -124,8 +124,8 @@ impl Default for TurnLimits {
     fn default() -> TurnLimits {
         TurnLimits {
             messages_max: 256,
-            bytes_max: 2 << 20,
             sent_bytes_max: 2 << 20,
+            small_bytes_max: 4 << 10,
             clients_due_max: 1_024,
             at_once_max: 64,
             counted_per_ms: 64,

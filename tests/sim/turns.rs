@@ -161,12 +161,15 @@ fn who_is_not_told_yet_that_it_is_connected_gets_nothing_emitted_before() {
 #[test]
 fn a_turn_hands_the_kernel_so_many_bytes() {
     let mut settings = two_a_turn();
-    settings.turn = TurnLimits { sent_bytes_max: 1_500, ..TurnLimits::default() };
+    settings.turn = TurnLimits { sent_bytes_max: 1_500, small_bytes_max: 500, ..TurnLimits::default() };
     let mut table = crowd(settings);
     table.turn(&[Move::EmitBytes(1_000)]);
     assert_eq!(heard(&mut table), [0, 1]);
+    // What is small does not wait behind what is large, unless it is for the same client.
+    table.mail(to_last(r#"["one"]"#));
+    table.mail(Mail::Deliver(vec![Broadcast::new("/", vec!["user:u0".into()], Arc::from(&br#"["small"]"#[..]))]));
     table.turn(&[]);
-    assert_eq!(heard(&mut table), [2, 3]);
+    assert_eq!(heard(&mut table), [0, 2, 3]);
     (0..2).for_each(|_| table.turn(&[]));
     assert_eq!(heard(&mut table), [4, 5, 6, 7]);
 }

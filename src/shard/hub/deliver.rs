@@ -110,20 +110,17 @@ pub(super) struct FanOuts {
     ends: usize,
     /// What this turn may still queue.
     messages_left: usize,
-    bytes_left: usize,
 }
 
 impl FanOuts {
     /// What a turn may queue, beginning now.
     fn begin_turn(&mut self, limits: &TurnLimits) {
         self.messages_left = limits.messages_max;
-        self.bytes_left = limits.bytes_max;
     }
 
     /// However much else there was to do, something of what waits goes on.
     fn keep_a_share(&mut self, limits: &TurnLimits) {
         self.messages_left = self.messages_left.max(limits.messages_max.div_ceil(SHARE));
-        self.bytes_left = self.bytes_left.max(limits.bytes_max.div_ceil(SHARE));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -143,18 +140,12 @@ impl FanOuts {
             || self.waiting.len() >= limits.backlog_broadcasts_max
     }
 
-    /// Whether this turn may queue so much at once.
-    fn fits(&self, deed: &Deed, seats: usize) -> bool {
-        seats <= self.messages_left && deed.bytes().saturating_mul(seats) <= self.bytes_left
-    }
-
-    fn spend(&mut self, bytes: usize) {
+    fn spend(&mut self) {
         self.messages_left = self.messages_left.saturating_sub(1);
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     fn is_spent(&self) -> bool {
-        self.messages_left == 0 || self.bytes_left == 0
+        self.messages_left == 0
     }
 
     fn push_back(&mut self, fan_out: FanOut) {
@@ -236,7 +227,7 @@ impl<A: Application> Hub<A> {
 
     fn spread(&mut self, deed: Deed, seats: Vec<Seat>, asker: Asker) {
         let is_small = seats.len() <= self.settings.turn.at_once_max;
-        let may_go = is_small || self.fan_outs.is_empty() && self.fan_outs.fits(&deed, seats.len());
+        let may_go = is_small || self.fan_outs.is_empty() && seats.len() <= self.fan_outs.messages_left;
         let mut fan_out = FanOut { deed: Arc::new(deed), seats, next: 0, reached: 0, asker };
         if !may_go {
             return self.fan_outs.push_back(fan_out);
@@ -257,7 +248,7 @@ impl<A: Application> Hub<A> {
                 if client.sockets.get(place).is_none() {
                     return false;
                 }
-                self.fan_outs.spend(0);
+                self.fan_outs.spend();
                 self.end_as(ClientKey(key), place, *ending);
                 true
             }
@@ -296,7 +287,7 @@ impl<A: Application> Hub<A> {
         if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
             return false;
         }
-        self.fan_outs.spend(message.frames.len());
+        self.fan_outs.spend();
         let max = self.settings.queue_bytes_max;
         match enqueue(client, Arc::clone(&message.frames), message.conflate.as_ref(), message.delivery, max) {
             Queued::Yes => {}
