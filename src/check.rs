@@ -10,7 +10,8 @@ use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
 
-use crate::{budget, listen, out, rings, serve};
+use crate::budget::{self, Descriptors};
+use crate::{listen, out, rings, serve};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +119,13 @@ pub fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<d
 
 /// What these settings want of this machine, as far as they are right.
 fn check_places(settings: &Settings, mistakes: &Mistakes, has_io_uring: bool, report: &mut Report) -> io::Result<()> {
+    let (limit, shared) = share_out(settings);
     if !mistakes.are_about(&["shards", "connections_max", "api_connections_max"]) {
-        report.add("descriptors", descriptors(settings))?;
+        report.add("descriptors", shared.clone().and_then(|shared| descriptors(settings, limit, shared)))?;
     }
     if has_io_uring && !mistakes.are_about(&["shards", "connections_max"]) {
-        report.add("shards", shards(settings))?;
+        // Without open files there are no rings, and what the kernel says then tells less.
+        report.add("shards", shared.and_then(|_| shards(settings)))?;
     }
     // Both at once: they may be the same.
     let are_known = !mistakes.are_about(&["host", "port", "shards", "reuse_port"]);
@@ -171,12 +174,16 @@ fn kernel() -> Result<String, String> {
     Ok(release.to_owned())
 }
 
-fn descriptors(settings: &Settings) -> Result<String, String> {
+/// How many open files are allowed, and how they are shared out.
+fn share_out(settings: &Settings) -> (u64, Result<Descriptors, String>) {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    (limit, budget::descriptors(settings, usize::try_from(limit).unwrap_or(usize::MAX)))
+}
+
+fn descriptors(settings: &Settings, limit: u64, shared: Descriptors) -> Result<String, String> {
     // WebSockets need none: each shard's ring has a table for as many of them as the limit allows files.
     let tables = limit.saturating_mul(u64::from(settings.shards));
     let wanted = settings.capacity.connections_max as u64;
-    let shared = budget::descriptors(settings, usize::try_from(limit).unwrap_or(usize::MAX))?;
     let shards = if settings.shards == 1 { "1 shard".to_owned() } else { format!("{} shards", settings.shards) };
     let (websockets, others) = (tables.min(wanted), shared.members);
     let room = format!("{limit} allowed, enough for {websockets} WebSockets with {shards}, and {others} others");

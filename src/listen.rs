@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::io::Errno;
 use sockring::config::Settings;
 use sockring::worker::Listener;
 
@@ -34,6 +35,9 @@ fn fix(error: &io::Error, address: SocketAddr, other_port: &str, host: &str) -> 
         ),
         ErrorKind::AddrNotAvailable => {
             format!("this machine has no address {}: name one that it has with {host}", address.ip())
+        }
+        _ if Errno::from_io_error(error) == Some(Errno::MFILE) => {
+            "raise RLIMIT_NOFILE (ulimit -n, or LimitNOFILE= in systemd)".to_owned()
         }
         _ => format!("choose {other_port}, or another address with {host}"),
     }
