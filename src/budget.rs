@@ -11,7 +11,7 @@ const REDIS_PER_SHARD: usize = 8;
 const MEMBERS_LEAST: usize = 16;
 const GUESTS_LEAST: usize = 8;
 const API_LEAST: usize = 8;
-const GUESTS_MOST: usize = 256;
+pub const GUESTS_MOST: usize = 256;
 
 /// Open files that connections may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

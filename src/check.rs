@@ -11,7 +11,7 @@ use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
 
 use crate::budget::{self, Descriptors};
-use crate::{listen, out, rings, serve};
+use crate::{listen, out, rings, serve, space};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +123,17 @@ fn check_places(settings: &Settings, mistakes: &Mistakes, has_io_uring: bool, re
     if !mistakes.are_about(&["shards", "connections_max", "api_connections_max"]) {
         report.add("descriptors", shared.clone().and_then(|shared| descriptors(settings, limit, shared)))?;
     }
+    let space = match mistakes.are_about(&["shards", "connections_max", "clients_max"]) {
+        true => None,
+        false => Some(space::try_all(settings)),
+    };
+    if let Some(space) = &space {
+        report.add("memory", space.clone())?;
+    }
     if has_io_uring && !mistakes.are_about(&["shards", "connections_max"]) {
-        // Without open files there are no rings, and what the kernel says then tells less.
-        report.add("shards", shared.and_then(|_| shards(settings)))?;
+        // Without open files and memory there are no rings, and what the kernel says then tells less.
+        let space = space.unwrap_or(Ok(String::new()));
+        report.add("shards", shared.and(space).and_then(|_| shards(settings)))?;
     }
     // Both at once: they may be the same.
     let are_known = !mistakes.are_about(&["host", "port", "shards", "reuse_port"]);
@@ -159,7 +167,7 @@ fn given(settings: &Settings) -> impl Iterator<Item = Value> {
 /// The rings of all shards, as the server would have them.
 fn shards(settings: &Settings) -> Result<String, String> {
     let options = rings::options(settings, serve::raise_descriptor_limit());
-    rings::try_all(options, settings.shards).map(|()| match settings.shards {
+    rings::try_all(options, settings).map(|()| match settings.shards {
         1 => "1 has its ring".to_owned(),
         shards => format!("all {shards} have their rings"),
     })

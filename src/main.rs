@@ -7,6 +7,7 @@ mod listen;
 mod out;
 mod rings;
 mod serve;
+mod space;
 
 use std::io::Write;
 use std::process::ExitCode;

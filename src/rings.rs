@@ -9,17 +9,19 @@ use sockring::config::Settings;
 use sockring::ring::{RingError, RingOptions};
 use sockring::worker::{self, WorkerError};
 
+use crate::space;
+
 /// Sizes of each shard's ring. Its table cannot be larger than the limit of open files; connections beyond it keep theirs.
 pub fn options(settings: &Settings, descriptors: usize) -> RingOptions {
     RingOptions::for_connections(settings.capacity.connections_max.min(descriptors))
 }
 
 /// Sets up what all workers have, all at once as when it serves, and drops it.
-pub fn try_all(options: RingOptions, shards: u16) -> Result<(), String> {
+pub fn try_all(options: RingOptions, settings: &Settings) -> Result<(), String> {
     let mut stays = Vec::new();
     let mut threads = Vec::new();
     let mut result = Ok(());
-    for _ in 0..shards {
+    for _ in 0..settings.shards {
         let (word, outcome) = mpsc::channel();
         let (stay, release) = mpsc::channel::<()>();
         stays.push(stay);
@@ -35,10 +37,10 @@ pub fn try_all(options: RingOptions, shards: u16) -> Result<(), String> {
         });
         match spawned {
             Ok(thread) => threads.push(thread),
-            Err(error) => result = Err(format!("a thread could not be started: {error}")),
+            Err(error) => result = Err(space::explain(&error, settings)),
         }
         if let Ok(Err(error)) = outcome.recv() {
-            result = Err(explain(&error, options, shards));
+            result = Err(explain(&error, options, settings));
         }
         if result.is_err() {
             break;
@@ -52,8 +54,13 @@ pub fn try_all(options: RingOptions, shards: u16) -> Result<(), String> {
 }
 
 /// Why a worker could not start, with what all of them need.
-pub fn explain(error: &WorkerError, options: RingOptions, shards: u16) -> String {
-    let WorkerError::Ring(RingError::Memory) = error else { return error.to_string() };
+pub fn explain(error: &WorkerError, options: RingOptions, settings: &Settings) -> String {
+    match error {
+        WorkerError::Ring(RingError::Memory) => {}
+        WorkerError::Memory => return space::shortage(settings).unwrap_or_else(|| error.to_string()),
+        _ => return error.to_string(),
+    }
+    let shards = settings.shards;
     let need = worker::locked_bytes(&options).saturating_mul(u64::from(shards));
     let need = tenths((need * 10).div_ceil(1 << 20));
     let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
@@ -64,10 +71,12 @@ pub fn explain(error: &WorkerError, options: RingOptions, shards: u16) -> String
              raise it (LimitMEMLOCK= in systemd, ulimit -l), or lower shards",
             tenths(have.saturating_mul(10) >> 20)
         ),
-        _ => format!(
-            "io_uring found no memory for its rings: {shards} need {need}, and this machine, or the control group, is short \
-             of it: give it more, or lower shards"
-        ),
+        _ => space::shortage(settings).unwrap_or_else(|| {
+            format!(
+                "io_uring found no memory for its rings: {shards} need {need}, and this machine, or the control group, is \
+                 short of it: give it more, or lower shards"
+            )
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sockring serve`: the workers, the API on top of them, what a developer is told at start, and the end.
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::budget::{self, Descriptors};
 use crate::flags::Invocation;
-use crate::{listen, out, rings};
+use crate::{listen, out, rings, space};
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -56,6 +56,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     }
     let descriptors = raise_descriptor_limit();
     let budget = budget::descriptors(&settings, descriptors)?;
+    space::try_all(&settings)?;
     let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
         (Some(secret), _) => (Some(secret), Secret::Given),
         (None, Some(_)) => (None, Secret::Elsewhere),
@@ -73,7 +74,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         if crew.started.recv().is_err() {
             return match end.recv()? {
                 Ending::Worker(error) => {
-                    Err(rings::explain(&error, rings::options(&settings, descriptors), settings.shards).into())
+                    Err(rings::explain(&error, rings::options(&settings, descriptors), &settings).into())
                 }
                 Ending::Signal => Ok(()),
             };
@@ -83,7 +84,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         let (api, verifier, mut running) = (Arc::clone(&crew.api), Arc::clone(&verifier), settings.values.clone());
         move || reload(&invocation, &mut running, &api, &verifier)
     };
-    follow_signals(ended, reload)?;
+    follow_signals(ended, reload, &settings)?;
     if let Some(cluster) = &crew.cluster {
         // Who is told that the server runs may count on the other instances at once, if Redis is there at all.
         cluster.wait_until_up(REDIS_PATIENCE);
@@ -135,7 +136,7 @@ struct Crew {
     shards: Vec<Postbox>,
     api: Arc<Api>,
     cluster: Option<Arc<Cluster>>,
-    /// A word from each worker whose ring stands.
+    /// A word from each worker whose ring and tables stand.
     started: mpsc::Receiver<()>,
 }
 
@@ -202,7 +203,8 @@ impl Crew {
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };
             let tasks = Tasks { api: Arc::clone(&api), api_listener: api_listener.take(), cluster: cluster.clone() };
-            workers.push(start_worker(parts, tasks, ready.clone(), ended.clone())?);
+            let worker = start_worker(parts, tasks, ready.clone(), ended.clone());
+            workers.push(worker.map_err(|error| space::explain(&error, settings))?);
         }
         Ok(Crew { workers, shards, api, cluster, started })
     }
@@ -226,11 +228,11 @@ fn start_worker(
     tasks: Tasks,
     ready: mpsc::Sender<()>,
     ended: mpsc::Sender<Ending>,
-) -> Result<thread::JoinHandle<()>, Box<dyn Error>> {
+) -> io::Result<thread::JoinHandle<()>> {
     let number = usize::from(parts.place.number);
-    let handle = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+    thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         let surroundings = move || {
-            // The ring stands.
+            // Its ring and its tables stand.
             let _ = ready.send(());
             let Tasks { api, api_listener, cluster } = tasks;
             if let Some(listener) = api_listener {
@@ -247,14 +249,14 @@ fn start_worker(
             // The main thread reports it and ends the process.
             let _ = ended.send(Ending::Worker(error));
         }
-    })?;
-    Ok(handle)
+    })
 }
 
 /// SIGHUP reloads; SIGTERM and SIGINT end, and end at once when one comes again.
 fn follow_signals(
     ended: mpsc::Sender<Ending>,
     mut reload: impl FnMut() + Send + 'static,
+    settings: &Settings,
 ) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // Registered before anybody is told that the server runs.
@@ -262,7 +264,7 @@ fn follow_signals(
         let _within = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+    let spawned = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             loop {
                 tokio::select! {
@@ -276,8 +278,8 @@ fn follow_signals(
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(1);
         });
-    })?;
-    Ok(())
+    });
+    spawned.map(drop).map_err(|error| space::explain(&error, settings).into())
 }
 
 /// Reads the settings again and takes over secrets, keys and allowed origins. What cannot be used changes nothing.

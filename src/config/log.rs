@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "api",
     "app",
     "auth",
@@ -26,6 +26,7 @@ const MODULES: [&str; 20] = [
     "rings",
     "serve",
     "shard",
+    "space",
     "worker",
 ];
 

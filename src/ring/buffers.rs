@@ -1,6 +1,6 @@
 //! The receive buffers of one ring: a pool that the kernel takes from and we give back to.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -34,8 +34,8 @@ impl Buffers {
     /// Allocates and registers `count` buffers (a power of two) of `buffer_bytes` each.
     pub(super) fn register(ring: &io_uring::IoUring, count: u16, buffer_bytes: usize) -> io::Result<Buffers> {
         assert!(count.is_power_of_two() && count <= 32768 && buffer_bytes > 0 && u32::try_from(buffer_bytes).is_ok());
-        let entries = allocate(entries_layout(count)).cast::<BufRingEntry>();
-        let memory = allocate(memory_layout(count, buffer_bytes));
+        let entries = allocate(entries_layout(count))?.cast::<BufRingEntry>();
+        let memory = allocate(memory_layout(count, buffer_bytes))?;
         let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0, is_leaked: false };
         // SAFETY: B1. `entries` is page-aligned, zeroed and `count` entries long; `Ring` drops the io_uring first.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
@@ -135,10 +135,10 @@ fn page_aligned(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, PAGE_BYTES).expect("a pool of at most 32768 buffers fits the address space")
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
+fn allocate(layout: Layout) -> io::Result<NonNull<u8>> {
     // SAFETY: the layout is not empty, `register` asserts that count and size are not 0.
     let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+    NonNull::new(memory).ok_or(io::ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(test)]

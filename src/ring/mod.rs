@@ -194,7 +194,12 @@ impl Ring {
         builder.setup_cqsize(options.completions).setup_submit_all();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let uring = builder.build(options.submissions).map_err(probe::explain)?;
-        let at = |operation| move |error| RingError::Setup(operation, error);
+        let at = |operation| {
+            move |error: io::Error| match error.kind() {
+                io::ErrorKind::OutOfMemory => RingError::Memory,
+                _ => RingError::Setup(operation, error),
+            }
+        };
         uring.submitter().register_files_sparse(options.files).map_err(|error| match error.raw_os_error() {
             Some(libc::EMFILE) => RingError::Files,
             _ => RingError::Setup("registering the file table", error),

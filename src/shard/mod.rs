@@ -38,13 +38,15 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
-use crate::capacity::{Capacity, Standing, Stranger, TooMany};
+use crate::capacity::{Capacity, CapacityLimits, Standing, Stranger, TooMany};
 
+use client::Client;
 use connection::{Connection, Stage};
 use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
 use parcel::Luggage;
 use room_making::Idlers;
+use rooms::Rooms;
 use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
@@ -111,6 +113,15 @@ pub struct Turn {
     pub mail_micros: u64,
     /// What the kernel had done.
     pub completions: u64,
+}
+
+/// The large blocks of address space that a shard reserves within these limits, in bytes: each has to hold all, where all
+/// come to one.
+pub fn reserved(limits: &CapacityLimits) -> Vec<usize> {
+    let connections = Slots::<Connection>::reserved(limits.all_connections_max());
+    let mut blocks = [connections, Slots::<Client>::reserved(limits.clients_max)].concat();
+    blocks.push(Rooms::reserved(limits.clients_max));
+    blocks
 }
 
 /// What waits for so long is waited for noticeably.

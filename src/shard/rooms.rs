@@ -79,6 +79,11 @@ impl Rooms {
         }
     }
 
+    /// The block that room for so many clients reserves, in bytes.
+    pub fn reserved(clients: usize) -> usize {
+        clients.saturating_mul(size_of::<Room>() + size_of::<usize>())
+    }
+
     pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
         let wanted = self.indexed(namespace, name, RoomId::MAX);
         let is_it = |other: &Indexed| other.hash == wanted.hash && self.is_called(other.room, namespace, name);

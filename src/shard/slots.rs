@@ -28,6 +28,12 @@ impl<T> Slots<T> {
         Slots { slab: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity), capacity }
     }
 
+    /// The blocks that a capacity reserves, in bytes: an entry of a slab has at most a tag beside its value.
+    pub fn reserved(capacity: usize) -> [usize; 2] {
+        let entry = size_of::<T>() + size_of::<usize>();
+        [capacity.saturating_mul(entry), capacity.saturating_mul(size_of::<NonZeroU32>())]
+    }
+
     /// The key that the next `insert` will return; `None` when full.
     pub fn next_key(&self) -> Option<Key> {
         let index = self.slab.vacant_key();

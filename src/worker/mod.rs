@@ -8,6 +8,7 @@ mod clock;
 mod link;
 mod listener;
 mod pace;
+mod space;
 mod table;
 mod turn;
 
@@ -23,13 +24,14 @@ use crate::app::Application;
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::ring::{self, Ring, RingError, RingOptions, Signal};
-use crate::shard::{EngineSettings, Entropy, Place, Shard, ShardParts};
+use crate::shard::{EngineSettings, Entropy, Place, ShardParts};
 
 use turn::{Outside, Turned, Worker};
 
 pub use bus::{Bus, NoBus};
 pub use clock::Clock;
 pub use listener::{Listener, Sharing};
+pub use space::{is_space_limited, reserve, reserved};
 pub use turn::Reception;
 
 /// What a worker is made of, to be turned into one on its own thread.
@@ -67,6 +69,8 @@ impl Default for Surroundings {
 #[derive(Debug)]
 pub enum WorkerError {
     Ring(RingError),
+    /// No address space for its tables.
+    Memory,
     Io(io::Error),
 }
 
@@ -74,6 +78,7 @@ impl std::fmt::Display for WorkerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             WorkerError::Ring(error) => error.fmt(f),
+            WorkerError::Memory => f.write_str("no address space for the tables of a worker"),
             WorkerError::Io(error) => write!(f, "the worker's events failed: {error}"),
         }
     }
@@ -147,6 +152,7 @@ pub fn run<A: Application + 'static>(
             app: parts.app,
             entropy: Box::new(OsEntropy),
         };
+        let (shard, table) = space::make(shard, parts.clock.now())?;
         let surroundings = make_surroundings();
         let outside = Outside {
             mailbox: parts.mailbox,
@@ -156,7 +162,7 @@ pub fn run<A: Application + 'static>(
             capacity: parts.capacity,
             clock: parts.clock,
         };
-        let worker = Worker::new(ring, Shard::new(shard, parts.clock.now()), parts.listener, outside);
+        let worker = Worker::new(ring, shard, table, parts.listener, outside);
         // A task among those of the core, so that they take turns.
         let driven = tokio::task::spawn_local(drive(worker));
         driven.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic())).map_err(WorkerError::Io)

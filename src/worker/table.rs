@@ -45,6 +45,11 @@ impl Table {
         Table { entries: Vec::with_capacity(connections), count: 0 }
     }
 
+    /// The block that room for so many reserves, in bytes.
+    pub(super) fn reserved(connections: usize) -> usize {
+        connections.saturating_mul(size_of::<Option<Entry>>())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }

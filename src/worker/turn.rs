@@ -93,8 +93,7 @@ pub(super) enum Turned {
 }
 
 impl<A: Application> Worker<A> {
-    pub(super) fn new(ring: Ring, shard: Shard<A>, listener: Listener, outside: Outside) -> Worker<A> {
-        let table = Table::with_capacity(outside.capacity.limits().all_connections_max());
+    pub(super) fn new(ring: Ring, shard: Shard<A>, table: Table, listener: Listener, outside: Outside) -> Worker<A> {
         Worker {
             ring,
             shard,

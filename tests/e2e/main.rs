@@ -1,5 +1,6 @@
 //! The real binary from outside: started, spoken to over TCP, watched through /proc, and ended by its own process id.
 
+mod address_space;
 mod addresses;
 mod api;
 mod bad_input;

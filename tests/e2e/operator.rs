@@ -125,7 +125,7 @@ fn as_somebody(memory_kib: u64, arguments: &[&str], environment: &[(&str, &str)]
 }
 
 /// Whether a server starts, and what it says if not.
-fn starts(mut command: Command) -> Result<(), Ended> {
+pub fn starts(mut command: Command) -> Result<(), Ended> {
     let mut child = command.spawn().expect("the binary starts");
     let mut first = String::new();
     let stdout = child.stdout.as_mut().expect("stdout is piped");

@@ -93,9 +93,16 @@ fn subcommands() {
     assert_eq!((ended.code, ended.stderr.contains("ACCESS_TOKEN_SECRET")), (Some(1), true), "{ended:?}");
 
     let ended = run(&["check"], &[("PORT", "0")]);
-    for line in
-        ["settings: ", "io_uring: usable", "kernel: ", "descriptors: ", "shards: all ", "port: any free one", "redis: "]
-    {
+    for line in [
+        "settings: ",
+        "io_uring: usable",
+        "kernel: ",
+        "descriptors: ",
+        "memory: ",
+        "shards: all ",
+        "port: any free one",
+        "redis: ",
+    ] {
         assert!(ended.stdout.contains(&format!("    {line}")), "{line}: {ended:?}");
     }
     // A machine may allow fewer descriptors than the default needs.
