@@ -91,7 +91,7 @@ row('disconnect: for good by default, with reconnect: true the client comes back
 
 row('maintenance is told to all, and to who comes while it lasts', async (target) => {
   const early = await connect(target, 'early');
-  const on = { enabled: true, message: 'back soon', until: '2030-01-01T00:00:00Z' };
+  const on = { enabled: true, message: 'back soon', until: '2030-01-01T00:00:00.000Z' };
   assert.deepEqual(await api(target, 'POST', '/maintenance', on), { enabled: true, delivered: 1, published: false });
   const told = await early.event('maintenance:mode');
   assert.deepEqual({ ...told, timestamp: '' }, { ...on, timestamp: '', server: 'development' });
