@@ -79,14 +79,13 @@ attack('38 _id that is neither a string nor a whole number, empty, or too long',
   ['claims that are no JSON', signText('{')],
 ]));
 
-attack('38 a token of 900 kB is refused, not parsed for long', async (target) => {
-  const begun = performance.now();
-  await eachRefused(target, [
-    ['900 kB of nonsense', 'a'.repeat(900000)],
-    ['900 kB of dots', '.'.repeat(900000)],
-    ['600 kB of claims and a wrong signature', sign({ ...claims(), pad: 'x'.repeat(400000) }, { key: 'wrong' })],
-  ]);
-  assert.ok(performance.now() - begun < 3000, 'within 3 s');
+attack('38 a token of 900 kB is not read: before a CONNECT is accepted a message has 16 KiB', async (target) => {
+  for (const length of [20000, 400000, 900000]) {
+    const client = await WsClient.session(target);
+    client.send(`40{"token":"${sign({ ...claims(), pad: 'x'.repeat(length) })}"}`);
+    assert.equal(await client.closed(`a token of more than ${length} bytes`), 1009);
+  }
+  await eachRefused(target, [['15 kB of nonsense', 'a'.repeat(15000)], ['15 kB of dots', '.'.repeat(15000)]]);
 });
 
 attack('38 token of another type than string: refused, in words', async (target) => {
