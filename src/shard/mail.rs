@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sockring_protocol::Millis;
 use sockring_protocol::http::CorsPolicy;
 
 use crate::broadcast::{Broadcast, Selection};
@@ -102,8 +103,8 @@ pub enum SiblingMail {
     /// Look for requests that are not read yet, and answer behind those that are for `from`: some of its polling clients
     /// are past a deadline.
     Look { from: u16, round: u32 },
-    /// The answer.
-    Looked { round: u32 },
+    /// The answer, and when the shard did not turn for long before.
+    Looked { round: u32, away: Away },
 }
 
 impl SiblingMail {
@@ -115,6 +116,13 @@ impl SiblingMail {
             _ => None,
         }
     }
+}
+
+/// A time in which a shard did not turn: there was nothing to do, or it was late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    pub until: Millis,
+    pub for_ms: u64,
 }
 
 /// A room by its full name.

@@ -129,11 +129,6 @@ const SLOW_MICROS: u64 = 250_000;
 /// And is remembered for this long.
 const SLOW_FOR_MS: u64 = 5_000;
 
-/// A turn that comes so much later than it is due is late; below it, looking for what has come is enough.
-const LATE_MS: u64 = 100;
-/// Of a late turn's time so much counts against peers all the same: a shard that is always late must not stop their clock.
-const COUNTED_MS: u64 = 25;
-
 impl<A: Application> Shard<A> {
     /// An empty shard.
     pub fn new(parts: ShardParts<A>, now: Now) -> Shard<A> {
@@ -156,16 +151,8 @@ impl<A: Application> Shard<A> {
 
     /// The time of the turn that begins. What peers did while this shard was late it could not see: that time does not count.
     pub fn on_time(&mut self, now: Now) {
-        let passed = now.at - self.hub.now.at;
-        if passed > LATE_MS
-            && let Some(late) = self.deadline().map(|due| now.at - due).filter(|late| *late > LATE_MS)
-        {
-            self.hub.counters.late_turns += 1;
-            // It may have been away for some time before it was due, too; no more of it than that is supposed.
-            self.hub.late_ms += (late * 2).min(passed - COUNTED_MS);
-        }
-        self.hub.now = now;
-        self.hub.begin_turn();
+        let due = if self.hub.has_been_away(now) { self.deadline() } else { None };
+        self.hub.on_time(now, due);
     }
 
     /// A connection was accepted, from this address if it is known. `None`: there is no room for it, or its address has as many

@@ -119,6 +119,7 @@ pub struct Honest {
     upgrade_at: u64,
     connect_at: u64,
     abandon_probe_at: u64,
+    has_given_up_probe: bool,
     outbox: VecDeque<Out>,
     /// Socket.IO sids by namespace, also of sockets that are over and may still get what was queued.
     sockets: BTreeMap<String, (String, Socket)>,
@@ -168,6 +169,7 @@ impl Honest {
             upgrade_at: u64::MAX,
             connect_at: u64::MAX,
             abandon_probe_at: u64::MAX,
+            has_given_up_probe: false,
             outbox: VecDeque::new(),
             sockets: BTreeMap::new(),
             incoming: None,
@@ -274,6 +276,7 @@ impl Honest {
     fn abandon_probe(&mut self, context: &mut Context<'_>) {
         self.abandon_probe_at = u64::MAX;
         let Some(websocket) = self.websocket.take_if(|_| self.upgrade == Upgrade::Probing) else { return };
+        self.has_given_up_probe = true;
         let end = context.random.pick(&[End::Fin, End::Reset]);
         context.network.end(websocket.tcp, end);
         self.upgrade = Upgrade::Idle;

@@ -157,11 +157,7 @@ fn simulate(seed: u64) -> Feats {
     if random.one_in(3) {
         for _ in 0..random.within(1..=3) {
             let worker = random.index(usize::from(shards));
-            // Of several shards all pause: what one keeps from another's client may need a round trip afterwards.
-            let who = match shards {
-                1 => random.pick(&[Paused::Everybody, Paused::Worker(worker), Paused::Turn(worker)]),
-                _ => Paused::Everybody,
-            };
+            let who = random.pick(&[Paused::Everybody, Paused::Worker(worker), Paused::Turn(worker)]);
             let for_ms = if random.one_in(3) { random.within(20..=400) } else { random.within(1_000..=8_000) };
             world.pause_at(random.below(stay_ms * 2), for_ms, who);
         }

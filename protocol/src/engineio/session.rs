@@ -4,7 +4,8 @@
 //! (`expire`) and carries out the one `Step` that comes back.
 //!
 //! Nobody is silent by the clock alone: what a peer has said may lie unread with an owner that is late. So time in which the
-//! owner was late does not count against the peer (`Moment`), and when its time is up the owner looks once more.
+//! owner was late does not count against the peer (`Moment`), and when its time is up the owner looks once more. What it
+//! learns meanwhile about its lateness counts, too: who has time left then is a suspect no more.
 
 use crate::Millis;
 
@@ -50,11 +51,12 @@ impl Moment {
         attended + self.late_ms
     }
 
-    /// A peer's deadline by the clock of its next owner: as much of it is left as when it left this one.
+    /// A peer's deadline by the clock of its next owner: as much of it is left as when it left this one. One that has passed has
+    /// passed while this owner looked for what the peer has said: for whatever kept that, the peer has as long again.
     pub fn carry_over(self, by: Millis, to: Moment) -> Millis {
         match by {
             Millis::NEVER => by,
-            by => to.attended() + (by - self.attended()),
+            by => to.attended() + by.0.abs_diff(self.attended().0),
         }
     }
 }
@@ -77,7 +79,7 @@ pub enum Transport {
 enum State {
     Polling,
     /// A probe WebSocket is open beside polling; `upgrade_by` is when it must have become the transport, by the clock that
-    /// runs against peers. `NEVER`: that has passed, and the owner looks for what the probe has said.
+    /// runs against peers.
     Probing {
         upgrade_by: Millis,
     },
@@ -101,7 +103,7 @@ enum Heartbeat {
     /// By the clock that runs against peers.
     PongBy(Millis, Ping),
     /// That has passed, and the owner looks for a pong that is not read yet.
-    Suspect(Ping),
+    Suspect(Millis, Ping),
 }
 
 /// Whether a ping has been on its way. A client that polls fetches it when it likes, or when its GET is read.
@@ -109,6 +111,13 @@ enum Heartbeat {
 enum Ping {
     Waiting,
     Left,
+}
+
+/// Whether `upgrade_by` has passed, and the owner looks for what the probe has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upgrade {
+    InTime,
+    Suspect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +231,7 @@ pub enum Step {
 pub struct Session {
     state: State,
     heartbeat: Heartbeat,
+    upgrade: Upgrade,
     poll: Request,
     post: Request,
 }
@@ -234,7 +244,13 @@ impl Session {
             Transport::WebSocket => State::WebSocket,
         };
         let first_ping = now.into().at + times.ping_interval_ms.saturating_sub(early_ms);
-        Session { state, heartbeat: Heartbeat::PingAt(first_ping), poll: Request::Absent, post: Request::Absent }
+        Session {
+            state,
+            heartbeat: Heartbeat::PingAt(first_ping),
+            upgrade: Upgrade::InTime,
+            poll: Request::Absent,
+            post: Request::Absent,
+        }
     }
 
     /// Takes one input and says what to do. After `Step::End` every input is refused.
@@ -281,6 +297,7 @@ impl Session {
 
             // The probe.
             (Polling, Input::Probe) => {
+                self.upgrade = Upgrade::InTime;
                 self.state = Probing { upgrade_by: moment.attended() + times.upgrade_timeout_ms };
                 Step::Accept
             }
@@ -301,10 +318,13 @@ impl Session {
                 self.state = Polling;
                 Step::Nothing
             }
-            (
-                Probing { upgrade_by: Millis::NEVER } | Upgrading { upgrade_by: Millis::NEVER, .. },
-                Input::ProbeSilent,
-            ) => {
+            (Probing { upgrade_by } | Upgrading { upgrade_by, .. }, Input::ProbeSilent)
+                if self.upgrade == Upgrade::Suspect =>
+            {
+                if upgrade_by > moment.attended() {
+                    self.upgrade = Upgrade::InTime;
+                    return Step::Pardoned;
+                }
                 self.state = Polling;
                 Step::DropProbe
             }
@@ -329,11 +349,14 @@ impl Session {
             (_, Input::Packet(PacketType::Ping) | Input::BadPacket) => self.end(SessionEnd::ParseError),
             (WebSocket, Input::TransportLost) => self.end(SessionEnd::TransportClose),
             (_, Input::TransportLost) => Step::Nothing,
-            (Polling | Probing { .. } | Upgrading { .. } | WebSocket, Input::Silent)
-                if matches!(self.heartbeat, Heartbeat::Suspect(_)) =>
-            {
-                self.end(SessionEnd::PingTimeout)
-            }
+            (Polling | Probing { .. } | Upgrading { .. } | WebSocket, Input::Silent) => match self.heartbeat {
+                Heartbeat::Suspect(by, ping) if by > moment.attended() => {
+                    self.heartbeat = Heartbeat::PongBy(by, ping);
+                    Step::Pardoned
+                }
+                Heartbeat::Suspect(..) => self.end(SessionEnd::PingTimeout),
+                Heartbeat::PingAt(_) | Heartbeat::PongBy(..) => Step::Nothing,
+            },
             (_, Input::Silent) => Step::Nothing,
         }
     }
@@ -345,12 +368,10 @@ impl Session {
         match self.state {
             State::Closed(_) => return Step::Nothing,
             State::Closing { at } if at <= now => return self.end(SessionEnd::ClientClose),
-            State::Probing { upgrade_by } if upgrade_by <= attended => {
-                self.state = State::Probing { upgrade_by: Millis::NEVER };
-                return Step::SuspectProbe;
-            }
-            State::Upgrading { upgrade_by, release_poll_at } if upgrade_by <= attended => {
-                self.state = State::Upgrading { upgrade_by: Millis::NEVER, release_poll_at };
+            State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. }
+                if upgrade_by <= attended && self.upgrade == Upgrade::InTime =>
+            {
+                self.upgrade = Upgrade::Suspect;
                 return Step::SuspectProbe;
             }
             State::Upgrading { upgrade_by, release_poll_at } if release_poll_at <= now => {
@@ -367,7 +388,7 @@ impl Session {
                 Step::SendPing
             }
             Heartbeat::PongBy(by, ping) if by <= attended => {
-                self.heartbeat = Heartbeat::Suspect(ping);
+                self.heartbeat = Heartbeat::Suspect(by, ping);
                 Step::Suspect
             }
             _ => Step::Nothing,
@@ -386,24 +407,24 @@ impl Session {
         let heartbeat = match self.heartbeat {
             Heartbeat::PingAt(at) => at,
             Heartbeat::PongBy(by, _) => now.when(by),
-            Heartbeat::Suspect(_) => Millis::NEVER,
+            Heartbeat::Suspect(..) => Millis::NEVER,
         };
+        let upgrade = |by| if self.upgrade == Upgrade::Suspect { Millis::NEVER } else { now.when(by) };
         match self.state {
             State::Closed(_) => Millis::NEVER,
             State::Closing { at } => at.min(heartbeat),
-            State::Probing { upgrade_by } => now.when(upgrade_by).min(heartbeat),
-            State::Upgrading { upgrade_by, release_poll_at } => {
-                now.when(upgrade_by).min(release_poll_at).min(heartbeat)
-            }
+            State::Probing { upgrade_by } => upgrade(upgrade_by).min(heartbeat),
+            State::Upgrading { upgrade_by, release_poll_at } => upgrade(upgrade_by).min(release_poll_at).min(heartbeat),
             State::Polling | State::WebSocket => heartbeat,
         }
     }
 
-    /// Goes over to another owner, who was late for another time: the peer has as much time left as before.
+    /// Goes over to another owner, who was late for another time: the peer has as much time left as before, and is no suspect.
     pub fn change_owner(&mut self, from: Moment, to: Moment) {
-        if let Heartbeat::PongBy(by, _) = &mut self.heartbeat {
-            *by = from.carry_over(*by, to);
+        if let Heartbeat::PongBy(by, ping) | Heartbeat::Suspect(by, ping) = self.heartbeat {
+            self.heartbeat = Heartbeat::PongBy(from.carry_over(by, to), ping);
         }
+        self.upgrade = Upgrade::InTime;
         if let State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. } = &mut self.state {
             *upgrade_by = from.carry_over(*upgrade_by, to);
         }
@@ -411,13 +432,12 @@ impl Session {
 
     /// Whether its pong is overdue, and the owner looks for it.
     pub fn is_suspect(&self) -> bool {
-        matches!(self.heartbeat, Heartbeat::Suspect(_)) && !self.is_ending()
+        matches!(self.heartbeat, Heartbeat::Suspect(..)) && !self.is_ending()
     }
 
     /// Whether its probe is overdue, and the owner looks for what it has said.
     pub fn is_probe_suspect(&self) -> bool {
-        let (State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. }) = self.state else { return false };
-        upgrade_by == Millis::NEVER
+        self.is_probing() && self.upgrade == Upgrade::Suspect
     }
 
     /// What carries the session's packets now, or carried them last.
@@ -441,7 +461,7 @@ impl Session {
 
     /// A ping that has waited for a GET leaves with it.
     fn take_ping(&mut self, now: Moment, times: &SessionTimes) {
-        if let Heartbeat::PongBy(_, Ping::Waiting) | Heartbeat::Suspect(Ping::Waiting) = self.heartbeat {
+        if let Heartbeat::PongBy(_, Ping::Waiting) | Heartbeat::Suspect(_, Ping::Waiting) = self.heartbeat {
             self.heartbeat = Heartbeat::PongBy(now.attended() + times.ping_timeout_ms, Ping::Left);
         }
     }
@@ -459,7 +479,7 @@ impl Session {
     /// A pong that nobody waits for changes nothing, so a flood of them moves no timer.
     fn pong(&mut self, now: Millis, times: &SessionTimes) -> Step {
         let was_suspect = self.is_suspect();
-        if let Heartbeat::PongBy(..) | Heartbeat::Suspect(_) = self.heartbeat {
+        if let Heartbeat::PongBy(..) | Heartbeat::Suspect(..) = self.heartbeat {
             self.heartbeat = Heartbeat::PingAt(now + times.ping_interval_ms);
         }
         if was_suspect { Step::Pardoned } else { Step::Nothing }

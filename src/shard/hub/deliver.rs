@@ -175,7 +175,7 @@ impl FanOuts {
 
 impl<A: Application> Hub<A> {
     /// A turn begins.
-    pub(in super::super) fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         self.fan_outs.begin_turn(&self.settings.turn);
     }
 

@@ -96,7 +96,7 @@ impl<A: Application> Hub<A> {
             }
             SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
             SiblingMail::Look { from, round } => self.on_look(from, round),
-            SiblingMail::Looked { round } => self.on_looked(round),
+            SiblingMail::Looked { round, away } => self.on_looked(round, away),
         }
     }
 

@@ -95,7 +95,7 @@ pub(super) struct Hub<A> {
     pub(super) shard: Place,
     pub(super) now: Now,
     /// For how long this shard was late in all: this does not count against peers.
-    pub(super) late_ms: u64,
+    late_ms: u64,
     pub(super) app: A,
     pub(super) clients: Slots<Client>,
     pub(super) rooms: Rooms,

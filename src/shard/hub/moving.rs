@@ -142,7 +142,6 @@ impl<A: Application> Hub<A> {
     pub(super) fn immigrate(&mut self, emigrant: Emigrant) {
         let Emigrant { sid, mut session, namespace, admission, payload, rest, .. } = emigrant;
         session.change_owner(emigrant.left_at, self.moment());
-        let is_suspect = session.is_suspect();
         let client = Client {
             sid,
             session,
@@ -167,9 +166,6 @@ impl<A: Application> Hub<A> {
         self.counters.moved_in += 1;
         self.moves.here.insert(sid, key);
         self.arm(key);
-        if is_suspect {
-            self.look_at(key);
-        }
         if self.is_draining() {
             return self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);
         }

@@ -206,7 +206,7 @@ impl<A: Application> Hub<A> {
                 Step::SendPing => self.push(key, Arc::clone(&self.ping), Delivery::Queue),
                 Step::ReleasePoll => self.release_poll(key),
                 Step::Suspect => self.look_at(key),
-                Step::SuspectProbe => self.look_at_probe(key),
+                Step::SuspectProbe => self.look_for_probe(key),
                 Step::End(end) => return self.end_session(key, end),
                 _ => break,
             }

@@ -6,7 +6,13 @@ const TIMES: SessionTimes = SessionTimes { ping_interval_ms: 300, ping_timeout_m
 const NOW: Millis = Millis(1_000);
 
 fn session(state: State) -> Session {
-    Session { state, heartbeat: Heartbeat::PingAt(NOW + 300), poll: Request::Absent, post: Request::Absent }
+    Session {
+        state,
+        heartbeat: Heartbeat::PingAt(NOW + 300),
+        upgrade: Upgrade::InTime,
+        poll: Request::Absent,
+        post: Request::Absent,
+    }
 }
 
 const STATES: [State; 6] = [
@@ -132,8 +138,8 @@ fn only_a_pong_and_what_ends_it_anyway_answers_a_suspicion() {
     const TIMEOUT: Step = Step::End(SessionEnd::PingTimeout);
     use Step::{DropProbe, Nothing, Pardoned};
     let suspects = STATES.map(|state| match state {
-        State::Probing { .. } => State::Probing { upgrade_by: Millis::NEVER },
-        State::Upgrading { release_poll_at, .. } => State::Upgrading { upgrade_by: Millis::NEVER, release_poll_at },
+        State::Probing { .. } => State::Probing { upgrade_by: NOW },
+        State::Upgrading { release_poll_at, .. } => State::Upgrading { upgrade_by: NOW, release_poll_at },
         state => state,
     });
     #[rustfmt::skip]
@@ -144,7 +150,8 @@ fn only_a_pong_and_what_ends_it_anyway_answers_a_suspicion() {
     ];
     for (input, steps) in table {
         for (state, step) in suspects.into_iter().zip(steps) {
-            let mut session = Session { heartbeat: Heartbeat::Suspect(Ping::Left), ..session(state) };
+            let mut session =
+                Session { heartbeat: Heartbeat::Suspect(NOW, Ping::Left), upgrade: Upgrade::Suspect, ..session(state) };
             assert_eq!(session.expire(NOW + 5, &TIMES), Step::Nothing, "{state:?}: one look is enough");
             assert_eq!(session.receive(input, NOW, &TIMES), step, "{state:?} {input:?}");
             let is_pardoned = matches!(input, Input::Packet(_)) && !session.is_ending();
@@ -202,6 +209,26 @@ fn time_in_which_the_owner_was_late_does_not_count_against_the_peer() {
         moved.change_owner(late(3_801, 3_000), late(3_801, late_ms));
         assert_eq!(moved.deadline(late(3_801, late_ms)), NOW + 4_000, "{late_ms}");
     }
+}
+
+#[test]
+fn lateness_that_the_owner_learns_of_while_it_looks_counts_as_well() {
+    let late = |at, late_ms| Moment { at: NOW + at, late_ms };
+    let mut session = Session::open(Transport::Polling, NOW, &TIMES, 0);
+    session.receive(Input::Probe, NOW, &TIMES);
+    session.expire(NOW + 300, &TIMES);
+    assert_eq!(session.expire(NOW + 500, &TIMES), Step::Suspect);
+    assert_eq!(session.expire(NOW + 1_000, &TIMES), Step::SuspectProbe);
+    assert_eq!(session.deadline(NOW + 1_000), Millis::NEVER);
+    assert_eq!(session.receive(Input::Silent, late(3_000, 2_600), &TIMES), Step::Pardoned);
+    assert_eq!(session.receive(Input::ProbeSilent, late(3_000, 2_600), &TIMES), Step::Pardoned);
+    // What is left of its time is all that it has, and what it learns later needs another look.
+    assert_eq!(session.deadline(late(3_000, 2_600)), NOW + 3_100);
+    assert_eq!(session.expire(late(3_099, 2_600), &TIMES), Step::Nothing);
+    assert_eq!(session.expire(late(3_100, 2_600), &TIMES), Step::Suspect);
+    assert_eq!(session.expire(late(3_600, 2_600), &TIMES), Step::SuspectProbe);
+    assert_eq!(session.receive(Input::ProbeSilent, late(3_601, 2_600), &TIMES), Step::DropProbe);
+    assert_eq!(session.receive(Input::Silent, late(3_601, 2_600), &TIMES), Step::End(SessionEnd::PingTimeout));
 }
 
 #[test]
