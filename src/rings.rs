@@ -4,9 +4,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use rustix::process::{Resource, getrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
 use sockring::config::Settings;
-use sockring::ring::{RingError, RingOptions};
+use sockring::ring::{self, RingError, RingOptions};
 use sockring::worker::{self, WorkerError};
 
 use crate::space;
@@ -64,9 +63,8 @@ pub fn explain(error: &WorkerError, options: RingOptions, settings: &Settings) -
     let need = worker::locked_bytes(&options).saturating_mul(u64::from(shards));
     let need = tenths((need * 10).div_ceil(1 << 20));
     let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
-    let is_exempt = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     match getrlimit(Resource::Memlock).current {
-        Some(have) if !is_exempt => format!(
+        Some(have) if ring::is_memory_limited() => format!(
             "io_uring could not lock memory: {shards} need {need}, and RLIMIT_MEMLOCK allows {} for all that this user runs: \
              raise it (LimitMEMLOCK= in systemd, ulimit -l), or lower shards",
             tenths(have.saturating_mul(10) >> 20)

@@ -36,7 +36,7 @@ use token::{Operation, pack, unpack};
 
 pub use files::{Descriptor, Slot};
 pub use flight::SendBytes;
-pub use probe::{RingError, explain, is_new_enough, requirements};
+pub use probe::{RingError, explain, is_memory_limited, is_new_enough, requirements};
 pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
 
@@ -64,6 +64,13 @@ impl RingOptions {
             buffers: 512,
             buffer_bytes: 2048,
         }
+    }
+
+    /// The next smaller ring, for a machine whose memory is in pieces: the kernel wants the queue of completions in one, and its
+    /// slower list holds what finds no room there.
+    pub fn smaller(self) -> RingOptions {
+        let least = self.completions.min(2 * self.submissions);
+        RingOptions { completions: (self.completions / 2).max(least), ..self }
     }
 
     /// Bytes of a ring that count against RLIMIT_MEMLOCK, on kernels that count them.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 
 use io_uring::{IoUring, squeue};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// A ring could not be set up.
 #[derive(Debug)]
@@ -56,6 +58,12 @@ impl fmt::Display for RingError {
 }
 
 impl std::error::Error for RingError {}
+
+/// Whether RLIMIT_MEMLOCK holds for the rings of this process.
+pub fn is_memory_limited() -> bool {
+    let is_exempt = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    !is_exempt && getrlimit(Resource::Memlock).current.is_some()
+}
 
 /// Sets up a smallest ring and drops it: says whether this process may use io_uring as sockring does.
 pub fn requirements() -> Result<(), RingError> {

@@ -219,3 +219,17 @@ fn more_entries_than_fit_are_all_carried_out() {
     });
     assert!(!ring.has_work());
 }
+
+#[test]
+fn smaller_rings_end_at_one_that_can_be_set_up() {
+    let mut options = RingOptions::for_connections(4);
+    let sizes: Vec<u32> = std::iter::from_fn(|| {
+        options = options.smaller();
+        drop(Ring::new(&options).expect("a smaller ring"));
+        Some(options.completions)
+    })
+    .take(5)
+    .collect();
+    assert_eq!(sizes, [32_768, 16_384, 8_192, 8_192, 8_192]);
+    assert_eq!(OPTIONS.smaller().completions, OPTIONS.completions, "no less than what a ring of its size wants");
+}

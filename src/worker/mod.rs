@@ -106,19 +106,24 @@ pub fn locked_bytes(options: &RingOptions) -> u64 {
     options.locked_bytes() + ring::queue_bytes(RUNTIME_ENTRIES, 2 * RUNTIME_ENTRIES)
 }
 
-/// A process that has just ended gives its locked memory back a little later, and a kernel whose memory is full of files
-/// has some when it is asked again.
+/// A process that has just ended gives its locked memory back a little later, and a kernel whose memory is full of files, or in
+/// pieces, has some when it is asked again, or for less.
 const MEMORY_ATTEMPTS: u32 = 10;
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 fn set_up(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), WorkerError> {
-    let mut attempts = 1..MEMORY_ATTEMPTS;
-    loop {
-        match set_up_once(options) {
-            Err(WorkerError::Ring(RingError::Memory)) if attempts.next().is_some() => thread::sleep(MEMORY_PAUSE),
+    let mut options = *options;
+    for _ in 1..MEMORY_ATTEMPTS {
+        match set_up_once(&options) {
+            Err(WorkerError::Ring(RingError::Memory)) => thread::sleep(MEMORY_PAUSE),
             result => return result,
         }
+        // Where a limit is reached, who runs it is to know: what fits below may be too little later.
+        if !ring::is_memory_limited() {
+            options = options.smaller();
+        }
     }
+    set_up_once(&options)
 }
 
 fn set_up_once(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), WorkerError> {
