@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::client::{Client, WebSocket};
-use crate::http::Connection;
-use crate::server::{Server, token_for};
+use crate::http::{Connection, request};
+use crate::server::{API, Server, data, token_for};
 use crate::slow::LARGE_BODIES;
 use crate::until;
 
@@ -22,14 +22,28 @@ const MESSAGE_BYTES: usize = 91_000;
 /// More than the kernel takes off our hands for one connection.
 const LARGE: usize = 5 << 20;
 
+/// Emits to the crowd; says how many have it queued, if a shard said so in time.
+fn emit(server: &Server, bytes: usize) -> Option<u64> {
+    let body = json!({"user": "crowd", "event": "e", "args": ["x".repeat(bytes)]}).to_string();
+    let mut connection = server.connect();
+    connection.send(request("POST", &format!("{API}/emit"), &["Content-Type: application/json"], &body));
+    let answer = connection.answer();
+    connection.leave();
+    match answer.status {
+        504 => None,
+        _ => data(&answer.json())["delivered"].as_u64(),
+    }
+}
+
 /// Clients of one user, greeted, that stop reading; `MESSAGES` wait for each. `None`: some were gone before that.
 fn deaf_crowd_in_time(server: &Server) -> Option<Vec<Client>> {
     let connect = || WebSocket::open_on(Connection::narrow(server.address()));
     let crowd: Vec<_> = (0..CROWD).map(|_| Client::greeted(connect(), &token_for("crowd"))).collect();
-    let emit = |bytes: usize| server.emit(&json!({"user": "crowd", "event": "e", "args": ["x".repeat(bytes)]}));
-    let mut delivered = vec![emit(LARGE)];
+    let mut delivered = vec![emit(server, LARGE)?];
     until("it is with the kernel", || server.held().queued_bytes, |bytes| *bytes == 0);
-    delivered.extend((0..MESSAGES).map(|_| emit(MESSAGE_BYTES)));
+    for _ in 0..MESSAGES {
+        delivered.push(emit(server, MESSAGE_BYTES)?);
+    }
     let held = server.held();
     if held.clients < CROWD as u64 {
         return None;
