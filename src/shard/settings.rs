@@ -103,7 +103,7 @@ pub struct EngineSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
     /// Messages queued by broadcasts. A message takes 4 to 10 us, nearly all of it the kernel's:
-    /// 256 take one to two and a half milliseconds.
+    /// 128 take a millisecond at the most.
     pub messages_max: usize,
     /// Bytes handed to the kernel; beyond it only sends up to `small_bytes_max` go.
     pub sent_bytes_max: usize,
@@ -123,7 +123,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     fn default() -> TurnLimits {
         TurnLimits {
-            messages_max: 256,
+            messages_max: 128,
             sent_bytes_max: 2 << 20,
             small_bytes_max: 4 << 10,
             clients_due_max: 1_024,
