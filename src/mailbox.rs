@@ -160,6 +160,13 @@ impl Postbox {
         Some(answered)
     }
 
+    /// Whether so much waits that a sender who can wait should: half of its bytes, or so many letters.
+    pub fn is_busy(&self, letters: usize) -> bool {
+        let waiting = self.mailbox.lock();
+        let own = waiting.refusable_bytes.get(self.sender).copied().unwrap_or(0);
+        waiting.letters.len() > letters || own > self.mailbox.refusable_bytes_max / 2
+    }
+
     /// How many letters wait, and how many bytes of those that may be refused.
     pub fn waiting(&self) -> (usize, usize) {
         let waiting = self.mailbox.lock();
@@ -185,6 +192,16 @@ mod tests {
         mailbox.collect(&mut letters);
         assert_eq!((letters.len(), one.waiting()), (4, (0, 0)));
         assert!(one.offer(letter(), 1).is_ok());
+    }
+
+    #[test]
+    fn a_mailbox_is_busy_long_before_it_refuses() {
+        let mailbox = Arc::new(Mailbox::new(100));
+        let [one, two] = [0, 1].map(|sender| Postbox::new(Arc::clone(&mailbox), sender));
+        let letter = || Letter::Sibling(SiblingMail::Delivered { pending: 0, index: 0, count: 0 });
+        assert!(one.offer(letter(), 50).is_ok() && !one.is_busy(1));
+        assert!(one.offer(letter(), 1).is_ok());
+        assert!(one.is_busy(9) && !two.is_busy(9) && two.is_busy(1));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use super::subscriptions::Subscriptions;
 /// Bytes of one letter; a larger message has one of its own.
 const LETTER_BYTES_MAX: usize = 256 << 10;
 
+/// Letters that wait for a shard, beyond which no more are brought: well below where requests are refused.
+const LETTERS_WAITING: usize = 4096;
+
 /// What a shard does with broadcasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -47,6 +50,12 @@ impl Inbox {
         let run = |_: &_| Run { way: Way::Everywhere, broadcasts: Vec::new(), bytes: 0 };
         let runs = cluster.postboxes.iter().map(run).collect();
         Inbox { cluster, runs }
+    }
+
+    /// Whether shards have read enough of what was posted that more may come. Until then Redis keeps it, and then loses nothing
+    /// of it that a Node server as slow would not.
+    pub(super) fn may_take(&self) -> bool {
+        !self.cluster.postboxes.iter().any(|shard| shard.is_busy(LETTERS_WAITING))
     }
 
     /// Takes one message. What it leads to is posted by `flush` at the latest.

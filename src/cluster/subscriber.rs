@@ -32,6 +32,8 @@ const BATCHES_MAX: usize = 4;
 /// Messages, and their bytes, that are looked at before other tasks of the core get their turn: its shard has to take the
 /// letters before there are too many.
 const MESSAGES_IN_A_ROW: usize = 256;
+/// While shards have no room for more.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const BYTES_IN_A_ROW: usize = 512 << 10;
 /// How often between two beats rooms of a slot go where a node says that they belong.
 const SENT_ON_MAX: u32 = 16;
@@ -251,8 +253,9 @@ impl Line {
             {
                 self.on_up(confirmed);
             }
+            let may_take = self.inbox.may_take();
             tokio::select! {
-                push = link.pushes.recv() => {
+                push = link.pushes.recv(), if may_take => {
                     let Some(push) = push else { return End::Lost(closed()) };
                     if let Err(reason) = self.take_pushes(push, &mut link) {
                         return End::Lost(reason);
@@ -266,6 +269,7 @@ impl Line {
                     }
                     tokio::task::yield_now().await;
                 }
+                () = tokio::time::sleep(LOOK_AGAIN), if !may_take => {}
                 Some(batch) = finished.recv() => {
                     under_way -= 1;
                     let Done { confirmed: rooms, asked, moved, refused } = batch;

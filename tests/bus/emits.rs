@@ -39,6 +39,27 @@ fn emits_reach_the_clients_of_both_instances_once() {
 }
 
 #[test]
+fn shards_that_are_behind_lose_nothing_of_what_redis_can_keep() {
+    let redis = RedisServer::start(&[]);
+    let limits = [("SOCKRING_MAIL_BYTES_MAX", "20000"), ("SOCKRING_QUEUE_BYTES_MAX", "100000000")];
+    let server = instance_with(&redis, &limits);
+    // So many that a few messages are the work of a turn.
+    let mut alice: Vec<_> = (0..80).map(|_| server.client("alice")).collect();
+    let mut peer = Peer::listening(&redis, &[]);
+    let text = "x".repeat(200);
+    let burst = 2_000;
+    peer.publish_all((0..burst).map(|number| {
+        let body = broadcast("/", Some("user:alice"), "e", &format!("{number} {text}"));
+        ("socket.io#/#user:alice#".to_owned(), body)
+    }));
+    for number in 0..burst {
+        let (_, data) = alice[0].event();
+        let data = data.as_str().expect("a text");
+        assert_eq!(data.split(' ').next(), Some(&*number.to_string()), "in order, and none missing");
+    }
+}
+
+#[test]
 fn a_batch_and_a_room_by_the_api_reach_the_other_instance() {
     let redis = RedisServer::start(&[]);
     let servers = [(); 2].map(|()| instance_with(&redis, &[("SOCKRING_REDIS_ROOMS", "users")]));

@@ -33,6 +33,16 @@ impl Peer {
         cmd("PUBLISH").arg(channel).arg(body.as_ref()).query(&mut self.publisher).expect("Redis takes it")
     }
 
+    /// Publishes all of it at once.
+    #[track_caller]
+    pub fn publish_all(&mut self, messages: impl Iterator<Item = (String, Vec<u8>)>) {
+        let mut pipe = redis::pipe();
+        for (channel, body) in messages {
+            pipe.cmd("PUBLISH").arg(channel).arg(body).ignore();
+        }
+        pipe.query::<()>(&mut self.publisher).expect("Redis takes it");
+    }
+
     /// The next message: its channel and its body.
     #[track_caller]
     pub fn hear(&mut self) -> (String, Vec<u8>) {
