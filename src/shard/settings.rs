@@ -102,8 +102,8 @@ pub struct EngineSettings {
 /// Limits of one turn. What is beyond them waits for the next, and nobody notices but by the time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
-    /// Messages queued by broadcasts. A message takes 4 to 10 us, nearly all of it the kernel's:
-    /// 128 take a millisecond at the most.
+    /// Messages queued by broadcasts. A message takes 4 to 10 us, nearly all of it the kernel's: 128
+    /// take half a millisecond to one and a third.
     pub messages_max: usize,
     /// Bytes handed to the kernel; beyond it only sends up to `small_bytes_max` go.
     pub sent_bytes_max: usize,
