@@ -462,7 +462,7 @@ fn no_file_knows_a_machine_or_a_registry() {
     assert_none("no path of one machine, no address of a registry", &offences);
 }
 
-/// README's table of settings, as it follows from the settings.
+/// The table of settings, as it follows from the settings.
 fn settings_table() -> String {
     let mut table = String::from("| Setting | Environment | Default | What it does |\n|---|---|---|---|\n");
     for key in KEYS {
@@ -484,23 +484,23 @@ fn environment(key: &Key) -> Vec<String> {
 }
 
 #[test]
-fn the_readme_shows_the_settings_that_there_are() {
+fn the_docs_show_the_settings_that_there_are() {
     let expected = settings_table();
-    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
-    let shown = readme.split_once("<!-- settings -->").and_then(|(_, rest)| rest.split_once("<!-- /settings -->"));
+    let text = read("docs/settings.md");
+    let shown = text.split_once("<!-- settings -->").and_then(|(_, rest)| rest.split_once("<!-- /settings -->"));
     let shown = shown.map_or("", |(table, _)| table.trim());
     assert!(
         shown == expected.trim(),
-        "README.md differs. Between `<!-- settings -->` and `<!-- /settings -->` belongs:\n\n{expected}"
+        "docs/settings.md differs. Between `<!-- settings -->` and `<!-- /settings -->` belongs:\n\n{expected}"
     );
 }
 
-/// The programs in the README are those that the interop tests run.
+/// The programs in docs/redis.md are those that the interop tests run.
 #[test]
-fn the_readme_shows_examples_that_are_run() {
+fn the_docs_show_examples_that_are_run() {
     let examples = files().into_iter().filter(|path| path.starts_with("tests/interop/redis/examples/emit"));
     let adapter = "tests/interop/redis/examples/adapter.mjs".to_owned();
-    let readme = read("README.md");
-    let missing: Vec<_> = examples.chain([adapter]).filter(|path| !readme.contains(read(path).trim())).collect();
-    assert_none("these programs stand in README.md as they are", &missing);
+    let text = read("docs/redis.md");
+    let missing: Vec<_> = examples.chain([adapter]).filter(|path| !text.contains(read(path).trim())).collect();
+    assert_none("these programs stand in docs/redis.md as they are", &missing);
 }

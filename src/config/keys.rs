@@ -1,6 +1,6 @@
 //! The table of settings: what each is called, where it may be set, its default and what it does.
 //!
-//! Flags, environment, the settings file and README's table all follow from this one.
+//! Flags, environment, the settings file and the table in docs/settings.md all follow from this one.
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +11,7 @@ pub struct Key {
     pub environment: &'static [&'static str],
     /// As it would be written; empty: none.
     pub default: &'static str,
-    /// One sentence for `--help` and README.
+    /// One sentence for `--help` and docs/settings.md.
     pub help: &'static str,
 }
 

@@ -1,4 +1,4 @@
-// Backends that hold no client, in three languages: the examples of the README, run as they are.
+// Backends that hold no client, in three languages: the examples of docs/redis.md, run as they are.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
