@@ -1,12 +1,11 @@
 //! Rules about the sources themselves: what each file begins with, how long it is, and who may know whom.
 
+mod docs;
+
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-use sockring::config::keys::{KEYS, Key, variable};
 
 const CODE_LINES_MAX: usize = 500;
 
@@ -460,47 +459,4 @@ fn no_file_knows_a_machine_or_a_registry() {
         }
     }
     assert_none("no path of one machine, no address of a registry", &offences);
-}
-
-/// The table of settings, as it follows from the settings.
-fn settings_table() -> String {
-    let mut table = String::from("| Setting | Environment | Default | What it does |\n|---|---|---|---|\n");
-    for key in KEYS {
-        let environment = environment(key).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
-        let help = key.help.replace('|', "\\|");
-        writeln!(table, "| `{}` | {environment} | {default} | {help} |", key.name).expect("a String takes all");
-    }
-    table
-}
-
-fn environment(key: &Key) -> Vec<String> {
-    let mut names: Vec<String> = key.environment.iter().map(|name| (*name).to_owned()).collect();
-    let own = variable(key);
-    if !names.contains(&own) {
-        names.push(own);
-    }
-    names
-}
-
-#[test]
-fn the_docs_show_the_settings_that_there_are() {
-    let expected = settings_table();
-    let text = read("docs/settings.md");
-    let shown = text.split_once("<!-- settings -->").and_then(|(_, rest)| rest.split_once("<!-- /settings -->"));
-    let shown = shown.map_or("", |(table, _)| table.trim());
-    assert!(
-        shown == expected.trim(),
-        "docs/settings.md differs. Between `<!-- settings -->` and `<!-- /settings -->` belongs:\n\n{expected}"
-    );
-}
-
-/// The programs in docs/redis.md are those that the interop tests run.
-#[test]
-fn the_docs_show_examples_that_are_run() {
-    let examples = files().into_iter().filter(|path| path.starts_with("tests/interop/redis/examples/emit"));
-    let adapter = "tests/interop/redis/examples/adapter.mjs".to_owned();
-    let text = read("docs/redis.md");
-    let missing: Vec<_> = examples.chain([adapter]).filter(|path| !text.contains(read(path).trim())).collect();
-    assert_none("these programs stand in docs/redis.md as they are", &missing);
 }
