@@ -30,8 +30,10 @@ pub struct CapacityLimits {
     pub connections_max: usize,
     /// Connections beyond it, and descriptors, that are left for those who are only answered.
     pub guests_max: usize,
-    /// Connections of one address before they have a session.
+    /// Connections of one address at the clients' port before they have a session or have shown an API key.
     pub connections_per_address_max: u32,
+    /// The same at the API's own address.
+    pub api_connections_per_address_max: u32,
     pub clients_max: usize,
     /// File descriptors of connections that are not WebSockets yet; the operating system limits them.
     pub descriptors_max: usize,
@@ -50,6 +52,7 @@ impl CapacityLimits {
         connections_max: usize::MAX,
         guests_max: 0,
         connections_per_address_max: u32::MAX,
+        api_connections_per_address_max: u32::MAX,
         clients_max: usize::MAX,
         descriptors_max: usize::MAX,
         input_bytes_max: usize::MAX,
@@ -72,7 +75,8 @@ pub struct Capacity {
     limits: CapacityLimits,
     connections: AtomicUsize,
     guests: AtomicUsize,
-    addresses: Addresses,
+    /// By door.
+    addresses: [Addresses; Door::ALL.len()],
     clients: AtomicUsize,
     descriptors: AtomicUsize,
     input_bytes: AtomicUsize,
@@ -112,7 +116,7 @@ impl Capacity {
             limits,
             connections: AtomicUsize::new(0),
             guests: AtomicUsize::new(0),
-            addresses: Addresses::default(),
+            addresses: Default::default(),
             clients: AtomicUsize::new(0),
             descriptors: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
@@ -265,6 +269,7 @@ mod tests {
             input_bytes_max: 100,
             guests_max: 0,
             connections_per_address_max: u32::MAX,
+            api_connections_per_address_max: u32::MAX,
             handshakes_per_minute_max: 60,
             unknown_sids_per_minute_max: 3,
             connect_refusals_per_minute_max: 2,

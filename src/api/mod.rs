@@ -19,7 +19,7 @@ mod routes;
 mod words;
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,11 +33,11 @@ use sockring_protocol::http::CorsPolicy;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::broadcast::Broadcast;
-use crate::capacity::{Capacity, Door};
+use crate::capacity::{Capacity, Door, Stranger};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
-use crate::shard::{EngineSettings, Limit, Mail, Parcel, Reply, ShardMetrics, ShardStats, home_of};
+use crate::shard::{EngineSettings, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
 
 use answer::ApiError;
 use crowd::{Crowd, Full};
@@ -76,6 +76,7 @@ pub struct Api {
 #[derive(Debug, Default)]
 struct Hits {
     connections: AtomicU64,
+    per_address: AtomicU64,
     bodies: AtomicU64,
     /// Of those that shards have too.
     shared: [AtomicU64; Limit::ALL.len()],
@@ -88,7 +89,11 @@ impl Hits {
 
     /// By the names of the settings.
     fn all(&self) -> Vec<(&'static str, u64)> {
-        let own = [("api_connections_max", &self.connections), ("api_body_bytes_max", &self.bodies)];
+        let own = [
+            ("api_connections_max", &self.connections),
+            ("api_connections_per_address_max", &self.per_address),
+            ("api_body_bytes_max", &self.bodies),
+        ];
         let shared = Limit::ALL.iter().map(|limit| limit.setting()).zip(&self.shared);
         own.into_iter().chain(shared).map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
     }
@@ -164,11 +169,12 @@ impl Api {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         loop {
-            match listener.accept().await.and_then(|(stream, _)| undelayed(stream)) {
-                Ok(descriptor) => match self.crowd(Entrance::Api).find_room().await {
-                    Ok(()) => self.serve(Entrance::Api, descriptor, Parcel::between_requests(Vec::new(), 0)),
-                    Err(Full) => drop(self.hits.connections.fetch_add(1, Ordering::Relaxed)),
-                },
+            match listener.accept().await.and_then(|(stream, peer)| Ok((undelayed(stream)?, peer))) {
+                Ok((descriptor, peer)) => {
+                    if let Some(parcel) = self.admit(peer.ip()).await {
+                        self.serve(Entrance::Api, descriptor, parcel);
+                    }
+                }
                 Err(error) => {
                     self.capacity.accept_errors.count(Door::Api, &error);
                     tracing::warn!(%error, "a connection to the API could not be accepted");
@@ -176,6 +182,20 @@ impl Api {
                 }
             }
         }
+    }
+
+    /// What a connection from here brings along; `None`: there are too many, of its address or of all, and it is closed.
+    async fn admit(&self, peer: IpAddr) -> Option<Parcel> {
+        let address = self.engine.proxies.client_address(Some(peer), []);
+        let Ok(stranger) = Stranger::enter(&self.capacity, Door::Api, address) else {
+            self.hits.per_address.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        if let Err(Full) = self.crowd(Entrance::Api).find_room().await {
+            self.hits.connections.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Parcel::between_requests(Vec::new(), 0).with(Papers { seat: None, stranger }))
     }
 
     /// Serves a connection with the bytes that were already read from it, until it ends or goes back to shard `home`.
@@ -367,4 +387,53 @@ fn undelayed(stream: TcpStream) -> std::io::Result<OwnedFd> {
 fn unix_ms() -> u64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::capacity::CapacityLimits;
+    use crate::config::{Settings, Values};
+
+    use super::*;
+
+    fn api() -> Arc<Api> {
+        let settings = Settings::from_values(&Values::default()).expect("defaults");
+        let limits = CapacityLimits { api_connections_per_address_max: 2, ..CapacityLimits::UNLIMITED };
+        Api::new(ApiParts {
+            settings: settings.api,
+            listen_descriptors_max: 100,
+            engine: Arc::new(settings.engine),
+            capacity: Arc::new(Capacity::new(limits)),
+            clients: ([127, 0, 0, 1], 0).into(),
+            server: "test".into(),
+            shards: Vec::new(),
+            cluster: None,
+        })
+    }
+
+    #[test]
+    fn at_the_apis_address_each_address_has_so_many_connections_that_have_shown_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let api = api();
+        let admit = |address: &str| runtime.block_on(api.admit(address.parse().expect("an address")));
+        let mut first = admit("203.0.113.1").expect("the first");
+        let second = admit("203.0.113.1").expect("the second");
+        assert!(admit("203.0.113.1").is_none());
+        assert!(admit("203.0.113.2").is_some(), "one address does not use up another's");
+        // A backend at home is as many as it likes.
+        let local: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3"]
+            .iter()
+            .flat_map(|address| [address; 9])
+            .map(|address| admit(address))
+            .collect();
+        assert!(local.iter().all(Option::is_some));
+        // A key takes its connection off the count, as its end does.
+        first.take_papers().stranger = None;
+        assert!(admit("203.0.113.1").is_some() && admit("203.0.113.1").is_some(), "neither of them stayed");
+        drop(second);
+        assert!((0..9).all(|_| admit("203.0.113.1").is_some()));
+        let hits = api.hits.all();
+        let of = |name| hits.iter().find(|(limit, _)| *limit == name).map(|(_, count)| *count);
+        assert_eq!(of("api_connections_per_address_max"), Some(1));
+    }
 }

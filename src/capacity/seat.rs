@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Capacity, take, whole_site};
+use super::{Capacity, Door, take, whole_site};
 
 /// Whether there was room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,14 +119,21 @@ impl Capacity {
     }
 }
 
-/// How many connections without a session each address has.
+/// How many connections without a session each address has at one door.
 #[derive(Debug, Default)]
 pub(super) struct Addresses(Mutex<HashMap<IpAddr, u32>>);
+
+impl Addresses {
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One of an address' connections without a session, until it is dropped.
 #[derive(Debug)]
 pub struct Stranger {
     capacity: Arc<Capacity>,
+    door: Door,
     address: IpAddr,
 }
 
@@ -136,21 +143,25 @@ pub struct TooMany;
 
 impl Stranger {
     /// Counts a connection of this address. One that does not count is `None`.
-    pub fn enter(capacity: &Arc<Capacity>, address: Option<IpAddr>) -> Result<Option<Stranger>, TooMany> {
+    pub fn enter(capacity: &Arc<Capacity>, door: Door, address: Option<IpAddr>) -> Result<Option<Stranger>, TooMany> {
         let Some(address) = address.map(whole_site) else { return Ok(None) };
-        let mut counts = capacity.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let max = match door {
+            Door::Clients => capacity.limits.connections_per_address_max,
+            Door::Api => capacity.limits.api_connections_per_address_max,
+        };
+        let mut counts = capacity.addresses[door as usize].counts();
         let count = counts.entry(address).or_default();
-        if *count >= capacity.limits.connections_per_address_max {
+        if *count >= max {
             return Err(TooMany);
         }
         *count += 1;
-        Ok(Some(Stranger { capacity: Arc::clone(capacity), address }))
+        Ok(Some(Stranger { capacity: Arc::clone(capacity), door, address }))
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let mut counts = self.capacity.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.capacity.addresses[self.door as usize].counts();
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -171,6 +182,7 @@ mod tests {
             guests_max: 1,
             descriptors_max: 5,
             connections_per_address_max: 2,
+            api_connections_per_address_max: 1,
             ..CapacityLimits::UNLIMITED
         }))
     }
@@ -204,14 +216,28 @@ mod tests {
     #[test]
     fn connections_of_an_address_are_counted_until_they_are_gone() {
         let capacity = capacity();
-        let enter = |address: &str| Stranger::enter(&capacity, address.parse().ok());
+        let enter = |address: &str| Stranger::enter(&capacity, Door::Clients, address.parse().ok());
         let (first, second) = (enter("203.0.113.1").unwrap(), enter("203.0.113.1").unwrap());
         assert!(first.is_some() && enter("203.0.113.1").is_err());
         assert!(enter("203.0.113.2").is_ok(), "one address does not use up another's");
-        assert!((0..9).all(|_| Stranger::enter(&capacity, None).is_ok()));
+        assert!((0..9).all(|_| Stranger::enter(&capacity, Door::Clients, None).is_ok()));
         drop(first);
         assert!(enter("203.0.113.1").is_ok());
         drop(second);
-        assert!(capacity.addresses.0.lock().unwrap().is_empty());
+        assert!(capacity.addresses.iter().all(|addresses| addresses.counts().is_empty()));
+    }
+
+    #[test]
+    fn each_door_counts_by_itself() {
+        let capacity = capacity();
+        let enter = |door| Stranger::enter(&capacity, door, "203.0.113.1".parse().ok());
+        let api = enter(Door::Api).unwrap();
+        assert!(api.is_some() && enter(Door::Api).is_err());
+        let clients = [Door::Clients; 2].map(|door| enter(door).unwrap());
+        assert!(enter(Door::Clients).is_err());
+        drop(api);
+        assert!(enter(Door::Clients).is_err() && enter(Door::Api).is_ok());
+        drop(clients);
+        assert!(enter(Door::Clients).is_ok());
     }
 }

@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("queue_bytes_max", "1048576", "bytes that wait for one client, what is kept about them included; more: it is closed"),
     key("mail_bytes_max", "8388608", "bytes of emits that wait between two shards, or from the API for one; more: status 503, or not delivered there"),
     key("api_connections_max", "1024", "requests that the API serves at once, of those with a key and of anybody, at the clients' port and at `api_listen`; more: status 503. `/health` and `/ready` always answer. At `api_listen` also connections; more: those that wait longest are closed"),
+    key("api_connections_per_address_max", "256", "connections of one address at `api_listen` that have shown no API key; more: closed at once; this machine, private networks and `trusted_proxies` do not count"),
     key("api_body_bytes_max", "1048576", "bytes of a request body of the API; more: status 413"),
     known_as(&["REDIS_URL"], key("redis_url", "", "Redis that makes one cluster of all instances and Node servers on it, as `redis://user:password@host:6379/0`, `rediss://` with TLS")),
     known_as(&["REDIS_HOST"], key("redis_host", "", "the same by host; a URL is stronger. Without both there is a single instance")),

@@ -251,6 +251,7 @@ impl Settings {
                 input_bytes_max: values.number("input_bytes_max", 65_536)?,
                 guests_max: 0,
                 connections_per_address_max: values.number("connections_per_address_max", 1)?,
+                api_connections_per_address_max: values.number("api_connections_per_address_max", 1)?,
                 handshakes_per_minute_max: values.number("handshakes_per_minute_max", 1)?,
                 unknown_sids_per_minute_max: values.number("unknown_sids_per_minute_max", 1)?,
                 connect_refusals_per_minute_max: values.number("connect_refusals_per_minute_max", 1)?,

@@ -38,7 +38,7 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
-use crate::capacity::{Capacity, CapacityLimits, Standing, Stranger, TooMany};
+use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
 use client::Client;
 use connection::{Connection, Stage};
@@ -159,7 +159,7 @@ impl<A: Application> Shard<A> {
     /// as it may.
     pub fn on_accept(&mut self, peer: Option<IpAddr>) -> Option<ConnectionKey> {
         let address = self.hub.settings.proxies.client_address(peer, []);
-        let stranger = match Stranger::enter(&self.hub.capacity, address) {
+        let stranger = match Stranger::enter(&self.hub.capacity, Door::Clients, address) {
             Ok(stranger) => stranger,
             Err(TooMany) => {
                 self.hub.counters.hit(Limit::ConnectionsPerAddressMax);

@@ -83,8 +83,9 @@ tests_of_limits! {
 }
 
 /// Only other instances ask for acknowledgements: tests/bus/requests.rs. All that these tests have are addresses of this machine,
-/// which do not count: tests/sim/doors.rs.
-const TESTED_ELSEWHERE: [&str; 2] = ["acks_pending_max", "connections_per_address_max"];
+/// which do not count: tests/sim/doors.rs, and at the API's own address src/api/mod.rs.
+const TESTED_ELSEWHERE: [&str; 3] =
+    ["acks_pending_max", "api_connections_per_address_max", "connections_per_address_max"];
 
 #[test]
 fn every_limit_that_is_counted_has_a_test_here() {
