@@ -19,7 +19,7 @@ use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
 use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
-use sockring::cluster::{Cluster, ClusterParts};
+use sockring::cluster::{Cluster, ClusterParts, OperatingSystem};
 use sockring::config::keys::TAKEN_OVER;
 use sockring::config::{LogFormat, Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
@@ -173,6 +173,7 @@ impl Crew {
                 instance,
                 // Its tasks are a sender of their own, behind the API.
                 postboxes: postboxes(settings.shards + 1),
+                outside: Arc::new(OperatingSystem),
             })?),
         };
         let api = Api::new(ApiParts {

@@ -1,10 +1,10 @@
 //! Answering other instances: what they want done is done, what they ask is asked of the shards, within bounds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::broadcast::Selection;
 use crate::mailbox::Postbox;
@@ -359,7 +359,7 @@ fn names_of(message: &Message) -> usize {
 
 /// What shards answer in time.
 pub(super) async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
-    let deadline = tokio::time::Instant::now() + SHARDS_WITHIN;
+    let deadline = Instant::now() + SHARDS_WITHIN;
     let mut replies = Vec::with_capacity(asked.len());
     for answer in asked {
         if let Ok(Ok(reply)) = timeout_at(deadline, answer).await {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{Value, cmd};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::broadcast::Selection;
 use crate::shard::SocketDescription;
@@ -176,7 +176,7 @@ impl Cluster {
         read: impl Fn(Answer) -> Option<T>,
     ) -> Gathered<T> {
         self.counters.questions.add(1);
-        let deadline = tokio::time::Instant::now() + ANSWERS_WITHIN;
+        let deadline = Instant::now() + ANSWERS_WITHIN;
         let Ok(servers) = self.count_servers(namespace).await else { return self.incomplete(Gathered::unknown()) };
         let expected = servers.saturating_sub(1);
         if expected == 0 {
@@ -211,7 +211,7 @@ impl Cluster {
     /// Whether the selected sockets of all other instances are in a room and hear what is sent to it, once these were ordered
     /// to join it. Instances answer after what they were ordered before. Waits no longer than for answers.
     pub async fn is_joined(&self, selection: Selection, room: &str) -> bool {
-        let deadline = tokio::time::Instant::now() + ANSWERS_WITHIN;
+        let deadline = Instant::now() + ANSWERS_WITHIN;
         let namespace = selection.namespace.clone();
         let Gathered { answers, missing, .. } = self.fetch(selection).await;
         let is_in = |socket: &SocketDescription| socket.rooms.iter().any(|name| **name == *room);

@@ -101,6 +101,18 @@ impl Spreader {
         let mut waiting: HashMap<RoomName, u32> = HashMap::new();
         loop {
             tokio::select! {
+                biased;
+                changed = topology.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let known = topology.borrow_and_update().clone();
+                    self.relocate(&known, &returned);
+                    for (room, epoch) in std::mem::take(&mut waiting) {
+                        self.want(room, epoch, &returned, &mut waiting);
+                    }
+                }
+                Some((room, epoch)) = homeless.recv() => self.want(room, epoch, &returned, &mut waiting),
                 order = orders.recv() => match order {
                     None => return,
                     Some(Order::Want(room, epoch)) => self.want(room, epoch, &returned, &mut waiting),
@@ -114,17 +126,6 @@ impl Spreader {
                     Some(Order::Settled(join, outcome)) => self.cluster.joins.end(join, outcome),
                     Some(Order::Relocate) => {}
                 },
-                Some((room, epoch)) = homeless.recv() => self.want(room, epoch, &returned, &mut waiting),
-                changed = topology.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let known = topology.borrow_and_update().clone();
-                    self.relocate(&known, &returned);
-                    for (room, epoch) in std::mem::take(&mut waiting) {
-                        self.want(room, epoch, &returned, &mut waiting);
-                    }
-                }
             }
         }
     }

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,6 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::channels::Adapter;
 use super::flow::{Flow, Metered, Pushes};
+use super::outside::{Outside, Stream};
 use super::settings::{Address, ClientCertificate, ClusterSettings, Secret, SentinelSettings, TlsSettings};
 
 /// From dialling to the answer to the last command of the set-up.
@@ -166,12 +165,9 @@ impl Drop for Link {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 /// How connections are opened.
 pub(super) struct Dialler {
+    outside: Arc<dyn Outside>,
     tls: Option<TlsConnector>,
     account: RedisConnectionInfo,
     adapter: Adapter,
@@ -186,16 +182,17 @@ impl fmt::Debug for Dialler {
 }
 
 impl Dialler {
-    pub(super) fn new(settings: &ClusterSettings) -> Result<Dialler, LinkError> {
+    pub(super) fn new(outside: Arc<dyn Outside>, settings: &ClusterSettings) -> Result<Dialler, LinkError> {
         let account = account(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database);
         let tls = settings.tls.as_ref().map(connector).transpose()?;
-        Ok(Dialler { tls, account, adapter: settings.adapter, wanted: Role::Master })
+        Ok(Dialler { outside, tls, account, adapter: settings.adapter, wanted: Role::Master })
     }
 
     /// The same for sentinels, who have an account of their own.
     pub(super) fn for_sentinels(&self, sentinels: &SentinelSettings) -> Dialler {
         let account = account(sentinels.user.as_deref(), sentinels.password.as_ref());
-        Dialler { tls: self.tls.clone(), account, adapter: Adapter::Classic, wanted: Role::Sentinel }
+        let (outside, tls) = (Arc::clone(&self.outside), self.tls.clone());
+        Dialler { outside, tls, account, adapter: Adapter::Classic, wanted: Role::Sentinel }
     }
 
     /// Has to be called within the local tasks of a runtime.
@@ -205,10 +202,9 @@ impl Dialler {
 
     async fn open_at_leisure(&self, address: &Address, name: &str) -> Result<Link, LinkError> {
         let unreachable = |error: io::Error| LinkError::Unreachable(error.to_string());
-        let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+        let stream = self.outside.dial(address).await.map_err(unreachable)?;
         let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(stream),
+            None => stream,
             Some(connector) => {
                 let name = ServerName::try_from(address.host.clone()).map_err(|_| {
                     LinkError::Tls(format!("`{}` is no name that a certificate could have", address.host))
@@ -374,14 +370,6 @@ impl Backoff {
         // Between the half and the whole of it.
         Duration::from_millis(most / 2 + (most / 2 * u64::from(chance)) / u64::from(u32::MAX))
     }
-}
-
-/// A random number.
-pub(super) fn chance() -> u32 {
-    let mut bytes = [0; 4];
-    // Without randomness all wait equally long.
-    let _ = getrandom::fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
 }
 
 #[cfg(test)]

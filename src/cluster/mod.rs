@@ -20,6 +20,7 @@ mod link;
 mod message;
 mod msgpack;
 mod nodes;
+mod outside;
 mod part;
 mod publisher;
 mod pulse;
@@ -32,11 +33,11 @@ mod topology;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{Value, cmd};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::mailbox::Postbox;
 use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
@@ -60,6 +61,7 @@ pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};
 pub use message::{Answer, Envelope, Message, RequestId};
+pub use outside::{Dialled, OperatingSystem, Outside, Stream};
 pub use publisher::PublishError;
 pub use settings::{Address, ClientCertificate, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
 
@@ -75,6 +77,7 @@ const SHARDED_ID_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct Cluster {
     settings: ClusterSettings,
+    outside: Arc<dyn Outside>,
     dialler: Dialler,
     channels: Channels,
     /// By the number that shards know them by.
@@ -122,12 +125,13 @@ pub struct ClusterParts {
     pub instance: Instance,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     pub postboxes: Vec<Postbox>,
+    pub outside: Arc<dyn Outside>,
 }
 
 impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
-        let ClusterParts { settings, namespaces, instance, postboxes } = parts;
+        let ClusterParts { settings, namespaces, instance, postboxes, outside } = parts;
         let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (orders, orders_in) = mpsc::unbounded_channel();
@@ -135,9 +139,10 @@ impl Cluster {
         health.expect(Part::Publisher(Target::Any));
         health.expect(Part::Subscriber(Target::Any));
         Ok(Arc::new(Cluster {
-            dialler: Dialler::new(&settings)?,
+            dialler: Dialler::new(Arc::clone(&outside), &settings)?,
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),
-            uids: namespaces.iter().map(|_| new_id(settings.adapter)).collect(),
+            uids: namespaces.iter().map(|_| new_id(&*outside, settings.adapter)).collect(),
+            outside,
             presence: Presence::new(postboxes.clone()),
             counters: Counters::default(),
             awaiting: Awaiting::new(settings.acks_max),
@@ -252,12 +257,12 @@ impl Cluster {
     }
 
     /// Until when Redis may say that it has something. While it is silent nobody is held up by that.
-    fn deadline(&self) -> tokio::time::Instant {
+    fn deadline(&self) -> Instant {
         let within = if self.outbox.is_silent() { Duration::ZERO } else { PUBLISHED_WITHIN };
-        tokio::time::Instant::now() + within
+        Instant::now() + within
     }
 
-    async fn taken(&self, sent: Sent, deadline: tokio::time::Instant) -> Result<(), PublishError> {
+    async fn taken(&self, sent: Sent, deadline: Instant) -> Result<(), PublishError> {
         let result = match timeout_at(deadline, sent.answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(PublishError::Down),
@@ -324,7 +329,14 @@ impl Cluster {
     }
 
     fn request_id(&self) -> RequestId {
-        new_id(self.adapter())
+        new_id(&*self.outside, self.adapter())
+    }
+
+    /// A random number.
+    fn chance(&self) -> u32 {
+        let mut bytes = [0; 4];
+        self.outside.fill(&mut bytes);
+        u32::from_ne_bytes(bytes)
     }
 }
 
@@ -337,10 +349,10 @@ struct Sent {
 }
 
 /// A random id as Node's adapter makes them.
-fn new_id(adapter: Adapter) -> Box<str> {
+fn new_id(outside: &dyn Outside, adapter: Adapter) -> Box<str> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; SHARDED_ID_BYTES];
-    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+    outside.fill(&mut bytes);
     match adapter {
         Adapter::Classic => {
             let character = |byte: &u8| char::from(ALPHABET[usize::from(byte % 64)]);

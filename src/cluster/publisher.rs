@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Cluster;
 use super::channels::Adapter;
 use super::health::{Part, Target};
-use super::link::{Backoff, Link, chance};
+use super::link::{Backoff, Link};
 use super::pulse::{Pulse, Voice};
 use super::settings::Address;
 use super::topology::Topology;
@@ -154,14 +154,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
     lines.insert(Target::Any, open(&Target::Any));
     loop {
         tokio::select! {
-            job = jobs.recv() => {
-                let Some(job) = job else { return };
-                let target = target_of(&topology.borrow(), &job.to);
-                let line = lines.entry(target).or_insert_with_key(open);
-                if let Err(mpsc::error::SendError(job)) = line.send(job) {
-                    job.finish(Err(PublishError::Down));
-                }
-            }
+            biased;
             changed = topology.changed() => {
                 if changed.is_err() {
                     return;
@@ -173,6 +166,14 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
                     for master in map.masters().iter().filter(|_| cluster.adapter() == Adapter::Sharded) {
                         lines.entry(Target::node(master)).or_insert_with_key(open);
                     }
+                }
+            }
+            job = jobs.recv() => {
+                let Some(job) = job else { return };
+                let target = target_of(&topology.borrow(), &job.to);
+                let line = lines.entry(target).or_insert_with_key(open);
+                if let Err(mpsc::error::SendError(job)) = line.send(job) {
+                    job.finish(Err(PublishError::Down));
                 }
             }
         }
@@ -241,7 +242,7 @@ impl Line {
             }
             cluster.topology_is_stale.notify_one();
             cluster.health.on_down(part.clone(), &reason);
-            if self.refusing(cluster.health.rest(backoff.next(chance()))).await.is_none() {
+            if self.refusing(cluster.health.rest(backoff.next(cluster.chance()))).await.is_none() {
                 break;
             }
         }
@@ -253,6 +254,7 @@ impl Line {
         tokio::pin!(something);
         loop {
             tokio::select! {
+                biased;
                 output = &mut something => return Some(output),
                 job = self.jobs.recv() => job?.finish(Err(PublishError::Down)),
             }
@@ -273,6 +275,16 @@ impl Line {
         let mut batch = Vec::with_capacity(PIPELINE_MAX);
         loop {
             tokio::select! {
+                biased;
+                Some(()) = finished.recv() => under_way -= 1,
+                push = link.pushes.recv() => match push {
+                    None => return End::Lost("the connection was closed".to_owned()),
+                    Some(push) => link.flow.used(super::flow::size_of_push(&push)),
+                },
+                voice = pulse.next() => match voice {
+                    Err(reason) => return End::Lost(reason),
+                    Ok(voice) => self.on_voice(voice),
+                },
                 count = self.jobs.recv_many(&mut batch, PIPELINE_MAX), if under_way < PIPELINES_MAX => {
                     if count == 0 {
                         return End::Retired;
@@ -287,15 +299,6 @@ impl Line {
                         let _ = done.send(());
                     });
                 }
-                Some(()) = finished.recv() => under_way -= 1,
-                push = link.pushes.recv() => match push {
-                    None => return End::Lost("the connection was closed".to_owned()),
-                    Some(push) => link.flow.used(super::flow::size_of_push(&push)),
-                },
-                voice = pulse.next() => match voice {
-                    Err(reason) => return End::Lost(reason),
-                    Ok(voice) => self.on_voice(voice),
-                },
             }
         }
     }

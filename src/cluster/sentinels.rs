@@ -9,7 +9,7 @@ use redis::{PushInfo, PushKind, Value, cmd};
 use tokio::time::{sleep, timeout};
 
 use super::Cluster;
-use super::link::{Backoff, Dialler, Link, LinkError, chance, text};
+use super::link::{Backoff, Dialler, Link, LinkError, text};
 use super::settings::{Address, SentinelSettings};
 
 /// What a sentinel publishes when the master is another one: the name, the old address, and the new one.
@@ -61,7 +61,7 @@ pub(super) async fn follow(cluster: Arc<Cluster>, settings: SentinelSettings) {
                 Err(reason) => tracing::warn!("Redis has a sentinel of no use: {reason}"),
             }
         }
-        sleep(backoff.next(chance())).await;
+        sleep(backoff.next(cluster.chance())).await;
     }
 }
 
@@ -73,6 +73,7 @@ async fn follow_one(cluster: &Cluster, settings: &SentinelSettings, mut link: Li
     let mut in_vain = 0;
     loop {
         tokio::select! {
+            biased;
             push = link.pushes.recv() => {
                 let Some(push) = push else { return "its connection was closed" };
                 link.flow.used(super::flow::size_of_push(&push));

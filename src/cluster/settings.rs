@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Value, cmd};
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use super::channels::{Adapter, HeardRooms, SubscriptionMode};
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
+use super::outside::OperatingSystem;
 use super::publisher::is_elsewhere;
 use super::sentinels;
 
@@ -137,7 +139,7 @@ impl ClusterSettings {
     }
 
     async fn probe_at_leisure(&self) -> Result<(Address, ServerInfo), LinkError> {
-        let dialler = Dialler::new(self)?;
+        let dialler = Dialler::new(Arc::new(OperatingSystem), self)?;
         let address = match &self.sentinels {
             None => self.address.clone(),
             Some(sentinels) => sentinels::find(&dialler.for_sentinels(sentinels), sentinels).await?,

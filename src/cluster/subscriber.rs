@@ -18,7 +18,7 @@ use super::flow::{Flow, size_of_push};
 use super::health::{Part, Target};
 use super::inbox::Inbox;
 use super::joins::{Join, Outcome};
-use super::link::{Backoff, Link, chance};
+use super::link::{Backoff, Link};
 use super::publisher::is_elsewhere;
 use super::pulse::Pulse;
 use super::settings::Address;
@@ -142,7 +142,7 @@ impl Line {
                 }
             };
             self.on_down(&reason);
-            if self.while_taking_orders(cluster.health.rest(backoff.next(chance()))).await.is_none() {
+            if self.while_taking_orders(cluster.health.rest(backoff.next(cluster.chance()))).await.is_none() {
                 break;
             }
         }
@@ -204,6 +204,7 @@ impl Line {
         tokio::pin!(something);
         loop {
             tokio::select! {
+                biased;
                 output = &mut something => return Some(output),
                 order = self.orders.recv() => {
                     // There is nobody to tell: it is told when the connection stands.
@@ -254,22 +255,9 @@ impl Line {
                 self.on_up(confirmed);
             }
             let may_take = self.inbox.may_take();
+            // What there may be most of comes last.
             tokio::select! {
-                push = link.pushes.recv(), if may_take => {
-                    let Some(push) = push else { return End::Lost(closed()) };
-                    if let Err(reason) = self.take_pushes(push, &mut link) {
-                        return End::Lost(reason);
-                    }
-                    let named = std::mem::take(&mut self.confirmed);
-                    let wishes = self.rooms.confirm(named);
-                    match &mut confirmed {
-                        Some(confirmed) => confirmed.extend(wishes),
-                        None if wishes.is_empty() => {}
-                        None => self.tell(wishes),
-                    }
-                    tokio::task::yield_now().await;
-                }
-                () = tokio::time::sleep(LOOK_AGAIN), if !may_take => {}
+                biased;
                 Some(batch) = finished.recv() => {
                     under_way -= 1;
                     let Done { confirmed: rooms, asked, moved, refused } = batch;
@@ -297,6 +285,21 @@ impl Line {
                     self.rooms.ask_again(std::mem::take(&mut elsewhere));
                     self.sent_on.clear();
                 }
+                push = link.pushes.recv(), if may_take => {
+                    let Some(push) = push else { return End::Lost(closed()) };
+                    if let Err(reason) = self.take_pushes(push, &mut link) {
+                        return End::Lost(reason);
+                    }
+                    let named = std::mem::take(&mut self.confirmed);
+                    let wishes = self.rooms.confirm(named);
+                    match &mut confirmed {
+                        Some(confirmed) => confirmed.extend(wishes),
+                        None if wishes.is_empty() => {}
+                        None => self.tell(wishes),
+                    }
+                    tokio::task::yield_now().await;
+                }
+                () = tokio::time::sleep(LOOK_AGAIN), if !may_take => {}
             }
         }
     }
