@@ -9,12 +9,12 @@ use crate::app::Application;
 use crate::capacity::{Seat, Standing};
 
 use super::Shard;
-use super::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use super::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use super::clients::outbox::Outbox;
 use super::effects::{Destination, Effect};
 use super::frames::WebSocketStage;
 use super::http::{HttpStage, Request, refusal};
 use super::limit::Limit;
-use super::outbox::Outbox;
 use super::parcel::Parcel;
 
 /// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.

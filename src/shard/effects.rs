@@ -1,8 +1,8 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
-use super::client::ConnectionKey;
+use super::clients::client::ConnectionKey;
+use super::clients::outbox::Frames;
 use super::mail::{Reply, RoomName, SiblingMail, Ticket};
-use super::outbox::Frames;
 use super::parcel::Parcel;
 
 /// Bytes to send.

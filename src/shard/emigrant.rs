@@ -7,8 +7,8 @@ use sockring_protocol::engineio::{Moment, Session, Transport};
 
 use crate::app::Admission;
 
-use super::client::{EventRate, Handshake};
-use super::outbox::Outbox;
+use super::clients::client::{EventRate, Handshake};
+use super::clients::outbox::Outbox;
 use super::sid::Sid;
 use super::sockets::NamespaceId;
 

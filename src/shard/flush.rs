@@ -5,11 +5,11 @@ use sockring_protocol::http::KeepAlive;
 use crate::app::Application;
 
 use super::Shard;
-use super::client::{ClientKey, ConnectionKey};
+use super::clients::client::{ClientKey, ConnectionKey};
+use super::clients::outbox::Outbox;
 use super::connection::Stage;
 use super::effects::{Bytes, Effect};
 use super::hub::Order;
-use super::outbox::Outbox;
 
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.

@@ -8,12 +8,12 @@ use sockring_protocol::websocket::{self, CloseFrame, Decoder, Event, FrameError,
 use crate::app::Application;
 
 use super::Shard;
-use super::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use super::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use super::clients::outbox::Outbox;
 use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
 use super::effects::{Destination, Effect};
 use super::hub::ProbeOutcome;
 use super::limit::Limit;
-use super::outbox::Outbox;
 use super::parcel::{Luggage, Papers, Parcel};
 use super::sid::Sid;
 

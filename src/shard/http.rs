@@ -9,7 +9,7 @@ use crate::app::Application;
 use crate::capacity::Stranger;
 
 use super::Shard;
-use super::client::{ClientKey, ConnectionKey};
+use super::clients::client::{ClientKey, ConnectionKey};
 use super::connection::{Connection, SEND_TIMEOUT_MS, Stage};
 use super::effects::{Destination, Effect};
 use super::faults::UnknownSid;

@@ -3,7 +3,7 @@
 use crate::app::Application;
 
 use super::Shard;
-use super::client::{CloseReason, ConnectionKey};
+use super::clients::client::{CloseReason, ConnectionKey};
 use super::connection::{Connection, Stage};
 use super::http::refusal;
 use super::limit::Limit;

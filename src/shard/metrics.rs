@@ -2,7 +2,7 @@
 
 use crate::app::RefusalReason;
 
-use super::client::CloseReason;
+use super::clients::client::CloseReason;
 use super::faults::{PacketFault, UnknownSid};
 use super::limit::Limit;
 

@@ -4,11 +4,10 @@
 //! `on_sibling_mail`, `on_looked` and `on_looked_around` as things happen, then `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
 //! is valid; `on_closed` comes exactly once.
 
-mod client;
+mod clients;
 mod connection;
 mod effects;
 mod emigrant;
-mod encode;
 mod faults;
 mod flush;
 mod frames;
@@ -18,7 +17,6 @@ mod input;
 mod limit;
 mod mail;
 mod metrics;
-mod outbox;
 mod parcel;
 mod placement;
 mod requests;
@@ -40,7 +38,7 @@ use crate::app::Application;
 use crate::broadcast::Broadcast;
 use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
-use client::Client;
+use clients::client::Client;
 use connection::{Connection, Stage};
 use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
@@ -51,7 +49,8 @@ use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
 
-pub use client::{ClientKey, CloseReason, ConnectionKey};
+pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
+pub use clients::outbox::Frames;
 pub use effects::{Acknowledgement, Bytes, Destination, Effect};
 pub use faults::{Forbidden, PacketFault, UnknownSid};
 pub use flush::Broken;
@@ -61,7 +60,6 @@ pub use mail::{
     BusMail, Ending, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, SocketDescription, Target, Ticket,
 };
 pub use metrics::{Counters, Histogram};
-pub use outbox::Frames;
 pub use parcel::{Papers, Parcel};
 pub use placement::{Place, home_of};
 pub use rooms::USER_PREFIX;

@@ -12,7 +12,7 @@ use crate::app::Application;
 use crate::capacity::Rate;
 
 use super::Shard;
-use super::client::{ClientKey, ConnectionKey, Handshake, Role};
+use super::clients::client::{ClientKey, ConnectionKey, Handshake, Role};
 use super::effects::Destination;
 use super::faults::UnknownSid;
 use super::frames::WebSocketStage;

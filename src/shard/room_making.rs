@@ -6,7 +6,7 @@ use crate::app::Application;
 use crate::capacity::Standing;
 
 use super::Shard;
-use super::client::ConnectionKey;
+use super::clients::client::ConnectionKey;
 use super::connection::{Connection, Stage};
 use super::http::Request;
 

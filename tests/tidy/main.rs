@@ -160,12 +160,12 @@ const NOT_UP: [(&str, &[&str]); 2] = [
     ("src/shard/requests.rs", &["shard::flush"]),
 ];
 const PARTS_OF_CLIENTS: [&str; 12] = [
-    "client",
+    "clients/client",
     "emigrant",
-    "encode",
+    "clients/encode",
     "limit",
     "mail",
-    "outbox",
+    "clients/outbox",
     "placement",
     "rooms",
     "sid",

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use sockring_protocol::Millis;
 use sockring_protocol::socketio::AckId;
 
-use super::super::client::ClientKey;
+use crate::shard::clients::client::ClientKey;
 
 /// The ids of broadcasts: from this one to twice as many, less one.
 const FIRST_ID: u32 = 1 << 30;

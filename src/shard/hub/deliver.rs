@@ -12,12 +12,12 @@ use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
 use crate::broadcast::{Broadcast, Delivery};
+use crate::shard::clients::client::{ClientKey, CloseReason};
+use crate::shard::clients::encode::{self, Carrier};
+use crate::shard::clients::outbox::{ConflateKey, Frames};
 
-use super::super::client::{ClientKey, CloseReason};
-use super::super::encode::{self, Carrier};
 use super::super::limit::Limit;
 use super::super::mail::{Ending, SiblingMail};
-use super::super::outbox::{ConflateKey, Frames};
 use super::super::settings::TurnLimits;
 use super::super::sockets::{NamespaceId, SocketStage};
 use super::seats::Seat;

@@ -7,8 +7,8 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
+use crate::shard::clients::client::{ClientKey, CloseReason};
 
-use super::super::client::{ClientKey, CloseReason};
 use super::deliver::{Asker, Incoming};
 use super::{Farewell, Hub};
 

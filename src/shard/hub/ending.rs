@@ -3,10 +3,10 @@
 use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
+use crate::shard::clients::client::{ClientKey, CloseReason, Phase};
+use crate::shard::clients::outbox::Outbox;
 
-use super::super::client::{ClientKey, CloseReason, Phase};
 use super::super::limit::Limit;
-use super::super::outbox::Outbox;
 use super::super::sockets::SocketStage;
 use super::{Hub, Order, polling_payload};
 

@@ -12,8 +12,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::app::{Application, ConnectRequest};
+use crate::shard::clients::client::ClientKey;
 
-use super::super::client::ClientKey;
 use super::super::effects::Effect;
 use super::super::mail::{RoomName, SiblingMail};
 use super::super::placement::home_of;

@@ -1,8 +1,8 @@
 //! What a backend does to sockets: joins, leaves and disconnects.
 
 use crate::app::Application;
+use crate::shard::clients::client::{ClientKey, CloseReason};
 
-use super::super::client::{ClientKey, CloseReason};
 use super::super::mail::{Ending, Target};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;

@@ -31,13 +31,13 @@ use crate::app::{Actions, Application, SocketInfo};
 use crate::broadcast::Delivery;
 use crate::capacity::Capacity;
 
-use super::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
+use super::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
+use super::clients::encode;
+use super::clients::outbox::{ConflateKey, Frames, Outbox, encode_for_polling, weight};
 use super::effects::Effect;
-use super::encode;
 use super::limit::Limit;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
-use super::outbox::{ConflateKey, Frames, Outbox, encode_for_polling, weight};
 use super::placement::Place;
 use super::rooms::{RoomId, Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};

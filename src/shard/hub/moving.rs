@@ -9,8 +9,8 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Transport};
 
 use crate::app::{Admission, Application, ConnectRequest};
+use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 
-use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 use super::super::emigrant::Emigrant;
 use super::super::faults::UnknownSid;
 use super::super::mail::SiblingMail;

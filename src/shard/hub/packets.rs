@@ -10,10 +10,10 @@ use crate::app::{
     Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
 };
 use crate::broadcast::Delivery;
+use crate::shard::clients::client::{Client, ClientKey, CloseReason, Handshake, Phase};
+use crate::shard::clients::encode::{self, Carrier};
 
-use super::super::client::{Client, ClientKey, CloseReason, Handshake, Phase};
 use super::super::effects::{Acknowledgement, Effect};
-use super::super::encode::{self, Carrier};
 use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
 use super::super::rooms::{Member, USER_PREFIX};

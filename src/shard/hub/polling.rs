@@ -3,11 +3,11 @@
 use sockring_protocol::engineio::{self, Input, Step};
 
 use crate::app::Application;
+use crate::shard::clients::client::{ClientKey, ConnectionKey, Phase};
+use crate::shard::clients::outbox::encode_for_polling;
 
-use super::super::client::{ClientKey, ConnectionKey, Phase};
 use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
-use super::super::outbox::encode_for_polling;
 use super::{Hub, Order, polling_payload};
 
 /// A polling answer is not filled beyond this; the rest waits for the next poll.

@@ -3,9 +3,9 @@
 use sockring_protocol::engineio::{self, Input, ProbePacket, Step};
 
 use crate::app::Application;
+use crate::shard::clients::client::{ClientKey, ConnectionKey};
+use crate::shard::clients::outbox::Outbox;
 
-use super::super::client::{ClientKey, ConnectionKey};
-use super::super::outbox::Outbox;
 use super::{Hub, Order};
 
 /// What becomes of a probe's packet.

@@ -7,9 +7,9 @@ use sockring_protocol::socketio;
 use crate::app::{Application, Refusal, RefusalReason};
 use crate::broadcast::Delivery;
 use crate::capacity::Rate;
+use crate::shard::clients::client::{ClientKey, CloseReason};
+use crate::shard::clients::encode;
 
-use super::super::client::{ClientKey, CloseReason};
-use super::super::encode;
 use super::super::faults::PacketFault;
 use super::super::limit::Limit;
 use super::{Farewell, Hub};

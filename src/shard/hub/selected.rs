@@ -2,8 +2,8 @@
 
 use crate::app::Application;
 use crate::broadcast::Selection;
+use crate::shard::clients::client::ClientKey;
 
-use super::super::client::ClientKey;
 use super::super::mail::SocketDescription;
 use super::super::rooms::{Member, USER_PREFIX};
 use super::super::sockets::SocketStage;

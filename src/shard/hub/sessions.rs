@@ -1,19 +1,21 @@
 //! Engine.IO sessions: how one begins, is found, takes its packets and is told the time.
 
+use std::sync::Arc;
+
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::{
     self, Input, OpenPacket, PacketType, Session, SessionEnd, Step, Transport, Upgrades,
 };
 
-use std::sync::Arc;
-
 use crate::app::Application;
 use crate::broadcast::Delivery;
+use crate::shard::clients::client::{
+    Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase,
+};
+use crate::shard::clients::outbox::Outbox;
 
-use super::super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
 use super::super::faults::{Forbidden, PacketFault};
 use super::super::limit::Limit;
-use super::super::outbox::Outbox;
 use super::super::settings::Layer;
 use super::super::sid::Sid;
 use super::super::sockets::Sockets;

@@ -11,8 +11,8 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Moment, Step, Transport};
 
 use crate::app::Application;
+use crate::shard::clients::client::{ClientKey, CloseReason, Phase, Role};
 
-use super::super::client::{ClientKey, CloseReason, Phase, Role};
 use super::super::effects::Effect;
 use super::super::hub::Now;
 use super::super::limit::Limit;

@@ -3,8 +3,8 @@
 use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
+use crate::shard::clients::client::Phase;
 
-use super::super::client::Phase;
 use super::super::mail::ShardStats;
 use super::super::sockets::{Socket, SocketStage};
 use super::Hub;

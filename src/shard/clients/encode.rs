@@ -11,19 +11,19 @@ const HEADER_ROOM: usize = 10;
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
 /// An Engine.IO text packet: `packet` as it is.
-pub(super) fn text_packet(scratch: &mut Vec<u8>, packet: &[u8]) -> Frames {
+pub(crate) fn text_packet(scratch: &mut Vec<u8>, packet: &[u8]) -> Frames {
     frames(scratch, |out| out.extend_from_slice(packet), |_| {})
 }
 
 /// An Engine.IO message packet with binary data, or a raw WebSocket message: no prefix.
-pub(super) fn binary_message(data: &[u8]) -> Frames {
+pub(crate) fn binary_message(data: &[u8]) -> Frames {
     let mut frames = Vec::with_capacity(data.len() + frame_header_length(data.len()));
     encode_frame(Opcode::Binary, data, &mut frames);
     Frames::from(frames)
 }
 
 /// An Engine.IO message packet with text that `write` appends: `4...`.
-pub(super) fn message(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Frames {
+pub(crate) fn message(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Frames {
     let write = |out: &mut Vec<u8>| {
         out.push(b'4');
         write(out);
@@ -33,13 +33,13 @@ pub(super) fn message(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -
 
 /// What kind of Socket.IO packet carries some arguments.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Carrier {
+pub(crate) enum Carrier {
     Event(Option<AckId>),
     Ack(AckId),
 }
 
 /// An EVENT or ACK, or their binary kinds, with the attachments behind it.
-pub(super) fn packet_with_args<B: AsRef<[u8]>>(
+pub(crate) fn packet_with_args<B: AsRef<[u8]>>(
     scratch: &mut Vec<u8>,
     namespace: &str,
     carrier: Carrier,

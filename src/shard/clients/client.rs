@@ -7,10 +7,11 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
+use crate::shard::sid::Sid;
+use crate::shard::slots::Key;
+use crate::shard::sockets::Sockets;
+
 use super::outbox::Outbox;
-use super::sid::Sid;
-use super::slots::Key;
-use super::sockets::Sockets;
 
 /// Names a TCP connection of this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,53 +25,53 @@ pub struct ClientKey(pub Key);
 ///
 /// What a heartbeat needs comes first, in two lines of the processor's cache: clients are many, and cold.
 #[repr(C, align(64))]
-pub(super) struct Client {
-    pub(super) session: Session,
+pub(crate) struct Client {
+    pub(crate) session: Session,
     /// When the timer wheel will ask next.
-    pub(super) timer_at: Millis,
+    pub(crate) timer_at: Millis,
     /// The WebSocket that is the transport, or the connection whose GET is held.
-    pub(super) connection: Option<ConnectionKey>,
-    pub(super) outbox: Outbox,
+    pub(crate) connection: Option<ConnectionKey>,
+    pub(crate) outbox: Outbox,
     /// When this client must have done what it has begun: CONNECT, all attachments, fetching a farewell. By the clock that
     /// runs against peers.
-    pub(super) half_open_by: Millis,
+    pub(crate) half_open_by: Millis,
     /// When sockets of it may be connected no longer.
-    pub(super) expiries: Expiries,
-    pub(super) rate: EventRate,
+    pub(crate) expiries: Expiries,
+    pub(crate) rate: EventRate,
     /// A binary packet whose attachments have not all come.
-    pub(super) assembler: Option<Box<Assembler>>,
+    pub(crate) assembler: Option<Box<Assembler>>,
     /// CONNECTs that were refused since one was accepted.
-    pub(super) refusals: u8,
+    pub(crate) refusals: u8,
     /// Whether it is on the list of clients to flush.
-    pub(super) is_dirty: bool,
+    pub(crate) is_dirty: bool,
     /// `half_open_by` has passed, and what it has sent is looked for.
-    pub(super) is_suspect: bool,
-    pub(super) phase: Phase,
+    pub(crate) is_suspect: bool,
+    pub(crate) phase: Phase,
     /// The transport of its first request.
-    pub(super) began: Transport,
-    pub(super) sid: Sid,
-    pub(super) handshake: Option<Box<Handshake>>,
-    pub(super) sockets: Sockets,
-    pub(super) probe: Option<ConnectionKey>,
+    pub(crate) began: Transport,
+    pub(crate) sid: Sid,
+    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) sockets: Sockets,
+    pub(crate) probe: Option<ConnectionKey>,
 }
 
 /// What a WebSocket is to its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Transport,
     Probe,
 }
 
 /// How many packets a client sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct EventRate {
+pub(crate) struct EventRate {
     second: u32,
     count: u32,
 }
 
 impl EventRate {
     /// Counts one more; returns how many came in this second.
-    pub(super) fn count(&mut self, now: Millis) -> u32 {
+    pub(crate) fn count(&mut self, now: Millis) -> u32 {
         let second = u32::try_from(now.0 / 1000 % u64::from(u32::MAX)).unwrap_or(0);
         if second != self.second {
             *self = EventRate { second, count: 0 };
@@ -83,14 +84,14 @@ impl EventRate {
 /// When sockets have to end, by their places. It holds no memory while none has to.
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
-pub(super) struct Expiries(Option<Box<Vec<(u16, Millis)>>>);
+pub(crate) struct Expiries(Option<Box<Vec<(u16, Millis)>>>);
 
 impl Expiries {
-    pub(super) fn set(&mut self, place: u16, at: Millis) {
+    pub(crate) fn set(&mut self, place: u16, at: Millis) {
         self.0.get_or_insert_default().push((place, at));
     }
 
-    pub(super) fn clear(&mut self, place: u16) {
+    pub(crate) fn clear(&mut self, place: u16) {
         if let Some(expiries) = &mut self.0 {
             expiries.retain(|(other, _)| *other != place);
             if expiries.is_empty() {
@@ -100,7 +101,7 @@ impl Expiries {
     }
 
     /// The first of them.
-    pub(super) fn first(&self) -> Millis {
+    pub(crate) fn first(&self) -> Millis {
         let all = self.0.iter().flat_map(|expiries| expiries.iter());
         all.map(|(_, at)| *at).min().unwrap_or(Millis::NEVER)
     }
@@ -108,7 +109,7 @@ impl Expiries {
 
 /// How far a client has come, beyond what its Engine.IO session knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// No CONNECT has been accepted yet.
     Unclaimed,
     Claimed,
@@ -208,7 +209,7 @@ impl CloseReason {
 
 impl Client {
     /// When the timer wheel has to ask this client at the latest.
-    pub(super) fn deadline(&self, now: Moment) -> Millis {
+    pub(crate) fn deadline(&self, now: Moment) -> Millis {
         let half_open_by = if self.is_suspect { Millis::NEVER } else { now.when(self.half_open_by) };
         self.session.deadline(now).min(half_open_by).min(self.expiries.first())
     }

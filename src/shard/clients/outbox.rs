@@ -9,8 +9,8 @@ use std::sync::Arc;
 use sockring_protocol::engineio::PayloadEncoder;
 use sockring_protocol::websocket::{Opcode, server_frames};
 
-use super::effects::Bytes;
-use super::sockets::NamespaceId;
+use crate::shard::effects::Bytes;
+use crate::shard::sockets::NamespaceId;
 
 /// One message, encoded once per shard: whole server frames, one per Engine.IO packet.
 pub type Frames = Arc<[u8]>;
