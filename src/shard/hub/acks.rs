@@ -31,7 +31,7 @@ struct Ask {
 
 /// The acknowledgements that a shard waits for.
 #[derive(Default)]
-pub(super) struct Acks {
+pub(crate) struct Acks {
     begun: u32,
     asks: HashMap<u32, Ask, RandomState>,
     /// A socket by its client and place there, and the id that it has to answer.
@@ -41,7 +41,7 @@ pub(super) struct Acks {
 
 impl Acks {
     /// A broadcast whose receivers follow, and then `seal`.
-    pub(super) fn begin(&mut self, number: u64, timeout_ms: u64, now: Millis) -> AckId {
+    pub(crate) fn begin(&mut self, number: u64, timeout_ms: u64, now: Millis) -> AckId {
         let id = loop {
             let id = FIRST_ID + self.begun % FIRST_ID;
             self.begun = self.begun.wrapping_add(1);
@@ -56,7 +56,7 @@ impl Acks {
     }
 
     /// A socket has the broadcast queued.
-    pub(super) fn expect(&mut self, ack: AckId, client: ClientKey, place: u16) {
+    pub(crate) fn expect(&mut self, ack: AckId, client: ClientKey, place: u16) {
         let Ok(id) = u32::try_from(ack.0) else { return };
         if let Some(ask) = self.asks.get_mut(&id)
             && self.pending.insert((client, place, id))
@@ -67,7 +67,7 @@ impl Acks {
     }
 
     /// There are no more receivers. Says how many there are.
-    pub(super) fn seal(&mut self, ack: AckId) -> u64 {
+    pub(crate) fn seal(&mut self, ack: AckId) -> u64 {
         let Ok(id) = u32::try_from(ack.0) else { return 0 };
         let Some(ask) = self.asks.get_mut(&id) else { return 0 };
         ask.is_sealed = true;
@@ -77,7 +77,7 @@ impl Acks {
     }
 
     /// A socket answers: the number of what it answers to, if that was asked of it and it has not answered before.
-    pub(super) fn take(&mut self, ack: AckId, client: ClientKey, place: u16) -> Option<u64> {
+    pub(crate) fn take(&mut self, ack: AckId, client: ClientKey, place: u16) -> Option<u64> {
         let id = u32::try_from(ack.0).ok()?;
         if !self.pending.remove(&(client, place, id)) {
             return None;
@@ -90,7 +90,7 @@ impl Acks {
     }
 
     /// A socket is gone, and will not answer.
-    pub(super) fn forget(&mut self, client: ClientKey, place: u16) {
+    pub(crate) fn forget(&mut self, client: ClientKey, place: u16) {
         let of_socket = (client, place, 0)..=(client, place, u32::MAX);
         while let Some(pending) = self.pending.range(of_socket.clone()).next().copied() {
             self.pending.remove(&pending);
@@ -102,7 +102,7 @@ impl Acks {
     }
 
     /// What was not answered in time is waited for no longer.
-    pub(super) fn expire(&mut self, now: Millis) {
+    pub(crate) fn expire(&mut self, now: Millis) {
         while let Some((_, id)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
             self.ends.pop_first();
             let Some(ask) = self.asks.remove(&id) else { continue };
@@ -112,12 +112,12 @@ impl Acks {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Millis> {
+    pub(crate) fn deadline(&self) -> Option<Millis> {
         self.ends.first().map(|(at, _)| *at)
     }
 
     /// How many acknowledgements are waited for.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
 

@@ -14,6 +14,7 @@ use crate::app::Application;
 use crate::broadcast::{Broadcast, Delivery};
 use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::encode::{self, Carrier};
+use crate::shard::clients::ending::Farewell;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 
 use super::super::limit::Limit;
@@ -21,7 +22,7 @@ use super::super::mail::{Ending, SiblingMail};
 use super::super::settings::TurnLimits;
 use super::super::sockets::{NamespaceId, SocketStage};
 use super::seats::Seat;
-use super::{Farewell, Hub, Queued, enqueue};
+use super::{Hub, Queued, enqueue};
 
 /// Instead of the place of a seat that has been served out of its turn.
 const SERVED: u16 = u16::MAX;
@@ -30,7 +31,7 @@ const SHARE: usize = 4;
 
 /// Who wants to know how many sockets got a broadcast.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asker {
+pub(crate) enum Asker {
     Nobody,
     /// An answer that waits for it, and the part of it.
     Pending(usize, usize),
@@ -43,13 +44,13 @@ pub(super) enum Asker {
 }
 
 /// A broadcast that has come.
-pub(super) struct Incoming {
-    pub(super) broadcast: Arc<Broadcast>,
+pub(crate) struct Incoming {
+    pub(crate) broadcast: Arc<Broadcast>,
     /// Under which each receiver is asked to acknowledge it.
-    pub(super) ack: Option<AckId>,
+    pub(crate) ack: Option<AckId>,
     /// Whether this is its room's home, which sends it on.
-    pub(super) is_home: bool,
-    pub(super) asker: Asker,
+    pub(crate) is_home: bool,
+    pub(crate) asker: Asker,
 }
 
 /// What each receiver of a broadcast gets.
@@ -102,7 +103,7 @@ impl FanOut {
 
 /// The broadcasts of a shard that have not reached all of their members.
 #[derive(Default)]
-pub(super) struct FanOuts {
+pub(crate) struct FanOuts {
     waiting: VecDeque<FanOut>,
     /// What waits, in seats and in bytes of messages, and how many of them are orders to end.
     seats: usize,
@@ -123,12 +124,12 @@ impl FanOuts {
         self.messages_left = self.messages_left.max(limits.messages_max.div_ceil(SHARE));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Messages that have still to be queued.
-    pub(super) fn seats(&self) -> usize {
+    pub(crate) fn seats(&self) -> usize {
         self.seats
     }
 
@@ -175,17 +176,17 @@ impl FanOuts {
 
 impl<A: Application> Hub<A> {
     /// A turn begins.
-    pub(super) fn begin_turn(&mut self) {
+    pub(crate) fn begin_turn(&mut self) {
         self.fan_outs.begin_turn(&self.settings.turn);
     }
 
     /// Whether another mail may be read in this turn.
-    pub(in super::super) fn takes_mail(&self) -> bool {
+    pub(crate) fn takes_mail(&self) -> bool {
         !self.fan_outs.is_spent() && !self.fan_outs.is_full(&self.settings.turn)
     }
 
     /// Goes on with what waits, as far as this turn may.
-    pub(super) fn fan_out(&mut self) {
+    pub(crate) fn fan_out(&mut self) {
         if self.fan_outs.is_empty() {
             return;
         }
@@ -206,7 +207,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Decides to whom a broadcast goes, and queues it for them, at once if they are few.
-    pub(super) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker }: Incoming) {
+    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker }: Incoming) {
         let namespace = self.settings.namespace(&broadcast.namespace);
         if let (Some(namespace), true) = (namespace, is_home) {
             self.send_on(namespace, &broadcast, asker);
@@ -220,7 +221,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Ends these sockets, or their clients, at once if they are few.
-    pub(super) fn end_all(&mut self, mut seats: Vec<Seat>, ending: Ending, asker: Asker) {
+    pub(crate) fn end_all(&mut self, mut seats: Vec<Seat>, ending: Ending, asker: Asker) {
         seats.sort_unstable();
         self.spread(Deed::End(ending), seats, asker);
     }
@@ -316,7 +317,7 @@ impl<A: Application> Hub<A> {
 
     /// Does to a client all that is due to it and waits for its turn: something else is about to happen to it.
     #[inline]
-    pub(super) fn catch_up(&mut self, slot: u32) {
+    pub(crate) fn catch_up(&mut self, slot: u32) {
         if !self.fan_outs.is_empty() {
             self.serve_all(slot);
         }

@@ -27,13 +27,13 @@ use super::Hub;
 type Outposts = Vec<(u16, u32)>;
 
 /// The rooms whose home is here and that have members elsewhere.
-pub(super) struct Homes {
+pub(crate) struct Homes {
     /// By namespace.
     rooms: Vec<HashMap<Box<str>, Outposts, RandomState>>,
 }
 
 impl Homes {
-    pub(super) fn new(namespaces: u16) -> Homes {
+    pub(crate) fn new(namespaces: u16) -> Homes {
         Homes { rooms: (0..namespaces).map(|_| HashMap::default()).collect() }
     }
 
@@ -59,13 +59,13 @@ impl Homes {
     }
 
     /// The other shards with members of a room.
-    pub(super) fn outposts(&self, namespace: NamespaceId, name: &str) -> &[(u16, u32)] {
+    pub(crate) fn outposts(&self, namespace: NamespaceId, name: &str) -> &[(u16, u32)] {
         let rooms = self.rooms.get(usize::from(namespace.0));
         rooms.and_then(|rooms| rooms.get(name)).map_or(&[], Vec::as_slice)
     }
 
     /// The rooms and users at home here that have no member here.
-    pub(super) fn count_others(&self, local: &Rooms) -> (usize, usize) {
+    pub(crate) fn count_others(&self, local: &Rooms) -> (usize, usize) {
         let namespaces = (0..u16::try_from(self.rooms.len()).unwrap_or(u16::MAX)).map(NamespaceId);
         let mut users = HashSet::new();
         let mut rooms = 0;
@@ -84,7 +84,7 @@ impl Homes {
 
 /// The rooms with members here whose home is elsewhere.
 #[derive(Default)]
-pub(super) struct Announced {
+pub(crate) struct Announced {
     epoch: u32,
     rooms: HashMap<RoomId, Announcement, RandomState>,
 }
@@ -96,7 +96,7 @@ struct Announcement {
 }
 
 /// What waits for the acknowledgement of a room's home, or at home for the bus.
-pub(super) enum Waiting {
+pub(crate) enum Waiting {
     /// A CONNECT answer.
     Connect { client: ClientKey, place: u16, random: [u8; RANDOM_BYTES], payload: Option<Box<str>> },
     /// The answer to a mail.
@@ -107,7 +107,7 @@ pub(super) enum Waiting {
 
 impl<A: Application> Hub<A> {
     /// The first member of a room has joined: tell its home, or at home the bus.
-    pub(super) fn announce(&mut self, room: RoomId, namespace: NamespaceId, name: &str) {
+    pub(crate) fn announce(&mut self, room: RoomId, namespace: NamespaceId, name: &str) {
         let home = home_of(name, self.shard.of);
         if home == self.shard.number {
             if self.homes.outposts(namespace, name).is_empty() {
@@ -124,7 +124,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A member is about to leave its room: if it is the last, the home is told, or at home the bus.
-    pub(super) fn before_leave(&mut self, link: Link) {
+    pub(crate) fn before_leave(&mut self, link: Link) {
         if self.rooms.members(link.room).len() > 1 {
             return;
         }
@@ -195,7 +195,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket is there: the bus is asked for its own channel, if it has one.
-    pub(super) fn subscribe_sid(&mut self, key: ClientKey, place: u16) {
+    pub(crate) fn subscribe_sid(&mut self, key: ClientKey, place: u16) {
         let Some(room) = self.room_of_sid(key, place) else { return };
         let epoch = self.subscriptions.begin(&room, self.now.at);
         self.counters.subscriptions_unawaited += u64::from(!self.subscriptions.bus_is_up());
@@ -203,7 +203,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket is about to go.
-    pub(super) fn unsubscribe_sid(&mut self, key: ClientKey, place: u16) {
+    pub(crate) fn unsubscribe_sid(&mut self, key: ClientKey, place: u16) {
         let Some(room) = self.room_of_sid(key, place) else { return };
         let waiting = self.subscriptions.end(&room);
         self.give_up(waiting);
@@ -212,7 +212,7 @@ impl<A: Application> Hub<A> {
 
     /// A socket waits for its CONNECT answer until emits to its user, and to itself, reach it from everywhere; `false`: they
     /// do.
-    pub(super) fn connect_waits(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
+    pub(crate) fn connect_waits(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
         let Some(socket) = self.socket(key, place) else { return false };
         let (user, random) = (socket.user, socket.random);
         let connect = || Waiting::Connect { client: key, place, random, payload: request.payload.map(Box::from) };
@@ -229,7 +229,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// An answer waits until emits reach this room from everywhere; `false`: they do.
-    pub(super) fn answer_waits(&mut self, namespace: NamespaceId, name: &str, pending: usize) -> bool {
+    pub(crate) fn answer_waits(&mut self, namespace: NamespaceId, name: &str, pending: usize) -> bool {
         let Some(room) = self.rooms.find(namespace, name) else { return false };
         let Some(waiting) = self.waiting_for(room) else { return false };
         waiting.push(Waiting::Pending(pending));
@@ -237,7 +237,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// At home: a shard has members of this room from now on.
-    pub(super) fn on_room_up(&mut self, room: RoomName, epoch: u32, from: u16) {
+    pub(crate) fn on_room_up(&mut self, room: RoomName, epoch: u32, from: u16) {
         let has_others = !self.homes.outposts(room.namespace, &room.name).is_empty();
         let is_first = !has_others && self.rooms.find(room.namespace, &room.name).is_none();
         self.homes.up(&room, from, epoch);
@@ -251,20 +251,20 @@ impl<A: Application> Hub<A> {
     }
 
     /// At home: it has none any more.
-    pub(super) fn on_room_down(&mut self, room: &RoomName, epoch: u32, from: u16) {
+    pub(crate) fn on_room_down(&mut self, room: &RoomName, epoch: u32, from: u16) {
         if self.homes.down(room, from, epoch) && self.rooms.find(room.namespace, &room.name).is_none() {
             self.unsubscribe(room.clone());
         }
     }
 
     /// At home: messages to the room come from now on, since the `Subscribe` of this epoch.
-    pub(super) fn on_subscribed(&mut self, room: &RoomName, epoch: u32) {
+    pub(crate) fn on_subscribed(&mut self, room: &RoomName, epoch: u32) {
         let waiting = self.subscriptions.confirm(room, epoch);
         self.go_on(room, waiting);
     }
 
     /// The bus is gone: nobody waits for it.
-    pub(super) fn on_bus_down(&mut self) {
+    pub(crate) fn on_bus_down(&mut self) {
         for (room, waiting) in self.subscriptions.on_down() {
             self.counters.subscriptions_unawaited += 1;
             self.go_on(&room, waiting);
@@ -272,7 +272,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The bus has had its time.
-    pub(super) fn expire_subscriptions(&mut self) {
+    pub(crate) fn expire_subscriptions(&mut self) {
         for (room, waiting) in self.subscriptions.expire(self.now.at) {
             self.counters.subscriptions_late += 1;
             self.go_on(&room, waiting);
@@ -280,7 +280,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The home knows of the room: what waits goes on.
-    pub(super) fn on_room_ready(&mut self, room: &RoomName, epoch: u32) {
+    pub(crate) fn on_room_ready(&mut self, room: &RoomName, epoch: u32) {
         let Some(id) = self.rooms.find(room.namespace, &room.name) else { return };
         let Some(announcement) = self.announced.rooms.get_mut(&id).filter(|known| known.epoch == epoch) else { return };
         announcement.is_acknowledged = true;

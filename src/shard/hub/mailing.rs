@@ -14,11 +14,11 @@ use super::deliver::{Asker, Incoming};
 use super::seats::Seat;
 
 /// An answer that other shards contribute to.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     ticket: Ticket,
     counts: Vec<u64>,
     kind: PendingKind,
-    pub(super) outstanding: u32,
+    pub(crate) outstanding: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Role {
 
 impl<A: Application> Hub<A> {
     /// Takes one mail. Its answer is among `replies`, now or when other shards have answered.
-    pub(in super::super) fn on_mail(&mut self, ticket: Ticket, mail: Mail, stats: impl FnOnce(&Hub<A>) -> ShardStats) {
+    pub(crate) fn on_mail(&mut self, ticket: Ticket, mail: Mail, stats: impl FnOnce(&Hub<A>) -> ShardStats) {
         let reply = match mail {
             Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
@@ -83,7 +83,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Takes one mail of another shard.
-    pub(in super::super) fn on_sibling_mail(&mut self, mail: SiblingMail) {
+    pub(crate) fn on_sibling_mail(&mut self, mail: SiblingMail) {
         match mail {
             SiblingMail::MoveIn(emigrant) => self.immigrate(*emigrant),
             SiblingMail::Gone(sid) => self.on_gone(&sid),
@@ -101,7 +101,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Takes what the bus says.
-    pub(in super::super) fn on_bus_mail(&mut self, mail: BusMail) {
+    pub(crate) fn on_bus_mail(&mut self, mail: BusMail) {
         match mail {
             BusMail::Up => self.subscriptions.on_up(),
             BusMail::Down => self.on_bus_down(),
@@ -110,7 +110,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A mail of ours could not be posted: too much waits for that shard.
-    pub(in super::super) fn on_refused_mail(&mut self, mail: &SiblingMail) {
+    pub(crate) fn on_refused_mail(&mut self, mail: &SiblingMail) {
         self.counters.hit(Limit::MailBytesMax);
         if let SiblingMail::Deliver { pending, index, .. } = mail {
             self.settle_pending(*pending, *index, 0);
@@ -187,7 +187,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Another part of an answer is there; with the last one it is given.
-    pub(super) fn settle_pending(&mut self, key: usize, index: usize, count: u64) {
+    pub(crate) fn settle_pending(&mut self, key: usize, index: usize, count: u64) {
         let Some(pending) = self.pending.get_mut(key) else { return };
         if let Some(total) = pending.counts.get_mut(index) {
             *total += count;

@@ -2,23 +2,24 @@
 
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason};
+use crate::shard::clients::ending::Farewell;
 
 use super::super::mail::{Ending, Target};
 use super::super::rooms::USER_PREFIX;
 use super::super::sockets::NamespaceId;
+use super::Hub;
 use super::seats::Seat;
-use super::{Farewell, Hub};
 
 impl<A: Application> Hub<A> {
-    pub(super) fn join_target(&mut self, target: &Target, room: &str) -> u64 {
+    pub(crate) fn join_target(&mut self, target: &Target, room: &str) -> u64 {
         self.for_each(target, |hub, key, place| hub.join(key, place, room).is_some())
     }
 
-    pub(super) fn leave_target(&mut self, target: &Target, room: &str) -> u64 {
+    pub(crate) fn leave_target(&mut self, target: &Target, room: &str) -> u64 {
         self.for_each(target, |hub, key, place| hub.leave(key, place, room))
     }
 
-    pub(super) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) {
+    pub(crate) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) {
         match ending {
             Ending::Socket => self.disconnect(key, place),
             Ending::Client => {
@@ -38,7 +39,7 @@ impl<A: Application> Hub<A> {
         self.for_all(places, act)
     }
 
-    pub(super) fn for_all(
+    pub(crate) fn for_all(
         &mut self,
         places: Vec<Seat>,
         mut act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool,
@@ -52,7 +53,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Sockets in all namespaces.
-    pub(super) fn places_of(&self, target: &Target) -> Vec<Seat> {
+    pub(crate) fn places_of(&self, target: &Target) -> Vec<Seat> {
         let mut places = Vec::new();
         for namespace in 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX) {
             let namespace = NamespaceId(namespace);

@@ -3,33 +3,36 @@
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
 mod acks;
-mod deliver;
-mod draining;
-mod ending;
+pub(super) mod deliver;
 mod homes;
 mod mailing;
 mod manage;
 mod moving;
-mod packets;
-mod polling;
-mod probe;
-mod refusing;
-mod seats;
+pub(super) mod seats;
 mod selected;
-mod sessions;
-mod silence;
 mod stats;
 mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use acks::Acks;
+use deliver::FanOuts;
+use homes::{Announced, Homes, Waiting};
+use mailing::Pending;
+use moving::Moves;
+use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::engineio;
+use subscriptions::Subscriptions;
 
 use crate::app::{Actions, Application, SocketInfo};
 use crate::broadcast::Delivery;
 use crate::capacity::Capacity;
+use crate::shard::clients::draining::Draining;
+use crate::shard::clients::ending::Farewell;
+use crate::shard::clients::packets::Greeting;
+use crate::shard::clients::silence::Around;
 
 use super::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
 use super::clients::encode;
@@ -45,20 +48,9 @@ use super::sid::{RandomPool, Sid};
 use super::slots::Slots;
 use super::timers::Timers;
 
-use acks::Acks;
-use deliver::FanOuts;
-use draining::Draining;
-use ending::Farewell;
-use homes::{Announced, Homes, Waiting};
-use mailing::Pending;
-use moving::Moves;
-use silence::Around;
-use slab::Slab;
-use subscriptions::Subscriptions;
-
+pub(super) use crate::shard::clients::polling::{PollOutcome, PostOutcome};
+pub(super) use crate::shard::clients::probe::{ProbeAdmission, ProbeOutcome};
 pub(super) use moving::Found;
-pub(super) use polling::{PollOutcome, PostOutcome};
-pub(super) use probe::{ProbeAdmission, ProbeOutcome};
 pub(super) use stats::ConnectionCounts;
 
 /// Refused origins that are logged, and how long they may be.
@@ -95,7 +87,7 @@ pub(super) struct Hub<A> {
     pub(super) shard: Place,
     pub(super) now: Now,
     /// For how long this shard was late in all: this does not count against peers.
-    late_ms: u64,
+    pub(super) late_ms: u64,
     pub(super) app: A,
     pub(super) clients: Slots<Client>,
     pub(super) rooms: Rooms,
@@ -104,7 +96,7 @@ pub(super) struct Hub<A> {
     pub(super) orders: Vec<Order>,
     /// Connections to look at, for what has come and is not read.
     pub(super) looks: Vec<ConnectionKey>,
-    around: Around,
+    pub(super) around: Around,
     /// Clients that something was queued for in this turn.
     pub(super) dirty: Vec<ClientKey>,
     /// For other shards, in order.
@@ -119,23 +111,23 @@ pub(super) struct Hub<A> {
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
     /// Of what peers have begun, here.
-    input_bytes: usize,
-    moves: Moves,
-    homes: Homes,
-    announced: Announced,
-    subscriptions: Subscriptions<Waiting>,
-    acks: Acks,
-    fan_outs: FanOuts,
-    pending: Slab<Pending>,
-    draining: Option<Draining>,
-    greetings: VecDeque<packets::Greeting>,
+    pub(super) input_bytes: usize,
+    pub(super) moves: Moves,
+    pub(super) homes: Homes,
+    pub(super) announced: Announced,
+    pub(super) subscriptions: Subscriptions<Waiting>,
+    pub(super) acks: Acks,
+    pub(super) fan_outs: FanOuts,
+    pub(super) pending: Slab<Pending>,
+    pub(super) draining: Option<Draining>,
+    pub(super) greetings: VecDeque<Greeting>,
     /// An event that every new socket gets behind its greeting: a JSON array.
-    standing: Option<Arc<[u8]>>,
+    pub(super) standing: Option<Arc<[u8]>>,
     /// Those that were logged.
-    refused_origins: Vec<Box<str>>,
-    ping: Frames,
+    pub(super) refused_origins: Vec<Box<str>>,
+    pub(super) ping: Frames,
     /// Those whose time has come, and who have not been seen to.
-    due: VecDeque<ClientKey>,
+    pub(super) due: VecDeque<ClientKey>,
 }
 
 impl<A: Application> Hub<A> {
@@ -233,7 +225,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Makes sure that the timer wheel asks this client in time.
-    fn arm(&mut self, key: ClientKey) {
+    pub(super) fn arm(&mut self, key: ClientKey) {
         let moment = self.moment();
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let deadline = client.deadline(moment);
@@ -243,7 +235,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues a message for one client. A client whose queue is full is closed.
-    fn push(&mut self, key: ClientKey, frames: Frames, delivery: Delivery) {
+    pub(super) fn push(&mut self, key: ClientKey, frames: Frames, delivery: Delivery) {
         self.catch_up(key.0.index);
         let Some(client) = self.clients.get_mut(key.0) else { return };
         match enqueue(client, frames, None, delivery, self.settings.queue_bytes_max) {
@@ -254,7 +246,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Puts a client on the list of those that are flushed.
-    fn mark_dirty(&mut self, key: ClientKey) {
+    pub(super) fn mark_dirty(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key.0)
             && !client.is_dirty
         {
@@ -302,12 +294,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
-    fn sid_of(&self, key: ClientKey, random: [u8; super::sid::RANDOM_BYTES]) -> Sid {
+    pub(super) fn sid_of(&self, key: ClientKey, random: [u8; super::sid::RANDOM_BYTES]) -> Sid {
         Sid::new(self.settings.instance, self.shard.number, key.0.index, random)
     }
 
     /// Calls the application about a socket, if it exists.
-    fn call_app(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>)) {
+    pub(super) fn call_app(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>)) {
         let Some(client) = self.clients.get(key.0) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
         let sid = self.sid_of(key, socket.random).text();
@@ -321,7 +313,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Leaves the room that a link of a socket leads to, and keeps all ways between rooms and sockets right.
-    fn leave_at(&mut self, key: ClientKey, place: u16, link: usize) -> Option<RoomId> {
+    pub(super) fn leave_at(&mut self, key: ClientKey, place: u16, link: usize) -> Option<RoomId> {
         let client = self.clients.get_mut(key.0)?;
         let socket = client.sockets.get_mut(place)?;
         if link >= socket.links.as_slice().len() {
@@ -344,7 +336,7 @@ impl<A: Application> Hub<A> {
 }
 
 /// What became of a message for one client.
-enum Queued {
+pub(super) enum Queued {
     Yes,
     Dropped,
     Full,
@@ -352,7 +344,7 @@ enum Queued {
 
 /// Puts a message into a client's outbox if its delivery and the limit allow. With a key it replaces the one that waits
 /// under that key.
-fn enqueue(
+pub(super) fn enqueue(
     client: &mut Client,
     frames: Frames,
     key: Option<&ConflateKey>,
@@ -383,7 +375,7 @@ fn enqueue(
 }
 
 /// All of an outbox and perhaps one more packet as one polling payload.
-fn polling_payload(mut outbox: Outbox, last: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn polling_payload(mut outbox: Outbox, last: Option<&[u8]>) -> Vec<u8> {
     let mut payload = Vec::new();
     let mut encoder = engineio::PayloadEncoder::new(&mut payload);
     while let Some(frames) = outbox.pop() {

@@ -10,6 +10,7 @@ use sockring_protocol::engineio::{Input, Transport};
 
 use crate::app::{Admission, Application, ConnectRequest};
 use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
+use crate::shard::clients::ending::Farewell;
 
 use super::super::emigrant::Emigrant;
 use super::super::faults::UnknownSid;
@@ -19,11 +20,11 @@ use super::super::rooms::USER_PREFIX;
 use super::super::settings::Layer;
 use super::super::sid::Sid;
 use super::super::sockets::{NamespaceId, Sockets};
-use super::{Farewell, Hub, Order};
+use super::{Hub, Order};
 
 /// Who has moved, by the session id, which still names the old shard.
 #[derive(Default)]
-pub(super) struct Moves {
+pub(crate) struct Moves {
     /// Polling clients that have moved away, and where they are now. Their requests are sent on.
     away: HashMap<Sid, u16, RandomState>,
     /// Clients that have moved here. One that began as a WebSocket is forgotten when its connection has come.
@@ -32,7 +33,7 @@ pub(super) struct Moves {
 
 /// Where a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Found {
+pub(crate) enum Found {
     Here(ClientKey),
     /// It has moved from here to this shard.
     Moved(u16),
@@ -43,17 +44,17 @@ pub(in super::super) enum Found {
 
 /// A client that has just moved away: what it has left behind.
 #[derive(Debug)]
-pub(in super::super) struct Departed {
-    pub(in super::super) sid: Sid,
-    pub(in super::super) home: u16,
+pub(crate) struct Departed {
+    pub(crate) sid: Sid,
+    pub(crate) home: u16,
     /// The connection whose GET is held.
-    pub(in super::super) held: Option<ConnectionKey>,
-    pub(in super::super) probe: Option<ConnectionKey>,
+    pub(crate) held: Option<ConnectionKey>,
+    pub(crate) probe: Option<ConnectionKey>,
 }
 
 impl<A: Application> Hub<A> {
     /// Finds the session with this id.
-    pub(in super::super) fn find(&self, text: &str) -> Found {
+    pub(crate) fn find(&self, text: &str) -> Found {
         let Some(sid) = Sid::parse(text) else { return Found::Nowhere(UnknownSid::Malformed) };
         if sid.instance() != self.settings.instance {
             return Found::Nowhere(UnknownSid::OtherInstance);
@@ -68,7 +69,7 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    pub(in super::super) fn find_here(&self, sid: &Sid) -> Option<ClientKey> {
+    pub(crate) fn find_here(&self, sid: &Sid) -> Option<ClientKey> {
         if sid.shard() != self.shard.number {
             return self.moves.here.get(sid).copied();
         }
@@ -77,7 +78,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Whether a client may still go to another shard.
-    pub(in super::super) fn may_move(&self, key: ClientKey) -> bool {
+    pub(crate) fn may_move(&self, key: ClientKey) -> bool {
         self.shard.of > 1
             && self.settings.layer == Layer::SocketIo
             && self
@@ -87,14 +88,14 @@ impl<A: Application> Hub<A> {
     }
 
     /// Where an admitted client has to go first.
-    pub(super) fn home_elsewhere(&self, key: ClientKey, admission: &Admission) -> Option<u16> {
+    pub(crate) fn home_elsewhere(&self, key: ClientKey, admission: &Admission) -> Option<u16> {
         let user = admission.user.as_ref().filter(|_| self.may_move(key))?;
         let home = home_of(&[USER_PREFIX, user].concat(), self.shard.of);
         (home != self.shard.number).then_some(home)
     }
 
     /// Sends a client to its home; its connections are seen to by whoever finds `departed`.
-    pub(super) fn emigrate(
+    pub(crate) fn emigrate(
         &mut self,
         key: ClientKey,
         home: u16,
@@ -132,14 +133,14 @@ impl<A: Application> Hub<A> {
     }
 
     /// Packets behind the CONNECT of a client that has just moved go with it.
-    pub(super) fn send_rest_along(&mut self, rest: &str) {
+    pub(crate) fn send_rest_along(&mut self, rest: &str) {
         if let Some((_, SiblingMail::MoveIn(emigrant))) = self.mails.last_mut() {
             emigrant.rest = Some(rest.into());
         }
     }
 
     /// A client comes home: it becomes a member, and what waits for it goes on.
-    pub(super) fn immigrate(&mut self, emigrant: Emigrant) {
+    pub(crate) fn immigrate(&mut self, emigrant: Emigrant) {
         let Emigrant { sid, mut session, namespace, admission, payload, rest, .. } = emigrant;
         session.change_owner(emigrant.left_at, self.moment());
         let client = Client {
@@ -185,11 +186,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The WebSocket of a client that has moved here has come, or a probe for it.
-    pub(in super::super) fn on_websocket_arrival(
-        &mut self,
-        sid: &Sid,
-        connection: ConnectionKey,
-    ) -> Option<(ClientKey, Role)> {
+    pub(crate) fn on_websocket_arrival(&mut self, sid: &Sid, connection: ConnectionKey) -> Option<(ClientKey, Role)> {
         let key = self.find_here(sid)?;
         let client = self.clients.get_mut(key.0)?;
         if client.session.transport() == Transport::Polling {
@@ -219,7 +216,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A client that had moved here is gone: nothing has to be sent on to it any more.
-    pub(super) fn forget_move(&mut self, client: &Client) {
+    pub(crate) fn forget_move(&mut self, client: &Client) {
         if client.sid.shard() == self.shard.number {
             return;
         }
@@ -229,12 +226,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// A client that had moved away is gone.
-    pub(super) fn on_gone(&mut self, sid: &Sid) {
+    pub(crate) fn on_gone(&mut self, sid: &Sid) {
         self.moves.away.remove(sid);
     }
 
     /// Clients that have moved away and are still there.
-    pub(super) fn moved_away(&self) -> usize {
+    pub(crate) fn moved_away(&self) -> usize {
         self.moves.away.len()
     }
 }

@@ -7,11 +7,11 @@ use super::super::sockets::NamespaceId;
 use super::Hub;
 
 /// A socket of this shard: its client's slot and its place there.
-pub(super) type Seat = (u32, u16);
+pub(crate) type Seat = (u32, u16);
 
 impl<A: Application> Hub<A> {
     /// The sockets that rooms name, without those that others do.
-    pub(super) fn select(&self, namespace: NamespaceId, rooms: &[Box<str>], except: &[Box<str>]) -> Vec<Seat> {
+    pub(crate) fn select(&self, namespace: NamespaceId, rooms: &[Box<str>], except: &[Box<str>]) -> Vec<Seat> {
         let mut targets = self.targets(namespace, rooms);
         if !except.is_empty() {
             let except = self.members_of(namespace, except);
@@ -45,7 +45,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
-    pub(super) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
+    pub(crate) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
         let sid = Sid::parse(sid)
             .filter(|sid| sid.instance() == self.settings.instance && sid.shard() == self.shard.number)?;
         let (key, client) = self.clients.at(sid.slot())?;

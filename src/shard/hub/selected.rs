@@ -12,7 +12,7 @@ use super::seats::Seat;
 
 impl<A: Application> Hub<A> {
     /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.
-    pub(super) fn selected(&self, selection: &Selection) -> Vec<Seat> {
+    pub(crate) fn selected(&self, selection: &Selection) -> Vec<Seat> {
         let Some(namespace) = self.settings.namespace(&selection.namespace) else { return Vec::new() };
         let mut selected = self.select(namespace, &selection.rooms, &selection.except);
         selected.retain(|seat| self.is_connected_at(*seat));
@@ -25,7 +25,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// `None` where that takes more bytes than this.
-    pub(super) fn describe(&self, selection: &Selection, bytes_max: usize) -> Option<Vec<SocketDescription>> {
+    pub(crate) fn describe(&self, selection: &Selection, bytes_max: usize) -> Option<Vec<SocketDescription>> {
         let describe = |(slot, place): Seat| {
             let (key, client) = self.clients.at(slot)?;
             let socket = client.sockets.get(place)?;
@@ -49,7 +49,7 @@ impl<A: Application> Hub<A> {
 
     /// The rooms of a namespace that have members here, those of their own sids among them. `None` where they take more bytes
     /// than this.
-    pub(super) fn room_names(&self, namespace: &str, bytes_max: usize) -> Option<Vec<Box<str>>> {
+    pub(crate) fn room_names(&self, namespace: &str, bytes_max: usize) -> Option<Vec<Box<str>>> {
         let Some(namespace) = self.settings.namespace(namespace) else { return Some(Vec::new()) };
         let has_member =
             |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
@@ -75,7 +75,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Says how many are in all of the rooms now.
-    pub(super) fn join_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
+    pub(crate) fn join_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
         let selected = self.selected(selection);
         self.for_all(selected, |hub, key, place| {
             // It is in the room of its own sid as long as it is there.
@@ -86,7 +86,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Says how many were in one of the rooms. The rooms of its user and its own sid nobody leaves.
-    pub(super) fn leave_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
+    pub(crate) fn leave_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
         let selected = self.selected(selection);
         self.for_all(selected, |hub, key, place| {
             let left = rooms.iter().filter(|room| hub.leave(key, place, room)).count();

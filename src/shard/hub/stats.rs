@@ -11,21 +11,21 @@ use super::Hub;
 
 /// What the shard knows of connections and the hub does not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in super::super) struct ConnectionCounts {
-    pub(in super::super) all: u64,
-    pub(in super::super) closing: u64,
+pub(crate) struct ConnectionCounts {
+    pub(crate) all: u64,
+    pub(crate) closing: u64,
     /// Begun and not complete.
-    pub(in super::super) heads: u64,
-    pub(in super::super) bodies: u64,
-    pub(in super::super) closing_bytes: u64,
-    pub(in super::super) sending_bytes: u64,
+    pub(crate) heads: u64,
+    pub(crate) bodies: u64,
+    pub(crate) closing_bytes: u64,
+    pub(crate) sending_bytes: u64,
     /// May be closed for others.
-    pub(in super::super) idle: u64,
+    pub(crate) idle: u64,
 }
 
 impl<A: Application> Hub<A> {
     /// How many of each there are.
-    pub(in super::super) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
+    pub(crate) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
         let (rooms, users) = self.homes.count_others(&self.rooms);
         let mut stats = ShardStats {
             connections: connections.all,

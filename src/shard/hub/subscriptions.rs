@@ -31,7 +31,7 @@ struct UnderWay<W> {
 }
 
 /// The subscriptions of a shard that are under way; `W` is what waits.
-pub(super) struct Subscriptions<W> {
+pub(crate) struct Subscriptions<W> {
     bus: BusState,
     epoch: u32,
     /// By namespace and name.
@@ -41,16 +41,16 @@ pub(super) struct Subscriptions<W> {
 }
 
 /// Those who waited for a room.
-pub(super) type Released<W> = (RoomName, Vec<W>);
+pub(crate) type Released<W> = (RoomName, Vec<W>);
 
 impl<W> Subscriptions<W> {
-    pub(super) fn new(namespaces: u16) -> Subscriptions<W> {
+    pub(crate) fn new(namespaces: u16) -> Subscriptions<W> {
         let under_way = (0..namespaces).map(|_| HashMap::default()).collect();
         Subscriptions { bus: BusState::Down, epoch: 0, under_way, late_at: VecDeque::new() }
     }
 
     /// The first member of a room has come: the epoch of its subscription. Nobody waits for a bus that is down.
-    pub(super) fn begin(&mut self, room: &RoomName, now: Millis) -> u32 {
+    pub(crate) fn begin(&mut self, room: &RoomName, now: Millis) -> u32 {
         self.epoch = self.epoch.wrapping_add(1);
         if self.bus == BusState::Up
             && let Some(rooms) = self.under_way.get_mut(usize::from(room.namespace.0))
@@ -62,7 +62,7 @@ impl<W> Subscriptions<W> {
     }
 
     /// The last member has gone; what still waits for the room.
-    pub(super) fn end(&mut self, room: &RoomName) -> Vec<W> {
+    pub(crate) fn end(&mut self, room: &RoomName) -> Vec<W> {
         let rooms = self.under_way.get_mut(usize::from(room.namespace.0));
         let ended = rooms.and_then(|rooms| rooms.remove(&*room.name));
         self.forget_settled();
@@ -70,29 +70,29 @@ impl<W> Subscriptions<W> {
     }
 
     /// Where those go who have to wait for this room; `None`: nobody has to.
-    pub(super) fn waiting(&mut self, namespace: NamespaceId, name: &str) -> Option<&mut Vec<W>> {
+    pub(crate) fn waiting(&mut self, namespace: NamespaceId, name: &str) -> Option<&mut Vec<W>> {
         let rooms = self.under_way.get_mut(usize::from(namespace.0))?;
         rooms.get_mut(name).map(|under_way| &mut under_way.waiting)
     }
 
     /// The bus has confirmed a subscription; who waited for it. Nobody, if it is not the room's last.
-    pub(super) fn confirm(&mut self, room: &RoomName, epoch: u32) -> Vec<W> {
+    pub(crate) fn confirm(&mut self, room: &RoomName, epoch: u32) -> Vec<W> {
         if !self.is_under_way(room, epoch) {
             return Vec::new();
         }
         self.end(room)
     }
 
-    pub(super) fn bus_is_up(&self) -> bool {
+    pub(crate) fn bus_is_up(&self) -> bool {
         self.bus == BusState::Up
     }
 
-    pub(super) fn on_up(&mut self) {
+    pub(crate) fn on_up(&mut self) {
         self.bus = BusState::Up;
     }
 
     /// All that is under way will be when the bus is back; nobody waits for that.
-    pub(super) fn on_down(&mut self) -> Vec<Released<W>> {
+    pub(crate) fn on_down(&mut self) -> Vec<Released<W>> {
         self.bus = BusState::Down;
         let mut released = Vec::new();
         while let Some((_, room, epoch)) = self.late_at.pop_front() {
@@ -102,7 +102,7 @@ impl<W> Subscriptions<W> {
     }
 
     /// Those who have waited long enough.
-    pub(super) fn expire(&mut self, now: Millis) -> Vec<Released<W>> {
+    pub(crate) fn expire(&mut self, now: Millis) -> Vec<Released<W>> {
         let mut released = Vec::new();
         while self.late_at.front().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, room, epoch)) = self.late_at.pop_front() else { break };
@@ -112,12 +112,12 @@ impl<W> Subscriptions<W> {
         released
     }
 
-    pub(super) fn deadline(&self) -> Option<Millis> {
+    pub(crate) fn deadline(&self) -> Option<Millis> {
         self.late_at.front().map(|(at, ..)| *at)
     }
 
     /// How many rooms are under way.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.under_way.iter().map(HashMap::len).sum()
     }
 

@@ -13,13 +13,14 @@ use crate::shard::clients::client::{
     Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase,
 };
 use crate::shard::clients::outbox::Outbox;
+use crate::shard::faults::{Forbidden, PacketFault};
+use crate::shard::hub::Hub;
+use crate::shard::limit::Limit;
+use crate::shard::settings::Layer;
+use crate::shard::sid::Sid;
+use crate::shard::sockets::Sockets;
 
-use super::super::faults::{Forbidden, PacketFault};
-use super::super::limit::Limit;
-use super::super::settings::Layer;
-use super::super::sid::Sid;
-use super::super::sockets::Sockets;
-use super::{Farewell, Hub};
+use super::ending::Farewell;
 
 /// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays
 /// silent is gone when the interval and the timeout have passed, however late a timer is by a millisecond or two.
@@ -28,7 +29,7 @@ const JITTER_SHARE: u64 = 16;
 
 impl<A: Application> Hub<A> {
     /// Opens a session; `None` when there is no room for it, or no more are taken.
-    pub(in super::super) fn open(
+    pub(crate) fn open(
         &mut self,
         transport: Transport,
         connection: Option<ConnectionKey>,
@@ -71,7 +72,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The open packet of a client: `0{...}`.
-    pub(in super::super) fn open_packet(&self, key: ClientKey, upgrades: Upgrades, out: &mut Vec<u8>) {
+    pub(crate) fn open_packet(&self, key: ClientKey, upgrades: Upgrades, out: &mut Vec<u8>) {
         let Some(client) = self.clients.get(key.0) else { return };
         let times = &self.settings.times;
         OpenPacket {
@@ -84,17 +85,17 @@ impl<A: Application> Hub<A> {
         .encode(out);
     }
 
-    pub(in super::super) fn is_alive(&self, key: ClientKey) -> bool {
+    pub(crate) fn is_alive(&self, key: ClientKey) -> bool {
         self.clients.get(key.0).is_some_and(|client| client.phase != Phase::Farewell)
     }
 
     /// The transport that carries a client now; `None` if it is gone.
-    pub(in super::super) fn transport(&self, key: ClientKey) -> Option<Transport> {
+    pub(crate) fn transport(&self, key: ClientKey) -> Option<Transport> {
         Some(self.clients.get(key.0)?.session.transport())
     }
 
     /// One text frame came by the client's WebSocket.
-    pub(in super::super) fn on_text(&mut self, key: ClientKey, text: &str) {
+    pub(crate) fn on_text(&mut self, key: ClientKey, text: &str) {
         if self.settings.layer == Layer::WebSocket {
             return self.on_message(key, engineio::Data::Text(text));
         }
@@ -108,12 +109,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// One binary frame came by the client's WebSocket.
-    pub(in super::super) fn on_binary(&mut self, key: ClientKey, data: &[u8]) {
+    pub(crate) fn on_binary(&mut self, key: ClientKey, data: &[u8]) {
         self.on_packet(key, engineio::Packet::Message(engineio::Data::Binary(data.into())));
     }
 
     /// One Engine.IO packet came by the client's transport.
-    pub(super) fn on_packet(&mut self, key: ClientKey, packet: engineio::Packet<'_>) {
+    pub(crate) fn on_packet(&mut self, key: ClientKey, packet: engineio::Packet<'_>) {
         if let Some(client) = self.clients.get_mut(key.0)
             && client.rate.count(self.now.at) > self.settings.events_per_second_max
         {
@@ -141,7 +142,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The client's WebSocket ended, or has to end with this close code.
-    pub(in super::super) fn on_transport_end(
+    pub(crate) fn on_transport_end(
         &mut self,
         key: ClientKey,
         connection: ConnectionKey,
@@ -154,14 +155,14 @@ impl<A: Application> Hub<A> {
     }
 
     /// Feeds an input whose only possible outcome besides nothing is the session's end.
-    pub(super) fn on_session_input(&mut self, key: ClientKey, input: Input) {
+    pub(crate) fn on_session_input(&mut self, key: ClientKey, input: Input) {
         if let Step::End(end) = self.step(key, input) {
             self.end_session(key, end);
         }
     }
 
     /// Feeds the session and sees to its timer.
-    pub(super) fn step(&mut self, key: ClientKey, input: Input) -> Step {
+    pub(crate) fn step(&mut self, key: ClientKey, input: Input) -> Step {
         let moment = self.moment();
         let Some(client) = self.clients.get_mut(key.0) else { return Step::Refuse };
         let step = client.session.receive(input, moment, &self.settings.times);
@@ -172,7 +173,7 @@ impl<A: Application> Hub<A> {
         step
     }
 
-    pub(super) fn end_session(&mut self, key: ClientKey, end: SessionEnd) {
+    pub(crate) fn end_session(&mut self, key: ClientKey, end: SessionEnd) {
         let reason = match end {
             SessionEnd::PingTimeout => CloseReason::PingTimeout,
             SessionEnd::TransportClose => CloseReason::TransportClose,
@@ -183,7 +184,7 @@ impl<A: Application> Hub<A> {
         self.drop_client(key, reason, None, Farewell::Now);
     }
 
-    pub(super) fn expire_client(&mut self, key: ClientKey) {
+    pub(crate) fn expire_client(&mut self, key: ClientKey) {
         let (now, moment) = (self.now.at, self.moment());
         let Some(client) = self.clients.get_mut(key.0) else { return };
         // A hint that is older than the one armed now.

@@ -5,12 +5,11 @@ use sockring_protocol::engineio::{self, Input, ProbePacket, Step};
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, ConnectionKey};
 use crate::shard::clients::outbox::Outbox;
-
-use super::{Hub, Order};
+use crate::shard::hub::{Hub, Order};
 
 /// What becomes of a probe's packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum ProbeOutcome {
+pub(crate) enum ProbeOutcome {
     Nothing,
     /// Send `3probe`.
     Answer,
@@ -22,14 +21,14 @@ pub(in super::super) enum ProbeOutcome {
 
 /// Whether a client may have this probe: one at a time, and none after its upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum ProbeAdmission {
+pub(crate) enum ProbeAdmission {
     Accepted,
     Refused,
 }
 
 impl<A: Application> Hub<A> {
     /// A WebSocket handshake with a client's sid arrived.
-    pub(in super::super) fn on_probe(&mut self, key: ClientKey, connection: ConnectionKey) -> ProbeAdmission {
+    pub(crate) fn on_probe(&mut self, key: ClientKey, connection: ConnectionKey) -> ProbeAdmission {
         if !self.is_alive(key) || self.step(key, Input::Probe) != Step::Accept {
             return ProbeAdmission::Refused;
         }
@@ -39,12 +38,7 @@ impl<A: Application> Hub<A> {
         ProbeAdmission::Accepted
     }
 
-    pub(in super::super) fn on_probe_text(
-        &mut self,
-        key: ClientKey,
-        connection: ConnectionKey,
-        text: &str,
-    ) -> ProbeOutcome {
+    pub(crate) fn on_probe_text(&mut self, key: ClientKey, connection: ConnectionKey, text: &str) -> ProbeOutcome {
         let packet = match engineio::decode_text(text) {
             Ok(engineio::Packet::Ping("probe")) => ProbePacket::Probe,
             Ok(engineio::Packet::Upgrade) => ProbePacket::Upgrade,
@@ -53,7 +47,7 @@ impl<A: Application> Hub<A> {
         self.on_probe_packet(key, connection, packet)
     }
 
-    pub(in super::super) fn on_probe_packet(
+    pub(crate) fn on_probe_packet(
         &mut self,
         key: ClientKey,
         connection: ConnectionKey,
@@ -80,7 +74,7 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    pub(in super::super) fn on_probe_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
+    pub(crate) fn on_probe_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.probe == Some(connection) {
             client.probe = None;
@@ -88,7 +82,7 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    pub(super) fn drop_probe(&mut self, key: ClientKey) {
+    pub(crate) fn drop_probe(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if let Some(probe) = client.probe.take() {
             self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));

@@ -12,12 +12,13 @@ use sockring_protocol::engineio::{Input, Moment, Step, Transport};
 
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason, Phase, Role};
+use crate::shard::effects::Effect;
+use crate::shard::hub::Hub;
+use crate::shard::hub::Now;
+use crate::shard::limit::Limit;
+use crate::shard::mail::{Away, SiblingMail};
 
-use super::super::effects::Effect;
-use super::super::hub::Now;
-use super::super::limit::Limit;
-use super::super::mail::{Away, SiblingMail};
-use super::{Farewell, Hub};
+use super::ending::Farewell;
 
 /// Shards that do not say within this time that they have looked are not waited for.
 const ROUND_MS_MAX: u64 = 30_000;
@@ -30,7 +31,7 @@ const UNCOUNTED_MAX: usize = 8;
 
 /// The looks around of a shard: its own for its suspects, and those for others.
 #[derive(Default)]
-pub(super) struct Around {
+pub(crate) struct Around {
     /// For the next round, and whether for themselves or for their probes.
     suspects: Vec<(ClientKey, Role)>,
     round: Option<Round>,
@@ -64,7 +65,7 @@ struct Asked {
 }
 
 impl Around {
-    pub(super) fn deadline(&self) -> Option<Millis> {
+    pub(crate) fn deadline(&self) -> Option<Millis> {
         self.round.as_ref().map(|round| round.by)
     }
 
@@ -96,17 +97,17 @@ impl Around {
 }
 
 impl<A: Application> Hub<A> {
-    pub(in super::super) fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment {
         Moment { at: self.now.at, late_ms: self.late_ms }
     }
 
     /// Whether the last turn was long ago: there was nothing to do, or this shard was late.
-    pub(in super::super) fn has_been_away(&self, now: Now) -> bool {
+    pub(crate) fn has_been_away(&self, now: Now) -> bool {
         now.at - self.now.at > LATE_MS
     }
 
     /// The time of the turn that begins, and when it was due, if the last one was long ago.
-    pub(in super::super) fn on_time(&mut self, now: Now, due: Option<Millis>) {
+    pub(crate) fn on_time(&mut self, now: Now, due: Option<Millis>) {
         let away = Away { until: now.at, for_ms: now.at - self.now.at };
         if self.has_been_away(now) {
             self.around.on_away(away);
@@ -122,12 +123,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// The clock that runs against peers: it stands still while this shard is late.
-    pub(in super::super) fn attended(&self) -> Millis {
+    pub(crate) fn attended(&self) -> Millis {
         self.moment().attended()
     }
 
     /// Looks for what a client has sent; `on_silent` follows.
-    pub(super) fn look_at(&mut self, key: ClientKey) {
+    pub(crate) fn look_at(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key.0) else { return };
         match (client.session.transport(), client.connection) {
             (Transport::WebSocket, Some(connection)) => self.looks.push(connection),
@@ -137,7 +138,7 @@ impl<A: Application> Hub<A> {
 
     /// Looks for what a client's probe has sent, and before that for requests: it waits for those that are under way.
     /// `on_probe_silent` follows.
-    pub(super) fn look_for_probe(&mut self, key: ClientKey) {
+    pub(crate) fn look_for_probe(&mut self, key: ClientKey) {
         self.around.suspects.push((key, Role::Probe));
     }
 
@@ -150,7 +151,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// All that a client had sent is processed: if it is still a suspect, that was all.
-    pub(in super::super) fn on_silent(&mut self, key: ClientKey) {
+    pub(crate) fn on_silent(&mut self, key: ClientKey) {
         let attended = self.attended();
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let was_half_open = std::mem::take(&mut client.is_suspect);
@@ -172,7 +173,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The same of its probe.
-    pub(in super::super) fn on_probe_silent(&mut self, key: ClientKey) {
+    pub(crate) fn on_probe_silent(&mut self, key: ClientKey) {
         if self.step(key, Input::ProbeSilent) == Step::DropProbe {
             self.counters.hit(Limit::UpgradeTimeout);
             self.drop_probe(key);
@@ -180,7 +181,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Begins the looks around that are wanted, as far as others are not under way.
-    pub(in super::super) fn begin_looks_around(&mut self) -> Option<Effect> {
+    pub(crate) fn begin_looks_around(&mut self) -> Option<Effect> {
         let around = &mut self.around;
         if around.round.is_none() && !around.suspects.is_empty() {
             around.rounds = around.rounds.wrapping_add(1);
@@ -205,12 +206,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// Another shard wants this one to look around.
-    pub(super) fn on_look(&mut self, from: u16, round: u32) {
+    pub(crate) fn on_look(&mut self, from: u16, round: u32) {
         self.around.asked.push(Asked { from, round });
     }
 
     /// This shard has looked around: what to tell others, behind what it has sent them before.
-    pub(in super::super) fn on_looked_around(&mut self) -> Vec<(u16, SiblingMail)> {
+    pub(crate) fn on_looked_around(&mut self) -> Vec<(u16, SiblingMail)> {
         let (mut answers, away) = (Vec::new(), self.around.away);
         for Asked { from, round } in std::mem::take(&mut self.around.answering) {
             match from == self.shard.number {
@@ -222,7 +223,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A shard has looked around: it was late if it was away when it was asked.
-    pub(super) fn on_looked(&mut self, number: u32, away: Away) {
+    pub(crate) fn on_looked(&mut self, number: u32, away: Away) {
         if number != self.around.rounds {
             return;
         }
@@ -237,7 +238,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Does not wait for a shard that says nothing.
-    pub(super) fn expire_round(&mut self) {
+    pub(crate) fn expire_round(&mut self) {
         if self.around.round.as_ref().is_some_and(|round| round.by <= self.now.at) {
             self.end_round();
         }

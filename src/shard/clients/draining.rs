@@ -8,15 +8,16 @@ use sockring_protocol::Millis;
 use crate::app::Application;
 use crate::broadcast::Broadcast;
 use crate::shard::clients::client::{ClientKey, CloseReason};
+use crate::shard::hub::Hub;
+use crate::shard::hub::deliver::{Asker, Incoming};
 
-use super::deliver::{Asker, Incoming};
-use super::{Farewell, Hub};
+use super::ending::Farewell;
 
 /// How often a shard without clients looks whether its siblings still have some.
 const LOOK_MS: u64 = 20;
 
 /// How far a shard has come.
-pub(super) struct Draining {
+pub(crate) struct Draining {
     since: Millis,
     over_ms: u64,
     total: u64,
@@ -26,12 +27,12 @@ pub(super) struct Draining {
 
 impl Draining {
     /// Whether more should have ended by now.
-    pub(super) fn is_behind(&self, now: Millis) -> bool {
+    pub(crate) fn is_behind(&self, now: Millis) -> bool {
         !self.left.is_empty() && self.next_at() <= now
     }
 
     /// When the next client ends.
-    pub(super) fn next_at(&self) -> Millis {
+    pub(crate) fn next_at(&self) -> Millis {
         match self.left.is_empty() {
             true => self.at + LOOK_MS,
             false => self.since + (self.total - self.left.len() as u64) * self.over_ms / self.total.max(1),
@@ -40,13 +41,13 @@ impl Draining {
 }
 
 impl<A: Application> Hub<A> {
-    pub(in super::super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
 
     /// Takes no more clients, tells all of them this, and begins to end them at the engine level, so that they reconnect
     /// by themselves.
-    pub(in super::super) fn begin_drain(&mut self, farewell: &Broadcast, over_ms: u64) {
+    pub(crate) fn begin_drain(&mut self, farewell: &Broadcast, over_ms: u64) {
         if self.is_draining() {
             return;
         }
@@ -60,7 +61,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Ends those whose time has come, as many as a turn may.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let now = self.now.at;
         for _ in 0..self.settings.turn.clients_due_max {
             let Some(draining) = &mut self.draining else { return };

@@ -12,21 +12,22 @@ use crate::app::{
 use crate::broadcast::Delivery;
 use crate::shard::clients::client::{Client, ClientKey, CloseReason, Handshake, Phase};
 use crate::shard::clients::encode::{self, Carrier};
+use crate::shard::effects::{Acknowledgement, Effect};
+use crate::shard::faults::{Forbidden, PacketFault};
+use crate::shard::hub::Hub;
+use crate::shard::limit::Limit;
+use crate::shard::rooms::{Member, USER_PREFIX};
+use crate::shard::settings::Layer;
+use crate::shard::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 
-use super::super::effects::{Acknowledgement, Effect};
-use super::super::faults::{Forbidden, PacketFault};
-use super::super::limit::Limit;
-use super::super::rooms::{Member, USER_PREFIX};
-use super::super::settings::Layer;
-use super::super::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
-use super::{Farewell, Hub};
+use super::ending::Farewell;
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
 const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;
 
 /// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
-pub(super) struct Greeting {
-    pub(super) at: Millis,
+pub(crate) struct Greeting {
+    pub(crate) at: Millis,
     client: ClientKey,
     place: u16,
     payload: Option<Box<str>>,
@@ -34,7 +35,7 @@ pub(super) struct Greeting {
 
 impl<A: Application> Hub<A> {
     /// One message of the layer that the settings name.
-    pub(super) fn on_message(&mut self, key: ClientKey, data: Data<'_>) {
+    pub(crate) fn on_message(&mut self, key: ClientKey, data: Data<'_>) {
         self.counters.messages_in += 1;
         self.catch_up(key.0.index);
         if self.settings.layer != Layer::SocketIo {
@@ -172,7 +173,7 @@ impl<A: Application> Hub<A> {
         is_told.then_some(place)
     }
 
-    pub(super) fn socket(&self, key: ClientKey, place: u16) -> Option<&Socket> {
+    pub(crate) fn socket(&self, key: ClientKey, place: u16) -> Option<&Socket> {
         self.clients.get(key.0)?.sockets.get(place)
     }
 
@@ -238,7 +239,7 @@ impl<A: Application> Hub<A> {
 
     /// What a handshake said is kept until a CONNECT was accepted, and its token beyond that only where there are other
     /// namespaces, and up to a length.
-    pub(super) fn keep_handshake(&mut self, key: ClientKey, handshake: Option<Box<Handshake>>) {
+    pub(crate) fn keep_handshake(&mut self, key: ClientKey, handshake: Option<Box<Handshake>>) {
         let has_others = self.settings.namespaces.len() > 1;
         let is_kept = |handshake: &Handshake| {
             let length = handshake.authorization.as_deref().map_or(0, str::len);
@@ -251,7 +252,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Membership: the socket exists, is in its rooms, and is told so; in this order, so that no emit can fall between.
-    pub(super) fn join_namespace(
+    pub(crate) fn join_namespace(
         &mut self,
         key: ClientKey,
         id: NamespaceId,
@@ -294,7 +295,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The socket is told that it is connected.
-    pub(super) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
+    pub(crate) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
         // What was emitted before is not for a socket that was not connected then.
         self.catch_up(key.0.index);
         let Some(client) = self.clients.get_mut(key.0) else { return };
@@ -316,7 +317,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Calls the application about sockets whose CONNECT answer has had its time.
-    pub(super) fn greet(&mut self) {
+    pub(crate) fn greet(&mut self) {
         while self.greetings.front().is_some_and(|greeting| greeting.at <= self.now.at) {
             if let Some(greeting) = self.greetings.pop_front() {
                 self.greet_one(greeting);
@@ -325,7 +326,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Takes the greeting that a socket still waits for.
-    pub(super) fn take_greeting(&mut self, key: ClientKey, place: u16) -> Option<Greeting> {
+    pub(crate) fn take_greeting(&mut self, key: ClientKey, place: u16) -> Option<Greeting> {
         let waits = |greeting: &Greeting| (greeting.client, greeting.place) == (key, place);
         let waiting = self.greetings.iter().position(waits)?;
         self.greetings.remove(waiting)
@@ -418,7 +419,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A Socket.IO DISCONNECT: the socket ends, the session goes on.
-    pub(super) fn disconnect(&mut self, key: ClientKey, place: u16) {
+    pub(crate) fn disconnect(&mut self, key: ClientKey, place: u16) {
         let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
         let namespace = self.settings.namespace_name(socket.namespace);
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
@@ -427,7 +428,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Puts a socket into a room; `None` when it is in too many. Being in it already is no error.
-    pub(super) fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
+    pub(crate) fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
         let client = self.clients.get_mut(key.0)?;
         let socket = client.sockets.get_mut(place)?;
         let links = socket.links.as_slice();
@@ -451,7 +452,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Takes a socket out of a room; says whether it was in it.
-    pub(super) fn leave(&mut self, key: ClientKey, place: u16, name: &str) -> bool {
+    pub(crate) fn leave(&mut self, key: ClientKey, place: u16, name: &str) -> bool {
         let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return false };
         let Some(room) = self.rooms.find(socket.namespace, name) else { return false };
         // The user's own room holds its identity.
@@ -469,7 +470,7 @@ fn refusal(message: &'static str, reason: RefusalReason) -> Refusal {
 
 impl Client {
     /// Whether it has a socket in any namespace.
-    pub(in super::super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         !self.sockets.is_empty()
     }
 }

@@ -5,30 +5,23 @@ use sockring_protocol::engineio::Transport;
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason, Phase};
 use crate::shard::clients::outbox::Outbox;
-
-use super::super::limit::Limit;
-use super::super::sockets::SocketStage;
-use super::{Hub, Order, polling_payload};
+use crate::shard::hub::{Hub, Order, polling_payload};
+use crate::shard::limit::Limit;
+use crate::shard::sockets::SocketStage;
 
 /// How long a client that was ended by us may take to fetch its last packets.
 const FAREWELL_MS: u64 = 10_000;
 
 /// Whether a polling client that has no GET open may still fetch how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Farewell {
+pub(crate) enum Farewell {
     Now,
     NextPoll,
 }
 
 impl<A: Application> Hub<A> {
     /// The one place where a client ends: its sockets leave, its connections are told, its slot becomes free.
-    pub(in super::super) fn drop_client(
-        &mut self,
-        key: ClientKey,
-        reason: CloseReason,
-        code: Option<u16>,
-        farewell: Farewell,
-    ) {
+    pub(crate) fn drop_client(&mut self, key: ClientKey, reason: CloseReason, code: Option<u16>, farewell: Farewell) {
         self.leave_all(key);
         let Some(client) = self.clients.get_mut(key.0) else { return };
         // Its last packets wait for its next poll, or for their own deadline.
@@ -94,7 +87,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Frees the slot of a client that nothing refers to any more.
-    pub(super) fn forget(&mut self, key: ClientKey) {
+    pub(crate) fn forget(&mut self, key: ClientKey) {
         let Some(client) = self.clients.remove(key.0) else { return };
         self.capacity.give_back_client();
         self.give_back_input(client.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes()));
@@ -111,7 +104,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The one place where a socket ends.
-    pub(super) fn drop_socket(&mut self, key: ClientKey, place: u16) {
+    pub(crate) fn drop_socket(&mut self, key: ClientKey, place: u16) {
         self.catch_up(key.0.index);
         // One that the application was never told of is not told gone, and its greeting goes with it.
         let is_joining = self.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);

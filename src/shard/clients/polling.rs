@@ -5,17 +5,16 @@ use sockring_protocol::engineio::{self, Input, Step};
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, ConnectionKey, Phase};
 use crate::shard::clients::outbox::encode_for_polling;
-
-use super::super::faults::{Forbidden, PacketFault};
-use super::super::limit::Limit;
-use super::{Hub, Order, polling_payload};
+use crate::shard::faults::{Forbidden, PacketFault};
+use crate::shard::hub::{Hub, Order, polling_payload};
+use crate::shard::limit::Limit;
 
 /// A polling answer is not filled beyond this; the rest waits for the next poll.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What becomes of a GET.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum PollOutcome {
+pub(crate) enum PollOutcome {
     /// It is held until there is something to say.
     Held,
     /// Answer at once with this payload.
@@ -26,14 +25,14 @@ pub(in super::super) enum PollOutcome {
 
 /// What becomes of a POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum PostOutcome {
+pub(crate) enum PostOutcome {
     Accept,
     /// 400 code 3.
     Refuse,
 }
 
 impl<A: Application> Hub<A> {
-    pub(in super::super) fn on_poll(&mut self, key: ClientKey, connection: ConnectionKey) -> PollOutcome {
+    pub(crate) fn on_poll(&mut self, key: ClientKey, connection: ConnectionKey) -> PollOutcome {
         if let Some(client) = self.clients.get_mut(key.0)
             && client.phase == Phase::Farewell
         {
@@ -66,7 +65,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The connection of a held GET ended.
-    pub(in super::super) fn on_poll_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
+    pub(crate) fn on_poll_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.connection == Some(connection) {
             client.connection = None;
@@ -75,7 +74,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The head of a POST arrived.
-    pub(in super::super) fn on_post(&mut self, key: ClientKey) -> PostOutcome {
+    pub(crate) fn on_post(&mut self, key: ClientKey) -> PostOutcome {
         if !self.is_alive(key) {
             return PostOutcome::Refuse;
         }
@@ -90,12 +89,12 @@ impl<A: Application> Hub<A> {
     }
 
     /// A POST broke off, or was not acceptable.
-    pub(in super::super) fn on_post_lost(&mut self, key: ClientKey) {
+    pub(crate) fn on_post_lost(&mut self, key: ClientKey) {
         self.on_session_input(key, Input::PostLost);
     }
 
     /// The body of a POST is complete.
-    pub(in super::super) fn on_post_body(&mut self, key: ClientKey, body: &[u8]) -> PostOutcome {
+    pub(crate) fn on_post_body(&mut self, key: ClientKey, body: &[u8]) -> PostOutcome {
         if self.step(key, Input::PostComplete) != Step::Accept {
             return PostOutcome::Refuse;
         }
@@ -108,7 +107,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The packets of a POST, or those that came behind a CONNECT by which the client moved here.
-    pub(super) fn on_packets(&mut self, key: ClientKey, payload: &str) -> PostOutcome {
+    pub(crate) fn on_packets(&mut self, key: ClientKey, payload: &str) -> PostOutcome {
         let mut packets = engineio::decode_payload(payload, self.settings.payload_packets_max);
         while let Some(packet) = packets.next() {
             match packet {
@@ -140,7 +139,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// A noop for the held GET, so that the client can go on with its upgrade.
-    pub(super) fn release_poll(&mut self, key: ClientKey) {
+    pub(crate) fn release_poll(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let Some(connection) = client.connection.take() else { return };
         let mut payload = polling_payload(std::mem::take(&mut client.outbox), None);
@@ -152,7 +151,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Answers the held GET with what is queued, if both are there.
-    pub(in super::super) fn answer_poll(&mut self, key: ClientKey) {
+    pub(crate) fn answer_poll(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.outbox.is_empty() {
             return;

@@ -9,14 +9,15 @@ use crate::broadcast::Delivery;
 use crate::capacity::Rate;
 use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::encode;
+use crate::shard::faults::PacketFault;
+use crate::shard::hub::Hub;
+use crate::shard::limit::Limit;
 
-use super::super::faults::PacketFault;
-use super::super::limit::Limit;
-use super::{Farewell, Hub};
+use super::ending::Farewell;
 
 impl<A: Application> Hub<A> {
     /// Whether a CONNECT from this address is refused unread, because too many of its were refused lately.
-    pub(super) fn is_refused_by_rate(&mut self, address: Option<IpAddr>) -> bool {
+    pub(crate) fn is_refused_by_rate(&mut self, address: Option<IpAddr>) -> bool {
         let has_some_left = self.capacity.has_left(Rate::ConnectRefusals, address, self.now.at);
         if !has_some_left {
             self.counters.hit(Limit::ConnectRefusalsPerMinuteMax);
@@ -25,7 +26,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Answers a CONNECT that may not pass. The session goes on, unless this was one too many.
-    pub(super) fn refuse(&mut self, key: ClientKey, namespace: &str, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, key: ClientKey, namespace: &str, refusal: &Refusal) {
         self.counters.count_refusal(refusal.reason);
         tracing::debug!(reason = refusal.reason.label(), "a CONNECT was refused");
         let data = refusal.reason.code().map(|code| format!("{{\"code\":\"{code}\"}}"));
@@ -51,7 +52,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Counts a packet that ends its client.
-    pub(super) fn fault(&mut self, fault: PacketFault) -> CloseReason {
+    pub(crate) fn fault(&mut self, fault: PacketFault) -> CloseReason {
         self.counters.count_fault(fault);
         tracing::debug!(layer = fault.layer(), reason = fault.label(), "a packet was refused");
         CloseReason::ParseError
