@@ -9,8 +9,8 @@ use crate::app::Admission;
 
 use super::clients::client::{EventRate, Handshake};
 use super::clients::outbox::Outbox;
+use super::rooms::sockets::NamespaceId;
 use super::sid::Sid;
-use super::sockets::NamespaceId;
 
 /// A client on its way home, with the CONNECT that was accepted.
 pub struct Emigrant {

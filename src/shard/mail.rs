@@ -9,8 +9,8 @@ use crate::broadcast::{Broadcast, Selection};
 
 use super::emigrant::Emigrant;
 use super::metrics::Counters;
+use super::rooms::sockets::NamespaceId;
 use super::sid::Sid;
-use super::sockets::NamespaceId;
 
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

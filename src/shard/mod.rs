@@ -25,7 +25,6 @@ mod rooms;
 mod settings;
 mod sid;
 mod slots;
-mod sockets;
 mod timers;
 
 use core::net::IpAddr;
@@ -44,7 +43,7 @@ use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
 use parcel::Luggage;
 use room_making::Idlers;
-use rooms::Rooms;
+use rooms::table::Rooms;
 use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
@@ -62,11 +61,11 @@ pub use mail::{
 pub use metrics::{Counters, Histogram};
 pub use parcel::{Papers, Parcel};
 pub use placement::{Place, home_of};
-pub use rooms::USER_PREFIX;
+pub use rooms::sockets::NamespaceId;
+pub use rooms::table::USER_PREFIX;
 pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
 pub use sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use slots::Key;
-pub use sockets::NamespaceId;
 
 /// The connections, clients and rooms of one core.
 pub struct Shard<A> {

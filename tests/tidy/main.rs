@@ -167,10 +167,10 @@ const PARTS_OF_CLIENTS: [&str; 12] = [
     "mail",
     "clients/outbox",
     "placement",
-    "rooms",
+    "rooms/table",
     "sid",
     "slots",
-    "sockets",
+    "rooms/sockets",
     "timers",
 ];
 

@@ -7,9 +7,9 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
+use crate::shard::rooms::sockets::Sockets;
 use crate::shard::sid::Sid;
 use crate::shard::slots::Key;
-use crate::shard::sockets::Sockets;
 
 use super::outbox::Outbox;
 

@@ -7,10 +7,10 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::broadcast::Broadcast;
-use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::hub::Hub;
-use crate::shard::hub::deliver::{Asker, Incoming};
+use crate::shard::rooms::deliver::{Asker, Incoming};
 
+use super::client::{ClientKey, CloseReason};
 use super::ending::Farewell;
 
 /// How often a shard without clients looks whether its siblings still have some.

@@ -3,11 +3,12 @@
 use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, CloseReason, Phase};
-use crate::shard::clients::outbox::Outbox;
 use crate::shard::hub::{Hub, Order, polling_payload};
 use crate::shard::limit::Limit;
-use crate::shard::sockets::SocketStage;
+use crate::shard::rooms::sockets::SocketStage;
+
+use super::client::{ClientKey, CloseReason, Phase};
+use super::outbox::Outbox;
 
 /// How long a client that was ended by us may take to fetch its last packets.
 const FAREWELL_MS: u64 = 10_000;

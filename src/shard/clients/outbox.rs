@@ -10,7 +10,7 @@ use sockring_protocol::engineio::PayloadEncoder;
 use sockring_protocol::websocket::{Opcode, server_frames};
 
 use crate::shard::effects::Bytes;
-use crate::shard::sockets::NamespaceId;
+use crate::shard::rooms::sockets::NamespaceId;
 
 /// One message, encoded once per shard: whole server frames, one per Engine.IO packet.
 pub type Frames = Arc<[u8]>;

@@ -10,16 +10,16 @@ use crate::app::{
     Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
 };
 use crate::broadcast::Delivery;
-use crate::shard::clients::client::{Client, ClientKey, CloseReason, Handshake, Phase};
-use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
-use crate::shard::rooms::{Member, USER_PREFIX};
+use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
+use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
-use crate::shard::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 
+use super::client::{Client, ClientKey, CloseReason, Handshake, Phase};
+use super::encode::{self, Carrier};
 use super::ending::Farewell;
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.

@@ -3,11 +3,12 @@
 use sockring_protocol::engineio::{self, Input, Step};
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, ConnectionKey, Phase};
-use crate::shard::clients::outbox::encode_for_polling;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::{Hub, Order, polling_payload};
 use crate::shard::limit::Limit;
+
+use super::client::{ClientKey, ConnectionKey, Phase};
+use super::outbox::encode_for_polling;
 
 /// A polling answer is not filled beyond this; the rest waits for the next poll.
 const ANSWER_BYTES_MAX: usize = 1 << 20;

@@ -3,9 +3,10 @@
 use sockring_protocol::engineio::{self, Input, ProbePacket, Step};
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, ConnectionKey};
-use crate::shard::clients::outbox::Outbox;
 use crate::shard::hub::{Hub, Order};
+
+use super::client::{ClientKey, ConnectionKey};
+use super::outbox::Outbox;
 
 /// What becomes of a probe's packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

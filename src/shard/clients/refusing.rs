@@ -7,12 +7,12 @@ use sockring_protocol::socketio;
 use crate::app::{Application, Refusal, RefusalReason};
 use crate::broadcast::Delivery;
 use crate::capacity::Rate;
-use crate::shard::clients::client::{ClientKey, CloseReason};
-use crate::shard::clients::encode;
 use crate::shard::faults::PacketFault;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 
+use super::client::{ClientKey, CloseReason};
+use super::encode;
 use super::ending::Farewell;
 
 impl<A: Application> Hub<A> {

@@ -9,18 +9,16 @@ use sockring_protocol::engineio::{
 
 use crate::app::Application;
 use crate::broadcast::Delivery;
-use crate::shard::clients::client::{
-    Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase,
-};
-use crate::shard::clients::outbox::Outbox;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
+use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
 use crate::shard::sid::Sid;
-use crate::shard::sockets::Sockets;
 
+use super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
 use super::ending::Farewell;
+use super::outbox::Outbox;
 
 /// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays
 /// silent is gone when the interval and the timeout have passed, however late a timer is by a millisecond or two.

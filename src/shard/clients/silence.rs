@@ -11,13 +11,13 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Moment, Step, Transport};
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, CloseReason, Phase, Role};
 use crate::shard::effects::Effect;
 use crate::shard::hub::Hub;
 use crate::shard::hub::Now;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{Away, SiblingMail};
 
+use super::client::{ClientKey, CloseReason, Phase, Role};
 use super::ending::Farewell;
 
 /// Shards that do not say within this time that they have looked are not waited for.

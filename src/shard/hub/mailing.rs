@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::app::Application;
 use crate::broadcast::{Broadcast, Selection};
+use crate::shard::rooms::deliver::{Asker, Incoming};
+use crate::shard::rooms::seats::Seat;
+use crate::shard::rooms::sockets::NamespaceId;
+use crate::shard::rooms::table::USER_PREFIX;
 
 use super::super::limit::Limit;
 use super::super::mail::{BusMail, Ending, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
-use super::super::rooms::USER_PREFIX;
-use super::super::sockets::NamespaceId;
 use super::Hub;
-use super::deliver::{Asker, Incoming};
-use super::seats::Seat;
 
 /// An answer that other shards contribute to.
 pub(crate) struct Pending {

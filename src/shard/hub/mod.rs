@@ -2,29 +2,22 @@
 //!
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
-mod acks;
-pub(super) mod deliver;
-mod homes;
 mod mailing;
-mod manage;
 mod moving;
-pub(super) mod seats;
-mod selected;
 mod stats;
-mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use acks::Acks;
-use deliver::FanOuts;
-use homes::{Announced, Homes, Waiting};
+use crate::shard::rooms::acks::Acks;
+use crate::shard::rooms::deliver::FanOuts;
+use crate::shard::rooms::homes::{Announced, Homes, Waiting};
+use crate::shard::rooms::subscriptions::Subscriptions;
 use mailing::Pending;
 use moving::Moves;
 use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::engineio;
-use subscriptions::Subscriptions;
 
 use crate::app::{Actions, Application, SocketInfo};
 use crate::broadcast::Delivery;
@@ -42,7 +35,7 @@ use super::limit::Limit;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
 use super::placement::Place;
-use super::rooms::{RoomId, Rooms, USER_PREFIX};
+use super::rooms::table::{RoomId, Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};
 use super::sid::{RandomPool, Sid};
 use super::slots::Slots;

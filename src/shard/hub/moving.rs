@@ -11,15 +11,15 @@ use sockring_protocol::engineio::{Input, Transport};
 use crate::app::{Admission, Application, ConnectRequest};
 use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 use crate::shard::clients::ending::Farewell;
+use crate::shard::rooms::sockets::{NamespaceId, Sockets};
+use crate::shard::rooms::table::USER_PREFIX;
 
 use super::super::emigrant::Emigrant;
 use super::super::faults::UnknownSid;
 use super::super::mail::SiblingMail;
 use super::super::placement::home_of;
-use super::super::rooms::USER_PREFIX;
 use super::super::settings::Layer;
 use super::super::sid::Sid;
-use super::super::sockets::{NamespaceId, Sockets};
 use super::{Hub, Order};
 
 /// Who has moved, by the session id, which still names the old shard.

@@ -4,9 +4,9 @@ use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
 use crate::shard::clients::client::Phase;
+use crate::shard::rooms::sockets::{Socket, SocketStage};
 
 use super::super::mail::ShardStats;
-use super::super::sockets::{Socket, SocketStage};
 use super::Hub;
 
 /// What the shard knows of connections and the hub does not.

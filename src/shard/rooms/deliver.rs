@@ -16,13 +16,13 @@ use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::ending::Farewell;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::hub::{Hub, Queued, enqueue};
+use crate::shard::limit::Limit;
+use crate::shard::mail::{Ending, SiblingMail};
+use crate::shard::settings::TurnLimits;
 
-use super::super::limit::Limit;
-use super::super::mail::{Ending, SiblingMail};
-use super::super::settings::TurnLimits;
-use super::super::sockets::{NamespaceId, SocketStage};
 use super::seats::Seat;
-use super::{Hub, Queued, enqueue};
+use super::sockets::{NamespaceId, SocketStage};
 
 /// Instead of the place of a seat that has been served out of its turn.
 const SERVED: u16 = u16::MAX;

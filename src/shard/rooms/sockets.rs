@@ -1,7 +1,8 @@
 //! `Socket`: a client's membership of a namespace, and the rooms that it is in.
 
-use super::rooms::RoomId;
-use super::sid::RANDOM_BYTES;
+use crate::shard::sid::RANDOM_BYTES;
+
+use super::table::RoomId;
 
 /// A namespace by its place in the settings; 0 is `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

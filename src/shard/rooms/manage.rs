@@ -3,12 +3,12 @@
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::ending::Farewell;
+use crate::shard::hub::Hub;
+use crate::shard::mail::{Ending, Target};
 
-use super::super::mail::{Ending, Target};
-use super::super::rooms::USER_PREFIX;
-use super::super::sockets::NamespaceId;
-use super::Hub;
 use super::seats::Seat;
+use super::sockets::NamespaceId;
+use super::table::USER_PREFIX;
 
 impl<A: Application> Hub<A> {
     pub(crate) fn join_target(&mut self, target: &Target, room: &str) -> u64 {

@@ -1,10 +1,10 @@
 //! Whom a broadcast, or an order, is for: the sockets of this shard that rooms name.
 
 use crate::app::Application;
+use crate::shard::hub::Hub;
+use crate::shard::sid::Sid;
 
-use super::super::sid::Sid;
-use super::super::sockets::NamespaceId;
-use super::Hub;
+use super::sockets::NamespaceId;
 
 /// A socket of this shard: its client's slot and its place there.
 pub(crate) type Seat = (u32, u16);

@@ -13,15 +13,15 @@ use hashbrown::HashMap;
 
 use crate::app::{Application, ConnectRequest};
 use crate::shard::clients::client::ClientKey;
+use crate::shard::effects::Effect;
+use crate::shard::hub::Hub;
+use crate::shard::mail::{RoomName, SiblingMail};
+use crate::shard::placement::home_of;
+use crate::shard::settings::Cluster;
+use crate::shard::sid::RANDOM_BYTES;
 
-use super::super::effects::Effect;
-use super::super::mail::{RoomName, SiblingMail};
-use super::super::placement::home_of;
-use super::super::rooms::{RoomId, Rooms, USER_PREFIX};
-use super::super::settings::Cluster;
-use super::super::sid::RANDOM_BYTES;
-use super::super::sockets::{Link, NamespaceId, SocketStage};
-use super::Hub;
+use super::sockets::{Link, NamespaceId, SocketStage};
+use super::table::{RoomId, Rooms, USER_PREFIX};
 
 /// At home: the other shards that have members of a room, with the epoch of their `RoomUp`.
 type Outposts = Vec<(u16, u32)>;
@@ -322,8 +322,8 @@ impl<A: Application> Hub<A> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::placement::Place;
     use super::*;
+    use crate::shard::placement::Place;
 
     #[test]
     fn a_late_down_does_not_undo_a_newer_up() {

@@ -6,7 +6,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::placement::{Place, home_of};
+use crate::shard::placement::{Place, home_of};
+
 use super::sockets::{Link, NamespaceId};
 
 /// Names a room while it exists.

@@ -136,8 +136,8 @@ impl Acks {
 mod tests {
     use std::num::NonZeroU32;
 
-    use super::super::super::slots::Key;
     use super::*;
+    use crate::shard::slots::Key;
 
     fn client(index: u32) -> ClientKey {
         ClientKey(Key { index, generation: NonZeroU32::MIN })

@@ -10,8 +10,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sockring_protocol::Millis;
 
-use super::super::mail::RoomName;
-use super::super::sockets::NamespaceId;
+use crate::shard::mail::RoomName;
+
+use super::sockets::NamespaceId;
 
 /// No longer than this does anybody wait for the bus.
 const CONFIRM_MS_MAX: u64 = 250;

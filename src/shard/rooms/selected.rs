@@ -3,12 +3,12 @@
 use crate::app::Application;
 use crate::broadcast::Selection;
 use crate::shard::clients::client::ClientKey;
+use crate::shard::hub::Hub;
+use crate::shard::mail::SocketDescription;
 
-use super::super::mail::SocketDescription;
-use super::super::rooms::{Member, USER_PREFIX};
-use super::super::sockets::SocketStage;
-use super::Hub;
 use super::seats::Seat;
+use super::sockets::SocketStage;
+use super::table::{Member, USER_PREFIX};
 
 impl<A: Application> Hub<A> {
     /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.
