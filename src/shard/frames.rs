@@ -14,8 +14,8 @@ use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
 use super::effects::{Destination, Effect};
 use super::hub::ProbeOutcome;
 use super::limit::Limit;
+use super::moving::sid::Sid;
 use super::parcel::{Luggage, Papers, Parcel};
-use super::sid::Sid;
 
 /// A WebSocket: a client's transport, or a probe beside its polling.
 pub(super) struct WebSocketStage {

@@ -15,9 +15,9 @@ use super::effects::{Destination, Effect};
 use super::faults::UnknownSid;
 use super::hub::PostOutcome;
 use super::limit::Limit;
+use super::moving::sid::Sid;
 use super::parcel::{Luggage, Papers, Parcel};
 use super::requests::{Outcome, ReplyHead};
-use super::sid::Sid;
 
 /// A connection between or within HTTP requests.
 #[derive(Default)]

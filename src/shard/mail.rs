@@ -7,10 +7,10 @@ use sockring_protocol::http::CorsPolicy;
 
 use crate::broadcast::{Broadcast, Selection};
 
-use super::emigrant::Emigrant;
 use super::metrics::Counters;
+use super::moving::emigrant::Emigrant;
+use super::moving::sid::Sid;
 use super::rooms::sockets::NamespaceId;
-use super::sid::Sid;
 
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

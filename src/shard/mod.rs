@@ -7,7 +7,6 @@
 mod clients;
 mod connection;
 mod effects;
-mod emigrant;
 mod faults;
 mod flush;
 mod frames;
@@ -17,13 +16,12 @@ mod input;
 mod limit;
 mod mail;
 mod metrics;
+mod moving;
 mod parcel;
-mod placement;
 mod requests;
 mod room_making;
 mod rooms;
 mod settings;
-mod sid;
 mod slots;
 mod timers;
 
@@ -41,10 +39,10 @@ use clients::client::Client;
 use connection::{Connection, Stage};
 use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
+use moving::sid::RandomPool;
 use parcel::Luggage;
 use room_making::Idlers;
 use rooms::table::Rooms;
-use sid::RandomPool;
 use slots::Slots;
 use timers::Timers;
 
@@ -59,12 +57,12 @@ pub use mail::{
     BusMail, Ending, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, SocketDescription, Target, Ticket,
 };
 pub use metrics::{Counters, Histogram};
+pub use moving::placement::{Place, home_of};
+pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use parcel::{Papers, Parcel};
-pub use placement::{Place, home_of};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
 pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
-pub use sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use slots::Key;
 
 /// The connections, clients and rooms of one core.

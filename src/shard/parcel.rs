@@ -4,8 +4,8 @@ use sockring_protocol::websocket::Decoder;
 
 use crate::capacity::{Seat, Stranger};
 
+use super::moving::sid::Sid;
 use super::requests::ReplyHead;
-use super::sid::Sid;
 
 /// A connection's bytes that were read and not used, and what they mean.
 pub struct Parcel {

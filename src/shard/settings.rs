@@ -7,8 +7,8 @@ use sockring_protocol::websocket::MessageLimits;
 
 use crate::proxies::TrustedProxies;
 
+use super::moving::sid::Instance;
 use super::rooms::sockets::NamespaceId;
-use super::sid::Instance;
 
 /// Which protocol the application speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use sockring_protocol::Millis;
 
-use super::placement::Place;
+use super::moving::placement::Place;
 
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;

@@ -161,14 +161,14 @@ const NOT_UP: [(&str, &[&str]); 2] = [
 ];
 const PARTS_OF_CLIENTS: [&str; 12] = [
     "clients/client",
-    "emigrant",
+    "moving/emigrant",
     "clients/encode",
     "limit",
     "mail",
     "clients/outbox",
-    "placement",
+    "moving/placement",
     "rooms/table",
-    "sid",
+    "moving/sid",
     "slots",
     "rooms/sockets",
     "timers",

@@ -7,8 +7,8 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
+use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
-use crate::shard::sid::Sid;
 use crate::shard::slots::Key;
 
 use super::outbox::Outbox;

@@ -12,9 +12,9 @@ use crate::broadcast::Delivery;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
+use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
-use crate::shard::sid::Sid;
 
 use super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
 use super::ending::Farewell;

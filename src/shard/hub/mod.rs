@@ -3,18 +3,17 @@
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
 mod mailing;
-mod moving;
 mod stats;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::shard::moving::moves::{Departed, Moves};
 use crate::shard::rooms::acks::Acks;
 use crate::shard::rooms::deliver::FanOuts;
 use crate::shard::rooms::homes::{Announced, Homes, Waiting};
 use crate::shard::rooms::subscriptions::Subscriptions;
 use mailing::Pending;
-use moving::Moves;
 use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::engineio;
@@ -34,16 +33,16 @@ use super::effects::Effect;
 use super::limit::Limit;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
-use super::placement::Place;
+use super::moving::placement::Place;
+use super::moving::sid::{RandomPool, Sid};
 use super::rooms::table::{RoomId, Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};
-use super::sid::{RandomPool, Sid};
 use super::slots::Slots;
 use super::timers::Timers;
 
 pub(super) use crate::shard::clients::polling::{PollOutcome, PostOutcome};
 pub(super) use crate::shard::clients::probe::{ProbeAdmission, ProbeOutcome};
-pub(super) use moving::Found;
+pub(super) use crate::shard::moving::moves::Found;
 pub(super) use stats::ConnectionCounts;
 
 /// Refused origins that are logged, and how long they may be.
@@ -98,7 +97,7 @@ pub(super) struct Hub<A> {
     /// What the bus is wanted to do, in order.
     pub(super) for_bus: Vec<Effect>,
     /// A client that has just moved to another shard; its connections are still here.
-    pub(super) departed: Option<moving::Departed>,
+    pub(super) departed: Option<Departed>,
     pub(super) counters: Counters,
     pub(super) actions: Actions,
     /// Where packets are put together before they are framed.
@@ -287,7 +286,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
-    pub(super) fn sid_of(&self, key: ClientKey, random: [u8; super::sid::RANDOM_BYTES]) -> Sid {
+    pub(super) fn sid_of(&self, key: ClientKey, random: [u8; super::moving::sid::RANDOM_BYTES]) -> Sid {
         Sid::new(self.settings.instance, self.shard.number, key.0.index, random)
     }
 

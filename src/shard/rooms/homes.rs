@@ -16,9 +16,9 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::Effect;
 use crate::shard::hub::Hub;
 use crate::shard::mail::{RoomName, SiblingMail};
-use crate::shard::placement::home_of;
+use crate::shard::moving::placement::home_of;
+use crate::shard::moving::sid::RANDOM_BYTES;
 use crate::shard::settings::Cluster;
-use crate::shard::sid::RANDOM_BYTES;
 
 use super::sockets::{Link, NamespaceId, SocketStage};
 use super::table::{RoomId, Rooms, USER_PREFIX};
@@ -323,7 +323,7 @@ impl<A: Application> Hub<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::placement::Place;
+    use crate::shard::moving::placement::Place;
 
     #[test]
     fn a_late_down_does_not_undo_a_newer_up() {

@@ -2,7 +2,7 @@
 
 use crate::app::Application;
 use crate::shard::hub::Hub;
-use crate::shard::sid::Sid;
+use crate::shard::moving::sid::Sid;
 
 use super::sockets::NamespaceId;
 

@@ -1,6 +1,6 @@
 //! `Socket`: a client's membership of a namespace, and the rooms that it is in.
 
-use crate::shard::sid::RANDOM_BYTES;
+use crate::shard::moving::sid::RANDOM_BYTES;
 
 use super::table::RoomId;
 

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::shard::placement::{Place, home_of};
+use crate::shard::moving::placement::{Place, home_of};
 
 use super::sockets::{Link, NamespaceId};
 

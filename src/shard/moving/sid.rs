@@ -127,18 +127,18 @@ pub trait Entropy {
 }
 
 /// A stock of random bytes, so that a sid does not cost a system call. Bytes are wiped when used.
-pub(super) struct RandomPool {
+pub(crate) struct RandomPool {
     entropy: Box<dyn Entropy>,
     stock: Box<[u8; 1024]>,
     used: usize,
 }
 
 impl RandomPool {
-    pub(super) fn new(entropy: Box<dyn Entropy>) -> RandomPool {
+    pub(crate) fn new(entropy: Box<dyn Entropy>) -> RandomPool {
         RandomPool { entropy, stock: Box::new([0; 1024]), used: 1024 }
     }
 
-    pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
         if self.used + N > self.stock.len() {
             self.entropy.fill(&mut self.stock[..]);
             self.used = 0;
@@ -152,7 +152,7 @@ impl RandomPool {
     }
 
     /// A number below `bound`; 0 if `bound` is 0. For spreading, not for secrets.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let scaled = (u128::from(u32::from_be_bytes(self.take())) * u128::from(bound)) >> 32;
         u64::try_from(scaled).unwrap_or(u64::MAX)
     }

@@ -11,16 +11,16 @@ use sockring_protocol::engineio::{Input, Transport};
 use crate::app::{Admission, Application, ConnectRequest};
 use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
 use crate::shard::clients::ending::Farewell;
+use crate::shard::faults::UnknownSid;
+use crate::shard::hub::{Hub, Order};
+use crate::shard::mail::SiblingMail;
 use crate::shard::rooms::sockets::{NamespaceId, Sockets};
 use crate::shard::rooms::table::USER_PREFIX;
+use crate::shard::settings::Layer;
 
-use super::super::emigrant::Emigrant;
-use super::super::faults::UnknownSid;
-use super::super::mail::SiblingMail;
-use super::super::placement::home_of;
-use super::super::settings::Layer;
-use super::super::sid::Sid;
-use super::{Hub, Order};
+use super::emigrant::Emigrant;
+use super::placement::home_of;
+use super::sid::Sid;
 
 /// Who has moved, by the session id, which still names the old shard.
 #[derive(Default)]

@@ -26,8 +26,8 @@ pub fn home_of(room: &str, shards: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sid::Instance;
     use super::*;
+    use crate::shard::moving::sid::Instance;
 
     #[test]
     fn homes_are_shards_and_users_are_spread_evenly() {

@@ -6,28 +6,28 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 
 use crate::app::Admission;
+use crate::shard::clients::client::{EventRate, Handshake};
+use crate::shard::clients::outbox::Outbox;
+use crate::shard::rooms::sockets::NamespaceId;
 
-use super::clients::client::{EventRate, Handshake};
-use super::clients::outbox::Outbox;
-use super::rooms::sockets::NamespaceId;
 use super::sid::Sid;
 
 /// A client on its way home, with the CONNECT that was accepted.
 pub struct Emigrant {
-    pub(super) sid: Sid,
-    pub(super) session: Session,
-    pub(super) began: Transport,
-    pub(super) rate: EventRate,
-    pub(super) outbox: Outbox,
-    pub(super) handshake: Option<Box<Handshake>>,
-    pub(super) half_open_by: Millis,
+    pub(crate) sid: Sid,
+    pub(crate) session: Session,
+    pub(crate) began: Transport,
+    pub(crate) rate: EventRate,
+    pub(crate) outbox: Outbox,
+    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) half_open_by: Millis,
     /// By the clock of the shard that it leaves.
-    pub(super) left_at: Moment,
-    pub(super) namespace: NamespaceId,
-    pub(super) admission: Admission,
-    pub(super) payload: Option<Box<str>>,
+    pub(crate) left_at: Moment,
+    pub(crate) namespace: NamespaceId,
+    pub(crate) admission: Admission,
+    pub(crate) payload: Option<Box<str>>,
     /// Packets that came in one POST behind the CONNECT.
-    pub(super) rest: Option<Box<str>>,
+    pub(crate) rest: Option<Box<str>>,
 }
 
 impl fmt::Debug for Emigrant {
