@@ -3,7 +3,7 @@
 use super::clients::client::ConnectionKey;
 use super::clients::outbox::Frames;
 use super::mail::{Reply, RoomName, SiblingMail, Ticket};
-use super::parcel::Parcel;
+use super::wire::parcel::Parcel;
 
 /// Bytes to send.
 #[derive(Clone, Debug)]

@@ -5,25 +5,18 @@
 //! is valid; `on_closed` comes exactly once.
 
 mod clients;
-mod connection;
 mod effects;
 mod faults;
-mod flush;
-mod frames;
-mod http;
 mod hub;
-mod input;
 mod limit;
 mod mail;
 mod metrics;
 mod moving;
-mod parcel;
-mod requests;
-mod room_making;
 mod rooms;
 mod settings;
 mod slots;
 mod timers;
+mod wire;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -36,21 +29,20 @@ use crate::broadcast::Broadcast;
 use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
 use clients::client::Client;
-use connection::{Connection, Stage};
-use http::{HttpStage, Request};
 use hub::{ConnectionCounts, Hub};
 use moving::sid::RandomPool;
-use parcel::Luggage;
-use room_making::Idlers;
 use rooms::table::Rooms;
 use slots::Slots;
 use timers::Timers;
+use wire::connection::{Connection, Stage};
+use wire::http::{HttpStage, Request};
+use wire::parcel::Luggage;
+use wire::room_making::Idlers;
 
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::Frames;
 pub use effects::{Acknowledgement, Bytes, Destination, Effect};
 pub use faults::{Forbidden, PacketFault, UnknownSid};
-pub use flush::Broken;
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
@@ -59,11 +51,12 @@ pub use mail::{
 pub use metrics::{Counters, Histogram};
 pub use moving::placement::{Place, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
-pub use parcel::{Papers, Parcel};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
 pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
 pub use slots::Key;
+pub use wire::flush::Broken;
+pub use wire::parcel::{Papers, Parcel};
 
 /// The connections, clients and rooms of one core.
 pub struct Shard<A> {
@@ -216,7 +209,7 @@ impl<A: Application> Shard<A> {
         };
         let patience_ms = match standing {
             Standing::Member => self.hub.settings.head_timeout_ms,
-            Standing::Guest => self.hub.settings.head_timeout_ms.min(room_making::GUEST_HEAD_TIMEOUT_MS),
+            Standing::Guest => self.hub.settings.head_timeout_ms.min(wire::room_making::GUEST_HEAD_TIMEOUT_MS),
         };
         if let Some(connection) = self.connections.get_mut(key.0) {
             connection.deadline = attended + patience_ms;
@@ -383,7 +376,7 @@ fn count(connections: &Slots<Connection>, now: Millis) -> ConnectionCounts {
         if let Stage::Http(stage) = &connection.stage {
             counts.heads += u64::from(matches!(stage.request, Request::Head) && !stage.input.is_empty());
             counts.bodies += u64::from(matches!(stage.request, Request::Body(_)));
-            counts.idle += u64::from(connection.is_idle_since(room_making::idle_before(now)));
+            counts.idle += u64::from(connection.is_idle_since(wire::room_making::idle_before(now)));
         }
     }
     counts

@@ -1,12 +1,12 @@
 //! Input: what peers have begun and not ended is held until it is complete, and counted for all of the process.
 
 use crate::app::Application;
+use crate::shard::Shard;
+use crate::shard::clients::client::{CloseReason, ConnectionKey};
+use crate::shard::limit::Limit;
 
-use super::Shard;
-use super::clients::client::{CloseReason, ConnectionKey};
 use super::connection::{Connection, Stage};
 use super::http::refusal;
-use super::limit::Limit;
 
 /// RFC 6455's registry: try again later.
 const TRY_AGAIN_LATER: u16 = 1013;
@@ -24,7 +24,7 @@ impl Connection {
 
 impl<A: Application> Shard<A> {
     /// Counts what a connection holds of what its peer has begun. Ends it where the process holds too much.
-    pub(super) fn weigh(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn weigh(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let begun = u32::try_from(connection.begun_bytes()).unwrap_or(u32::MAX);
         let before = connection.input_bytes;

@@ -7,14 +7,14 @@ use sockring_protocol::http::Response;
 
 use crate::app::Application;
 use crate::capacity::{Seat, Standing};
+use crate::shard::Shard;
+use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use crate::shard::clients::outbox::Outbox;
+use crate::shard::effects::{Destination, Effect};
+use crate::shard::limit::Limit;
 
-use super::Shard;
-use super::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
-use super::clients::outbox::Outbox;
-use super::effects::{Destination, Effect};
 use super::frames::WebSocketStage;
 use super::http::{HttpStage, Request, refusal};
-use super::limit::Limit;
 use super::parcel::Parcel;
 
 /// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.
@@ -23,37 +23,37 @@ const LINGER_MS: u64 = 1_000;
 const LINGER_BYTES_MAX: u32 = 8 << 20;
 /// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
 /// WebSocket: more, and the connection ends.
-pub(super) const PENDING_BYTES_MAX: usize = 64 << 10;
+pub(crate) const PENDING_BYTES_MAX: usize = 64 << 10;
 /// A peer that takes nothing of what is being sent for this long is given up, where no heartbeat would notice.
-pub(super) const SEND_TIMEOUT_MS: u64 = 30_000;
+pub(crate) const SEND_TIMEOUT_MS: u64 = 30_000;
 
 /// One TCP connection.
-pub(super) struct Connection {
-    pub(super) stage: Stage,
+pub(crate) struct Connection {
+    pub(crate) stage: Stage,
     /// Bytes of the connection's own: answers, handshakes, control frames. They go before the client's outbox.
-    pub(super) pending: Option<Box<Pending>>,
+    pub(crate) pending: Option<Box<Pending>>,
     /// By the clock that runs against peers.
-    pub(super) deadline: Millis,
-    pub(super) timer_at: Millis,
+    pub(crate) deadline: Millis,
+    pub(crate) timer_at: Millis,
     /// Of a send under way.
-    pub(super) sending_bytes: u32,
+    pub(crate) sending_bytes: u32,
     /// Of what the peer has begun, as they were last counted.
-    pub(super) input_bytes: u32,
-    pub(super) is_sending: bool,
+    pub(crate) input_bytes: u32,
+    pub(crate) is_sending: bool,
     /// What is under way is not all: when it is sent there is something to do.
-    pub(super) has_more: bool,
-    pub(super) is_dirty: bool,
-    pub(super) standing: Standing,
+    pub(crate) has_more: bool,
+    pub(crate) is_dirty: bool,
+    pub(crate) standing: Standing,
     /// Its deadline has passed, and what has come is looked for.
-    pub(super) is_suspect: bool,
+    pub(crate) is_suspect: bool,
     /// It was given away.
-    pub(super) has_left: bool,
+    pub(crate) has_left: bool,
 }
 
-pub(super) struct Pending(pub(super) Vec<u8>);
+pub(crate) struct Pending(pub(crate) Vec<u8>);
 
 /// What a connection's bytes mean.
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Http(Box<HttpStage>),
     WebSocket(WebSocketStage),
     /// Our side is done: flush, shut down, discard what still comes.
@@ -70,7 +70,7 @@ pub(super) enum Stage {
 }
 
 impl Connection {
-    pub(super) fn new(stage: Stage, standing: Standing) -> Connection {
+    pub(crate) fn new(stage: Stage, standing: Standing) -> Connection {
         Connection {
             stage,
             pending: None,
@@ -87,25 +87,25 @@ impl Connection {
         }
     }
 
-    pub(super) fn pending(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.pending.get_or_insert_with(|| Box::new(Pending(Vec::new()))).0
     }
 
-    pub(super) fn take_pending(&mut self) -> Vec<u8> {
+    pub(crate) fn take_pending(&mut self) -> Vec<u8> {
         self.pending.take().map_or_else(Vec::new, |pending| pending.0)
     }
 
     /// Whether the peer has not taken all that was said to it.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.is_sending || self.pending.as_ref().is_some_and(|pending| pending.0.len() > PENDING_BYTES_MAX)
     }
 
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing { .. } | Stage::Leaving | Stage::Gone)
     }
 
     /// What a connection that closes has still to send.
-    pub(super) fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         match &self.stage {
             Stage::Closing { unsent: Some(unsent), .. } => unsent.bytes(),
             _ => 0,
@@ -113,7 +113,7 @@ impl Connection {
     }
 
     /// The client whose outbox this connection sends, if it is a client's transport.
-    pub(super) fn transport_of(&self) -> Option<ClientKey> {
+    pub(crate) fn transport_of(&self) -> Option<ClientKey> {
         match &self.stage {
             Stage::WebSocket(WebSocketStage { client, role: Role::Transport, .. }) => Some(*client),
             _ => None,
@@ -180,7 +180,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// The connection is broken: nothing can be sent any more.
-    pub(super) fn on_break(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn on_break(&mut self, key: ConnectionKey) {
         if self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Leaving)) {
             return;
         }
@@ -189,7 +189,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Tells the client, if there is one, that this connection is of no more use to it.
-    pub(super) fn leave_peer(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn leave_peer(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
@@ -212,7 +212,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// What was being sent has gone out, and time for the peer's end begins.
-    pub(super) fn begin_linger(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn begin_linger(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key.0) {
             connection.deadline = self.hub.attended() + LINGER_MS;
             connection.is_suspect = false;
@@ -222,7 +222,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Gives the connection away as soon as what is being sent has gone out.
-    pub(super) fn hand_over(&mut self, key: ConnectionKey, destination: Destination, parcel: Parcel) {
+    pub(in crate::shard) fn hand_over(&mut self, key: ConnectionKey, destination: Destination, parcel: Parcel) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.stage = Stage::Leaving;
         connection.has_left = true;
@@ -236,12 +236,12 @@ impl<A: Application> Shard<A> {
     }
 
     /// Our side has said all: flush, shut down, linger.
-    pub(super) fn begin_close(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn begin_close(&mut self, key: ConnectionKey) {
         self.begin_close_behind(key, Outbox::Empty);
     }
 
     /// The same, behind what is still to be sent.
-    pub(super) fn begin_close_behind(&mut self, key: ConnectionKey, unsent: Outbox) {
+    pub(in crate::shard) fn begin_close_behind(&mut self, key: ConnectionKey, unsent: Outbox) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.is_closing() {
             return;
@@ -257,7 +257,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Closes a connection that is between two requests, or within the head of one.
-    pub(super) fn close_if_idle(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn close_if_idle(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get(key.0) else { return };
         if matches!(&connection.stage, Stage::Http(stage) if matches!(stage.request, Request::Head)) {
             self.begin_close(key);
@@ -265,7 +265,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Closes without further ado.
-    pub(super) fn finish(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn finish(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if matches!(connection.stage, Stage::Gone) {
             return;
@@ -278,7 +278,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// A connection's deadline has passed.
-    pub(super) fn expire_connection(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn expire_connection(&mut self, key: ConnectionKey) {
         let now = self.hub.now.at;
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.timer_at > now {
@@ -361,7 +361,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Appends an answer to what the connection sends.
-    pub(super) fn answer(&mut self, key: ConnectionKey, response: &Response<'_>) {
+    pub(in crate::shard) fn answer(&mut self, key: ConnectionKey, response: &Response<'_>) {
         if let Some(connection) = self.connections.get_mut(key.0) {
             response.encode(connection.pending());
         }

@@ -3,13 +3,13 @@
 use sockring_protocol::http::KeepAlive;
 
 use crate::app::Application;
+use crate::shard::Shard;
+use crate::shard::clients::client::{ClientKey, ConnectionKey};
+use crate::shard::clients::outbox::Outbox;
+use crate::shard::effects::{Bytes, Effect};
+use crate::shard::hub::Order;
 
-use super::Shard;
-use super::clients::client::{ClientKey, ConnectionKey};
-use super::clients::outbox::Outbox;
 use super::connection::Stage;
-use super::effects::{Bytes, Effect};
-use super::hub::Order;
 
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
@@ -122,7 +122,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here. Says how many bytes.
-    pub(super) fn flush_connection(&mut self, key: ConnectionKey) -> usize {
+    pub(in crate::shard) fn flush_connection(&mut self, key: ConnectionKey) -> usize {
         let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
         if connection.is_sending {
             connection.has_more = true;
@@ -192,7 +192,7 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    pub(super) fn mark_dirty(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn mark_dirty(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key.0)
             && !connection.is_dirty
         {

@@ -6,22 +6,22 @@ use sockring_protocol::engineio::ProbePacket;
 use sockring_protocol::websocket::{self, CloseFrame, Decoder, Event, FrameError, Opcode, encode_close, encode_frame};
 
 use crate::app::Application;
+use crate::shard::Shard;
+use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use crate::shard::clients::outbox::Outbox;
+use crate::shard::effects::{Destination, Effect};
+use crate::shard::hub::ProbeOutcome;
+use crate::shard::limit::Limit;
+use crate::shard::moving::sid::Sid;
 
-use super::Shard;
-use super::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
-use super::clients::outbox::Outbox;
 use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
-use super::effects::{Destination, Effect};
-use super::hub::ProbeOutcome;
-use super::limit::Limit;
-use super::moving::sid::Sid;
 use super::parcel::{Luggage, Papers, Parcel};
 
 /// A WebSocket: a client's transport, or a probe beside its polling.
-pub(super) struct WebSocketStage {
-    pub(super) decoder: Decoder,
-    pub(super) client: ClientKey,
-    pub(super) role: Role,
+pub(crate) struct WebSocketStage {
+    pub(crate) decoder: Decoder,
+    pub(crate) client: ClientKey,
+    pub(crate) role: Role,
     reading: Reading,
 }
 
@@ -35,13 +35,13 @@ enum Reading {
 }
 
 impl WebSocketStage {
-    pub(super) fn new(client: ClientKey, role: Role) -> WebSocketStage {
+    pub(crate) fn new(client: ClientKey, role: Role) -> WebSocketStage {
         WebSocketStage { decoder: Decoder::default(), client, role, reading: Reading::OnRequest }
     }
 }
 
 impl<A: Application> Shard<A> {
-    pub(super) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+    pub(in crate::shard) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let mut limits = self.hub.settings.message_limits();
         let mut at = 0;
         loop {
@@ -113,7 +113,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// The WebSocket, or the probe, of a client that moves goes after it, with the bytes that are not used.
-    pub(super) fn send_websocket_after(&mut self, key: ConnectionKey, sid: Sid, home: u16, bytes: &[u8]) {
+    pub(in crate::shard) fn send_websocket_after(&mut self, key: ConnectionKey, sid: Sid, home: u16, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let pending = connection.take_pending();
         let Stage::WebSocket(stage) = &mut connection.stage else { return };
@@ -128,7 +128,13 @@ impl<A: Application> Shard<A> {
     }
 
     /// A WebSocket arrived after the client that it belongs to.
-    pub(super) fn on_websocket_arrival(&mut self, key: ConnectionKey, sid: Sid, decoder: Decoder, pending: Vec<u8>) {
+    pub(in crate::shard) fn on_websocket_arrival(
+        &mut self,
+        key: ConnectionKey,
+        sid: Sid,
+        decoder: Decoder,
+        pending: Vec<u8>,
+    ) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if !pending.is_empty() {
             *connection.pending() = pending;
@@ -190,7 +196,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Ends a WebSocket from our side with a close frame, and what it was to its client.
-    pub(super) fn close_websocket(
+    pub(in crate::shard) fn close_websocket(
         &mut self,
         key: ConnectionKey,
         client: ClientKey,
@@ -208,7 +214,13 @@ impl<A: Application> Shard<A> {
     }
 
     /// Ends a WebSocket: what is queued for its client goes out, shared as it is, and then a close frame.
-    pub(super) fn close_behind(&mut self, key: ConnectionKey, mut outbox: Outbox, code: Option<u16>, words: &str) {
+    pub(in crate::shard) fn close_behind(
+        &mut self,
+        key: ConnectionKey,
+        mut outbox: Outbox,
+        code: Option<u16>,
+        words: &str,
+    ) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if outbox.is_empty() {
             encode_close(code, words, connection.pending());
@@ -220,7 +232,7 @@ impl<A: Application> Shard<A> {
         self.begin_close_behind(key, outbox);
     }
 
-    pub(super) fn leave_websocket(
+    pub(in crate::shard) fn leave_websocket(
         &mut self,
         key: ConnectionKey,
         client: ClientKey,

@@ -7,39 +7,39 @@ use sockring_protocol::http::{BodyDecoder, BodyState, Head, KeepAlive, RequestEr
 
 use crate::app::Application;
 use crate::capacity::Stranger;
+use crate::shard::Shard;
+use crate::shard::clients::client::{ClientKey, ConnectionKey};
+use crate::shard::effects::{Destination, Effect};
+use crate::shard::faults::UnknownSid;
+use crate::shard::hub::PostOutcome;
+use crate::shard::limit::Limit;
+use crate::shard::moving::sid::Sid;
 
-use super::Shard;
-use super::clients::client::{ClientKey, ConnectionKey};
 use super::connection::{Connection, SEND_TIMEOUT_MS, Stage};
-use super::effects::{Destination, Effect};
-use super::faults::UnknownSid;
-use super::hub::PostOutcome;
-use super::limit::Limit;
-use super::moving::sid::Sid;
 use super::parcel::{Luggage, Papers, Parcel};
 use super::requests::{Outcome, ReplyHead};
 
 /// A connection between or within HTTP requests.
 #[derive(Default)]
-pub(super) struct HttpStage {
+pub(crate) struct HttpStage {
     /// Bytes that are not a whole head yet, or that came behind a request that is still open.
-    pub(super) input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     scanned: usize,
-    pub(super) request: Request,
-    pub(super) requests: u32,
+    pub(crate) request: Request,
+    pub(crate) requests: u32,
     /// Whether nothing waited after the bytes before.
     input_was_empty: bool,
     /// The next request came from another shard, which read its session id.
-    pub(super) is_forwarded: bool,
-    pub(super) peer: Option<IpAddr>,
+    pub(crate) is_forwarded: bool,
+    pub(crate) peer: Option<IpAddr>,
     /// Until it has served a session.
-    pub(super) stranger: Option<Stranger>,
+    pub(crate) stranger: Option<Stranger>,
     /// When it was accepted, or the request before was answered.
-    pub(super) since: Millis,
+    pub(crate) since: Millis,
 }
 
 #[derive(Default)]
-pub(super) enum Request {
+pub(crate) enum Request {
     #[default]
     Head,
     Body(Box<PostBody>),
@@ -47,8 +47,8 @@ pub(super) enum Request {
     Held(ClientKey, ReplyHead),
 }
 
-pub(super) struct PostBody {
-    pub(super) client: ClientKey,
+pub(crate) struct PostBody {
+    pub(crate) client: ClientKey,
     decoder: BodyDecoder,
     body: Vec<u8>,
     reply: ReplyHead,
@@ -58,24 +58,24 @@ pub(super) struct PostBody {
 
 impl HttpStage {
     /// What is held of a head or a body that has begun, or of what came behind.
-    pub(super) fn begun_bytes(&self) -> usize {
+    pub(crate) fn begun_bytes(&self) -> usize {
         let body = if let Request::Body(post) = &self.request { post.body.capacity() } else { 0 };
         self.input.capacity() + body
     }
 
-    pub(super) fn new(peer: Option<IpAddr>, requests: u32, stranger: Option<Stranger>, since: Millis) -> HttpStage {
+    pub(crate) fn new(peer: Option<IpAddr>, requests: u32, stranger: Option<Stranger>, since: Millis) -> HttpStage {
         HttpStage { peer, requests, stranger, since, ..HttpStage::default() }
     }
 }
 
 impl<A: Application> Shard<A> {
     /// Continues with the bytes that came while a request was being answered.
-    pub(super) fn resume(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn resume(&mut self, key: ConnectionKey) {
         self.on_http_bytes(key, &[]);
         self.weigh(key);
     }
 
-    pub(super) fn on_http_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
+    pub(in crate::shard) fn on_http_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let Stage::Http(stage) = &mut connection.stage else { return };
         let mut stage = std::mem::take(stage);
@@ -257,7 +257,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Takes the reply that a held GET is waiting for; `None` if the connection holds none.
-    pub(super) fn release_held(&mut self, key: ConnectionKey) -> Option<ReplyHead> {
+    pub(in crate::shard) fn release_held(&mut self, key: ConnectionKey) -> Option<ReplyHead> {
         let connection = self.connections.get_mut(key.0)?;
         let Stage::Http(stage) = &mut connection.stage else { return None };
         match std::mem::take(&mut stage.request) {
@@ -273,7 +273,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// The held GET of a client that moves goes after it.
-    pub(super) fn send_poll_after(&mut self, key: ConnectionKey, sid: Sid, home: u16) {
+    pub(in crate::shard) fn send_poll_after(&mut self, key: ConnectionKey, sid: Sid, home: u16) {
         let Some(reply) = self.release_held(key) else { return };
         let Some(Connection { stage: Stage::Http(stage), .. }) = self.connections.get_mut(key.0) else { return };
         let (bytes, requests) = (std::mem::take(&mut stage.input), stage.requests);
@@ -283,7 +283,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// A GET arrived after the client that it polls for.
-    pub(super) fn on_poll_arrival(&mut self, key: ConnectionKey, sid: Sid, reply: ReplyHead) {
+    pub(in crate::shard) fn on_poll_arrival(&mut self, key: ConnectionKey, sid: Sid, reply: ReplyHead) {
         let keep_alive = reply.keep_alive;
         let outcome = match self.hub.find_here(&sid) {
             Some(client) => self.poll(key, client, reply),
@@ -313,7 +313,7 @@ enum Next {
     Over,
 }
 
-pub(super) fn refusal(status: u16, reason: &str) -> Response<'_> {
+pub(crate) fn refusal(status: u16, reason: &str) -> Response<'_> {
     Response {
         status,
         content_type: "text/plain; charset=UTF-8",

@@ -10,19 +10,19 @@ use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 
 use crate::app::Application;
 use crate::capacity::Rate;
+use crate::shard::Shard;
+use crate::shard::clients::client::{ClientKey, ConnectionKey, Handshake, Role};
+use crate::shard::effects::Destination;
+use crate::shard::faults::UnknownSid;
+use crate::shard::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
+use crate::shard::limit::Limit;
+use crate::shard::settings::{Elsewhere, Layer};
 
-use super::Shard;
-use super::clients::client::{ClientKey, ConnectionKey, Handshake, Role};
-use super::effects::Destination;
-use super::faults::UnknownSid;
 use super::frames::WebSocketStage;
 use super::http::HttpStage;
-use super::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
-use super::limit::Limit;
-use super::settings::{Elsewhere, Layer};
 
 /// What a request head leads to.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// The answer is among the connection's pending bytes.
     Answered(KeepAlive),
     ReadBody(ClientKey, BodyDecoder, ReplyHead),
@@ -32,8 +32,8 @@ pub(super) enum Outcome {
 }
 
 /// What an answer needs to know of its request's head.
-pub(super) struct ReplyHead {
-    pub(super) keep_alive: KeepAlive,
+pub(crate) struct ReplyHead {
+    pub(crate) keep_alive: KeepAlive,
     /// Header lines for the request's origin.
     cors: Vec<u8>,
     body: BodyIn,
@@ -65,7 +65,12 @@ const UNSUPPORTED_REVISION: u8 = 5;
 
 impl<A: Application> Shard<A> {
     /// One request head has come.
-    pub(super) fn on_request(&mut self, key: ConnectionKey, head: &Head<'_>, stage: &mut HttpStage) -> Outcome {
+    pub(in crate::shard) fn on_request(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        stage: &mut HttpStage,
+    ) -> Outcome {
         let is_forwarded = std::mem::take(&mut stage.is_forwarded);
         let is_guest = self.is_guest(key);
         let settings = &self.hub.settings;
@@ -259,7 +264,7 @@ impl<A: Application> Shard<A> {
         Outcome::Upgrade(WebSocketStage::new(client, Role::Transport))
     }
 
-    pub(super) fn poll(&mut self, key: ConnectionKey, client: ClientKey, reply: ReplyHead) -> Outcome {
+    pub(in crate::shard) fn poll(&mut self, key: ConnectionKey, client: ClientKey, reply: ReplyHead) -> Outcome {
         match self.hub.on_poll(client, key) {
             PollOutcome::Held => Outcome::Hold(client, reply),
             PollOutcome::Answer(payload) => {
@@ -422,22 +427,22 @@ impl<A: Application> Shard<A> {
     }
 
     /// 400 and the like with the reference's JSON.
-    pub(super) fn answer_engine(&mut self, key: ConnectionKey, status: u16, code: u8, reply: &ReplyHead) {
+    pub(in crate::shard) fn answer_engine(&mut self, key: ConnectionKey, status: u16, code: u8, reply: &ReplyHead) {
         let words = REFUSALS[usize::from(code)];
         let body = format!("{{\"code\":{code},\"message\":\"{words}\"}}");
         self.answer_with(key, status, "application/json", &[], body.as_bytes(), reply);
     }
 
-    pub(super) fn answer_ok(&mut self, key: ConnectionKey, reply: &ReplyHead) {
+    pub(in crate::shard) fn answer_ok(&mut self, key: ConnectionKey, reply: &ReplyHead) {
         self.answer_with(key, 200, "text/html", NO_STORE, b"ok", reply);
     }
 
-    pub(super) fn answer_payload(&mut self, key: ConnectionKey, payload: &[u8], reply: &ReplyHead) {
+    pub(in crate::shard) fn answer_payload(&mut self, key: ConnectionKey, payload: &[u8], reply: &ReplyHead) {
         self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE, payload, reply);
     }
 
     /// An answer without a body; the connection closes behind it.
-    pub(super) fn answer_empty(&mut self, key: ConnectionKey, status: u16, reply: &ReplyHead) {
+    pub(in crate::shard) fn answer_empty(&mut self, key: ConnectionKey, status: u16, reply: &ReplyHead) {
         let reply = ReplyHead { keep_alive: KeepAlive::Close, cors: reply.cors.clone(), body: reply.body };
         self.answer_with(key, status, "", &[], b"", &reply);
     }

@@ -3,17 +3,17 @@
 use sockring_protocol::websocket::Decoder;
 
 use crate::capacity::{Seat, Stranger};
+use crate::shard::moving::sid::Sid;
 
-use super::moving::sid::Sid;
 use super::requests::ReplyHead;
 
 /// A connection's bytes that were read and not used, and what they mean.
 pub struct Parcel {
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Requests that were answered on it.
-    pub(super) requests: u32,
-    pub(super) luggage: Luggage,
-    pub(super) papers: Papers,
+    pub(crate) requests: u32,
+    pub(crate) luggage: Luggage,
+    pub(crate) papers: Papers,
 }
 
 /// What a connection is counted as, wherever it is.
@@ -26,7 +26,7 @@ pub struct Papers {
 }
 
 /// What the connection was in the middle of.
-pub(super) enum Luggage {
+pub(crate) enum Luggage {
     /// Between two requests.
     None,
     /// The bytes begin with a request whose session id named the shard that it is sent to.

@@ -4,9 +4,9 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::capacity::Standing;
+use crate::shard::Shard;
+use crate::shard::clients::client::ConnectionKey;
 
-use super::Shard;
-use super::clients::client::ConnectionKey;
 use super::connection::{Connection, Stage};
 use super::http::Request;
 
@@ -15,7 +15,7 @@ const IDLE_MS: u64 = 1_000;
 /// And for so long where not even a guest would find a seat.
 const IDLE_LEAST_MS: u64 = 50;
 /// In which time a guest has to say what it wants.
-pub(super) const GUEST_HEAD_TIMEOUT_MS: u64 = 2_000;
+pub(crate) const GUEST_HEAD_TIMEOUT_MS: u64 = 2_000;
 /// How many are found by one look at all, and how long at the most a look that found nothing is believed.
 const FOUND_MAX: usize = 1_024;
 const LOOK_AGAIN_MS: u64 = 100;
@@ -24,20 +24,20 @@ const CLOSED_AT_ONCE: usize = 32;
 
 /// Connections that idle, as they were seen last: the one that has longest comes last.
 #[derive(Debug, Default)]
-pub(super) struct Idlers {
+pub(crate) struct Idlers {
     found: Vec<ConnectionKey>,
     /// No use to look before.
     look_at: Millis,
 }
 
 /// Whoever has idled since before this time may go.
-pub(super) fn idle_before(now: Millis) -> Millis {
+pub(crate) fn idle_before(now: Millis) -> Millis {
     Millis(now.0.saturating_sub(IDLE_MS))
 }
 
 impl Connection {
     /// Whether it has waited for a request, or for the rest of a head, since before this time.
-    pub(super) fn is_idle_since(&self, before: Millis) -> bool {
+    pub(crate) fn is_idle_since(&self, before: Millis) -> bool {
         match &self.stage {
             Stage::Http(stage) => {
                 matches!(stage.request, Request::Head)
@@ -52,7 +52,7 @@ impl Connection {
 
 impl<A: Application> Shard<A> {
     /// A connection has come for which there is room only as a guest: it takes the place of one that idles, if there is one.
-    pub(super) fn take_place_of_idler(&mut self) -> Standing {
+    pub(in crate::shard) fn take_place_of_idler(&mut self) -> Standing {
         let Some(key) = self.close_idler(idle_before(self.hub.now.at)) else { return Standing::Guest };
         // The one that goes is the guest from now on.
         let idler = self.connections.get_mut(key.0);
@@ -111,7 +111,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Whether the connection may stay behind its next request: a guest where there is room by now.
-    pub(super) fn may_stay(&mut self, key: ConnectionKey) -> bool {
+    pub(in crate::shard) fn may_stay(&mut self, key: ConnectionKey) -> bool {
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
         if connection.standing == Standing::Guest && self.hub.capacity.promote() {
             connection.standing = Standing::Member;
@@ -119,12 +119,12 @@ impl<A: Application> Shard<A> {
         connection.standing == Standing::Member
     }
 
-    pub(super) fn is_guest(&self, key: ConnectionKey) -> bool {
+    pub(in crate::shard) fn is_guest(&self, key: ConnectionKey) -> bool {
         self.connections.get(key.0).is_some_and(|connection| connection.standing == Standing::Guest)
     }
 
     /// Whether so many guests wait for events that the others would find no seat.
-    pub(super) fn has_too_many_guests(&self) -> bool {
+    pub(in crate::shard) fn has_too_many_guests(&self) -> bool {
         self.hub.capacity.guests() > self.hub.capacity.limits().guests_max / 2
     }
 }
