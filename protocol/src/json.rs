@@ -1,12 +1,14 @@
 //! JSON without a tree: is a text what `JSON.parse` accepts, and where do its top-level parts begin and end.
 
+use alloc::vec::Vec;
+
 mod scanner;
 mod string;
 mod token;
 
-use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
+use alloc::borrow::Cow;
+use core::error::Error;
+use core::fmt;
 
 pub(crate) use scanner::{ArrayWalk, Ignore, Observer};
 use scanner::{ObjectWalk, Scanner};
@@ -23,7 +25,6 @@ pub const DEPTH_MAX: usize = 128;
 /// Why a text is not JSON to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonError {
-    /// `JSON.parse` would throw.
     Syntax,
     /// More than [`DEPTH_MAX`] levels.
     TooDeep,

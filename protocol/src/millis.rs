@@ -1,6 +1,6 @@
 //! `Millis`: a point in time, in milliseconds since an origin that only the caller knows.
 
-use std::ops::{Add, Sub};
+use core::ops::{Add, Sub};
 
 /// A point on the caller's monotonic clock, in milliseconds since the caller's own origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

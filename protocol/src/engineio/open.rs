@@ -1,6 +1,7 @@
 //! `OpenPacket`: the first packet of a session, which tells a client its sid and the server's times and limits.
 
 use crate::json;
+use alloc::vec::Vec;
 
 /// The handshake (engine.io-protocol v4, "Handshake"). Exactly five keys, in the order of the reference (T20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! `Packet`: one Engine.IO v4 packet as a client sends it, out of one text frame or one piece of a polling payload.
 
-use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
+use alloc::borrow::Cow;
+use core::error::Error;
+use core::fmt;
 
 use base64::Engine;
 use base64::alphabet;

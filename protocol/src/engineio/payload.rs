@@ -1,5 +1,6 @@
 //! The body of a polling request or response: packets with 0x1e between them, binary ones as `b` and base64.
 
+use alloc::vec::Vec;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use memchr::memchr;
@@ -48,7 +49,7 @@ impl<'a> Iterator for Payload<'a> {
     }
 }
 
-impl std::iter::FusedIterator for Payload<'_> {}
+impl core::iter::FusedIterator for Payload<'_> {}
 
 /// What stands before the first separator, and after it, if there is one.
 fn split_at_separator(text: &str) -> (&str, Option<&str>) {

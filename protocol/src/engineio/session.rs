@@ -143,7 +143,6 @@ pub enum PacketType {
 pub enum ProbePacket {
     /// `2probe`
     Probe,
-    /// `5`
     Upgrade,
     /// Anything else.
     Other,

@@ -1,6 +1,7 @@
 //! Request bodies: takes the bytes as they arrive and hands out the payload, by length or chunked, within limits.
 
 use super::{Framing, RequestError};
+use alloc::vec::Vec;
 
 /// A chunk size with more digits is padded for no good reason.
 const SIZE_DIGITS_MAX: u32 = 16;

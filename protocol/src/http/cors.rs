@@ -1,5 +1,8 @@
 //! Origins: which pages may talk to this server, and the headers that tell their browsers (Fetch section 3.2).
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// Whom the server answers across origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {

@@ -1,7 +1,9 @@
 //! Query strings and percent-encoding: names and values as the sender meant them.
 
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// The part of a target after `?`, still encoded.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

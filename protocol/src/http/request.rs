@@ -1,6 +1,6 @@
 //! Request heads: from the first bytes to method, target, framing and what the peer wants of the connection.
 
-use std::fmt;
+use core::fmt;
 
 use super::Query;
 
@@ -57,13 +57,13 @@ impl<'b> Head<'b> {
 
     /// The first header with that name (ASCII case-insensitive); `None` also when it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'b str> {
-        self.header_values(name).next().and_then(|value| std::str::from_utf8(value).ok())
+        self.header_values(name).next().and_then(|value| core::str::from_utf8(value).ok())
     }
 
     /// The page that the request comes from. What is no text is the origin of no page that anybody knows: U+FFFD, which is
     /// nobody's, so that it is not taken for a request without an origin.
     pub fn origin(&self) -> Option<&'b str> {
-        self.header_values("origin").next().map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"))
+        self.header_values("origin").next().map(|value| core::str::from_utf8(value).unwrap_or("\u{fffd}"))
     }
 
     /// Whether there is a header whose name begins like this, in any case.
@@ -199,7 +199,7 @@ impl fmt::Display for RequestError {
     }
 }
 
-impl std::error::Error for RequestError {}
+impl core::error::Error for RequestError {}
 
 /// Where the request line begins.
 fn skip_empty_lines(window: &[u8]) -> Result<usize, RequestError> {

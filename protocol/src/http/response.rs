@@ -1,8 +1,8 @@
 //! Answers: status line, headers and body as one run of bytes.
 
-use std::io::Write;
-
 use super::KeepAlive;
+use crate::json::encode_integer;
+use alloc::vec::Vec;
 
 /// The interim answer to `Expect: 100-continue` (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -30,8 +30,11 @@ impl Response<'_> {
 
     /// The answer to a HEAD request: everything but the body, whose length is still told.
     pub fn encode_head_only(&self, out: &mut Vec<u8>) {
-        // Writing into a Vec does not fail.
-        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
+        out.extend_from_slice(b"HTTP/1.1 ");
+        encode_integer(u64::from(self.status), out);
+        for part in [" ", reason_phrase(self.status), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
         if !self.content_type.is_empty() {
             encode_header(("Content-Type", self.content_type), out);
         }
@@ -40,7 +43,9 @@ impl Response<'_> {
         }
         out.extend_from_slice(self.cors);
         if !is_bodiless(self.status) {
-            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+            out.extend_from_slice(b"Content-Length: ");
+            encode_integer(self.body.len() as u64, out);
+            out.extend_from_slice(b"\r\n");
         }
         if self.keep_alive == KeepAlive::Close {
             out.extend_from_slice(b"Connection: close\r\n");

@@ -1,6 +1,8 @@
 //! JSON strings: where one stops being plain, what its escapes stand for, and how one is written.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use memchr::memchr;
 

@@ -1,6 +1,6 @@
 //! `Args`: the arguments of an event or an acknowledgement, a checked JSON array that stays the text that it was.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
 
 use crate::json::{ArrayWalk, Elements, Ignore, JsonError, Observer, elements, string_of};
 

@@ -1,7 +1,9 @@
 //! `Assembler`: keeps the header of a binary packet until all of its attachments have come.
 
-use std::error::Error;
-use std::fmt;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
 
 /// One binary packet on its way in. Lives only between its header and its last attachment.
 ///

@@ -2,6 +2,7 @@
 
 use super::packet::AckId;
 use crate::json::{encode_integer, encode_string};
+use alloc::vec::Vec;
 
 /// `0{"sid":"..."}`: the client is connected (P01).
 pub fn encode_connect(namespace: &str, sid: &str, out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 //! `Packet`: one Socket.IO v5 packet as a client sends it, decoded in one pass with every reason to refuse it.
 
-use std::error::Error;
-use std::fmt;
+use core::error::Error;
+use core::fmt;
 
 use memchr::memchr;
 

@@ -39,7 +39,10 @@ impl Placeholders {
     fn points_at_attachment(&self, number: &str) -> bool {
         // Both round decimal text to the nearest double, so that this is the number that JSON.parse gives.
         let number: f64 = number.parse().unwrap_or(f64::NAN);
-        number.fract() == 0.0 && number >= 0.0 && number < f64::from(self.attachments)
+        // Out of its range, and from no number, the cast is the nearest index, which then is another number.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what it loses is compared")]
+        let index = number as u8;
+        f64::from(index) == number && index < self.attachments
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a WebSocket ends: close frames and their codes (RFC 6455 sections 5.5.1 and 7.4).
 
 use super::frame::{FrameError, Opcode, encode_frame_header};
+use alloc::vec::Vec;
 
 /// A control frame's 125 bytes less the code.
 const REASON_BYTES_MAX: usize = 123;
@@ -23,7 +24,7 @@ impl<'a> CloseFrame<'a> {
         if !is_valid_code(code) {
             return Err(FrameError::BadCloseCode);
         }
-        let reason = std::str::from_utf8(reason).map_err(|_| FrameError::InvalidUtf8)?;
+        let reason = core::str::from_utf8(reason).map_err(|_| FrameError::InvalidUtf8)?;
         Ok(Some(CloseFrame { code, reason }))
     }
 }

@@ -3,8 +3,10 @@
 //! A message that arrives whole is unmasked where it lies and lent out of there. Only what is incomplete is copied,
 //! into one buffer per message that grows with what has arrived, never with what was announced.
 
-use std::fmt;
-use std::ops::Range;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
 
 use super::close::CloseFrame;
 use super::frame::{Fin, FrameError, FrameHeader, HEADER_LENGTH_MAX, Opcode};
@@ -285,7 +287,7 @@ impl<'a> Event<'a> {
         match opcode {
             // For a text that came in pieces this is the second look at its bytes: the price of a &str without unsafe.
             // It also finds a text that ends within a character.
-            Opcode::Text => std::str::from_utf8(payload).map(Event::Text).map_err(|_| FrameError::InvalidUtf8),
+            Opcode::Text => core::str::from_utf8(payload).map(Event::Text).map_err(|_| FrameError::InvalidUtf8),
             Opcode::Binary => Ok(Event::Binary(payload)),
             Opcode::Ping => Ok(Event::Ping(payload)),
             Opcode::Pong => Ok(Event::Pong(payload)),

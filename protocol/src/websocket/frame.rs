@@ -1,6 +1,7 @@
 //! Frames (RFC 6455 section 5.2): their headers decoded, whole frames encoded.
 
-use std::fmt;
+use alloc::vec::Vec;
+use core::fmt;
 
 use super::mask::unmask;
 
@@ -128,7 +129,7 @@ impl fmt::Display for FrameError {
     }
 }
 
-impl std::error::Error for FrameError {}
+impl core::error::Error for FrameError {}
 
 /// The header of a client's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The change from HTTP to WebSocket: which requests may, and the 101 that they get (RFC 6455 section 4.2).
 
-use std::fmt;
+use alloc::vec::Vec;
+use core::fmt;
 
 use base64::Engine;
 use base64::alphabet;
@@ -110,7 +111,7 @@ impl fmt::Display for UpgradeError {
     }
 }
 
-impl std::error::Error for UpgradeError {}
+impl core::error::Error for UpgradeError {}
 
 /// The value of a header that must come exactly once.
 fn single_value<'b>(head: &Head<'b>, name: &str) -> Option<&'b [u8]> {

@@ -1,6 +1,6 @@
 //! UTF-8 that arrives in pieces: wrong bytes are found with the piece that brings them.
 
-use std::fmt;
+use core::fmt;
 
 /// Checks a text that is cut anywhere; a character may be spread over several pieces.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +36,7 @@ impl Utf8Validator {
     /// Checks a piece that begins with a character, and keeps what its last character has begun with.
     fn keep_begun(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
         self.begun_length = 0;
-        let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
+        let Err(error) = core::str::from_utf8(bytes) else { return Ok(()) };
         if error.error_len().is_some() {
             return Err(Utf8Error);
         }
@@ -59,7 +59,7 @@ impl fmt::Display for Utf8Error {
     }
 }
 
-impl std::error::Error for Utf8Error {}
+impl core::error::Error for Utf8Error {}
 
 #[cfg(test)]
 mod tests {
@@ -95,7 +95,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(check_by_byte(text), *expected, "{text:x?}");
-            assert_eq!(std::str::from_utf8(text).is_ok(), expected.is_ok(), "{text:x?}");
+            assert_eq!(core::str::from_utf8(text).is_ok(), expected.is_ok(), "{text:x?}");
         }
     }
 
