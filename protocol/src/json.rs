@@ -25,6 +25,7 @@ pub const DEPTH_MAX: usize = 128;
 /// Why a text is not JSON to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonError {
+    /// `JSON.parse` would throw.
     Syntax,
     /// More than [`DEPTH_MAX`] levels.
     TooDeep,
@@ -62,11 +63,17 @@ pub struct Value<'a> {
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// `{...}`
     Object,
+    /// `[...]`
     Array,
+    /// `"..."`
     String,
+    /// `-1.5e3`
     Number,
+    /// `true` or `false`
     Boolean,
+    /// `null`
     Null,
 }
 
@@ -79,6 +86,7 @@ impl<'a> Value<'a> {
         Ok(Value { text })
     }
 
+    /// What it is, by its first character.
     pub fn kind(self) -> Kind {
         match self.text.as_bytes().first() {
             Some(b'{') => Kind::Object,
@@ -95,10 +103,12 @@ impl<'a> Value<'a> {
         self.text
     }
 
+    /// Whether it is `{...}`.
     pub fn is_object(self) -> bool {
         self.kind() == Kind::Object
     }
 
+    /// Whether it is `[...]`.
     pub fn is_array(self) -> bool {
         self.kind() == Kind::Array
     }

@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, reads a clock, starts a thread or allocates by a length that a peer merely claims.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 extern crate alloc;

@@ -6,9 +6,13 @@ use alloc::vec::Vec;
 /// The handshake (engine.io-protocol v4, "Handshake"). Exactly five keys, in the order of the reference (T20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenPacket<'a> {
+    /// The session's id: what every later request of it names as `sid`.
     pub sid: &'a str,
+    /// Where the client may move the session to.
     pub upgrades: Upgrades,
+    /// `pingInterval`: milliseconds from one ping of the server to its next.
     pub ping_interval_ms: u64,
+    /// `pingTimeout`: milliseconds that a client has for its pong.
     pub ping_timeout_ms: u64,
     /// `maxPayload`: bytes of one message or of one polling body.
     pub payload_bytes_max: u64,
@@ -17,6 +21,7 @@ pub struct OpenPacket<'a> {
 /// Where a session may move from the transport that it began on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upgrades {
+    /// From polling to a WebSocket, by a probe.
     WebSocket,
     /// The session is on WebSocket already, or the server serves polling only.
     None,

@@ -22,20 +22,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// One packet. What follows the type of an open, close, upgrade or noop packet has no meaning and is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
+    /// `0`: the session is open. Only servers send it, with the JSON text that [`OpenPacket`](super::OpenPacket) writes.
     Open,
+    /// `1`: the peer closes the session.
     Close,
     /// With its text: `probe` while a client upgrades, otherwise empty.
     Ping(&'a str),
     /// With its text, which answers that of a ping.
     Pong(&'a str),
+    /// `4` and a text, or bytes: what the layer above has to say.
     Message(Data<'a>),
+    /// `5`: the probe becomes the transport.
     Upgrade,
+    /// `6`: nothing; it answers a poll that must not wait any longer.
     Noop,
 }
 
 /// What a message carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data<'a> {
+    /// Out of a text frame or a polling payload, without its type.
     Text(&'a str),
     /// Borrowed from a WebSocket binary frame, owned when it came as base64.
     Binary(Cow<'a, [u8]>),
@@ -43,6 +49,7 @@ pub enum Data<'a> {
 
 /// Why bytes from a client are not Engine.IO packets. The session is closed (socketio-wire.md T30, T31, T37).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PacketError {
     /// A packet of no characters: it has no type.
     Empty,

@@ -35,6 +35,7 @@ impl Default for SessionTimes {
 /// A point in time for who holds others to their times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
+    /// The time on the owner's clock.
     pub at: Millis,
     /// For how long until now the owner was late: what peers had to do in this time it could not have seen.
     pub late_ms: u64,
@@ -71,7 +72,9 @@ impl From<Millis> for Moment {
 /// How a session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// HTTP long-polling: a GET waits for packets, a POST brings some.
     Polling,
+    /// A WebSocket.
     WebSocket,
 }
 
@@ -129,12 +132,19 @@ enum Request {
 /// The kind of an Engine.IO packet, as far as the session's rules care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketType {
+    /// `0`
     Open,
+    /// `1`
     Close,
+    /// `2`
     Ping,
+    /// `3`
     Pong,
+    /// `4`, or bytes.
     Message,
+    /// `5`
     Upgrade,
+    /// `6`
     Noop,
 }
 
@@ -143,6 +153,7 @@ pub enum PacketType {
 pub enum ProbePacket {
     /// `2probe`
     Probe,
+    /// `5`
     Upgrade,
     /// Anything else.
     Other,
@@ -165,6 +176,7 @@ pub enum Input {
     PostLost,
     /// A WebSocket handshake with this session's sid arrived.
     Probe,
+    /// A packet came by the probe.
     ProbePacket(ProbePacket),
     /// The probe's connection ended.
     ProbeLost,
@@ -198,6 +210,7 @@ pub enum SessionEnd {
 /// What the owner has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Go on.
     Nothing,
     /// Hold this GET, read this POST, answer this handshake with 101.
     Accept,

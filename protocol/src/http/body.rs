@@ -20,9 +20,12 @@ pub struct BodyDecoder {
     trailer_bytes: usize,
 }
 
+/// Whether a body has come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
+    /// All of it has come: what follows is the next request.
     Complete,
+    /// More bytes are needed.
     More,
 }
 

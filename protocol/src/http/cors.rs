@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 /// Whom the server answers across origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
+    /// Whose pages may talk to this server.
     pub origins: Origins,
     /// Whether pages may send cookies and credentials along.
     pub credentials: bool,
@@ -14,17 +15,22 @@ pub struct CorsPolicy {
 /// The pages that may talk to this server. Its own origin always may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
+    /// The pages of every origin.
     Any,
     /// `scheme://host[:port]`; case, a default port and one `/` at the end do not matter.
     List(Vec<String>),
+    /// Those that were loaded from this server, and no others.
     SameOrigin,
 }
 
+/// What the policy says of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginDecision {
     /// Not a page of another origin, perhaps no browser at all: allowed.
     NoOrigin,
+    /// A page that may.
     Allowed,
+    /// A page that may not: its browser gets no header that lets it read the answer.
     Refused,
 }
 

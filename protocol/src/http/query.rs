@@ -10,6 +10,7 @@ use core::fmt;
 pub struct Query<'b>(&'b str);
 
 impl<'b> Query<'b> {
+    /// Of the text behind the `?`, as it stands in the target.
     pub fn new(text: &'b str) -> Query<'b> {
         Query(text)
     }

@@ -13,13 +13,19 @@ const METHOD_BYTES_MAX: usize = 24;
 
 /// One request head, lent out of the bytes it was decoded from.
 pub struct Head<'b> {
+    /// What is asked for.
     pub method: Method,
+    /// Of HTTP.
     pub version: Version,
     /// Begins with `/`; still percent-encoded.
     pub path: &'b str,
+    /// Behind the `?` of the target; empty without one.
     pub query: Query<'b>,
+    /// What the peer wants of the connection after the answer.
     pub keep_alive: KeepAlive,
+    /// How long the body is that follows the head.
     pub framing: Framing,
+    /// What `Upgrade` and `Connection` ask for.
     pub upgrade: Upgrade,
     /// `Expect: 100-continue`: the peer waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -101,6 +107,7 @@ impl fmt::Debug for Head<'_> {
     }
 }
 
+/// What a head may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// A head that is longer, blank line and leading empty lines included, is answered with 431.
@@ -113,61 +120,91 @@ impl Default for HeadLimits {
     }
 }
 
+/// The method, as far as this server tells them apart (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// `GET`
     Get,
+    /// `HEAD`
     Head,
+    /// `POST`
     Post,
+    /// `PUT`
     Put,
+    /// `PATCH`
     Patch,
+    /// `DELETE`
     Delete,
+    /// `OPTIONS`, which is how a browser asks whether a page may.
     Options,
+    /// Any other token.
     Other,
 }
 
+/// The version of HTTP; others are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// 1.0: no chunks, no upgrade, and the connection ends with the answer unless the peer asks otherwise.
     Http10,
+    /// 1.1: the connection stays unless the peer asks otherwise.
     Http11,
 }
 
 /// What becomes of the connection after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
+    /// It waits for the next request.
     Keep,
+    /// It is closed.
     Close,
 }
 
 /// How long the request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
+    /// There is none.
     None,
+    /// `Content-Length`: so many bytes.
     Length(u64),
+    /// `Transfer-Encoding: chunked`: until the last chunk says so.
     Chunked,
 }
 
 /// Which protocol the peer wants to change to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upgrade {
+    /// None: an ordinary request.
     None,
+    /// WebSocket is among those that it names.
     WebSocket,
+    /// Some other, which a server may pass over.
     Other,
 }
 
 /// What is wrong with a request, by its bytes alone. After one of these the connection cannot be used any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestError {
+    /// The head is not HTTP, or says two things at once.
     Malformed,
+    /// A chunk's size, line end or trailer is wrong.
     BodyMalformed,
+    /// The body is over the limit, by its length or by its chunks.
     BodyTooLarge,
+    /// `Expect` asks for something other than `100-continue`.
     ExpectationUnknown,
+    /// The head, or the trailers of a body, are over the limit.
     HeadTooLarge,
+    /// More than [`HEADERS_MAX`] header lines.
     TooManyHeaders,
+    /// A transfer encoding other than `chunked`, or several.
     TransferEncodingUnsupported,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
     VersionUnsupported,
 }
 
 impl RequestError {
+    /// The status of the answer: 400, 413, 417, 431, 501 or 505.
     pub fn status(self) -> u16 {
         match self {
             RequestError::Malformed | RequestError::BodyMalformed => 400,
@@ -179,6 +216,7 @@ impl RequestError {
         }
     }
 
+    /// The reason as a sentence, for the body of the answer.
     pub fn reason(self) -> &'static str {
         match self {
             RequestError::Malformed => "The request head is malformed.",

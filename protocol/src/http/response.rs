@@ -10,17 +10,22 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// One answer with a body of known length. Header values come from us; one with a line break in it is left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
+    /// Three digits. The phrase beside it follows from it.
     pub status: u16,
     /// Empty: no Content-Type.
     pub content_type: &'a str,
+    /// Further headers, name and value.
     pub headers: &'a [(&'a str, &'a str)],
     /// Whole header lines from `CorsPolicy::encode_headers`; may be empty.
     pub cors: &'a [u8],
+    /// Left out where the status never has one (1xx, 204, 304).
     pub body: &'a [u8],
+    /// `Close` adds `Connection: close`.
     pub keep_alive: KeepAlive,
 }
 
 impl Response<'_> {
+    /// Appends the whole answer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_head_only(out);
         if !is_bodiless(self.status) {

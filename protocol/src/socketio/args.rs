@@ -16,6 +16,7 @@ pub struct Args<'a> {
 /// The first argument of an event. JavaScript makes a string of a number when it looks for handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventName<'a> {
+    /// A JSON string, without quotes and escapes.
     Text(Cow<'a, str>),
     /// The number as it was written.
     Number(&'a str),
@@ -72,6 +73,7 @@ impl<'a> Args<'a> {
         self.len
     }
 
+    /// Whether it is `[]`: an acknowledgement may be, an event never is.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -20,12 +20,15 @@ pub struct Assembler {
 /// What an attachment did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// Attachments are missing.
     More,
+    /// All attachments have come.
     Complete,
 }
 
 /// Why a binary packet cannot be put together. The connection is closed ("parse error").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AssembleError {
     /// A binary message that no header announced (P16).
     UnexpectedBinary,
@@ -85,6 +88,7 @@ impl Assembler {
         &self.attachments
     }
 
+    /// The text of the packet and its attachments, in order.
     pub fn into_parts(self) -> (Box<str>, Vec<Box<[u8]>>) {
         (self.header, self.attachments)
     }

@@ -21,32 +21,54 @@ pub const RESERVED_EVENTS: [&str; 6] =
 pub enum Packet<'a> {
     /// With the text of a JSON object, or none.
     Connect {
+        /// Which namespace it asks for.
         namespace: &'a str,
+        /// The JSON object that a handler of connections sees as `auth`.
         payload: Option<&'a str>,
     },
+    /// `1`: the sender leaves the namespace.
     Disconnect {
+        /// Which namespace it leaves.
         namespace: &'a str,
     },
+    /// `2["name",...]`
     Event {
+        /// In which namespace.
         namespace: &'a str,
+        /// The number that the sender wants to see in the acknowledgement, if it wants one.
         ack: Option<AckId>,
+        /// The name and what follows it.
         args: Args<'a>,
     },
+    /// `3<id>[...]`: the answer to an event.
     Ack {
+        /// In which namespace.
         namespace: &'a str,
+        /// The number that came with the event.
         ack: AckId,
+        /// What the other side's callback gets.
         args: Args<'a>,
     },
+    /// `5N-["name",...]`: an event whose placeholders stand for the binary messages that follow.
     BinaryEvent {
+        /// In which namespace.
         namespace: &'a str,
+        /// The number that the sender wants to see in the acknowledgement, if it wants one.
         ack: Option<AckId>,
+        /// The name and what follows it; placeholders point at attachments.
         args: Args<'a>,
+        /// How many binary messages follow, at least 1.
         attachments: u8,
     },
+    /// `6N-<id>[...]`: likewise the answer to an event.
     BinaryAck {
+        /// In which namespace.
         namespace: &'a str,
+        /// The number that came with the event.
         ack: AckId,
+        /// What the other side's callback gets; placeholders point at attachments.
         args: Args<'a>,
+        /// How many binary messages follow, at least 1.
         attachments: u8,
     },
 }
@@ -68,6 +90,7 @@ impl AckId {
 pub struct PacketLimits {
     /// As in the reference since socket.io-parser 4.2.6 (P19).
     pub attachments_max: u8,
+    /// Bytes of a namespace, its `/` included and the comma behind it not.
     pub namespace_bytes_max: usize,
 }
 
@@ -79,32 +102,45 @@ impl Default for PacketLimits {
 
 /// Why a message from a client is not a Socket.IO packet. The connection is closed ("parse error").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PacketError {
+    /// A message of no characters: it has no type.
     Empty,
+    /// The first character is none of `0` to `6`.
     UnknownType,
     /// CONNECT_ERROR is for servers to send.
     ConnectErrorFromClient,
     /// The number of attachments is not digits and a dash.
     BadAttachments,
+    /// A binary packet that announces none.
     NoAttachments,
+    /// More than [`PacketLimits::attachments_max`].
     TooManyAttachments,
     /// A control character in a namespace. One of them, 0x1e, would split the polling payload of the answer.
     BadNamespace,
+    /// Over [`PacketLimits::namespace_bytes_max`].
     NamespaceTooLong,
+    /// Over [`AckId::MAX`].
     AckIdTooLarge,
     /// An acknowledgement of nothing.
     MissingAckId,
+    /// An event or an acknowledgement without arguments.
     MissingPayload,
     /// Something follows a DISCONNECT.
     UnexpectedPayload,
+    /// What comes with a CONNECT is JSON of another kind.
     NotAnObject,
+    /// The arguments are not in `[...]`.
     NotAnArray,
     /// The first argument of an event is neither a string nor a number.
     NotAnEventName,
+    /// One of [`RESERVED_EVENTS`].
     ReservedEventName,
     /// A placeholder that points at no attachment.
     BadPlaceholder,
+    /// `JSON.parse` would throw.
     BadJson,
+    /// More than [`DEPTH_MAX`](crate::json::DEPTH_MAX) levels.
     JsonTooDeep,
 }
 

@@ -9,7 +9,9 @@ const REASON_BYTES_MAX: usize = 123;
 /// What a close frame said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
+    /// Why, as a number: one that may be on the wire ([`is_valid_code`]).
     pub code: u16,
+    /// Why, in words; at most 123 bytes, most often none.
     pub reason: &'a str,
 }
 

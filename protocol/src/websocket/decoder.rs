@@ -19,6 +19,7 @@ pub struct Decoder {
     partial: Option<Box<Partial>>,
 }
 
+/// What a message may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageLimits {
     /// A longer message closes with 1009 as soon as a header announces it.
@@ -36,13 +37,19 @@ impl Default for MessageLimits {
 /// What one call has found: a whole message, or a control frame, which may come between the fragments of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
+    /// A text message.
     Text(&'a str),
+    /// A binary message.
     Binary(&'a [u8]),
+    /// A ping; a pong with the same bytes is due.
     Ping(&'a [u8]),
+    /// A pong.
     Pong(&'a [u8]),
+    /// A close frame, with what it said. Nothing that follows it counts.
     Close(Option<CloseFrame<'a>>),
 }
 
+/// How far one call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<'a> {
     /// Bytes taken from the front of the input.

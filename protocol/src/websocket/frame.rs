@@ -17,13 +17,20 @@ const LENGTH_64: u8 = 127;
 /// RFC 6455 section 5.5: control frames are short, so that they can be handled at once.
 const CONTROL_BYTES_MAX: usize = 125;
 
+/// What a frame is (RFC 6455 section 5.2); the reserved ones are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
+    /// 0x0: more of the message that a frame before it began.
     Continuation,
+    /// 0x1: the (first) frame of a text.
     Text,
+    /// 0x2: the (first) frame of a binary message.
     Binary,
+    /// 0x8
     Close,
+    /// 0x9
     Ping,
+    /// 0xa
     Pong,
 }
 
@@ -59,26 +66,43 @@ impl Opcode {
 /// Whether a frame is the last of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fin {
+    /// FIN is set.
     Last,
+    /// Continuations follow.
     More,
 }
 
 /// What is wrong with the peer's frames. The connection is closed with `close_code` and cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FrameError {
+    /// RSV1, RSV2 or RSV3 is set, and no extension was agreed on.
     ReservedBits,
+    /// The opcode is 0x3 to 0x7 or above 0xa.
     ReservedOpcode,
+    /// A frame of a client has no mask.
     Unmasked,
+    /// A control frame of more than 125 bytes.
     ControlTooLong,
+    /// A control frame that is not the last of its message.
     ControlFragmented,
+    /// A continuation of nothing.
     ContinuationUnexpected,
+    /// A new message before the last frame of the one that has begun.
     ContinuationExpected,
+    /// A text, or the reason of a close frame, is not UTF-8.
     InvalidUtf8,
+    /// Over [`MessageLimits::message_bytes_max`](super::MessageLimits::message_bytes_max).
     MessageTooBig,
+    /// Over [`MessageLimits::fragments_max`](super::MessageLimits::fragments_max).
     TooManyFragments,
+    /// A close frame of one byte: a code has two.
     BadClosePayload,
+    /// A code that must not be on the wire.
     BadCloseCode,
+    /// A length in more bytes than it needs.
     LengthNotMinimal,
+    /// A length of 2^63 or more, or beyond the address space.
     LengthTooLong,
 }
 
@@ -103,6 +127,7 @@ impl FrameError {
         }
     }
 
+    /// The reason as a sentence, for the log.
     pub fn reason(self) -> &'static str {
         match self {
             FrameError::ReservedBits => "A reserved bit is set.",

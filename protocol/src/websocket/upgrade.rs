@@ -67,15 +67,22 @@ impl AcceptKey {
 
 /// Why a request cannot become a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UpgradeError {
+    /// HTTP/1.0, or `Upgrade` and `Connection` do not ask for it.
     NotWebSocket,
+    /// Another method than GET.
     MethodNotGet,
+    /// A body is announced.
     HasBody,
+    /// `Sec-WebSocket-Version` is not one `13`.
     VersionUnsupported,
+    /// `Sec-WebSocket-Key` is not one text of 24 characters that stand for 16 bytes.
     KeyMalformed,
 }
 
 impl UpgradeError {
+    /// The status of the answer: 426 for another version, else 400.
     pub fn status(self) -> u16 {
         match self {
             UpgradeError::VersionUnsupported => 426,
@@ -94,6 +101,7 @@ impl UpgradeError {
         }
     }
 
+    /// The reason as a sentence, for the body of the answer.
     pub fn reason(self) -> &'static str {
         match self {
             UpgradeError::NotWebSocket => "The request does not ask for a WebSocket over HTTP/1.1.",
