@@ -1,4 +1,4 @@
-//! Engine.IO packets in text frames, and the open packet (engine.io-protocol v4; rows of socketio-wire.md).
+//! Engine.IO packets in text frames, and the open packet (engine.io-protocol v4; rows of docs/wire.md).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use std::borrow::Cow;
@@ -27,7 +27,7 @@ fn frames_are_decoded() {
         // "Upgrade": the probe
         ("2probe", Packet::Ping("probe")),
         ("3probe", Packet::Pong("probe")),
-        // row 14
+        // E14
         ("4", text("")),
         ("44", text("4")),
         ("4é日本😀", text("é日本😀")),
@@ -37,7 +37,7 @@ fn frames_are_decoded() {
         ("1x", Packet::Close),
         ("5x", Packet::Upgrade),
         ("6x", Packet::Noop),
-        // row 10, H02; the reference takes base64 in text frames too
+        // E10, H02; the reference takes base64 in text frames too
         ("bAQIDBA==", binary(&[1, 2, 3, 4])),
         ("b", binary(&[])),
     ];
@@ -69,7 +69,7 @@ fn garbage_is_refused() {
     }
 }
 
-/// Row 10. As `Buffer.from(text, "base64")` takes it, but what Node skips silently is refused.
+/// E10. As `Buffer.from(text, "base64")` takes it, but what Node skips silently is refused.
 #[test]
 fn base64_is_tolerant_of_padding_only() {
     let accepted: [(&str, &[u8]); 8] = [
@@ -94,7 +94,7 @@ fn base64_is_tolerant_of_padding_only() {
     }
 }
 
-/// T20: exactly five keys in this order. Rows 1 and 5: `upgrades` says what is left to do.
+/// T20: exactly five keys in this order. E1 and E5: `upgrades` says what is left to do.
 #[test]
 fn open_packets_are_encoded() {
     let mut open = OpenPacket {

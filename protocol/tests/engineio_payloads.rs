@@ -1,4 +1,4 @@
-//! Polling payloads, both ways (engine.io-protocol v4, "HTTP long-polling"; rows of socketio-wire.md).
+//! Polling payloads, both ways (engine.io-protocol v4, "HTTP long-polling"; rows of docs/wire.md).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use std::borrow::Cow;
@@ -18,21 +18,21 @@ fn binary(bytes: &[u8]) -> Result<Packet<'_>, PacketError> {
 #[test]
 fn payloads_are_decoded() {
     let rows: [(&str, Decoded<'_>); 16] = [
-        // row 8
+        // E8
         ("4hello", vec![text("hello")]),
-        // row 9
+        // E9
         ("4test1\u{1e}4test2\u{1e}4test3", vec![text("test1"), text("test2"), text("test3")]),
-        // row 10
+        // E10
         ("4hello\u{1e}bAQIDBA==", vec![text("hello"), binary(&[1, 2, 3, 4])]),
         ("bAQIDBA==\u{1e}b\u{1e}4", vec![binary(&[1, 2, 3, 4]), binary(&[]), text("")]),
-        // row 17
+        // E17
         ("3", vec![Ok(Packet::Pong(""))]),
         // T33: the caller stops at the close
         ("1\u{1e}4x", vec![Ok(Packet::Close), text("x")]),
         // P22
         ("40\u{1e}42[\"a\"]", vec![text("0"), text("2[\"a\"]")]),
         ("4é\u{1e}4日本😀", vec![text("é"), text("日本😀")]),
-        // row 11, T30
+        // E11, T30
         ("abc", vec![Err(PacketError::UnknownType)]),
         // T31
         ("", vec![Err(PacketError::Empty)]),
@@ -50,7 +50,7 @@ fn payloads_are_decoded() {
     }
 }
 
-/// attacks.md 18
+/// A18
 #[test]
 fn packets_are_counted() {
     let body = "2\u{1e}2\u{1e}2";
@@ -80,7 +80,7 @@ fn nothing_follows_the_end() {
 
 #[test]
 fn payloads_are_encoded() {
-    // row 9, row 10, and a single packet without a separator
+    // E9, E10, and a single packet without a separator
     let mut out = b"before".to_vec();
     let mut encoder = PayloadEncoder::new(&mut out);
     assert!(encoder.is_empty());

@@ -1,4 +1,4 @@
-//! The arguments of packets: their event name, their parts, and placeholders for attachments (P20, P21, H08, attacks.md 16).
+//! The arguments of packets: their event name, their parts, and placeholders for attachments (P20, P21, H08, A16).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ fn arguments_are_taken_apart() {
     let text = |name| Some(EventName::Text(Cow::Borrowed(name)));
     let number = |name| Some(EventName::Number(name));
     let rows: [(&str, Option<EventName<'_>>, &str, &[&str]); 16] = [
-        // row 26
+        // S26
         (
             r#"["message",1,"2",{"3":[true]}]"#,
             text("message"),
@@ -70,7 +70,7 @@ fn decode_with_attachments(attachments: u8, argument: &str) -> Result<(), Packet
 #[test]
 fn placeholders_that_point_at_attachments_are_accepted() {
     let rows = [
-        // row 27
+        // S27
         (1, r#"{"_placeholder":true,"num":0}"#),
         (10, r#"{"_placeholder":true,"num":9}"#),
         (2, r#"{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}"#),
@@ -118,7 +118,7 @@ fn placeholders_that_point_at_attachments_are_accepted() {
 #[test]
 fn placeholders_that_point_at_nothing_are_refused() {
     let rows = [
-        // attacks.md 16, P20
+        // A16, P20
         (1, r#"{"_placeholder":true,"num":"splice"}"#),
         (1, r#"{"_placeholder":true,"num":-1}"#),
         (1, r#"{"_placeholder":true,"num":99}"#),

@@ -1,11 +1,11 @@
-//! Binary packets are put together from their header and their attachments, within limits (P16 to P21, attacks.md 5 to 7).
+//! Binary packets are put together from their header and their attachments, within limits (P16 to P21, A5 to A7).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use sockring_protocol::socketio::{AssembleError, Assembler, Packet, PacketLimits, Progress, decode};
 
 const HEADER: &str = r#"52-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
 
-/// Row 27: the header is decoded, then both attachments come, then it is decoded again.
+/// S27: the header is decoded, then both attachments come, then it is decoded again.
 #[test]
 fn attachments_are_collected_in_order() {
     let Ok(Packet::BinaryEvent { attachments, .. }) = decode(HEADER, &PacketLimits::default()) else { panic!() };
@@ -31,7 +31,7 @@ fn the_last_attachment_completes() {
     assert_eq!(assembler.attachments().len(), 10);
 }
 
-/// attacks.md 5: more than was announced is refused, not kept.
+/// A5: more than was announced is refused, not kept.
 #[test]
 fn more_than_announced_is_unexpected() {
     let mut assembler = Assembler::begin("51-[\"a\"]", 1, 100).unwrap();
@@ -42,7 +42,7 @@ fn more_than_announced_is_unexpected() {
     assert_eq!(nothing.push(b"x"), Err(AssembleError::UnexpectedBinary));
 }
 
-/// attacks.md 7: header and attachments share one limit.
+/// A7: header and attachments share one limit.
 #[test]
 fn bytes_are_limited_exactly() {
     assert!(Assembler::begin("12345", 1, 5).is_ok());

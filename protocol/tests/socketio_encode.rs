@@ -1,4 +1,4 @@
-//! Packets that the server sends: their bytes (socketio-wire.md), and that they come back when they are decoded.
+//! Packets that the server sends: their bytes (docs/wire.md), and that they come back when they are decoded.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use sockring_protocol::json::{self, Value};
@@ -16,10 +16,10 @@ const BINARY: &[u8] = br#"["message-back",{"_placeholder":true,"num":0},{"_place
 #[test]
 fn packets_are_encoded() {
     let rows = [
-        // rows 17 to 20
+        // S17 to S20
         (encoded(|out| encode_connect("/", "S", out)), r#"40{"sid":"S"}"#),
         (encoded(|out| encode_connect("/custom", "S", out)), r#"40/custom,{"sid":"S"}"#),
-        // row 21
+        // S21
         (
             encoded(|out| encode_connect_error("/random", "Invalid namespace", None, out)),
             r#"44/random,{"message":"Invalid namespace"}"#,
@@ -38,29 +38,29 @@ fn packets_are_encoded() {
         // "socket.disconnect() ws"
         (encoded(|out| encode_disconnect("/", out)), "41"),
         (encoded(|out| encode_disconnect("/custom", out)), "41/custom,"),
-        // row 26
+        // S26
         (
             encoded(|out| encode_event("/", None, 0, br#"["message-back",1,"2",{"3":[true]}]"#, out)),
             r#"42["message-back",1,"2",{"3":[true]}]"#,
         ),
-        // row 19
+        // S19
         (encoded(|out| encode_event("/custom", None, 0, br#"["auth",{}]"#, out)), r#"42/custom,["auth",{}]"#),
         // "server ack ids"
         (encoded(|out| encode_event("/", Some(AckId(0)), 0, br#"["hi",1]"#, out)), r#"420["hi",1]"#),
         (encoded(|out| encode_event("/a", Some(AckId(12)), 0, br#"["hi"]"#, out)), r#"42/a,12["hi"]"#),
-        // row 27
+        // S27
         (
             encoded(|out| encode_event("/", None, 2, BINARY, out)),
             r#"452-["message-back",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#,
         ),
         (encoded(|out| encode_event("/a", Some(AckId::MAX), 10, b"[\"a\"]", out)), r#"4510-/a,9007199254740991["a"]"#),
-        // row 28
+        // S28
         (
             encoded(|out| encode_ack("/", AckId(456), 0, br#"[1,"2",{"3":[false]}]"#, out)),
             r#"43456[1,"2",{"3":[false]}]"#,
         ),
         (encoded(|out| encode_ack("/custom", AckId(0), 0, b"[]", out)), "43/custom,0[]"),
-        // row 29
+        // S29
         (
             encoded(|out| encode_ack("/", AckId(789), 2, BINARY, out)),
             r#"462-789["message-back",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#,

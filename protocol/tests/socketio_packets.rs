@@ -1,6 +1,6 @@
 //! Socket.IO packets from clients: which are accepted as what, and which are refused for which reason.
 //!
-//! Texts are without the `4` of Engine.IO. Each row names a row of socketio-wire.md (numbers, P, H) or of attacks.md (A).
+//! Texts are without the `4` of Engine.IO. Each row names one of docs/wire.md (S, P, H) or of docs/attacks.md (A).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use sockring_protocol::socketio::{AckId, Args, Packet, PacketError, PacketLimits, decode};
@@ -30,11 +30,11 @@ fn ack<'a>(namespace: &'a str, id: u64, json: &'a str) -> Packet<'a> {
 #[test]
 fn connects_and_disconnects_are_accepted() {
     let rows = [
-        ("17", "0", connect("/", None)),
-        ("18", r#"0{"token":"123"}"#, connect("/", Some(r#"{"token":"123"}"#))),
-        ("19", "0/custom,", connect("/custom", None)),
-        ("20", r#"0/custom,{"token":"abc"}"#, connect("/custom", Some(r#"{"token":"abc"}"#))),
-        ("21", "0/random", connect("/random", None)),
+        ("S17", "0", connect("/", None)),
+        ("S18", r#"0{"token":"123"}"#, connect("/", Some(r#"{"token":"123"}"#))),
+        ("S19", "0/custom,", connect("/custom", None)),
+        ("S20", r#"0/custom,{"token":"abc"}"#, connect("/custom", Some(r#"{"token":"abc"}"#))),
+        ("S21", "0/random", connect("/random", None)),
         ("P03", "0/custom?a=b,", connect("/custom?a=b", None)),
         ("P03", "0/custom?a=b", connect("/custom?a=b", None)),
         ("P01", "0{}", connect("/", Some("{}"))),
@@ -43,9 +43,9 @@ fn connects_and_disconnects_are_accepted() {
         ("P01", "0 { } ", connect("/", Some("{ }"))),
         ("P01", r#"0{"a":"/b,c"}"#, connect("/", Some(r#"{"a":"/b,c"}"#))),
         ("P01", "0/日本,", connect("/日本", None)),
-        ("24", "1", Packet::Disconnect { namespace: "/" }),
-        ("25", "1/custom", Packet::Disconnect { namespace: "/custom" }),
-        ("25", "1/custom,", Packet::Disconnect { namespace: "/custom" }),
+        ("S24", "1", Packet::Disconnect { namespace: "/" }),
+        ("S25", "1/custom", Packet::Disconnect { namespace: "/custom" }),
+        ("S25", "1/custom,", Packet::Disconnect { namespace: "/custom" }),
     ];
     for (row, text, packet) in rows {
         assert_eq!(accepted(text), packet, "{row}: {text}");
@@ -55,8 +55,8 @@ fn connects_and_disconnects_are_accepted() {
 #[test]
 fn events_and_acknowledgements_are_accepted() {
     let rows = [
-        ("26", r#"2["message",1,"2",{"3":[true]}]"#, event("/", None, r#"["message",1,"2",{"3":[true]}]"#)),
-        ("28", r#"2456["message-with-ack",1]"#, event("/", Some(456), r#"["message-with-ack",1]"#)),
+        ("S26", r#"2["message",1,"2",{"3":[true]}]"#, event("/", None, r#"["message",1,"2",{"3":[true]}]"#)),
+        ("S28", r#"2456["message-with-ack",1]"#, event("/", Some(456), r#"["message-with-ack",1]"#)),
         ("H05", r#"20["a"]"#, event("/", Some(0), r#"["a"]"#)),
         ("H05", r#"29007199254740991["a"]"#, event("/", Some((1 << 53) - 1), r#"["a"]"#)),
         ("H05", r#"20000000000000007["a"]"#, event("/", Some(7), r#"["a"]"#)),
@@ -73,12 +73,12 @@ fn events_and_acknowledgements_are_accepted() {
         ("P13", r#"2["a","connect"]"#, event("/", None, r#"["a","connect"]"#)),
         ("A13", r#"2["a",{"toString":"foo"}]"#, event("/", None, r#"["a",{"toString":"foo"}]"#)),
         ("A16", r#"2["e",{"_placeholder":true,"num":9}]"#, event("/", None, r#"["e",{"_placeholder":true,"num":9}]"#)),
-        ("26", "2 [ \"a\" ] \n", event("/", None, "[ \"a\" ]")),
-        ("28", r#"3456[1,"2",{"3":[false]}]"#, ack("/", 456, r#"[1,"2",{"3":[false]}]"#)),
+        ("S26", "2 [ \"a\" ] \n", event("/", None, "[ \"a\" ]")),
+        ("S28", r#"3456[1,"2",{"3":[false]}]"#, ack("/", 456, r#"[1,"2",{"3":[false]}]"#)),
         ("H05", "30[]", ack("/", 0, "[]")),
         ("P15", "3/custom,999[]", ack("/custom", 999, "[]")),
         ("P13", r#"31["connect"]"#, ack("/", 1, r#"["connect"]"#)),
-        ("28", "31[null]", ack("/", 1, "[null]")),
+        ("S28", "31[null]", ack("/", 1, "[null]")),
     ];
     for (row, text, packet) in rows {
         assert_eq!(accepted(text), packet, "{row}: {text}");
@@ -102,11 +102,11 @@ fn binary_packets_are_accepted() {
         attachments,
     };
     let rows = [
-        ("27", format!("52-{TWO}"), event("/", None, TWO, 2)),
-        ("29", format!("52-789{TWO}"), event("/", Some(789), TWO, 2)),
-        ("29", format!("62-789{TWO}"), ack("/", 789, TWO, 2)),
-        ("27", format!("52-/custom,{TWO}"), event("/custom", None, TWO, 2)),
-        ("29", format!("62-/custom,1{TWO}"), ack("/custom", 1, TWO, 2)),
+        ("S27", format!("52-{TWO}"), event("/", None, TWO, 2)),
+        ("S29", format!("52-789{TWO}"), event("/", Some(789), TWO, 2)),
+        ("S29", format!("62-789{TWO}"), ack("/", 789, TWO, 2)),
+        ("S27", format!("52-/custom,{TWO}"), event("/custom", None, TWO, 2)),
+        ("S29", format!("62-/custom,1{TWO}"), ack("/custom", 1, TWO, 2)),
         ("P21", format!("51-{NONE}"), event("/", None, NONE, 1)),
         ("P19", format!("510-{NONE}"), event("/", None, NONE, 10)),
         ("P21", "61-0[]".into(), ack("/", 0, "[]", 1)),
@@ -121,7 +121,7 @@ fn packets_are_refused() {
     let rows = [
         // packet types
         ("P11", "", Empty),
-        ("22 30", "abc", UnknownType),
+        ("S22 S30", "abc", UnknownType),
         ("P11", "7", UnknownType),
         ("P11", "8", UnknownType),
         ("A13", "999", UnknownType),
@@ -153,9 +153,9 @@ fn packets_are_refused() {
         ("P12", "2/custom", MissingPayload),
         ("P12", r#"2/custom["a"]"#, MissingPayload),
         ("P12", "2 ", MissingPayload),
-        ("31 A13", "2{}", NotAnArray),
+        ("S31 A13", "2{}", NotAnArray),
         ("P12", r#"2"s""#, NotAnArray),
-        ("32", r#"2abc["message-with-ack",1]"#, NotAnArray),
+        ("S32", r#"2abc["message-with-ack",1]"#, NotAnArray),
         ("P12", r#"2,["a"]"#, NotAnArray),
         ("H05", r#"2-1["a"]"#, NotAnArray),
         ("H05", r#"21.5["a"]"#, NotAnArray),
@@ -188,7 +188,7 @@ fn packets_are_refused() {
         ("P15", "31{}", NotAnArray),
         ("P15", r#"31"a""#, NotAnArray),
         ("P15", "31[", BadJson),
-        ("29", r#"61-["a"]"#, MissingAckId),
+        ("S29", r#"61-["a"]"#, MissingAckId),
         ("A19", r#"29007199254740992["a"]"#, AckIdTooLarge),
         ("A19", r#"200000000000000007["a"]"#, AckIdTooLarge),
         ("A19", r#"299999999999999999999["a"]"#, AckIdTooLarge),

@@ -7,7 +7,7 @@ import { after, before, it } from 'node:test';
 import { launchBrowser, openPage } from './support/browser.js';
 import { SECRET, mint, startServer } from './support/server.js';
 
-// Copied from websocket-integration-guide.md, section "Test Client"; never edited.
+// Copied from the guide, section "Test Client"; never edited.
 const CLIENT = readFileSync(new URL('fixtures/guide-test-client.html', import.meta.url), 'utf8');
 
 let browser;

@@ -1,6 +1,7 @@
 //! Rules about the sources themselves: what each file begins with, how long it is, and who may know whom.
 
 mod docs;
+mod references;
 
 use std::collections::BTreeSet;
 use std::fs;

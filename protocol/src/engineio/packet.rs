@@ -47,7 +47,7 @@ pub enum Data<'a> {
     Binary(Cow<'a, [u8]>),
 }
 
-/// Why bytes from a client are not Engine.IO packets. The session is closed (socketio-wire.md T30, T31, T37).
+/// Why bytes from a client are not Engine.IO packets. The session is closed (T30, T31, T37).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PacketError {
@@ -57,7 +57,7 @@ pub enum PacketError {
     UnknownType,
     /// What follows `b` is not base64.
     BadBase64,
-    /// A payload of more packets than the server takes at once (attacks.md 18).
+    /// A payload of more packets than the server takes at once (A18).
     TooManyPackets,
 }
 

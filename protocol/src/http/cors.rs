@@ -187,7 +187,7 @@ mod tests {
             (list, Some("https://a:8080"), Some("a:8080"), Allowed),
             (list, Some("null"), Some("a"), Refused),
             (list, Some(""), Some("a"), Refused),
-            // Attack 21: a page of another origin, with the user's cookies.
+            // A21: a page of another origin, with the user's cookies.
             (same, Some("https://evil.example"), Some("a.example"), Refused),
             (same, Some("https://a.example"), Some("A.example"), Allowed),
             (same, Some("https://a.example"), Some("a.example:443"), Allowed),

@@ -7,7 +7,7 @@ use core::fmt;
 
 /// One binary packet on its way in. Lives only between its header and its last attachment.
 ///
-/// A client that never sends the last one is the caller's to time out (attacks.md 7).
+/// A client that never sends the last one is the caller's to time out (A7).
 #[derive(Debug)]
 pub struct Assembler {
     header: Box<str>,

@@ -81,7 +81,7 @@ impl AckId {
     /// `Number.MAX_SAFE_INTEGER`: above it the reference answers with another number than it was asked with.
     pub const MAX: AckId = AckId((1 << 53) - 1);
 
-    /// Digits of [`AckId::MAX`]. More are not looked at (attacks.md 19).
+    /// Digits of [`AckId::MAX`]. More are not looked at (A19).
     const DIGITS_MAX: usize = 16;
 }
 
@@ -336,7 +336,7 @@ fn split_header<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, Op
     Ok((namespace, ack, payload))
 }
 
-/// `/name,`, or `/name` up to the end (wire rows 21, 25), or nothing, which is `/`. A query string is part of it (P03).
+/// `/name,`, or `/name` up to the end (S21, S25), or nothing, which is `/`. A query string is part of it (P03).
 fn split_namespace<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, &'a str), PacketError> {
     if !text.starts_with('/') {
         return Ok((MAIN, text));

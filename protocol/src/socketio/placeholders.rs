@@ -4,7 +4,7 @@ use super::Args;
 use crate::json::{Observer, string_of};
 
 /// Watches a packet's arguments for `{"_placeholder":true,"num":N}` at any depth (socket.io-protocol v5, "Packet
-/// encoding"; attacks.md 16).
+/// encoding"; A16).
 ///
 /// As the reference sees them after `JSON.parse`: keys in any order, further keys allowed, of several same keys the last
 /// one counts. Stricter in two ways: N is an integer (it takes 0.5), and placeholders inside a placeholder or under a key

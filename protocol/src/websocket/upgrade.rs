@@ -26,7 +26,7 @@ pub fn accept(head: &Head<'_>) -> Result<AcceptKey, UpgradeError> {
     if head.method != Method::Get {
         return Err(UpgradeError::MethodNotGet);
     }
-    // A body could hold what a proxy takes for a second request (CVE-2026-69243).
+    // A body could hold what a proxy takes for a second request (A30).
     if !matches!(head.framing, Framing::None | Framing::Length(0)) {
         return Err(UpgradeError::HasBody);
     }
@@ -162,11 +162,11 @@ mod tests {
             (format!("{START}{VERSION}{KEY}\r\n"), None),
             (format!("{START}{VERSION}{KEY}Content-Length: 0\r\n\r\n"), None),
             (format!("{START}{VERSION}Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n\r\n"), None),
-            // Attacks 23 and 24: offers are not looked at.
+            // A23 and A24: offers are not looked at.
             (format!("{START}{VERSION}{KEY}Sec-WebSocket-Extensions: constructor; x=\"\r\n\r\n"), None),
             (format!("{START}{VERSION}{KEY}Sec-WebSocket-Protocol: b{spaces}x\r\n\r\n"), None),
             (format!("{START}{VERSION}{KEY}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"), None),
-            // Attack 30: a body is a place to hide a second request.
+            // A30: a body is a place to hide a second request.
             (format!("{START}{VERSION}{KEY}Content-Length: 40\r\n\r\n"), Some(UpgradeError::HasBody)),
             (format!("{START}{VERSION}{KEY}Transfer-Encoding: chunked\r\n\r\n"), Some(UpgradeError::HasBody)),
             (format!("{START}{KEY}\r\n"), Some(UpgradeError::VersionUnsupported)),

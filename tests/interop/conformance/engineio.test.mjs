@@ -32,26 +32,26 @@ async function echoes(body) {
   polling.drop();
 }
 
-row('1 handshake/polling: successfully opens a session', () => rows.pollingOpens(target, path));
-row('2 handshake/polling: invalid EIO', () => rows.pollingInvalidEio(target, path));
-row('3 handshake/polling: invalid transport', () => rows.pollingInvalidTransport(target, path));
-row('4 handshake/polling: invalid method', () => rows.pollingInvalidMethod(target, path));
-row('5 handshake/ws: successfully opens a session', () => rows.wsOpens(target, path));
-row('6 handshake/ws: invalid EIO', () => rows.wsInvalidEio(target, path));
-row('7 handshake/ws: invalid transport', () => rows.wsInvalidTransport(target, path));
+row('E1 handshake/polling: successfully opens a session', () => rows.pollingOpens(target, path));
+row('E2 handshake/polling: invalid EIO', () => rows.pollingInvalidEio(target, path));
+row('E3 handshake/polling: invalid transport', () => rows.pollingInvalidTransport(target, path));
+row('E4 handshake/polling: invalid method', () => rows.pollingInvalidMethod(target, path));
+row('E5 handshake/ws: successfully opens a session', () => rows.wsOpens(target, path));
+row('E6 handshake/ws: invalid EIO', () => rows.wsInvalidEio(target, path));
+row('E7 handshake/ws: invalid transport', () => rows.wsInvalidTransport(target, path));
 
-row('8 message/polling: one plain text packet', () => echoes('4hello'));
-row('9 message/polling: several plain text packets', () => echoes('4test1\x1e4test2\x1e4test3'));
-row('10 message/polling: text and binary', () => echoes('4hello\x1ebAQIDBA=='));
+row('E8 message/polling: one plain text packet', () => echoes('4hello'));
+row('E9 message/polling: several plain text packets', () => echoes('4test1\x1e4test2\x1e4test3'));
+row('E10 message/polling: text and binary', () => echoes('4hello\x1ebAQIDBA=='));
 
-row('11 message/polling: invalid packet format closes the session', async () => {
+row('E11 message/polling: invalid packet format closes the session', async () => {
   const polling = await open();
   const posted = await polling.post('abc');
   assertStatus(posted, reference ? [200, 400] : 400, 'POST of an invalid packet');
   await polling.assertGone('after an invalid packet');
 });
 
-row('12 message/polling: duplicate poll requests close the session', async () => {
+row('E12 message/polling: duplicate poll requests close the session', async () => {
   const polling = await open();
   const first = await polling.hold();
   await pause(5);
@@ -63,7 +63,7 @@ row('12 message/polling: duplicate poll requests close the session', async () =>
   first.destroy();
 });
 
-row('13 message/polling: cancelled polling request closes the session', async () => {
+row('E13 message/polling: cancelled polling request closes the session', async () => {
   for (const end of ['reset', 'destroy']) {
     const polling = await open();
     const held = await polling.hold();
@@ -73,32 +73,32 @@ row('13 message/polling: cancelled polling request closes the session', async ()
   }
 });
 
-row('14 message/ws: plain text', async () => {
+row('E14 message/ws: plain text', async () => {
   const client = await session();
   client.send('4hello');
   await client.expect('4hello');
 });
 
-row('15 message/ws: binary', async () => {
+row('E15 message/ws: binary', async () => {
   const client = await session();
   client.send(Buffer.from([1, 2, 3, 4]));
   await client.expect(Buffer.from([1, 2, 3, 4]));
 });
 
-row('16 message/ws: invalid packet format closes the socket', async () => {
+row('E16 message/ws: invalid packet format closes the socket', async () => {
   const client = await session();
   client.send('abc');
   await client.closed('an invalid packet was sent', 2000);
 });
 
-row('17 heartbeat/polling: ping and pong', () => rows.pollingPingPong(target, path));
-row('18 heartbeat/polling: ping timeout, sharp at 500 ms', () => rows.pollingPingTimeout(target, path, reference ? 30 : 5));
-row('19 heartbeat/ws: ping and pong', () => rows.wsPingPong(target, path));
-row('20 heartbeat/ws: ping timeout', () => rows.wsPingTimeout(target, path));
-row('21 close/polling: pending GET and POST 1 together', () => rows.pollingClose(target, path));
-row('22 close/ws: close packet ends the session', () => rows.wsClose(target, path));
+row('E17 heartbeat/polling: ping and pong', () => rows.pollingPingPong(target, path));
+row('E18 heartbeat/polling: ping timeout, sharp at 500 ms', () => rows.pollingPingTimeout(target, path, reference ? 30 : 5));
+row('E19 heartbeat/ws: ping and pong', () => rows.wsPingPong(target, path));
+row('E20 heartbeat/ws: ping timeout', () => rows.wsPingTimeout(target, path));
+row('E21 close/polling: pending GET and POST 1 together', () => rows.pollingClose(target, path));
+row('E22 close/ws: close packet ends the session', () => rows.wsClose(target, path));
 
-row('23 upgrade: succeeds', async () => {
+row('E23 upgrade: succeeds', async () => {
   const { session: polling, client } = await rows.beginUpgrade(target, path);
   await rows.upgradeReleasesPoll(polling);
   client.send('5');
@@ -106,7 +106,7 @@ row('23 upgrade: succeeds', async () => {
   await client.expect('4hello', 'an echo after the upgrade');
 });
 
-row('24 upgrade: HTTP with the same sid afterwards is refused', async () => {
+row('E24 upgrade: HTTP with the same sid afterwards is refused', async () => {
   const { session: polling, client } = await rows.beginUpgrade(target, path);
   client.send('5');
   assertStatus(await polling.getWarm(), 400, 'a poll right after the upgrade packet');
@@ -114,7 +114,7 @@ row('24 upgrade: HTTP with the same sid afterwards is refused', async () => {
   await client.expect('4hello', 'the WebSocket goes on');
 });
 
-row('25 upgrade: a second WebSocket with the same sid is closed', async () => {
+row('E25 upgrade: a second WebSocket with the same sid is closed', async () => {
   const { session: polling, client } = await rows.beginUpgrade(target, path);
   client.send('5');
   await rows.secondWebSocketIsClosed(target, path, polling.sid);

@@ -20,28 +20,28 @@ const row = (name, body) => test(name, { timeout: 10000 }, body);
 const session = () => WsClient.session(target);
 const connected = () => WsClient.connected(target);
 
-row('1 handshake/polling: successfully opens a session', () => rows.pollingOpens(target, path));
-row('2 handshake/polling: invalid EIO', () => rows.pollingInvalidEio(target, path));
-row('3 handshake/polling: invalid transport', () => rows.pollingInvalidTransport(target, path));
-row('4 handshake/polling: invalid method', () => rows.pollingInvalidMethod(target, path));
-row('5 handshake/ws: successfully opens a session', () => rows.wsOpens(target, path));
-row('6 handshake/ws: invalid EIO', () => rows.wsInvalidEio(target, path));
-row('7 handshake/ws: invalid transport', () => rows.wsInvalidTransport(target, path));
-row('8 heartbeat/polling: ping and pong, without any CONNECT for 900 ms', () => rows.pollingPingPong(target, path));
-row('9 heartbeat/polling: ping timeout, sharp at 500 ms', () => rows.pollingPingTimeout(target, path, reference ? 30 : 5));
-row('10 heartbeat/ws: ping and pong, without any CONNECT for 900 ms', () => rows.wsPingPong(target, path));
-row('11 heartbeat/ws: ping timeout', () => rows.wsPingTimeout(target, path));
-row('12 close/polling: pending GET and POST 1 together', () => rows.pollingClose(target, path));
-row('13 close/ws: close packet ends the session', () => rows.wsClose(target, path));
+row('S1 handshake/polling: successfully opens a session', () => rows.pollingOpens(target, path));
+row('S2 handshake/polling: invalid EIO', () => rows.pollingInvalidEio(target, path));
+row('S3 handshake/polling: invalid transport', () => rows.pollingInvalidTransport(target, path));
+row('S4 handshake/polling: invalid method', () => rows.pollingInvalidMethod(target, path));
+row('S5 handshake/ws: successfully opens a session', () => rows.wsOpens(target, path));
+row('S6 handshake/ws: invalid EIO', () => rows.wsInvalidEio(target, path));
+row('S7 handshake/ws: invalid transport', () => rows.wsInvalidTransport(target, path));
+row('S8 heartbeat/polling: ping and pong, without any CONNECT for 900 ms', () => rows.pollingPingPong(target, path));
+row('S9 heartbeat/polling: ping timeout, sharp at 500 ms', () => rows.pollingPingTimeout(target, path, reference ? 30 : 5));
+row('S10 heartbeat/ws: ping and pong, without any CONNECT for 900 ms', () => rows.wsPingPong(target, path));
+row('S11 heartbeat/ws: ping timeout', () => rows.wsPingTimeout(target, path));
+row('S12 close/polling: pending GET and POST 1 together', () => rows.pollingClose(target, path));
+row('S13 close/ws: close packet ends the session', () => rows.wsClose(target, path));
 
-row('14 upgrade: succeeds', async () => {
+row('S14 upgrade: succeeds', async () => {
   const { client } = await rows.beginUpgrade(target, path);
   client.send('5');
   await client.join('/');
   await client.assertEchoes('after the upgrade');
 });
 
-row('15 upgrade: HTTP with the same sid afterwards is refused (upgrade packet sent without awaiting the probe answer)', async () => {
+row('S15 upgrade: HTTP with the same sid afterwards is refused (upgrade packet sent without awaiting the probe answer)', async () => {
   const polling = await PollingSession.open(target);
   const client = await WsClient.open(`${target.wsUrl}${path}?EIO=4&transport=websocket&sid=${polling.sid}`);
   client.send('2probe');
@@ -51,7 +51,7 @@ row('15 upgrade: HTTP with the same sid afterwards is refused (upgrade packet se
   await client.join('/');
 });
 
-row('16 upgrade: a second WebSocket with the same sid is closed (upgrade packet sent without awaiting the probe answer)', async () => {
+row('S16 upgrade: a second WebSocket with the same sid is closed (upgrade packet sent without awaiting the probe answer)', async () => {
   const polling = await PollingSession.open(target);
   const client = await WsClient.open(`${target.wsUrl}${path}?EIO=4&transport=websocket&sid=${polling.sid}`);
   client.send('2probe');
@@ -72,35 +72,35 @@ async function connects(sent, prefix, auth) {
   await client.expect(auth, 'the auth event');
 }
 
-row('17 connect: main namespace', () => connects('40', '40', '42["auth",{}]'));
-row('18 connect: main namespace with a payload', () => connects('40{"token":"123"}', '40', '42["auth",{"token":"123"}]'));
-row('19 connect: custom namespace', () => connects('40/custom,', '40/custom,', '42/custom,["auth",{}]'));
-row('20 connect: custom namespace with a payload', () => connects('40/custom,{"token":"abc"}', '40/custom,', '42/custom,["auth",{"token":"abc"}]'));
+row('S17 connect: main namespace', () => connects('40', '40', '42["auth",{}]'));
+row('S18 connect: main namespace with a payload', () => connects('40{"token":"123"}', '40', '42["auth",{"token":"123"}]'));
+row('S19 connect: custom namespace', () => connects('40/custom,', '40/custom,', '42/custom,["auth",{}]'));
+row('S20 connect: custom namespace with a payload', () => connects('40/custom,{"token":"abc"}', '40/custom,', '42/custom,["auth",{"token":"abc"}]'));
 
-row('21 connect: unknown namespace', async () => {
+row('S21 connect: unknown namespace', async () => {
   const client = await session();
   client.send('40/random');
   await client.expect('44/random,{"message":"Invalid namespace"}');
 });
 
-row('22 connect: invalid handshake closes', async () => {
+row('S22 connect: invalid handshake closes', async () => {
   const client = await session();
   client.send('4abc');
   await client.closed('4abc before CONNECT', 2000);
 });
 
-row('23 connect: no handshake closes', async () => {
+row('S23 connect: no handshake closes', async () => {
   const client = await session();
   await client.closed('no CONNECT and no pong', 2000);
 });
 
-row('24 disconnect: main namespace; nothing is sent back, the next frame is a ping', async () => {
+row('S24 disconnect: main namespace; nothing is sent back, the next frame is a ping', async () => {
   const client = await connected();
   client.send('41');
   assert.equal(await client.next('the next ping'), '2', 'the frame after 41');
 });
 
-row('25 disconnect: connect, then disconnect from a custom namespace', async () => {
+row('S25 disconnect: connect, then disconnect from a custom namespace', async () => {
   const client = await connected();
   assert.equal(await client.next('the first ping'), '2');
   client.send('40/custom');
@@ -111,13 +111,13 @@ row('25 disconnect: connect, then disconnect from a custom namespace', async () 
   assert.equal(await client.next('the echo within 200 ms', 200), '42["message-back","message to main namespace"]');
 });
 
-row('26 message: plain text', async () => {
+row('S26 message: plain text', async () => {
   const client = await connected();
   client.send('42["message",1,"2",{"3":[true]}]');
   await client.expect('42["message-back",1,"2",{"3":[true]}]');
 });
 
-row('27 message: binary attachments', async () => {
+row('S27 message: binary attachments', async () => {
   const client = await connected();
   client.send('452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]');
   client.send(Buffer.from([1, 2, 3]));
@@ -127,13 +127,13 @@ row('27 message: binary attachments', async () => {
   await client.expect(Buffer.from([4, 5, 6]), 'attachment 1');
 });
 
-row('28 message: ack', async () => {
+row('S28 message: ack', async () => {
   const client = await connected();
   client.send('42456["message-with-ack",1,"2",{"3":[false]}]');
   await client.expect('43456[1,"2",{"3":[false]}]');
 });
 
-row('29 message: binary ack', async () => {
+row('S29 message: binary ack', async () => {
   const client = await connected();
   client.send('452-789["message-with-ack",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]');
   client.send(Buffer.from([1, 2, 3]));
@@ -144,9 +144,9 @@ row('29 message: binary ack', async () => {
 });
 
 for (const [number, words, packet] of [
-  [30, 'unknown packet type', '4abc'],
-  [31, 'invalid payload', '42{}'],
-  [32, 'invalid ack id', '42abc["message-with-ack",1,"2",{"3":[false]}]'],
+  ['S30', 'unknown packet type', '4abc'],
+  ['S31', 'invalid payload', '42{}'],
+  ['S32', 'invalid ack id', '42abc["message-with-ack",1,"2",{"3":[false]}]'],
 ]) {
   row(`${number} message: ${words} closes`, async () => {
     const client = await connected();

@@ -1,4 +1,4 @@
-// Attacks on the HTTP side: numbers are the rows of attacks.md.
+// Attacks on the HTTP side: A1 and so on are the rows of docs/attacks.md.
 
 import assert from 'node:assert/strict';
 import { apiKey, reference } from '../lib/program.mjs';
@@ -13,7 +13,7 @@ const attack = attacks();
 const handshake = `${SOCKETIO}?EIO=4&transport=polling`;
 const KEY = 'AAAAAAAAAAAAAAAAAAAAAA==';
 
-attack('1 upgrade of an EIO=4 session with EIO=3 or none is refused; the session keeps its revision', async (target) => {
+attack('A1 upgrade of an EIO=4 session with EIO=3 or none is refused; the session keeps its revision', async (target) => {
   const session = await PollingSession.open(target);
   for (const eio of ['EIO=3&', '']) {
     const raw = await RawWs.handshake(target, { query: `?${eio}transport=websocket&sid=${session.sid}` });
@@ -28,7 +28,7 @@ attack('1 upgrade of an EIO=4 session with EIO=3 or none is refused; the session
   await session.goneWithin(3000, 'a ping from the client');
 });
 
-attack('2 sid and transport names of the object prototype', async (target) => {
+attack('A2 sid and transport names of the object prototype', async (target) => {
   for (const name of ['__proto__', 'constructor', 'toString', 'hasOwnProperty', '', '%00', '..%2f', 'a'.repeat(4000)]) {
     const response = await request(target, `${handshake}&sid=${name}`);
     if (name === '') assertStatus(response, [200, 400], 'empty sid');
@@ -39,7 +39,7 @@ attack('2 sid and transport names of the object prototype', async (target) => {
   }
 });
 
-attack('3 POST of octets whose connection is left hanging: 400 at once, session closed, no file kept', async (target) => {
+attack('A3 POST of octets whose connection is left hanging: 400 at once, session closed, no file kept', async (target) => {
   const before = openFiles(target);
   const hanging = [];
   for (let i = 0; i < 100; i += 1) {
@@ -58,7 +58,7 @@ attack('3 POST of octets whose connection is left hanging: 400 at once, session 
   for (const connection of hanging) connection.destroy();
 });
 
-attack('4, 14 transport webtransport, __proto__, constructor: 400 code 0 by HTTP and by WebSocket', async (target) => {
+attack('A4, A14 transport webtransport, __proto__, constructor: 400 code 0 by HTTP and by WebSocket', async (target) => {
   for (const name of ['webtransport', '__proto__', 'constructor', 'polling%00', 'POLLING']) {
     assertRefusal(await request(target, `${SOCKETIO}?EIO=4&transport=${name}`), 400, 0, `transport ${name}`);
     const raw = await RawWs.handshake(target, { query: `?EIO=4&transport=${name}` });
@@ -67,7 +67,7 @@ attack('4, 14 transport webtransport, __proto__, constructor: 400 code 0 by HTTP
   }
 });
 
-attack('11 an upgrade request with thousands of headers: 431 (or 400), never a crash', async (target) => {
+attack('A11 an upgrade request with thousands of headers: 431 (or 400), never a crash', async (target) => {
   const extra = Object.fromEntries(Array.from({ length: 3000 }, (_, i) => [`X-${i}`, 'y']));
   const connection = await RawConnection.open(target);
   await connection.write(requestBytes('GET', `${SOCKETIO}?EIO=4&transport=websocket`, upgradeHeaders(KEY, extra)));
@@ -76,7 +76,7 @@ attack('11 an upgrade request with thousands of headers: 431 (or 400), never a c
   await connection.closed(3000, 'TCP is closed after 431');
 });
 
-attack('11 one header of 100 kB, a request line of 100 kB: 431, 414 or 400', async (target) => {
+attack('A11 one header of 100 kB, a request line of 100 kB: 431, 414 or 400', async (target) => {
   for (const bytes of [
     requestBytes('GET', handshake, { 'X-Long': 'a'.repeat(100000) }),
     requestBytes('GET', `${handshake}&a=${'a'.repeat(100000)}`),
@@ -89,7 +89,7 @@ attack('11 one header of 100 kB, a request line of 100 kB: 431, 414 or 400', asy
   }
 });
 
-attack('15 Upgrade: h2c and others on any path, then RST: prompt close, no crash', async (target) => {
+attack('A15 Upgrade: h2c and others on any path, then RST: prompt close, no crash', async (target) => {
   for (const path of ['/other/', '/', handshake, '/api/v1/websocket/stats']) {
     for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', '']) {
       const connection = await RawConnection.open(target);
@@ -103,7 +103,7 @@ attack('15 Upgrade: h2c and others on any path, then RST: prompt close, no crash
   }
 });
 
-attack('18 a POST of 100 MB is answered 413 while it streams, within 32 MiB', async (target) => {
+attack('A18 a POST of 100 MB is answered 413 while it streams, within 32 MiB', async (target) => {
   for (const headers of [{ 'Transfer-Encoding': 'chunked' }, { 'Content-Length': '100000000' }]) {
     const session = await PollingSession.open(target);
     await withinMemory(target, 32, '100 MB by POST', async () => {
@@ -127,7 +127,7 @@ attack('18 a POST of 100 MB is answered 413 while it streams, within 32 MiB', as
   }
 });
 
-attack('18 half a million packets in one payload: refused by their number', async (target) => {
+attack('A18 half a million packets in one payload: refused by their number', async (target) => {
   if (reference) return;
   for (const packet of ['3', '6']) {
     const session = await PollingSession.open(target);
@@ -137,7 +137,7 @@ attack('18 half a million packets in one payload: refused by their number', asyn
   }
 });
 
-attack('20, 21 WebSocket with a foreign Origin and a cookie: `*` in development only (refusals: wire/cors T72, T73)', async (target) => {
+attack('A20, A21 WebSocket with a foreign Origin and a cookie: `*` in development only (refusals: wire/cors T72, T73)', async (target) => {
   const raw = await RawWs.handshake(target, { headers: { Origin: 'https://evil.example.net', Cookie: 'session=stolen' } });
   assertStatus(raw.opening, 101, 'development allows every origin');
   // The cookie identifies nobody: without a token there is no socket.
@@ -147,7 +147,7 @@ attack('20, 21 WebSocket with a foreign Origin and a cookie: `*` in development 
   raw.destroy();
 });
 
-attack('22 session ids: 3000 of them differ in their last 12 characters, and every place there takes many values', async (target) => {
+attack('A22 session ids: 3000 of them differ in their last 12 characters, and every place there takes many values', async (target) => {
   const sids = [];
   for (let i = 0; i < 30; i += 1) {
     sids.push(...(await Promise.all(Array.from({ length: 100 }, async () => JSON.parse((await request(target, handshake)).text.slice(1)).sid))));
@@ -159,7 +159,7 @@ attack('22 session ids: 3000 of them differ in their last 12 characters, and eve
   }
 });
 
-attack('23 Sec-WebSocket-Protocol with 32000 spaces: answered at once', async (target) => {
+attack('A23 Sec-WebSocket-Protocol with 32000 spaces: answered at once', async (target) => {
   const begun = performance.now();
   const raw = await RawWs.handshake(target, { headers: { 'Sec-WebSocket-Protocol': `b${' '.repeat(32000)}x` } });
   assertStatus(raw.opening, [431, 400, 101], '32000 spaces');
@@ -167,7 +167,7 @@ attack('23 Sec-WebSocket-Protocol with 32000 spaces: answered at once', async (t
   raw.destroy();
 });
 
-attack('24 Sec-WebSocket-Extensions: constructor and malformed parameters are passed over', async (target) => {
+attack('A24 Sec-WebSocket-Extensions: constructor and malformed parameters are passed over', async (target) => {
   for (const value of ['constructor', '__proto__', 'permessage-deflate; =', ';;;,,,"', 'permessage-deflate; server_max_window_bits=99999999999', 'a; b="unterminated']) {
     const raw = await RawWs.handshake(target, { headers: { 'Sec-WebSocket-Extensions': value } });
     assertStatus(raw.opening, reference ? [101, 400] : 101, `extensions ${value}`);
@@ -176,7 +176,7 @@ attack('24 Sec-WebSocket-Extensions: constructor and malformed parameters are pa
   }
 });
 
-attack('28 a head that comes byte by byte and never ends: 431 by its size', async (target) => {
+attack('A28 a head that comes byte by byte and never ends: 431 by its size', async (target) => {
   const connection = await RawConnection.open(target);
   await connection.write(`GET ${SOCKETIO}?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Long: `);
   const begun = performance.now();
@@ -190,7 +190,7 @@ attack('28 a head that comes byte by byte and never ends: 431 by its size', asyn
   connection.destroy();
 });
 
-attack('30 a WebSocket handshake with a body and a second request in it: refused, the second one is never answered', async (target) => {
+attack('A30 a WebSocket handshake with a body and a second request in it: refused, the second one is never answered', async (target) => {
   const smuggled = requestBytes('GET', '/api/v1/websocket/stats', { 'x-api-key': apiKey });
   for (const headers of [{ 'Content-Length': String(smuggled.length) }, { 'Transfer-Encoding': 'chunked' }]) {
     const connection = await RawConnection.open(target);
@@ -206,7 +206,7 @@ attack('30 a WebSocket handshake with a body and a second request in it: refused
   }
 });
 
-attack('31 many upgrades that never go on: each is closed by upgradeTimeout, the sessions go on', async (target) => {
+attack('A31 many upgrades that never go on: each is closed by upgradeTimeout, the sessions go on', async (target) => {
   const sessions = await Promise.all(Array.from({ length: 30 }, () => PollingSession.open(target)));
   const clients = await Promise.all(sessions.map((session) => WsClient.open(`${target.wsUrl}${SOCKETIO}?EIO=4&transport=websocket&sid=${session.sid}`)));
   clients.forEach((client, at) => {

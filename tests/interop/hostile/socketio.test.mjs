@@ -1,4 +1,4 @@
-// Attacks in Socket.IO packets: numbers are the rows of attacks.md.
+// Attacks in Socket.IO packets: A1 and so on are the rows of docs/attacks.md.
 
 import assert from 'node:assert/strict';
 import { reference } from '../lib/program.mjs';
@@ -19,11 +19,11 @@ async function eachCloses(target, cases) {
   }
 }
 
-attack('5 zero attachments, then endless binary frames: closed', (target) => eachCloses(target, [['450-["x"]', one, one, one]].concat(reference ? [] : [['450-["x"]']])));
+attack('A5 zero attachments, then endless binary frames: closed', (target) => eachCloses(target, [['450-["x"]', one, one, one]].concat(reference ? [] : [['450-["x"]']])));
 
-attack('6 999999 attachments: closed by the header', (target) => eachCloses(target, ['45999999-["x"]', '4511-["x"]', '461000000-["x"]', ['4599999999999999999999-["x"]', one]]));
+attack('A6 999999 attachments: closed by the header', (target) => eachCloses(target, ['45999999-["x"]', '4511-["x"]', '461000000-["x"]', ['4599999999999999999999-["x"]', one]]));
 
-attack('7 binary EVENT before CONNECT: closed at once, nothing kept', async (target) => {
+attack('A7 binary EVENT before CONNECT: closed at once, nothing kept', async (target) => {
   for (const packet of ['451-["x",{"_placeholder":true,"num":0}]', '451-/custom,["x",{"_placeholder":true,"num":0}]']) {
     const client = await WsClient.session(target);
     client.send(packet);
@@ -37,28 +37,28 @@ attack('7 binary EVENT before CONNECT: closed at once, nothing kept', async (tar
   await early.closed('the header of a binary EVENT before CONNECT', 900);
 });
 
-attack('7 attachments before CONNECT by polling: closed', async (target) => {
+attack('A7 attachments before CONNECT by polling: closed', async (target) => {
   const session = await PollingSession.open(target);
   await session.post('451-["x",{"_placeholder":true,"num":0}]\x1ebAQ==');
   await session.get();
   await session.goneWithin(1000, 'a binary EVENT before CONNECT');
 });
 
-attack('12 an event called error is an ordinary one', async (target) => {
+attack('A12 an event called error is an ordinary one', async (target) => {
   const client = await member(target, 'erring');
   client.send('42["error"]');
   client.send('42["error",{"message":"x"}]');
   await assertStays(target, client, 'erring', 'after an event called error');
 });
 
-attack('13 the malformed packets of the parser advisories: closed', (target) => eachCloses(target, [
+attack('A13 the malformed packets of the parser advisories: closed', (target) => eachCloses(target, [
   '42[{"toString":"foo"}]', '42[true,"a"]', '42[null]', '42{}', '42["connect"]', '40[]', '40/admin,"x"', '41/admin,{}', '4999', '442["a"', '45', '451', '451a-', '45.5-',
 ]));
 
-attack('16 placeholders that point nowhere: closed as illegal attachments', (target) => eachCloses(target,
+attack('A16 placeholders that point nowhere: closed as illegal attachments', (target) => eachCloses(target,
   ['"splice"', '-1', '99', '1.5', '1e9', '"__proto__"', '{}', 'true'].map((num) => [`451-["e",{"_placeholder":true,"num":${num}}]`, one])));
 
-attack('16 one attachment named a million times by placeholders does not multiply', async (target) => {
+attack('A16 one attachment named a million times by placeholders does not multiply', async (target) => {
   await withinMemory(target, 64, 'placeholders', async () => {
     const client = await member(target, 'multiplier');
     client.send(`451-["nobody-listens",[${Array.from({ length: 25000 }, () => '{"_placeholder":true,"num":0}').join(',')}]]`);
@@ -69,7 +69,7 @@ attack('16 one attachment named a million times by placeholders does not multipl
   });
 });
 
-attack('19 an ack id of 100000 digits is refused, a namespace of 500000 characters takes linear time', async (target) => {
+attack('A19 an ack id of 100000 digits is refused, a namespace of 500000 characters takes linear time', async (target) => {
   const begun = performance.now();
   if (!reference) await eachCloses(target, [`42${'2'.repeat(100000)}["x"]`, `43${'9'.repeat(100000)}[]`, `45${'1'.repeat(100000)}-["x"]`]);
   for (const packet of [`40/${'a'.repeat(500000)}`, `42/${'a'.repeat(500000)}`, `40/${'/'.repeat(500000)},`, `40/${'a?'.repeat(200000)},{}`]) {

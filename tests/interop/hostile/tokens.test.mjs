@@ -1,4 +1,4 @@
-// Attack 38: tokens that a login would never mint.
+// A38: tokens that a login would never mint.
 
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, sign as signature } from 'node:crypto';
@@ -29,7 +29,7 @@ async function eachRefused(target, tokens) {
   }
 }
 
-attack('38 alg none in all spellings, stripped and empty signatures', (target) => eachRefused(target, [
+attack('A38 alg none in all spellings, stripped and empty signatures', (target) => eachRefused(target, [
   ...['none', 'None', 'NONE', 'nOnE', ''].map((alg) => [`alg ${alg}`, sign(claims(), { header: { alg } })]),
   ['no alg', sign(claims(), { header: { typ: 'JWT' } })],
   ['the signature cut off', sign(claims()).replace(/[^.]+$/, '')],
@@ -38,7 +38,7 @@ attack('38 alg none in all spellings, stripped and empty signatures', (target) =
   ['an altered claim', sign(claims()).replace(/\.[^.]+\./, `.${part(JSON.stringify({ ...claims(), _id: 'admin' }))}.`)],
 ]));
 
-attack('38 algorithm confusion: RS256, ES256, EdDSA headers signed by HMAC or by a key of the attacker', (target) => {
+attack('A38 algorithm confusion: RS256, ES256, EdDSA headers signed by HMAC or by a key of the attacker', (target) => {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const header = { alg: 'RS256', typ: 'JWT', jwk: publicKey.export({ format: 'jwk' }) };
   const body = `${part(JSON.stringify(header))}.${part(JSON.stringify(claims()))}`;
@@ -51,7 +51,7 @@ attack('38 algorithm confusion: RS256, ES256, EdDSA headers signed by HMAC or by
   ]);
 });
 
-attack('38 exp and nbf as string, null, negative, overflow, or in the past', (target) => {
+attack('A38 exp and nbf as string, null, negative, overflow, or in the past', (target) => {
   const at = (exp) => signText(`{"_id":"victim","exp":${exp}}`);
   return eachRefused(target, [
     ['exp 0', at(0)], ['exp -1', at(-1)], ['exp now', at(now())], ['exp as a string', at(`"${now() + 600}"`)],
@@ -62,24 +62,24 @@ attack('38 exp and nbf as string, null, negative, overflow, or in the past', (ta
   ]);
 });
 
-attack('38 crit with an unknown extension', (target) => (reference ? undefined : eachRefused(target, [
+attack('A38 crit with an unknown extension', (target) => (reference ? undefined : eachRefused(target, [
   ['crit', sign(claims(), { header: { alg: 'HS256', crit: ['exp-v2'], 'exp-v2': 1 } })],
 ])));
 
-attack('38 kid with a path or a URL fetches nothing and changes nothing', async (target) => {
+attack('A38 kid with a path or a URL fetches nothing and changes nothing', async (target) => {
   for (const kid of ['../../../../dev/null', 'http://127.0.0.1:1/jwks', "x' UNION SELECT 'secret", '\u0000']) {
     await eachRefused(target, [[`kid ${kid} and another key`, sign(claims(), { header: { alg: 'HS256', kid }, key: '' })]]);
   }
 });
 
-attack('38 _id that is neither a string nor a whole number, empty, or too long', (target) => eachRefused(target, [
+attack('A38 _id that is neither a string nor a whole number, empty, or too long', (target) => eachRefused(target, [
   ...['1.5', 'null', 'true', '{}', '[]', '["victim"]', '""', `"${'x'.repeat(129)}"`].map((id) => [`_id ${id.slice(0, 12)}`, signText(`{"_id":${id},"exp":${now() + 600}}`)]),
   ['claims that are no object', signText('"victim"')],
   ['claims that are an array', signText('[{"_id":"victim"}]')],
   ['claims that are no JSON', signText('{')],
 ]));
 
-attack('38 a token of 900 kB is not read: before a CONNECT is accepted a message has 16 KiB', async (target) => {
+attack('A38 a token of 900 kB is not read: before a CONNECT is accepted a message has 16 KiB', async (target) => {
   for (const length of [20000, 400000, 900000]) {
     const client = await WsClient.session(target);
     client.send(`40{"token":"${sign({ ...claims(), pad: 'x'.repeat(length) })}"}`);
@@ -88,7 +88,7 @@ attack('38 a token of 900 kB is not read: before a CONNECT is accepted a message
   await eachRefused(target, [['15 kB of nonsense', 'a'.repeat(15000)], ['15 kB of dots', '.'.repeat(15000)]]);
 });
 
-attack('38 token of another type than string: refused, in words', async (target) => {
+attack('A38 token of another type than string: refused, in words', async (target) => {
   for (const token of ['1', 'true', '{}', '[]', '["a"]', 'null']) {
     const client = await WsClient.session(target);
     client.send(`40{"token":${token}}`);

@@ -1,4 +1,4 @@
-// Attacks in WebSocket frames: numbers are the rows of attacks.md.
+// Attacks in WebSocket frames: A1 and so on are the rows of docs/attacks.md.
 
 import assert from 'node:assert/strict';
 import { reference } from '../lib/program.mjs';
@@ -24,7 +24,7 @@ async function flood(raw, count, make) {
   return sent;
 }
 
-attack('8 a flood of PONG packets is passed over, schedules nothing', async (target) => {
+attack('A8 a flood of PONG packets is passed over, schedules nothing', async (target) => {
   const client = await member(target, 'ponger');
   for (let i = 0; i < 20000; i += 1) client.send('3');
   if (client.closeCode === null) {
@@ -46,7 +46,7 @@ attack('8 a flood of PONG packets is passed over, schedules nothing', async (tar
 });
 
 for (const [words, payload] of [['of one byte', 'a'], ['that are empty', '']]) {
-  attack(`9 131072 fragments ${words}, never FIN: closed with 1008 (or 1009), within 16 MiB`, async (target) => {
+  attack(`A9 131072 fragments ${words}, never FIN: closed with 1008 (or 1009), within 16 MiB`, async (target) => {
     if (reference) return;
     const raw = await rawMember(target, 'fragmenter');
     await withinMemory(target, 16, 'fragments', async () => {
@@ -59,7 +59,7 @@ for (const [words, payload] of [['of one byte', 'a'], ['that are empty', '']]) {
   });
 }
 
-attack('9 a message in many tiny TCP chunks is one message', async (target) => {
+attack('A9 a message in many tiny TCP chunks is one message', async (target) => {
   const raw = await rawMember(target, 'chunker');
   const bytes = frame({ payload: `42["nobody-listens","${'x'.repeat(3000)}"]` });
   for (const byte of bytes) await raw.write(Buffer.from([byte]));
@@ -68,7 +68,7 @@ attack('9 a message in many tiny TCP chunks is one message', async (target) => {
   raw.destroy();
 });
 
-attack('17 a handshake with `test` right behind its headers: 1002 for that socket only', async (target) => {
+attack('A17 a handshake with `test` right behind its headers: 1002 for that socket only', async (target) => {
   const bystander = await member(target, 'near');
   const direct = await RawWs.handshake(target, { after: Buffer.from('test') });
   const session = await PollingSession.open(target);
@@ -86,7 +86,7 @@ attack('17 a handshake with `test` right behind its headers: 1002 for that socke
   await assertStays(target, bystander, 'near', 'a bystander');
 });
 
-attack('25, 29 declared lengths of 2^63, 2^62, 2^40, 2^31: closed by the header alone, nothing allocated', async (target) => {
+attack('A25, A29 declared lengths of 2^63, 2^62, 2^40, 2^31: closed by the header alone, nothing allocated', async (target) => {
   await withinMemory(target, 16, 'declared lengths', async () => {
     for (const length of [2n ** 63n, 2n ** 63n - 1n, 2n ** 62n, 2n ** 40n, 2n ** 31n, 1000001n]) {
       for (const opcode of [OP.text, OP.binary]) {
@@ -100,7 +100,7 @@ attack('25, 29 declared lengths of 2^63, 2^62, 2^40, 2^31: closed by the header 
   });
 });
 
-attack('25 lengths that are not written in the shortest form, control frames over 125 bytes: 1002', async (target) => {
+attack('A25 lengths that are not written in the shortest form, control frames over 125 bytes: 1002', async (target) => {
   for (const opcode of [OP.ping, OP.pong, OP.close]) {
     const raw = await rawMember(target, 'control');
     await raw.send({ opcode, payload: 'x'.repeat(126) });
@@ -119,7 +119,7 @@ attack('25 lengths that are not written in the shortest form, control frames ove
   raw.destroy();
 });
 
-attack('26 reserved bits are 1002: no extension was agreed', async (target) => {
+attack('A26 reserved bits are 1002: no extension was agreed', async (target) => {
   for (const rsv of [4, 2, 1, 7]) {
     const raw = await rawMember(target, 'reserved');
     await raw.send({ payload: '42["x"]', rsv });
@@ -182,7 +182,7 @@ attack('a ping flood is bounded, and the pongs of a peer that does not read do n
   });
 });
 
-attack('37 a subscriber that stops reading is closed by the limit of its queue; others get their events', async (target) => {
+attack('A37 a subscriber that stops reading is closed by the limit of its queue; others get their events', async (target) => {
   if (reference) return;
   const reader = await member(target, 'reader');
   const raw = await rawMember(target, 'sleeper');
@@ -201,7 +201,7 @@ attack('37 a subscriber that stops reading is closed by the limit of its queue; 
   raw.destroy();
 });
 
-attack('37 a polling client that does not poll is bounded too', async (target) => {
+attack('A37 a polling client that does not poll is bounded too', async (target) => {
   if (reference) return;
   const session = await PollingSession.open(target);
   await session.send(`40{"token":"${tokenFor('idle')}"}`);

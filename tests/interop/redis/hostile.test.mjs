@@ -1,4 +1,4 @@
-// What anybody with access to Redis can publish: malformed, hostile, and just too much. Nothing of it harms a server or a client.
+// What anybody with access to Redis can publish: malformed, hostile, and just too much. Nothing of it harms a server or a client (A32).
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';

@@ -1,4 +1,4 @@
-// CORS rows T70 to T73 of the wire notes, on `sockring serve`.
+// CORS rows T70 to T73 of docs/wire.md, on `sockring serve`.
 
 import assert from 'node:assert/strict';
 import { apiKey, reference, startSockring } from '../lib/program.mjs';

@@ -1,4 +1,4 @@
-// Handler rows H01 to H10 of the wire notes, on `echo --layer socketio`.
+// Handler rows H01 to H10 of docs/wire.md, on `echo --layer socketio`.
 
 import assert from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';

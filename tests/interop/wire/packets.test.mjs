@@ -1,4 +1,4 @@
-// Packet rows P01 to P27 of the wire notes, on `echo --layer socketio` (P24, P25 on `sockring serve`).
+// Packet rows P01 to P27 of docs/wire.md, on `echo --layer socketio` (P24, P25 on `sockring serve`).
 
 import assert from 'node:assert/strict';
 import { normalTimers, reference, startEcho, startSockring } from '../lib/program.mjs';

@@ -1,4 +1,4 @@
-// Transport rows T01 to T46 and T60 to T66 of the wire notes, on `echo --layer socketio`.
+// Transport rows T01 to T46 and T60 to T66 of docs/wire.md, on `echo --layer socketio`.
 
 import assert from 'node:assert/strict';
 import { reference, startEcho, startSockring, normalTimers, suiteTimers } from '../lib/program.mjs';

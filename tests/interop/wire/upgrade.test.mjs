@@ -1,4 +1,4 @@
-// Upgrade rows T50 to T58 of the wire notes, on `echo --layer socketio`.
+// Upgrade rows T50 to T58 of docs/wire.md, on `echo --layer socketio`.
 
 import assert from 'node:assert/strict';
 import { startEcho, normalTimers } from '../lib/program.mjs';

@@ -116,7 +116,7 @@ fn limits_what_is_read_over() {
 
 #[test]
 fn reserves_nothing_for_what_is_only_announced() {
-    // Attack 29
+    // A29: by a length, and by a chunk.
     for (framing, input) in [(Framing::Length(1 << 30), b"ab".as_slice()), (Framing::Chunked, b"40000000\r\nab")] {
         let mut body = Vec::new();
         BodyDecoder::new(framing, 1 << 30).unwrap().decode(input, &mut body).unwrap();

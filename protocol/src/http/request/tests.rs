@@ -218,11 +218,11 @@ fn forgives_empty_lines_before_the_request_line() {
 
 #[test]
 fn limits_headers_and_bytes() {
-    // Attack 11: more header lines than anyone counts on.
+    // A11: more header lines than anyone counts on.
     let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: b\r\n".repeat(count - 1));
     assert_eq!(whole(&lines(HEADERS_MAX)).header_values("x").count(), HEADERS_MAX - 1);
     assert_eq!(error(lines(HEADERS_MAX + 1).as_bytes()), Some(RequestError::TooManyHeaders));
-    // Attack 23: a value of 32,000 blanks.
+    // A23: a value of 32,000 blanks.
     let spaces = format!("GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: b{}x\r\n\r\n", " ".repeat(32_000));
     assert_eq!(error(spaces.as_bytes()), Some(RequestError::HeadTooLarge));
     let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -237,7 +237,7 @@ fn limits_headers_and_bytes() {
 
 #[test]
 fn a_dribbling_head_costs_linear_time() {
-    // Attack 28: each byte of the head is searched once, however it arrives.
+    // A28: each byte of the head is searched once, however it arrives.
     let limits = HeadLimits { head_bytes_max: 1 << 20 };
     let mut text = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(200_000)).into_bytes();
     let mut scanned = 0;

@@ -169,7 +169,7 @@ const ROWS: &[Row<'static>] = &[
         None,
     ),
     (
-        "one fragment more (attack 9)",
+        "one fragment more (A9)",
         &[
             (Text, More, b"1"),
             (Continuation, More, b""),
@@ -204,7 +204,7 @@ fn rows_mean_the_same_at_every_cut() {
 fn refuses_what_a_client_must_not_send() {
     let mut unmasked = Vec::new();
     encode_frame(Text, b"a", &mut unmasked);
-    // Attack 17 is the second one: a body after the head of the upgrade.
+    // A17 is the second one: a body after the head of the upgrade.
     for (bytes, expected) in [(unmasked.as_slice(), FrameError::Unmasked), (b"test", FrameError::ReservedBits)] {
         assert_eq!(run(bytes.chunks(1)), (vec![], Some(expected)));
     }
@@ -269,7 +269,7 @@ fn a_split_header_leaves_no_heap_behind_its_message() {
 
 #[test]
 fn reserves_nothing_for_what_is_only_announced() {
-    // Attacks 25 and 29: 2^62 bytes over the limit, and just within it.
+    // A25 and A29: 2^62 bytes over the limit, and just within it.
     let limits = MessageLimits { message_bytes_max: 1 << 40, fragments_max: 8 };
     let mut huge = *b"\x82\xff\x40\x00\x00\x00\x00\x00\x00\x00\x01\x02\x03\x04";
     assert_eq!(Decoder::default().decode(&mut huge, &limits), Err(FrameError::MessageTooBig));
@@ -281,7 +281,7 @@ fn reserves_nothing_for_what_is_only_announced() {
 
 #[test]
 fn many_fragments_cost_no_more_than_their_bytes() {
-    // Attack 9: 100,000 fragments of a byte each, and as many that are empty.
+    // A9: 100,000 fragments of a byte each, and as many that are empty.
     let limits = MessageLimits { message_bytes_max: 1_000_000, fragments_max: 1_000_000 };
     let mut bytes = encode(&[(Binary, More, b"a")]);
     for _ in 0..100_000 {

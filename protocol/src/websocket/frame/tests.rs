@@ -57,7 +57,7 @@ fn decodes_headers() {
         (b"\x82\xfe\x00", Ok(false)),
         (b"\x82\xff\x00\x00\x00\x00\x00\x01\x00", Ok(false)),
         (b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x02\x03\x04", Ok(true)),
-        // RFC 6455 section 5.2; the text `test` after the head (attack 17) sets reserved bits.
+        // RFC 6455 section 5.2; the text `test` after the head (A17) sets reserved bits.
         (b"test", Err(ReservedBits)),
         (b"\xc1", Err(ReservedBits)),
         (b"\xa1", Err(ReservedBits)),
@@ -74,7 +74,7 @@ fn decodes_headers() {
         (b"\x88\xff", Err(ControlTooLong)),
         (b"\x09", Err(ControlFragmented)),
         (b"\x08", Err(ControlFragmented)),
-        // Section 5.2; attack 25 is the last one: 2^63.
+        // Section 5.2; A25 is the last one: 2^63.
         (b"\x82\xfe\x00\x7d", Err(LengthNotMinimal)),
         (b"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff", Err(LengthNotMinimal)),
         (b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00", Err(LengthTooLong)),
