@@ -13,7 +13,7 @@ use crate::shard::{BusMail, Mail, Parcel, Reply, SiblingMail};
 
 /// One thing for a worker.
 #[derive(Debug)]
-pub enum Letter {
+pub enum Letter<S = OwnedFd> {
     /// For its shard; the answer goes to whoever waits for it.
     Mail(Mail, oneshot::Sender<Reply>),
     /// For its shard, from another one.
@@ -21,7 +21,7 @@ pub enum Letter {
     /// For its shard, from the bus.
     Bus(BusMail),
     /// A connection, and what goes along with it.
-    Arrival(OwnedFd, Box<Parcel>),
+    Arrival(S, Box<Parcel>),
     /// Tell all clients this, end them evenly over this time, and return.
     Drain(Arc<Broadcast>, Duration),
 }

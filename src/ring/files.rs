@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// What operations of one connection go to. Only the ring makes `Direct` ones, and only `Ring::close` ends them.
+/// What operations of one connection go to. Only `Kernel::settle` makes `Direct` ones, and only `Kernel::close` ends them.
 #[derive(Debug)]
-pub enum Descriptor {
+pub enum Descriptor<S = OwnedFd, T = Slot> {
     /// An ordinary file descriptor.
-    Plain(OwnedFd),
-    /// A slot of the ring's file table: no file descriptor, and less work for the kernel per operation.
-    Direct(Slot),
+    Plain(S),
+    /// A slot of the file table: no file descriptor, and less work for the kernel per operation.
+    Direct(T),
 }
 
 /// A slot of the file table. Not `Clone`: who holds it owns the slot.
@@ -32,19 +32,20 @@ impl Descriptor {
 }
 
 /// The free slots of a file table: those never used yet, and those given back.
-pub(super) struct Files {
+#[derive(Debug)]
+pub struct Files {
     unused: u32,
     capacity: u32,
     freed: Vec<u32>,
 }
 
 impl Files {
-    pub(super) fn new(capacity: u32) -> Files {
+    pub fn new(capacity: u32) -> Files {
         Files { unused: 0, capacity, freed: Vec::new() }
     }
 
     /// A free slot; the one given back last comes first, so the table stays dense.
-    pub(super) fn take(&mut self) -> Option<Slot> {
+    pub fn take(&mut self) -> Option<Slot> {
         if let Some(slot) = self.freed.pop() {
             return Some(Slot(slot));
         }
@@ -56,14 +57,14 @@ impl Files {
     }
 
     /// The slot is empty in the kernel's table again.
-    pub(super) fn give_back(&mut self, slot: u32) {
+    pub fn give_back(&mut self, slot: u32) {
         debug_assert!(slot < self.unused && !self.freed.contains(&slot));
         self.freed.push(slot);
     }
 }
 
 impl Slot {
-    pub(super) fn number(&self) -> u32 {
+    pub fn number(&self) -> u32 {
         self.0
     }
 }

@@ -24,23 +24,17 @@ impl SendBytes {
 }
 
 /// A send under way.
-struct Lent {
+#[derive(Debug)]
+struct Lent<R> {
     bytes: SendBytes,
     sent: usize,
     token: Token,
-    raw: super::RawTarget,
-}
-
-/// What is left of a send, as the kernel needs it. Valid while the entry is in `Flight`.
-pub(super) struct Rest {
-    pub(super) pointer: *const u8,
-    pub(super) length: u32,
-    pub(super) raw: super::RawTarget,
+    raw: R,
 }
 
 /// How a send stands after a completion.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub enum SendState {
     /// Bytes are left: send the rest.
     Partial,
     Done(Token),
@@ -48,52 +42,56 @@ pub(super) enum Progress {
     Failed(Token, i32),
 }
 
-/// All sends under way.
+/// All sends under way, and where they go to.
 ///
 /// Invariant F1: an entry is removed, and its bytes dropped, only by `complete` or by `leak`. Moving an entry inside the
 /// slab does not move the bytes: both kinds keep them on the heap.
-#[derive(Default)]
-pub(super) struct Flight {
-    lent: Slab<Lent>,
+#[derive(Debug)]
+pub struct Flight<R> {
+    lent: Slab<Lent<R>>,
 }
 
-impl Flight {
-    pub(super) fn lend(&mut self, token: Token, raw: super::RawTarget, bytes: SendBytes) -> u32 {
+impl<R> Default for Flight<R> {
+    fn default() -> Flight<R> {
+        Flight { lent: Slab::new() }
+    }
+}
+
+impl<R: Copy> Flight<R> {
+    pub fn lend(&mut self, token: Token, raw: R, bytes: SendBytes) -> u32 {
         assert!(!bytes.as_slice().is_empty(), "an empty send would never complete as done");
         let index = self.lent.insert(Lent { bytes, sent: 0, token, raw });
         u32::try_from(index).expect("fewer sends than connections")
     }
 
-    pub(super) fn rest(&self, index: u32) -> Rest {
+    /// What is left of a send, where it is until `complete`. More than 1 GiB goes in several.
+    pub fn rest(&self, index: u32) -> (R, &[u8]) {
         let lent = &self.lent[index as usize];
         let rest = &lent.bytes.as_slice()[lent.sent..];
-        // More than 2 GiB in one send goes in several.
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX).min(1 << 30);
-        Rest { pointer: rest.as_ptr(), length, raw: lent.raw }
+        (lent.raw, &rest[..rest.len().min(1 << 30)])
     }
 
     /// The kernel has let go of the bytes with this result: a count, or a negative errno.
-    pub(super) fn complete(&mut self, index: u32, result: i32) -> Progress {
+    pub fn complete(&mut self, index: u32, result: i32) -> SendState {
         let lent = &mut self.lent[index as usize];
         let token = lent.token;
         match usize::try_from(result) {
             Ok(count) if count > 0 => {
                 lent.sent += count;
                 if lent.sent < lent.bytes.as_slice().len() {
-                    return Progress::Partial;
+                    return SendState::Partial;
                 }
                 self.lent.remove(index as usize);
-                Progress::Done(token)
+                SendState::Done(token)
             }
             _ => {
                 self.lent.remove(index as usize);
-                Progress::Failed(token, -result)
+                SendState::Failed(token, -result)
             }
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.lent.is_empty()
     }
 
@@ -114,11 +112,11 @@ mod tests {
     fn a_partial_send_goes_on_where_it_stopped() {
         let mut flight = Flight::default();
         let index = flight.lend(TOKEN, RawTarget::Plain(9), SendBytes::Owned(vec![7; 10]));
-        let start = flight.rest(index).pointer;
-        assert_eq!(flight.complete(index, 4), Progress::Partial);
-        let rest = flight.rest(index);
-        assert_eq!((rest.pointer as usize - start as usize, rest.length), (4, 6));
-        assert_eq!(flight.complete(index, 6), Progress::Done(TOKEN));
+        let start = flight.rest(index).1.as_ptr();
+        assert_eq!(flight.complete(index, 4), SendState::Partial);
+        let (raw, rest) = flight.rest(index);
+        assert_eq!((raw, rest.as_ptr() as usize - start as usize, rest.len()), (RawTarget::Plain(9), 4, 6));
+        assert_eq!(flight.complete(index, 6), SendState::Done(TOKEN));
         assert!(flight.is_empty());
     }
 
@@ -127,7 +125,7 @@ mod tests {
         for (result, errno) in [(-32, 32), (0, 0)] {
             let mut flight = Flight::default();
             let index = flight.lend(TOKEN, RawTarget::Direct(1), SendBytes::Shared(Arc::from([1u8, 2].as_slice())));
-            assert_eq!(flight.complete(index, result), Progress::Failed(TOKEN, errno));
+            assert_eq!(flight.complete(index, result), SendState::Failed(TOKEN, errno));
             assert!(flight.is_empty());
         }
     }

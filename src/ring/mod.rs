@@ -14,6 +14,7 @@ mod backlog;
 mod buffers;
 mod files;
 mod flight;
+mod kernel;
 mod probe;
 mod signal;
 mod token;
@@ -23,6 +24,7 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::io;
 use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -30,12 +32,12 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use backlog::{Backlog, Queue};
 use buffers::Buffers;
-use files::{Files, RawTarget};
-use flight::{Flight, Progress};
+use files::RawTarget;
 use token::{Operation, pack, unpack};
 
-pub use files::{Descriptor, Slot};
-pub use flight::SendBytes;
+pub use files::{Descriptor, Files, Slot};
+pub use flight::{Flight, SendBytes, SendState};
+pub use kernel::{Armed, Behind, Completion, DescriptorOf, Found, Hit, Kernel, Patience, Peer, ReceiveError};
 pub use probe::{RingError, explain, is_memory_limited, is_new_enough, requirements};
 pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
@@ -88,88 +90,6 @@ pub fn queue_bytes(submissions: u32, completions: u32) -> u64 {
     pages(HEADER_BYTES + completions * 16 + submissions * 4) + pages(submissions * 64)
 }
 
-/// How a receive treats an empty socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Complete when bytes come.
-    Wait,
-    /// Complete at once with `WouldBlock`.
-    DontWait,
-}
-
-/// Whether a multishot operation goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Armed {
-    Still,
-    /// It has ended and must be armed again.
-    Ended,
-}
-
-/// Whether the peer of a watched socket may still send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    Open,
-    /// It has ended its side, or the connection is broken: behind the last bytes there is the end.
-    Ended,
-}
-
-/// Whether the socket holds more bytes than were received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behind {
-    More,
-    Unknown,
-}
-
-/// What a look at a socket found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Bytes that no receive has taken yet, or the end.
-    Something,
-    Nothing,
-}
-
-/// What the kernel has done.
-#[derive(Debug)]
-pub enum Completion<'b> {
-    Accepted(io::Result<OwnedFd>, Armed),
-    /// A cancellation of accepting has run. Accepting has ended when `Accepted` says so.
-    AcceptCancelled(Hit),
-    /// The watched socket has become readable, or its peer has hung up.
-    Readable(Token, Armed, Peer),
-    /// Bytes in a buffer of the pool, valid during the call. Empty: the peer has ended its side.
-    Received(Token, &'b mut [u8], Behind),
-    /// A receive ended with an error; `OutOfBuffers` means that the pool was empty.
-    ReceiveFailed(Token, ReceiveError),
-    /// A look has run.
-    Looked(Token, Found),
-    /// All bytes of a send went out, or it failed.
-    Sent(Token, io::Result<()>),
-    ShutDown(Token),
-    /// A cancellation has run.
-    Cancelled(Token, Hit),
-    /// The descriptor is closed; a slot may be used again.
-    Closed(Token),
-}
-
-/// What came of a cancellation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hit {
-    /// What it was for completes now, by itself.
-    Found,
-    /// It had completed already, or was about to run at that moment.
-    Missed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiveError {
-    /// Nothing to read (`Patience::DontWait`).
-    WouldBlock,
-    OutOfBuffers,
-    Cancelled,
-    /// The connection is broken.
-    Broken,
-}
-
 /// One io_uring with its pool of receive buffers, its file table and its sends under way.
 pub struct Ring {
     // Dropped first: R1.
@@ -177,7 +97,7 @@ pub struct Ring {
     buffers: Buffers,
     /// A receive has found no buffer.
     is_starved: bool,
-    flight: Flight,
+    flight: Flight<RawTarget>,
     /// What the kernel has not taken yet.
     backlog: Backlog<squeue::Entry>,
     /// Operations whose last completion has still to be taken.
@@ -229,19 +149,6 @@ impl Ring {
         })
     }
 
-    /// Arms a multishot accept. One at a time.
-    pub fn accept(&mut self, listener: &impl AsFd) {
-        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_fd().as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(pack(Operation::Accept, Token { index: 0, generation: 0 })));
-    }
-
-    /// Ends accepting; `AcceptCancelled` says whether it was found.
-    pub fn cancel_accept(&mut self) {
-        let user_data = pack(Operation::Accept, Token { index: 0, generation: 0 });
-        let entry = opcode::AsyncCancel::new(user_data).build();
-        self.push(entry.user_data(pack(Operation::CancelAccept, Token { index: 0, generation: 0 })));
-    }
-
     /// Signals this eventfd when completions come while signals are on.
     pub fn signal(&mut self, event: &impl AsFd) -> io::Result<()> {
         self.uring.submitter().register_eventfd(event.as_fd().as_raw_fd())
@@ -256,165 +163,6 @@ impl Ring {
 
     pub fn signal_off(&mut self) {
         self.uring.completion().disable_eventfd();
-    }
-
-    /// Arms an edge-triggered multishot poll for bytes and hang-up.
-    pub fn watch(&mut self, descriptor: &Descriptor, token: Token) {
-        let user_data = pack(Operation::Watch, token);
-        let entry = match descriptor.raw() {
-            RawTarget::Plain(fd) => opcode::PollAdd::new(types::Fd(fd), POLL_READABLE).multi(true).build(),
-            RawTarget::Direct(slot) => opcode::PollAdd::new(types::Fixed(slot), POLL_READABLE).multi(true).build(),
-        };
-        self.push(entry.user_data(user_data));
-    }
-
-    /// Receives once, into a buffer of the pool.
-    pub fn receive(&mut self, descriptor: &Descriptor, token: Token, patience: Patience) {
-        let flags = match patience {
-            Patience::Wait => 0,
-            Patience::DontWait => libc::MSG_DONTWAIT,
-        };
-        // The kernel takes address and length from the buffer that it selects.
-        let entry = match descriptor.raw() {
-            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0).flags(flags),
-            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0).flags(flags),
-        };
-        let entry = entry.buf_group(buffers::GROUP).build().flags(squeue::Flags::BUFFER_SELECT);
-        self.push(entry.user_data(pack(Operation::Receive, token)));
-    }
-
-    /// Sees whether the socket holds bytes or its end, and leaves them to a receive. What receives have taken before completes
-    /// before it.
-    pub fn look(&mut self, descriptor: &Descriptor, token: Token) {
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let seen = self.seen.get();
-        let entry = match descriptor.raw() {
-            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), seen, 1),
-            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), seen, 1),
-        };
-        self.push(entry.flags(flags).build().user_data(pack(Operation::Look, token)));
-    }
-
-    /// Sends all of `bytes`, which must not be empty. One send per connection at a time, else bytes may interleave.
-    pub fn send(&mut self, descriptor: &Descriptor, token: Token, bytes: SendBytes) {
-        let index = self.flight.lend(token, descriptor.raw(), bytes);
-        self.send_rest(index);
-    }
-
-    /// Ends our side of the connection.
-    pub fn shut_down(&mut self, descriptor: &Descriptor, token: Token) {
-        let entry = match descriptor.raw() {
-            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_WR).build(),
-            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build(),
-        };
-        self.push(entry.user_data(pack(Operation::Shutdown, token)));
-    }
-
-    /// Ends both sides of the connection: what is under way on it completes.
-    pub fn abort(&mut self, descriptor: &Descriptor, token: Token) {
-        let entry = match descriptor.raw() {
-            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_RDWR).build(),
-            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_RDWR).build(),
-        };
-        self.push(entry.user_data(pack(Operation::Shutdown, token)));
-    }
-
-    /// Cancels the watch of this token; it completes by itself. The kernel finds it by its name, and not, as it would by the
-    /// descriptor, by looking at all that are armed.
-    pub fn cancel_watch(&mut self, token: Token) {
-        // Looks among the polls alone, and ends it on the spot.
-        let entry = opcode::PollRemove::new(pack(Operation::Watch, token)).build();
-        self.push(entry.user_data(pack(Operation::Cancel, token)));
-    }
-
-    /// Cancels the receive of this token; it completes by itself, perhaps with bytes.
-    pub fn cancel_receive(&mut self, token: Token) {
-        let entry = opcode::AsyncCancel::new(pack(Operation::Receive, token)).build();
-        self.push(entry.user_data(pack(Operation::Cancel, token)));
-    }
-
-    /// Closes the descriptor. Nothing may be under way on it: an armed poll would keep the file open.
-    pub fn close(&mut self, descriptor: Descriptor, token: Token) {
-        let user_data = pack(Operation::Close, token);
-        let entry = match descriptor {
-            Descriptor::Plain(fd) => opcode::Close::new(types::Fd(fd.into_raw_fd())).build(),
-            Descriptor::Direct(slot) => {
-                self.closing.insert(user_data, slot.number());
-                opcode::Close::new(types::Fixed(slot.number())).build()
-            }
-        };
-        self.push(entry.user_data(user_data));
-    }
-
-    /// Moves an ordinary descriptor into the file table. Gives it back when the table is full.
-    pub fn settle(&mut self, descriptor: OwnedFd) -> Result<Descriptor, OwnedFd> {
-        let Some(slot) = self.files.take() else { return Err(descriptor) };
-        match self.uring.submitter().register_files_update(slot.number(), &[descriptor.as_raw_fd()]) {
-            Ok(_) => Ok(Descriptor::Direct(slot)),
-            Err(_) => {
-                self.files.give_back(slot.number());
-                Err(descriptor)
-            }
-        }
-    }
-
-    /// Submits what is queued, lets deferred completions in, and waits for `want` of them, `timeout` at the longest. No system
-    /// call where there is nothing of that to do.
-    pub fn enter(&mut self, want: u32, timeout: Option<Duration>) {
-        self.buffers.publish();
-        self.backlog.refill(&mut self.uring);
-        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
-        if queued == 0 && want == 0 && !self.has_deferred() {
-            return;
-        }
-        let result = match timeout {
-            None => {
-                // SAFETY: R2; no argument is passed, so no memory is named.
-                unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None) }
-            }
-            Some(timeout) => {
-                let time = types::Timespec::from(timeout);
-                let arguments = types::SubmitArgs::new().timespec(&time);
-                self.uring.submitter().submit_with_args(want as usize, &arguments)
-            }
-        };
-        match result {
-            Ok(_) => {}
-            Err(error) => match error.raw_os_error() {
-                // Time is up; interrupted; completions must be taken first: the next turn does all of that.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                _ => panic!("io_uring_enter failed: {error}"),
-            },
-        }
-    }
-
-    /// How many completions the next `enter` brings at once, where only sends were started since completions were last taken.
-    /// `None`: something else was, and what it brings should not wait for more.
-    pub fn sends_only(&self) -> Option<u32> {
-        (self.others_started == 0).then_some(self.sends_started)
-    }
-
-    /// Hands out up to `limit` completions in the order in which they came; says how many.
-    pub fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_>)) -> usize {
-        (self.sends_started, self.others_started) = (0, 0);
-        let mut count = 0;
-        while count < limit {
-            let Some(entry) = self.uring.completion().next() else { break };
-            count += 1;
-            self.dispatch(&entry, &mut handle);
-        }
-        if std::mem::take(&mut self.is_starved) {
-            self.buffers.grow();
-        }
-        self.buffers.publish();
-        count
-    }
-
-    /// Whether completions wait to be handed out or let in, or entries to be submitted.
-    pub fn has_work(&mut self) -> bool {
-        let is_idle =
-            self.uring.completion().is_empty() && self.uring.submission().is_empty() && self.backlog.is_empty();
-        !is_idle || self.has_deferred()
     }
 
     /// Whether the kernel has put work off until the next call.
@@ -440,9 +188,9 @@ impl Ring {
                 handle(Completion::Looked(token, found));
             }
             Operation::Send => match self.flight.complete(token.index, entry.result()) {
-                Progress::Partial => self.send_rest(token.index),
-                Progress::Done(token) => handle(Completion::Sent(token, Ok(()))),
-                Progress::Failed(token, errno) => {
+                SendState::Partial => self.send_rest(token.index),
+                SendState::Done(token) => handle(Completion::Sent(token, Ok(()))),
+                SendState::Failed(token, errno) => {
                     handle(Completion::Sent(token, Err(io::Error::from_raw_os_error(errno))));
                 }
             },
@@ -478,10 +226,11 @@ impl Ring {
     }
 
     fn send_rest(&mut self, index: u32) {
-        let rest = self.flight.rest(index);
-        let entry = match rest.raw {
-            RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.pointer, rest.length),
-            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.pointer, rest.length),
+        let (raw, rest) = self.flight.rest(index);
+        let length = u32::try_from(rest.len()).expect("the rest of a send is short enough");
+        let entry = match raw {
+            RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.as_ptr(), length),
+            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.as_ptr(), length),
         };
         let entry = entry.flags(libc::MSG_NOSIGNAL).build();
         self.sends_started += 1;
@@ -496,6 +245,177 @@ impl Ring {
     fn queue(&mut self, entry: squeue::Entry) {
         self.under_way += 1;
         self.backlog.add(entry, &mut self.uring);
+    }
+}
+
+impl Kernel for Ring {
+    type Socket = OwnedFd;
+    type Slot = Slot;
+    type Listener = OwnedFd;
+
+    fn accept(&mut self, listener: &OwnedFd) {
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_fd().as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(pack(Operation::Accept, Token { index: 0, generation: 0 })));
+    }
+
+    fn cancel_accept(&mut self) {
+        let user_data = pack(Operation::Accept, Token { index: 0, generation: 0 });
+        let entry = opcode::AsyncCancel::new(user_data).build();
+        self.push(entry.user_data(pack(Operation::CancelAccept, Token { index: 0, generation: 0 })));
+    }
+
+    fn watch(&mut self, descriptor: &Descriptor, token: Token) {
+        let user_data = pack(Operation::Watch, token);
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::PollAdd::new(types::Fd(fd), POLL_READABLE).multi(true).build(),
+            RawTarget::Direct(slot) => opcode::PollAdd::new(types::Fixed(slot), POLL_READABLE).multi(true).build(),
+        };
+        self.push(entry.user_data(user_data));
+    }
+
+    fn receive(&mut self, descriptor: &Descriptor, token: Token, patience: Patience) {
+        let flags = match patience {
+            Patience::Wait => 0,
+            Patience::DontWait => libc::MSG_DONTWAIT,
+        };
+        // The kernel takes address and length from the buffer that it selects.
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), std::ptr::null_mut(), 0).flags(flags),
+            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0).flags(flags),
+        };
+        let entry = entry.buf_group(buffers::GROUP).build().flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry.user_data(pack(Operation::Receive, token)));
+    }
+
+    fn look(&mut self, descriptor: &Descriptor, token: Token) {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let seen = self.seen.get();
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Recv::new(types::Fd(fd), seen, 1),
+            RawTarget::Direct(slot) => opcode::Recv::new(types::Fixed(slot), seen, 1),
+        };
+        self.push(entry.flags(flags).build().user_data(pack(Operation::Look, token)));
+    }
+
+    fn send(&mut self, descriptor: &Descriptor, token: Token, bytes: SendBytes) {
+        let index = self.flight.lend(token, descriptor.raw(), bytes);
+        self.send_rest(index);
+    }
+
+    fn shut_down(&mut self, descriptor: &Descriptor, token: Token) {
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_WR).build(),
+            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build(),
+        };
+        self.push(entry.user_data(pack(Operation::Shutdown, token)));
+    }
+
+    fn abort(&mut self, descriptor: &Descriptor, token: Token) {
+        let entry = match descriptor.raw() {
+            RawTarget::Plain(fd) => opcode::Shutdown::new(types::Fd(fd), libc::SHUT_RDWR).build(),
+            RawTarget::Direct(slot) => opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_RDWR).build(),
+        };
+        self.push(entry.user_data(pack(Operation::Shutdown, token)));
+    }
+
+    fn cancel_watch(&mut self, token: Token) {
+        // Looks among the polls alone, and ends it on the spot.
+        let entry = opcode::PollRemove::new(pack(Operation::Watch, token)).build();
+        self.push(entry.user_data(pack(Operation::Cancel, token)));
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        let entry = opcode::AsyncCancel::new(pack(Operation::Receive, token)).build();
+        self.push(entry.user_data(pack(Operation::Cancel, token)));
+    }
+
+    fn close(&mut self, descriptor: Descriptor, token: Token) {
+        let user_data = pack(Operation::Close, token);
+        let entry = match descriptor {
+            Descriptor::Plain(fd) => opcode::Close::new(types::Fd(fd.into_raw_fd())).build(),
+            Descriptor::Direct(slot) => {
+                self.closing.insert(user_data, slot.number());
+                opcode::Close::new(types::Fixed(slot.number())).build()
+            }
+        };
+        self.push(entry.user_data(user_data));
+    }
+
+    fn settle(&mut self, descriptor: OwnedFd) -> Result<Descriptor, OwnedFd> {
+        let Some(slot) = self.files.take() else { return Err(descriptor) };
+        match self.uring.submitter().register_files_update(slot.number(), &[descriptor.as_raw_fd()]) {
+            Ok(_) => Ok(Descriptor::Direct(slot)),
+            Err(_) => {
+                self.files.give_back(slot.number());
+                Err(descriptor)
+            }
+        }
+    }
+
+    fn enter(&mut self, want: u32, timeout: Option<Duration>) {
+        self.buffers.publish();
+        self.backlog.refill(&mut self.uring);
+        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        if queued == 0 && want == 0 && !self.has_deferred() {
+            return;
+        }
+        let result = match timeout {
+            None => {
+                // SAFETY: R2; no argument is passed, so no memory is named.
+                unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, want, ENTER_GETEVENTS, None) }
+            }
+            Some(timeout) => {
+                let time = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                self.uring.submitter().submit_with_args(want as usize, &arguments)
+            }
+        };
+        match result {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                // Time is up; interrupted; completions must be taken first: the next turn does all of that.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                _ => panic!("io_uring_enter failed: {error}"),
+            },
+        }
+    }
+
+    fn sends_only(&self) -> Option<u32> {
+        (self.others_started == 0).then_some(self.sends_started)
+    }
+
+    fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_>)) -> usize {
+        (self.sends_started, self.others_started) = (0, 0);
+        let mut count = 0;
+        while count < limit {
+            let Some(entry) = self.uring.completion().next() else { break };
+            count += 1;
+            self.dispatch(&entry, &mut handle);
+        }
+        if std::mem::take(&mut self.is_starved) {
+            self.buffers.grow();
+        }
+        self.buffers.publish();
+        count
+    }
+
+    fn has_work(&mut self) -> bool {
+        let is_idle =
+            self.uring.completion().is_empty() && self.uring.submission().is_empty() && self.backlog.is_empty();
+        !is_idle || self.has_deferred()
+    }
+
+    fn drain(listener: OwnedFd) -> Vec<OwnedFd> {
+        if rustix::io::ioctl_fionbio(&listener, true).is_err() {
+            return Vec::new();
+        }
+        let accept = || rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC).ok();
+        std::iter::from_fn(accept).collect()
+    }
+
+    fn peer_of(socket: &OwnedFd) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(socket).ok()??;
+        SocketAddr::try_from(address).ok().map(|address| address.ip())
     }
 }
 

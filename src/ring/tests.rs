@@ -194,7 +194,8 @@ fn a_ring_that_is_dropped_receives_and_accepts_nothing_more() {
     ring.watch(&descriptor, token);
     ring.receive(&descriptor, token, Patience::Wait);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    ring.accept(&listener);
+    let listening = OwnedFd::from(listener.try_clone().unwrap());
+    ring.accept(&listening);
     ring.enter(0, None);
     drop(ring);
     theirs.write_all(b"still here").unwrap();

@@ -19,7 +19,7 @@ pub(super) enum Next {
 
 /// Whether another connection would find a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Vacancy {
     Some,
     None,
 }
@@ -83,13 +83,13 @@ impl Acceptor {
     }
 
     /// Sees to whether accepting goes on.
-    pub(super) fn resume_if_due(&mut self, now: Instant, room: Room) {
-        match (self.want, room) {
-            (Want::Accept, Room::None) => self.want = Want::WaitForRoom(now + PAUSE),
-            (Want::WaitForRoom(until), Room::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
-            (Want::WaitForRoom(_), Room::Some) => self.want = Want::Accept,
-            (Want::Pause(until), Room::Some) if until <= now => self.want = Want::Accept,
-            (Want::Pause(until), Room::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
+    pub(super) fn resume_if_due(&mut self, now: Instant, vacancy: Vacancy) {
+        match (self.want, vacancy) {
+            (Want::Accept, Vacancy::None) => self.want = Want::WaitForRoom(now + PAUSE),
+            (Want::WaitForRoom(until), Vacancy::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
+            (Want::WaitForRoom(_), Vacancy::Some) => self.want = Want::Accept,
+            (Want::Pause(until), Vacancy::Some) if until <= now => self.want = Want::Accept,
+            (Want::Pause(until), Vacancy::None) if until <= now => self.want = Want::WaitForRoom(now + PAUSE),
             _ => {}
         }
     }
@@ -173,19 +173,19 @@ mod tests {
     #[test]
     fn two_accepts_are_never_armed() {
         let (mut acceptor, now) = (armed(), Instant::now());
-        acceptor.resume_if_due(now, Room::None);
+        acceptor.resume_if_due(now, Vacancy::None);
         assert_eq!(acceptor.next(), Next::Cancel);
         // Accepting goes on before the cancellation has run.
-        acceptor.resume_if_due(now, Room::Some);
+        acceptor.resume_if_due(now, Vacancy::Some);
         assert_eq!(acceptor.next(), Next::Nothing);
         acceptor.on_cancelled(Hit::Found);
         assert_eq!(acceptor.next(), Next::Nothing);
         acceptor.on_accepted(Armed::Ended);
         assert_eq!(acceptor.next(), Next::Arm);
         // It was missed, and is armed as it is wanted to be.
-        acceptor.resume_if_due(now, Room::None);
+        acceptor.resume_if_due(now, Vacancy::None);
         assert_eq!(acceptor.next(), Next::Cancel);
-        acceptor.resume_if_due(now, Room::Some);
+        acceptor.resume_if_due(now, Vacancy::Some);
         acceptor.on_cancelled(Hit::Missed);
         assert_eq!(acceptor.next(), Next::Nothing);
     }
@@ -194,11 +194,11 @@ mod tests {
     fn a_shortage_is_waited_for_and_room_ends_the_wait_at_once() {
         let (mut acceptor, now) = (armed(), Instant::now());
         acceptor.pause(now);
-        acceptor.resume_if_due(now + PAUSE / 2, Room::Some);
+        acceptor.resume_if_due(now + PAUSE / 2, Vacancy::Some);
         assert_eq!((acceptor.is_accepting(), acceptor.resumes_at()), (false, Some(now + PAUSE)));
-        acceptor.resume_if_due(now + PAUSE, Room::None);
+        acceptor.resume_if_due(now + PAUSE, Vacancy::None);
         assert_eq!((acceptor.is_accepting(), acceptor.resumes_at()), (false, Some(now + PAUSE * 2)));
-        acceptor.resume_if_due(now + PAUSE, Room::Some);
+        acceptor.resume_if_due(now + PAUSE, Vacancy::Some);
         assert!(acceptor.is_accepting());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -57,15 +57,6 @@ impl Listener {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Takes all that have connected and closes the listener. Nothing else may be accepting from it.
-    pub(super) fn drain(self) -> Vec<OwnedFd> {
-        if rustix::io::ioctl_fionbio(&self.socket, true).is_err() {
-            return Vec::new();
-        }
-        let accept = || rustix::net::accept_with(&self.socket, rustix::net::SocketFlags::CLOEXEC).ok();
-        std::iter::from_fn(accept).collect()
-    }
 }
 
 /// Whether a port is listened on by one socket or by several.
@@ -75,9 +66,9 @@ pub enum Sharing {
     WithOthers,
 }
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        listener.socket
     }
 }
 

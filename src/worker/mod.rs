@@ -5,13 +5,18 @@ mod acceptor;
 mod around;
 mod bus;
 mod clock;
-mod link;
+mod completions;
+mod effects;
 mod listener;
+mod operations;
+mod outside;
 mod pace;
+mod process;
 mod space;
 mod table;
 mod turn;
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -23,16 +28,19 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::app::Application;
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
-use crate::ring::{self, Ring, RingError, RingOptions, Signal};
+use crate::ring::{self, Kernel, Ring, RingError, RingOptions, Signal};
 use crate::shard::{EngineSettings, Entropy, Place, ShardParts};
 
-use turn::{Outside, Turned, Worker};
+use process::Process;
 
 pub use bus::{Bus, NoBus};
 pub use clock::Clock;
 pub use listener::{Listener, Sharing};
+pub use outside::Outside;
+pub use process::Reception;
 pub use space::{is_space_limited, reserve, reserved};
-pub use turn::Reception;
+pub use table::Table;
+pub use turn::{Then, Turned, Worker};
 
 /// What a worker is made of, to be turned into one on its own thread.
 pub struct WorkerParts<A> {
@@ -159,25 +167,25 @@ pub fn run<A: Application + 'static>(
         };
         let (shard, table) = space::make(shard, parts.clock.now())?;
         let surroundings = make_surroundings();
-        let outside = Outside {
+        let process = Process {
             mailbox: parts.mailbox,
+            letters: VecDeque::new(),
             siblings: parts.siblings,
             reception: surroundings.reception,
             bus: surroundings.bus,
-            capacity: parts.capacity,
             clock: parts.clock,
         };
-        let worker = Worker::new(ring, shard, table, parts.listener, outside);
+        let worker = Worker::new(ring, shard, table, parts.listener.into(), process, parts.capacity);
         // A task among those of the core, so that they take turns.
         let driven = tokio::task::spawn_local(drive(worker));
         driven.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic())).map_err(WorkerError::Io)
     })
 }
 
-async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
+async fn drive<A: Application>(mut worker: Worker<A, Ring, Process>) -> io::Result<()> {
     let signal = Signal::new()?;
-    worker.ring.signal(&signal)?;
-    worker.ring.signal_off();
+    worker.kernel.signal(&signal)?;
+    worker.kernel.signal_off();
     let mut in_a_row = 0;
     let mut since = Instant::now();
     loop {
@@ -185,13 +193,8 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
         if worker.is_done() {
             return Ok(());
         }
+        let then = worker.go_on(turned);
         if turned == Turned::Busy {
-            // Where nothing but sends was started, what comes next is others' doing: more of it may share the next turn.
-            let sends = worker.ring.sends_only();
-            match sends.zip(worker.wait()) {
-                Some((sends, wait)) => worker.ring.enter(sends + wait.want, Some(wait.timeout)),
-                None => worker.ring.enter(0, None),
-            }
             in_a_row += 1;
             if in_a_row == TURNS_IN_A_ROW || since.elapsed() > TIME_IN_A_ROW {
                 in_a_row = 0;
@@ -201,22 +204,19 @@ async fn drive<A: Application>(mut worker: Worker<A>) -> io::Result<()> {
             continue;
         }
         in_a_row = 0;
-        if let Some(wait) = worker.wait() {
-            worker.ring.enter(wait.want, Some(wait.timeout));
-            if worker.ring.has_work() {
-                continue;
-            }
+        if then == Then::Turn {
+            continue;
         }
         // From here on mail and completions signal; what came before is seen by one more look.
         worker.outside.mailbox.fall_asleep();
-        worker.ring.signal_on();
-        worker.ring.enter(0, None);
-        if !worker.ring.has_work() && worker.outside.mailbox.is_empty() {
+        worker.kernel.signal_on();
+        worker.kernel.enter(0, None);
+        if !worker.kernel.has_work() && !worker.outside.has_mail() {
             sleep(&signal, &worker.outside.mailbox, worker.deadline()).await?;
         }
-        worker.ring.signal_off();
+        worker.kernel.signal_off();
         worker.outside.mailbox.wake_up();
-        worker.ring.enter(0, None);
+        worker.kernel.enter(0, None);
         since = Instant::now();
     }
 }

@@ -11,6 +11,7 @@ use crate::shard::{self, Now, Shard, ShardParts};
 
 use super::WorkerError;
 use super::table::Table;
+use crate::ring::Ring;
 
 /// Of each worker what grows with its work, to begin with.
 const WORK_BYTES: usize = 8 << 20;
@@ -18,7 +19,7 @@ const WORK_BYTES: usize = 8 << 20;
 /// The blocks of address space that each worker reserves within these limits, in bytes.
 pub fn reserved(limits: &CapacityLimits) -> Vec<usize> {
     let mut blocks = shard::reserved(limits);
-    blocks.extend([Table::reserved(limits.all_connections_max()), WORK_BYTES]);
+    blocks.extend([Table::<Ring>::reserved(limits.all_connections_max()), WORK_BYTES]);
     blocks
 }
 
@@ -46,7 +47,7 @@ static TABLES: Mutex<()> = Mutex::new(());
 
 /// A shard and the worker's table. Where there is no room for them that is an error, and not, as in the midst of either, the
 /// end of the process.
-pub(super) fn make<A: Application>(parts: ShardParts<A>, now: Now) -> Result<(Shard<A>, Table), WorkerError> {
+pub(super) fn make<A: Application>(parts: ShardParts<A>, now: Now) -> Result<(Shard<A>, Table<Ring>), WorkerError> {
     let _turn = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = *parts.capacity.limits();
     if is_space_limited() {

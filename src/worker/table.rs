@@ -1,22 +1,21 @@
-//! The worker's connections by key: descriptor, link, and what goes along when one is handed over.
+//! The worker's connections by key: descriptor, operations, and what goes along when one is handed over.
 
-use crate::ring::{Descriptor, Token};
+use crate::ring::{DescriptorOf, Kernel, Token};
 use crate::shard::{ConnectionKey, Destination, Key, Parcel};
 
-use super::link::{Link, Start};
+use super::operations::{Operations, Start};
 
 /// One connection as the worker keeps it.
-#[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Entry<K: Kernel> {
     pub(super) key: ConnectionKey,
-    pub(super) descriptor: Option<Descriptor>,
-    pub(super) link: Link,
+    pub(super) descriptor: Option<DescriptorOf<K>>,
+    pub(super) operations: Operations,
     pub(super) departure: Option<Box<Departure>>,
     /// To be settled as soon as nothing is under way.
     pub(super) settles: bool,
 }
 
-impl Entry {
+impl<K: Kernel> Entry<K> {
     /// Puts down what to start after a completion, and who may settle now.
     pub(super) fn note(&self, start: Start, starts: &mut Vec<(ConnectionKey, Start)>) {
         if start != Start::default() || self.settles {
@@ -33,48 +32,55 @@ pub(super) struct Departure {
 }
 
 /// All connections of a worker. A place is reused only after `remove`.
-#[derive(Debug)]
-pub(super) struct Table {
-    entries: Vec<Option<Entry>>,
+pub struct Table<K: Kernel> {
+    entries: Vec<Option<Entry<K>>>,
     count: usize,
 }
 
-impl Table {
+impl<K: Kernel> Table<K> {
     /// Room for this many: untouched pages cost nothing, and no turn pays for a doubling.
-    pub(super) fn with_capacity(connections: usize) -> Table {
+    pub fn with_capacity(connections: usize) -> Table<K> {
         Table { entries: Vec::with_capacity(connections), count: 0 }
     }
 
     /// The block that room for so many reserves, in bytes.
     pub(super) fn reserved(connections: usize) -> usize {
-        connections.saturating_mul(size_of::<Option<Entry>>())
+        connections.saturating_mul(size_of::<Option<Entry<K>>>())
     }
 
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    pub(super) fn insert(&mut self, key: ConnectionKey, descriptor: Descriptor) {
+    pub(super) fn insert(&mut self, key: ConnectionKey, descriptor: DescriptorOf<K>) {
         let index = key.0.index as usize;
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
         }
-        let entry = Entry { key, descriptor: Some(descriptor), link: Link::new(), departure: None, settles: false };
+        let entry =
+            Entry { key, descriptor: Some(descriptor), operations: Operations::new(), departure: None, settles: false };
         debug_assert!(self.entries[index].is_none());
         self.entries[index] = Some(entry);
         self.count += 1;
     }
 
-    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Entry<K>> {
         self.entries.get_mut(key.0.index as usize)?.as_mut().filter(|entry| entry.key == key)
     }
 
+    /// The connection that an effect names: the shard names none that it has ended or given away.
+    pub(super) fn open(&mut self, key: ConnectionKey) -> Option<&mut Entry<K>> {
+        let entry = self.get_mut(key);
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.operations.is_open()), "an effect for what has ended");
+        entry
+    }
+
     /// The connection that a completion is about.
-    pub(super) fn find(&mut self, token: Token) -> Option<&mut Entry> {
+    pub(super) fn find(&mut self, token: Token) -> Option<&mut Entry<K>> {
         self.entries.get_mut(token.index as usize)?.as_mut().filter(|entry| token_of(entry.key) == token)
     }
 
-    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Entry> {
+    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Entry<K>> {
         self.get_mut(key)?;
         self.count -= 1;
         self.entries.get_mut(key.0.index as usize)?.take()
@@ -89,9 +95,10 @@ pub(super) fn token_of(ConnectionKey(Key { index, generation }): ConnectionKey) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::Ring;
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Option<Entry>>() <= 40, "{}", size_of::<Option<Entry>>());
+        assert!(size_of::<Option<Entry<Ring>>>() <= 40, "{}", size_of::<Option<Entry<Ring>>>());
     }
 }

@@ -1,4 +1,4 @@
-//! `Link`: which operations of one connection are under way, and which have to be started next. No kernel in here.
+//! `Operations`: what is under way on one connection, and what has to be started next. No kernel in here.
 //!
 //! A connection in the HTTP stage is read when the shard says so. A settled one is watched by an edge-triggered poll, and
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
@@ -57,7 +57,7 @@ enum Phase {
 
 /// The operations of one connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Operations {
     mode: Mode,
     phase: Phase,
     receiving: bool,
@@ -94,9 +94,9 @@ const NOTHING: Start = Start {
     release: false,
 };
 
-impl Link {
-    pub(super) fn new() -> Link {
-        Link {
+impl Operations {
+    pub(super) fn new() -> Operations {
+        Operations {
             mode: Mode::OnRequest,
             phase: Phase::Open,
             receiving: false,
@@ -125,6 +125,11 @@ impl Link {
 
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether its end has begun, and not only its departure.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending | Phase::Released)
     }
 
     /// The shard wants bytes.
@@ -217,6 +222,7 @@ impl Link {
     }
 
     pub(super) fn send(&mut self) {
+        debug_assert!(!self.sending, "a second send while one is under way");
         self.sending = true;
     }
 
@@ -226,6 +232,7 @@ impl Link {
     }
 
     pub(super) fn shut_down(&mut self) {
+        debug_assert!(!self.sending && self.shutting == 0, "shut down twice, or before all is sent");
         self.shutting += 1;
     }
 
@@ -319,74 +326,74 @@ mod tests {
     const WATCH: Start = Start { watch: true, ..NOTHING };
     const RELEASE: Start = Start { release: true, ..NOTHING };
 
-    fn watched() -> Link {
-        let mut link = Link::new();
-        assert_eq!(link.watch(), WATCH);
-        link
+    fn watched() -> Operations {
+        let mut operations = Operations::new();
+        assert_eq!(operations.watch(), WATCH);
+        operations
     }
 
     #[test]
     fn an_edge_during_a_receive_is_not_lost() {
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
-        assert_eq!(link.on_received(Received::Some), RECEIVE);
-        assert_eq!(link.on_received(Received::Empty), NOTHING);
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), NOTHING);
+        assert_eq!(operations.on_received(Received::Some), RECEIVE);
+        assert_eq!(operations.on_received(Received::Empty), NOTHING);
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), RECEIVE);
     }
 
     #[test]
     fn a_full_buffer_means_receive_again() {
-        let mut link = watched();
-        link.on_readable(Armed::Still, Peer::Open);
-        assert_eq!(link.on_received(Received::More), RECEIVE);
-        assert_eq!(link.on_received(Received::More), RECEIVE);
-        assert_eq!(link.on_received(Received::Some), NOTHING);
+        let mut operations = watched();
+        operations.on_readable(Armed::Still, Peer::Open);
+        assert_eq!(operations.on_received(Received::More), RECEIVE);
+        assert_eq!(operations.on_received(Received::More), RECEIVE);
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
     }
 
     #[test]
     fn the_end_is_read_behind_bytes_that_came_with_it_by_one_edge() {
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), RECEIVE);
-        assert_eq!(link.on_received(Received::Some), RECEIVE);
-        assert_eq!(link.on_received(Received::Ended), NOTHING);
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Ended), RECEIVE);
+        assert_eq!(operations.on_received(Received::Some), RECEIVE);
+        assert_eq!(operations.on_received(Received::Ended), NOTHING);
         // Also if they fill several buffers.
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), RECEIVE);
-        assert_eq!(link.on_received(Received::More), RECEIVE);
-        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Ended), RECEIVE);
+        assert_eq!(operations.on_received(Received::More), RECEIVE);
+        assert_eq!(operations.on_received(Received::Some), RECEIVE);
         // Also if there was no buffer at first, and the end came meanwhile.
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
-        assert_eq!(link.on_readable(Armed::Still, Peer::Ended), NOTHING);
-        assert_eq!(link.on_received(Received::Starved), NOTHING);
-        assert_eq!(link.on_buffers(), RECEIVE);
-        assert_eq!(link.on_received(Received::Some), RECEIVE);
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Ended), NOTHING);
+        assert_eq!(operations.on_received(Received::Starved), NOTHING);
+        assert_eq!(operations.on_buffers(), RECEIVE);
+        assert_eq!(operations.on_received(Received::Some), RECEIVE);
     }
 
     #[test]
     fn a_starved_receive_is_retried_when_buffers_are_back() {
-        let mut link = watched();
-        link.on_readable(Armed::Still, Peer::Open);
-        assert_eq!(link.on_received(Received::Starved), NOTHING);
-        assert_eq!(link.on_buffers(), RECEIVE);
-        assert_eq!(link.on_buffers(), NOTHING);
-        assert_eq!(link.on_received(Received::Some), NOTHING);
+        let mut operations = watched();
+        operations.on_readable(Armed::Still, Peer::Open);
+        assert_eq!(operations.on_received(Received::Starved), NOTHING);
+        assert_eq!(operations.on_buffers(), RECEIVE);
+        assert_eq!(operations.on_buffers(), NOTHING);
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
     }
 
     #[test]
     fn a_poll_that_ended_is_armed_again_and_followed_by_a_receive() {
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Ended, Peer::Open), Start { receive: true, watch: true, ..NOTHING });
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Ended, Peer::Open), Start { receive: true, watch: true, ..NOTHING });
     }
 
     #[test]
     fn nothing_is_read_behind_the_end() {
-        let mut link = watched();
-        link.on_readable(Armed::Still, Peer::Open);
-        assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
-        assert_eq!(link.on_readable(Armed::Ended, Peer::Open), NOTHING);
+        let mut operations = watched();
+        operations.on_readable(Armed::Still, Peer::Open);
+        assert_eq!(operations.on_received(Received::Ended), NOTHING);
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), NOTHING);
+        assert_eq!(operations.on_readable(Armed::Ended, Peer::Open), NOTHING);
     }
 
     #[test]
@@ -395,11 +402,11 @@ mod tests {
         for order in
             [[0, 1, 2, 3, 4, 4], [4, 4, 3, 2, 1, 0], [4, 1, 3, 0, 2, 4], [2, 0, 4, 3, 1, 4], [3, 4, 0, 4, 1, 2]]
         {
-            let mut link = watched();
-            link.on_readable(Armed::Still, Peer::Open);
-            link.send();
+            let mut operations = watched();
+            operations.on_readable(Armed::Still, Peer::Open);
+            operations.send();
             let ending = Start { cancel_watch: true, cancel_receive: true, abort: true, ..NOTHING };
-            assert_eq!((link.end(), link.end()), (ending, NOTHING));
+            assert_eq!((operations.end(), operations.end()), (ending, NOTHING));
             let mut cancelling = 0;
             let mut released = 0;
             let mut note = |start: Start| {
@@ -409,127 +416,127 @@ mod tests {
             };
             for which in order {
                 note(match which {
-                    0 => link.on_received(Received::Ended),
-                    1 => link.on_readable(Armed::Ended, Peer::Open),
-                    2 => link.on_sent(),
-                    3 => link.on_shut_down(),
-                    _ => link.on_cancelled(Hit::Found),
+                    0 => operations.on_received(Received::Ended),
+                    1 => operations.on_readable(Armed::Ended, Peer::Open),
+                    2 => operations.on_sent(),
+                    3 => operations.on_shut_down(),
+                    _ => operations.on_cancelled(Hit::Found),
                 });
             }
             assert_eq!((released, cancelling), (1, 0), "{order:?}");
         }
-        assert_eq!(Link::new().end(), RELEASE);
+        assert_eq!(Operations::new().end(), RELEASE);
     }
 
     #[test]
     fn leaving_waits_for_what_is_being_sent() {
-        let mut link = Link::new();
-        link.send();
-        assert_eq!(link.leave(), NOTHING);
-        assert_eq!(link.on_sent(), RELEASE);
+        let mut operations = Operations::new();
+        operations.send();
+        assert_eq!(operations.leave(), NOTHING);
+        assert_eq!(operations.on_sent(), RELEASE);
         // Unless the peer does not take it.
-        let mut link = Link::new();
-        link.send();
-        link.leave();
-        assert_eq!(link.end(), Start { abort: true, ..NOTHING });
-        assert_eq!(link.on_sent(), NOTHING);
-        assert_eq!(link.on_shut_down(), RELEASE);
+        let mut operations = Operations::new();
+        operations.send();
+        operations.leave();
+        assert_eq!(operations.end(), Start { abort: true, ..NOTHING });
+        assert_eq!(operations.on_sent(), NOTHING);
+        assert_eq!(operations.on_shut_down(), RELEASE);
         // A receive under way is cancelled first, and may still bring bytes.
-        let mut link = Link::new();
-        assert_eq!(link.read(), RECEIVE);
-        assert_eq!(link.leave(), Start { cancel_receive: true, ..NOTHING });
-        assert_eq!(link.on_received(Received::Some), NOTHING);
-        assert_eq!(link.on_cancelled(Hit::Found), RELEASE);
+        let mut operations = Operations::new();
+        assert_eq!(operations.read(), RECEIVE);
+        assert_eq!(operations.leave(), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
+        assert_eq!(operations.on_cancelled(Hit::Found), RELEASE);
     }
 
     #[test]
     fn what_a_cancellation_missed_is_cancelled_again() {
-        let mut link = watched();
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), RECEIVE);
-        assert_eq!(link.end(), Start { cancel_watch: true, cancel_receive: true, ..NOTHING });
-        assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
-        assert_eq!(link.on_readable(Armed::Ended, Peer::Open), NOTHING);
-        assert_eq!(link.on_cancelled(Hit::Missed), Start { cancel_receive: true, ..NOTHING });
+        let mut operations = watched();
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), RECEIVE);
+        assert_eq!(operations.end(), Start { cancel_watch: true, cancel_receive: true, ..NOTHING });
+        assert_eq!(operations.on_cancelled(Hit::Found), NOTHING);
+        assert_eq!(operations.on_readable(Armed::Ended, Peer::Open), NOTHING);
+        assert_eq!(operations.on_cancelled(Hit::Missed), Start { cancel_receive: true, ..NOTHING });
         // It was missed because it had completed.
-        assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_cancelled(Hit::Missed), RELEASE);
+        assert_eq!(operations.on_received(Received::Ended), NOTHING);
+        assert_eq!(operations.on_cancelled(Hit::Missed), RELEASE);
     }
 
     #[test]
     fn leaving_looks_again_for_a_receive_that_was_missed() {
-        let mut link = Link::new();
-        link.send();
-        assert_eq!(link.read(), RECEIVE);
+        let mut operations = Operations::new();
+        operations.send();
+        assert_eq!(operations.read(), RECEIVE);
         let cancel = Start { cancel_receive: true, ..NOTHING };
-        assert_eq!(link.leave(), cancel);
+        assert_eq!(operations.leave(), cancel);
         // It is still under way: a peer that says nothing would never end it.
-        assert_eq!(link.on_cancelled(Hit::Missed), cancel);
-        assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
-        assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_sent(), RELEASE);
+        assert_eq!(operations.on_cancelled(Hit::Missed), cancel);
+        assert_eq!(operations.on_cancelled(Hit::Found), NOTHING);
+        assert_eq!(operations.on_received(Received::Ended), NOTHING);
+        assert_eq!(operations.on_sent(), RELEASE);
         // It was missed because it had completed.
-        let mut link = Link::new();
-        assert_eq!((link.read(), link.leave()), (RECEIVE, cancel));
-        assert_eq!(link.on_received(Received::Some), NOTHING);
-        assert_eq!(link.on_cancelled(Hit::Missed), RELEASE);
+        let mut operations = Operations::new();
+        assert_eq!((operations.read(), operations.leave()), (RECEIVE, cancel));
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
+        assert_eq!(operations.on_cancelled(Hit::Missed), RELEASE);
     }
 
     #[test]
     fn who_ends_while_leaving_does_not_wait_for_what_the_peer_does_not_take() {
-        let mut link = Link::new();
-        link.send();
-        assert_eq!(link.read(), RECEIVE);
-        assert_eq!(link.leave(), Start { cancel_receive: true, ..NOTHING });
-        assert_eq!(link.end(), Start { abort: true, ..NOTHING });
-        assert_eq!(link.on_cancelled(Hit::Missed), Start { cancel_receive: true, ..NOTHING });
-        assert_eq!(link.on_received(Received::Ended), NOTHING);
-        assert_eq!(link.on_cancelled(Hit::Found), NOTHING);
-        assert_eq!(link.on_sent(), NOTHING);
-        assert_eq!(link.on_shut_down(), RELEASE);
+        let mut operations = Operations::new();
+        operations.send();
+        assert_eq!(operations.read(), RECEIVE);
+        assert_eq!(operations.leave(), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(operations.end(), Start { abort: true, ..NOTHING });
+        assert_eq!(operations.on_cancelled(Hit::Missed), Start { cancel_receive: true, ..NOTHING });
+        assert_eq!(operations.on_received(Received::Ended), NOTHING);
+        assert_eq!(operations.on_cancelled(Hit::Found), NOTHING);
+        assert_eq!(operations.on_sent(), NOTHING);
+        assert_eq!(operations.on_shut_down(), RELEASE);
     }
 
     #[test]
     fn a_look_ends_when_all_that_had_come_is_received() {
         const LOOK: Start = Start { look: true, ..NOTHING };
-        let mut link = watched();
-        assert_eq!(link.look(), LOOK);
-        assert!(!link.is_idle());
+        let mut operations = watched();
+        assert_eq!(operations.look(), LOOK);
+        assert!(!operations.is_idle());
         // The edge of these bytes has still to be told.
-        assert_eq!(link.on_looked(Found::Something), (Start { receive: true, ..LOOK }, false));
-        assert_eq!(link.on_readable(Armed::Still, Peer::Open), NOTHING);
-        assert_eq!(link.on_received(Received::Some), RECEIVE);
-        assert_eq!(link.on_received(Received::Empty), NOTHING);
-        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+        assert_eq!(operations.on_looked(Found::Something), (Start { receive: true, ..LOOK }, false));
+        assert_eq!(operations.on_readable(Armed::Still, Peer::Open), NOTHING);
+        assert_eq!(operations.on_received(Received::Some), RECEIVE);
+        assert_eq!(operations.on_received(Received::Empty), NOTHING);
+        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
         // One that was asked for while another was under way begins behind it.
-        assert_eq!((link.look(), link.look()), (LOOK, NOTHING));
-        assert_eq!(link.on_looked(Found::Nothing), (LOOK, false));
-        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+        assert_eq!((operations.look(), operations.look()), (LOOK, NOTHING));
+        assert_eq!(operations.on_looked(Found::Nothing), (LOOK, false));
+        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
         // In the HTTP stage a receive waits already.
-        let mut link = Link::new();
-        assert_eq!((link.read(), link.look()), (RECEIVE, LOOK));
-        assert_eq!(link.on_looked(Found::Something), (LOOK, false));
-        assert_eq!(link.on_received(Received::Some), NOTHING);
-        assert_eq!(link.on_looked(Found::Nothing), (NOTHING, true));
+        let mut operations = Operations::new();
+        assert_eq!((operations.read(), operations.look()), (RECEIVE, LOOK));
+        assert_eq!(operations.on_looked(Found::Something), (LOOK, false));
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
+        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
     }
 
     #[test]
     fn a_look_ends_although_the_peer_sends_on_and_on() {
-        let mut link = Link::new();
-        link.look();
-        let looks = (1..).find(|_| link.on_looked(Found::Something).1);
+        let mut operations = Operations::new();
+        operations.look();
+        let looks = (1..).find(|_| operations.on_looked(Found::Something).1);
         assert_eq!(looks, Some(u32::from(LOOKS_MAX)));
         // And a descriptor is not given up under it.
-        link.look();
-        assert_eq!(link.end(), NOTHING);
-        assert_eq!(link.on_looked(Found::Something), (RELEASE, false));
+        operations.look();
+        assert_eq!(operations.end(), NOTHING);
+        assert_eq!(operations.on_looked(Found::Something), (RELEASE, false));
     }
 
     #[test]
     fn on_request_reads_once_per_request() {
-        let mut link = Link::new();
-        assert_eq!(link.read(), RECEIVE);
-        assert_eq!(link.read(), NOTHING);
-        assert_eq!(link.on_received(Received::Some), NOTHING);
-        assert_eq!(link.read(), RECEIVE);
+        let mut operations = Operations::new();
+        assert_eq!(operations.read(), RECEIVE);
+        assert_eq!(operations.read(), NOTHING);
+        assert_eq!(operations.on_received(Received::Some), NOTHING);
+        assert_eq!(operations.read(), RECEIVE);
     }
 }
