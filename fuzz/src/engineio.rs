@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sockring_protocol::engineio::{
-    Data, OpenPacket, Packet, PacketError, PayloadEncoder, SEPARATOR, Upgrades, decode_payload, decode_text,
+    Data, EnginePacket, EnginePacketError, OpenPacket, Payload, PayloadEncoder, SEPARATOR, Upgrades,
 };
 
 use crate::{Random, assert_memory, assert_no_allocation, text_of};
@@ -21,31 +21,32 @@ pub fn engineio(data: &[u8]) {
 }
 
 fn text_frame(text: &str) {
-    let packet = decode_text(text);
+    let packet = EnginePacket::decode(text);
     match &packet {
         Ok(packet) => {
             let again = encode(packet);
             assert_eq!(again.chars().next(), text.chars().next());
-            assert_eq!(decode_text(&again).as_ref(), Ok(packet));
+            assert_eq!(EnginePacket::decode(&again).as_ref(), Ok(packet));
         }
-        Err(PacketError::Empty) => assert!(text.is_empty()),
-        Err(PacketError::UnknownType) => assert!(!text.starts_with(|first| "0123456b".contains(first))),
-        Err(PacketError::BadBase64) => assert!(text.starts_with('b')),
+        Err(EnginePacketError::Empty) => assert!(text.is_empty()),
+        Err(EnginePacketError::UnknownType) => assert!(!text.starts_with(|first| "0123456b".contains(first))),
+        Err(EnginePacketError::BadBase64) => assert!(text.starts_with('b')),
         Err(error) => panic!("{error:?} of one frame, which is one packet"),
     }
     if text.starts_with('b') {
         // Room is made for whole groups of three bytes.
-        assert_memory("decode_text", text.len() + 3, || drop(decode_text(text)));
+        assert_memory("EnginePacket::decode", text.len() + 3, || drop(EnginePacket::decode(text)));
     } else {
-        assert_no_allocation("decode_text", || drop(decode_text(text)));
+        assert_no_allocation("EnginePacket::decode", || drop(EnginePacket::decode(text)));
     }
 }
 
 /// A payload is what its pieces are, up to the first that is no packet.
 fn payload(body: &str) {
-    let mut packets = decode_payload(body, PACKETS_MAX);
+    let mut packets = Payload::decode(body, PACKETS_MAX);
     for (position, piece) in body.split(char::from(SEPARATOR)).enumerate() {
-        let expected = if position < PACKETS_MAX { decode_text(piece) } else { Err(PacketError::TooManyPackets) };
+        let expected =
+            if position < PACKETS_MAX { EnginePacket::decode(piece) } else { Err(EnginePacketError::TooManyPackets) };
         let is_last = expected.is_err();
         assert_eq!(packets.next(), Some(expected), "packet {position}");
         if is_last {
@@ -55,33 +56,33 @@ fn payload(body: &str) {
     assert_eq!(packets.next(), None);
     assert_eq!(packets.next(), None, "the end is the end");
 
-    let packets: Vec<_> = decode_payload(body, PACKETS_MAX).map_while(Result::ok).collect();
+    let packets: Vec<_> = Payload::decode(body, PACKETS_MAX).map_while(Result::ok).collect();
     let mut encoded = Vec::new();
     let mut encoder = PayloadEncoder::new(&mut encoded);
     for packet in &packets {
         match packet {
-            Packet::Message(Data::Binary(bytes)) => encoder.push_binary(bytes),
+            EnginePacket::Message(Data::Binary(bytes)) => encoder.push_binary(bytes),
             other => encoder.push_text(encode(other).as_bytes()),
         }
     }
     assert_eq!(encoder.is_empty(), packets.is_empty());
     if !packets.is_empty() {
         let encoded = String::from_utf8(encoded).expect("a payload is text");
-        let again: Result<Vec<_>, _> = decode_payload(&encoded, PACKETS_MAX).collect();
+        let again: Result<Vec<_>, _> = Payload::decode(&encoded, PACKETS_MAX).collect();
         assert_eq!(again.as_ref(), Ok(&packets));
     }
 }
 
 /// Fewer packets allowed: the same packets, then a refusal in place of the rest.
 fn limits(body: &str, random: &mut Random) {
-    let all: Vec<_> = decode_payload(body, PACKETS_MAX).collect();
+    let all: Vec<_> = Payload::decode(body, PACKETS_MAX).collect();
     let packets_max = random.below(PACKETS_MAX);
-    let fewer: Vec<_> = decode_payload(body, packets_max).collect();
+    let fewer: Vec<_> = Payload::decode(body, packets_max).collect();
     if all.len() <= packets_max {
         assert_eq!(fewer, all);
     } else {
         let (last, kept) = fewer.split_last().expect("at least a refusal");
-        assert_eq!((kept, last), (&all[..packets_max], &Err(PacketError::TooManyPackets)));
+        assert_eq!((kept, last), (&all[..packets_max], &Err(EnginePacketError::TooManyPackets)));
     }
 }
 
@@ -91,12 +92,12 @@ fn binary_message(data: &[u8]) {
     encoder.push_binary(data);
     encoder.push_text(b"6");
     let body = text_of(&encoded).strip_prefix("before").expect("what was there before stays");
-    let packets: Result<Vec<_>, _> = decode_payload(body, 2).collect();
-    let message = Packet::Message(Data::Binary(Cow::Borrowed(data)));
-    assert_eq!(packets, Ok(vec![message.clone(), Packet::Noop]));
+    let packets: Result<Vec<_>, _> = Payload::decode(body, 2).collect();
+    let message = EnginePacket::Message(Data::Binary(Cow::Borrowed(data)));
+    assert_eq!(packets, Ok(vec![message.clone(), EnginePacket::Noop]));
     // Node leaves the padding away when asked for base64url only, but takes both.
     let unpadded = body.split(['=', char::from(SEPARATOR)]).next().unwrap_or_default();
-    assert_eq!(decode_text(unpadded), Ok(message));
+    assert_eq!(EnginePacket::decode(unpadded), Ok(message));
 }
 
 /// Whatever the sid: five keys, which read back as they were written.
@@ -119,19 +120,19 @@ fn open_packet(sid: &str, data: &[u8]) {
 }
 
 /// A packet as a client writes it.
-fn encode(packet: &Packet<'_>) -> String {
+fn encode(packet: &EnginePacket<'_>) -> String {
     match packet {
-        Packet::Open => "0".into(),
-        Packet::Close => "1".into(),
-        Packet::Ping(text) => format!("2{text}"),
-        Packet::Pong(text) => format!("3{text}"),
-        Packet::Message(Data::Text(text)) => format!("4{text}"),
-        Packet::Message(Data::Binary(bytes)) => {
+        EnginePacket::Open => "0".into(),
+        EnginePacket::Close => "1".into(),
+        EnginePacket::Ping(text) => format!("2{text}"),
+        EnginePacket::Pong(text) => format!("3{text}"),
+        EnginePacket::Message(Data::Text(text)) => format!("4{text}"),
+        EnginePacket::Message(Data::Binary(bytes)) => {
             let mut encoded = Vec::new();
             PayloadEncoder::new(&mut encoded).push_binary(bytes);
             String::from_utf8(encoded).expect("base64 is text")
         }
-        Packet::Upgrade => "5".into(),
-        Packet::Noop => "6".into(),
+        EnginePacket::Upgrade => "5".into(),
+        EnginePacket::Noop => "6".into(),
     }
 }

@@ -170,7 +170,7 @@ fn check_query(query: Query<'_>) {
 }
 
 fn check_upgrade(head: &Head<'_>) {
-    match websocket::accept(head) {
+    match websocket::AcceptKey::of(head) {
         Ok(key) => {
             assert_eq!((head.method, head.version, head.upgrade), (Method::Get, Version::Http11, Upgrade::WebSocket));
             assert!(matches!(head.framing, Framing::None | Framing::Length(0)), "no room for a second request");

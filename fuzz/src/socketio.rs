@@ -1,11 +1,11 @@
 //! `socketio`: packets of clients and the attachments that follow them.
 
 use serde_json::value::RawValue;
-use sockring_protocol::engineio::{Data, Packet as Frame, decode_payload};
+use sockring_protocol::engineio::{Data, EnginePacket, Payload};
 use sockring_protocol::json::{self, Value};
 use sockring_protocol::socketio::{
-    AckId, Args, AssembleError, Assembler, EventName, Packet, PacketError, PacketLimits, Progress, decode, encode_ack,
-    encode_connect, encode_connect_error, encode_disconnect, encode_event,
+    AckId, Args, AssembleError, Assembler, EventName, PacketLimits, Progress, SocketPacket, SocketPacketError,
+    encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event,
 };
 
 use crate::{Random, assert_memory, assert_no_allocation, text_of};
@@ -20,14 +20,14 @@ const RESERVED_EVENTS: [&str; 6] =
 pub fn socketio(data: &[u8]) {
     let mut pending: Option<Pending> = None;
     let mut random = Random::of(data);
-    for frame in decode_payload(text_of(data), MESSAGES_MAX) {
+    for frame in Payload::decode(text_of(data), MESSAGES_MAX) {
         match frame {
-            Ok(Frame::Message(Data::Text(text))) => {
+            Ok(EnginePacket::Message(Data::Text(text))) => {
                 if pending.take().is_none() {
                     pending = message(text, &mut random);
                 }
             }
-            Ok(Frame::Message(Data::Binary(bytes))) => match pending.take() {
+            Ok(EnginePacket::Message(Data::Binary(bytes))) => match pending.take() {
                 None => stray_attachment(&bytes),
                 Some(packet) => pending = packet.push(&bytes),
             },
@@ -43,13 +43,13 @@ fn message(text: &str, random: &mut Random) -> Option<Pending> {
     let limits = PacketLimits::default();
     // A name with escapes, and a key with escapes in a binary packet, are the only things that are copied.
     if text.contains('\\') {
-        assert_memory("socketio::decode", text.len(), || drop(decode(text, &limits)));
+        assert_memory("SocketPacket::decode", text.len(), || drop(SocketPacket::decode(text, &limits)));
     } else {
-        assert_no_allocation("socketio::decode", || drop(decode(text, &limits)));
+        assert_no_allocation("SocketPacket::decode", || drop(SocketPacket::decode(text, &limits)));
     }
     tighter_limits(text, random);
     binary_as_plain(text);
-    let packet = decode(text, &limits).ok()?;
+    let packet = SocketPacket::decode(text, &limits).ok()?;
     let (namespace, ack, args, attachments) = parts(&packet);
     assert!(namespace.starts_with('/') && namespace.len() <= limits.namespace_bytes_max);
     assert!(!namespace.bytes().any(|byte| byte < 0x20 || byte == b','));
@@ -57,11 +57,11 @@ fn message(text: &str, random: &mut Random) -> Option<Pending> {
     if let Some(args) = args {
         check_args(&args);
     }
-    if let Packet::Event { args, .. } | Packet::BinaryEvent { args, .. } = &packet {
+    if let SocketPacket::Event { args, .. } | SocketPacket::BinaryEvent { args, .. } = &packet {
         check_event_name(args);
     }
     let encoded = encode(&packet);
-    assert_eq!(decode(&encoded, &limits).as_ref(), Ok(&packet), "read back");
+    assert_eq!(SocketPacket::decode(&encoded, &limits).as_ref(), Ok(&packet), "read back");
     assert!(encoded.len() <= text.len() + 1, "no longer than it came, but for a comma after the namespace");
     let attachments = attachments?;
     assert!((1..=limits.attachments_max).contains(&attachments));
@@ -70,37 +70,41 @@ fn message(text: &str, random: &mut Random) -> Option<Pending> {
 
 type Parts<'a> = (&'a str, Option<AckId>, Option<Args<'a>>, Option<u8>);
 
-fn parts<'a>(packet: &Packet<'a>) -> Parts<'a> {
+fn parts<'a>(packet: &SocketPacket<'a>) -> Parts<'a> {
     match *packet {
-        Packet::Connect { namespace, payload } => {
+        SocketPacket::Connect { namespace, payload } => {
             assert!(payload.is_none_or(|text| Value::decode(text).is_ok_and(Value::is_object)));
             (namespace, None, None, None)
         }
-        Packet::Disconnect { namespace } => (namespace, None, None, None),
-        Packet::Event { namespace, ack, args } => (namespace, ack, Some(args), None),
-        Packet::Ack { namespace, ack, args } => (namespace, Some(ack), Some(args), None),
-        Packet::BinaryEvent { namespace, ack, args, attachments } => (namespace, ack, Some(args), Some(attachments)),
-        Packet::BinaryAck { namespace, ack, args, attachments } => {
+        SocketPacket::Disconnect { namespace } => (namespace, None, None, None),
+        SocketPacket::Event { namespace, ack, args } => (namespace, ack, Some(args), None),
+        SocketPacket::Ack { namespace, ack, args } => (namespace, Some(ack), Some(args), None),
+        SocketPacket::BinaryEvent { namespace, ack, args, attachments } => {
+            (namespace, ack, Some(args), Some(attachments))
+        }
+        SocketPacket::BinaryAck { namespace, ack, args, attachments } => {
             (namespace, Some(ack), Some(args), Some(attachments))
         }
     }
 }
 
 /// As a client writes it.
-fn encode(packet: &Packet<'_>) -> String {
+fn encode(packet: &SocketPacket<'_>) -> String {
     let mut out = Vec::new();
     match packet {
-        Packet::Connect { namespace, payload } => {
+        SocketPacket::Connect { namespace, payload } => {
             let payload = payload.unwrap_or_default();
             out = if *namespace == "/" { format!("0{payload}") } else { format!("0{namespace},{payload}") }.into();
         }
-        Packet::Disconnect { namespace } => encode_disconnect(namespace, &mut out),
-        Packet::Event { namespace, ack, args } => encode_event(namespace, *ack, 0, args.text().as_bytes(), &mut out),
-        Packet::Ack { namespace, ack, args } => encode_ack(namespace, *ack, 0, args.text().as_bytes(), &mut out),
-        Packet::BinaryEvent { namespace, ack, args, attachments } => {
+        SocketPacket::Disconnect { namespace } => encode_disconnect(namespace, &mut out),
+        SocketPacket::Event { namespace, ack, args } => {
+            encode_event(namespace, *ack, 0, args.text().as_bytes(), &mut out)
+        }
+        SocketPacket::Ack { namespace, ack, args } => encode_ack(namespace, *ack, 0, args.text().as_bytes(), &mut out),
+        SocketPacket::BinaryEvent { namespace, ack, args, attachments } => {
             encode_event(namespace, *ack, usize::from(*attachments), args.text().as_bytes(), &mut out);
         }
-        Packet::BinaryAck { namespace, ack, args, attachments } => {
+        SocketPacket::BinaryAck { namespace, ack, args, attachments } => {
             encode_ack(namespace, *ack, usize::from(*attachments), args.text().as_bytes(), &mut out);
         }
     }
@@ -144,14 +148,14 @@ fn binary_as_plain(text: &str) {
     let attachments = digits.parse::<u8>().ok().filter(|count| (1..=limits.attachments_max).contains(count));
     let is_written_plainly = attachments.is_some_and(|count| count.to_string() == digits);
     let (Some(attachments), true) = (attachments, is_written_plainly) else {
-        assert!(decode(text, &limits).is_err(), "{digits:?} is no number of attachments");
+        assert!(SocketPacket::decode(text, &limits).is_err(), "{digits:?} is no number of attachments");
         return;
     };
-    let binary = decode(text, &limits);
-    match decode(&plain, &limits) {
-        Ok(Packet::Event { args, .. } | Packet::Ack { args, .. }) => {
+    let binary = SocketPacket::decode(text, &limits);
+    match SocketPacket::decode(&plain, &limits) {
+        Ok(SocketPacket::Event { args, .. } | SocketPacket::Ack { args, .. }) => {
             let expected = if has_bad_placeholder(args.text(), attachments) {
-                Err(PacketError::BadPlaceholder)
+                Err(SocketPacketError::BadPlaceholder)
             } else {
                 Ok((Some(args), Some(attachments)))
             };
@@ -187,14 +191,14 @@ fn has_bad_placeholder(value: &str, attachments: u8) -> bool {
 
 /// Less allowed: the same packet, or refused for that reason.
 fn tighter_limits(text: &str, random: &mut Random) {
-    let generous = decode(text, &PacketLimits::default());
+    let generous = SocketPacket::decode(text, &PacketLimits::default());
     let limits = PacketLimits {
         attachments_max: random.byte() % 10,
         namespace_bytes_max: random.below(PacketLimits::default().namespace_bytes_max),
     };
-    match decode(text, &limits) {
-        Err(PacketError::TooManyAttachments) => assert!(text.starts_with(['5', '6'])),
-        Err(PacketError::NamespaceTooLong) => assert!(text.len() > limits.namespace_bytes_max),
+    match SocketPacket::decode(text, &limits) {
+        Err(SocketPacketError::TooManyAttachments) => assert!(text.starts_with(['5', '6'])),
+        Err(SocketPacketError::NamespaceTooLong) => assert!(text.len() > limits.namespace_bytes_max),
         tighter => assert_eq!(tighter, generous),
     }
 }
@@ -241,7 +245,7 @@ impl Pending {
                 assert!(fits && is_complete);
                 assert_eq!(self.assembler.push(b""), Err(AssembleError::UnexpectedBinary));
                 let (header, attachments) = (self.assembler.header(), self.assembler.attachments());
-                let packet = decode(header, &PacketLimits::default()).expect("the same text again");
+                let packet = SocketPacket::decode(header, &PacketLimits::default()).expect("the same text again");
                 assert_eq!(parts(&packet).3.map(usize::from), Some(attachments.len()));
             }
             Err(error) => assert!(!fits && error == AssembleError::TooBig),

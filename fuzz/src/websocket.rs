@@ -1,8 +1,8 @@
 //! `websocket`: frames from clients, however they are cut; frames of both sides, written and read back.
 
 use sockring_protocol::websocket::{
-    Decoder, Event, Fin, FrameError, MessageLimits, Opcode, Step, Utf8Validator, encode_client_frame, encode_close,
-    encode_frame, frame_header_length, is_valid_code, server_frames, unmask,
+    Decoded, Decoder, Event, Fin, FrameError, MessageLimits, Opcode, ServerFrames, Utf8Validator, encode_client_frame,
+    encode_close, encode_frame, frame_header_length, is_valid_code, unmask,
 };
 
 use crate::{Random, assert_no_allocation};
@@ -71,12 +71,12 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Said> {
         let mut rest = input.as_mut_slice();
         loop {
             match decoder.decode(rest, &LIMITS) {
-                Ok(Step { consumed, event: Some(event) }) => {
+                Ok(Decoded { consumed, event: Some(event) }) => {
                     said.push(Said::of(event));
                     assert!(consumed > 0, "an event out of nothing");
                     rest = rest.get_mut(consumed..).expect("no more is consumed than was there");
                 }
-                Ok(Step { consumed, event: None }) => {
+                Ok(Decoded { consumed, event: None }) => {
                     assert_eq!(consumed, rest.len(), "all is taken while more is needed");
                     break;
                 }
@@ -111,8 +111,8 @@ fn memory(data: &[u8]) {
             let mut rest = piece;
             loop {
                 match decoder.decode(rest, &LIMITS) {
-                    Ok(Step { consumed, event: Some(_) }) => rest = &mut rest[consumed..],
-                    Ok(Step { event: None, .. }) => break,
+                    Ok(Decoded { consumed, event: Some(_) }) => rest = &mut rest[consumed..],
+                    Ok(Decoded { event: None, .. }) => break,
                     Err(_) => break 'pieces,
                 }
             }
@@ -204,7 +204,7 @@ fn payload(data: &[u8], random: &mut Random) {
     frame.clear();
     encode_frame(Opcode::Text, data, &mut frame);
     encode_frame(Opcode::Pong, b"", &mut frame);
-    assert!(server_frames(&frame).eq([(Opcode::Text, data), (Opcode::Pong, b"".as_slice())]));
+    assert!(ServerFrames::new(&frame).eq([(Opcode::Text, data), (Opcode::Pong, b"".as_slice())]));
 
     // Most often one that is near to those that have a meaning.
     let code = if random.below(4) > 0 { 995 + random.below(30) } else { random.below(0x1_0000) };
@@ -212,7 +212,7 @@ fn payload(data: &[u8], random: &mut Random) {
     let reason = crate::text_of(data);
     frame.clear();
     encode_close(Some(code), reason, &mut frame);
-    let frames: Vec<_> = server_frames(&frame).collect();
+    let frames: Vec<_> = ServerFrames::new(&frame).collect();
     let [(Opcode::Close, payload)] = frames.as_slice() else { panic!("{frames:?}") };
     match payload {
         [] => assert!(!may_be_sent(code)),
@@ -225,9 +225,9 @@ fn payload(data: &[u8], random: &mut Random) {
     }
 }
 
-/// What `server_frames` takes is what `encode_frame` writes.
+/// What `ServerFrames` takes is what `encode_frame` writes.
 fn sent_by_server(data: &[u8]) {
-    let mut frames = server_frames(data);
+    let mut frames = ServerFrames::new(data);
     let mut encoded = Vec::new();
     for (opcode, payload) in &mut frames {
         encode_frame(opcode, payload, &mut encoded);

@@ -3,46 +3,46 @@
 
 use std::borrow::Cow;
 
-use sockring_protocol::engineio::{Data, OpenPacket, Packet, PacketError, Upgrades, decode_text};
+use sockring_protocol::engineio::{Data, EnginePacket, EnginePacketError, OpenPacket, Upgrades};
 
-fn text(text: &str) -> Packet<'_> {
-    Packet::Message(Data::Text(text))
+fn text(text: &str) -> EnginePacket<'_> {
+    EnginePacket::Message(Data::Text(text))
 }
 
-fn binary(bytes: &[u8]) -> Packet<'_> {
-    Packet::Message(Data::Binary(Cow::Borrowed(bytes)))
+fn binary(bytes: &[u8]) -> EnginePacket<'_> {
+    EnginePacket::Message(Data::Binary(Cow::Borrowed(bytes)))
 }
 
 #[test]
 fn frames_are_decoded() {
     let rows = [
-        // "Packet types" of the protocol, one by one
-        ("0", Packet::Open),
-        ("1", Packet::Close),
-        ("2", Packet::Ping("")),
-        ("3", Packet::Pong("")),
+        // "EnginePacket types" of the protocol, one by one
+        ("0", EnginePacket::Open),
+        ("1", EnginePacket::Close),
+        ("2", EnginePacket::Ping("")),
+        ("3", EnginePacket::Pong("")),
         ("4hello", text("hello")),
-        ("5", Packet::Upgrade),
-        ("6", Packet::Noop),
+        ("5", EnginePacket::Upgrade),
+        ("6", EnginePacket::Noop),
         // "Upgrade": the probe
-        ("2probe", Packet::Ping("probe")),
-        ("3probe", Packet::Pong("probe")),
+        ("2probe", EnginePacket::Ping("probe")),
+        ("3probe", EnginePacket::Pong("probe")),
         // E14
         ("4", text("")),
         ("44", text("4")),
         ("4é日本😀", text("é日本😀")),
         ("4\u{1e}4", text("\u{1e}4")),
         // T36: what follows has no meaning
-        ("0{\"sid\":\"__proto__\"}", Packet::Open),
-        ("1x", Packet::Close),
-        ("5x", Packet::Upgrade),
-        ("6x", Packet::Noop),
+        ("0{\"sid\":\"__proto__\"}", EnginePacket::Open),
+        ("1x", EnginePacket::Close),
+        ("5x", EnginePacket::Upgrade),
+        ("6x", EnginePacket::Noop),
         // E10, H02; the reference takes base64 in text frames too
         ("bAQIDBA==", binary(&[1, 2, 3, 4])),
         ("b", binary(&[])),
     ];
     for (frame, packet) in rows {
-        assert_eq!(decode_text(frame), Ok(packet), "{frame}");
+        assert_eq!(EnginePacket::decode(frame), Ok(packet), "{frame}");
     }
 }
 
@@ -50,22 +50,22 @@ fn frames_are_decoded() {
 fn garbage_is_refused() {
     let rows = [
         // T37
-        ("", PacketError::Empty),
-        ("abc", PacketError::UnknownType),
-        ("7", PacketError::UnknownType),
-        ("9x", PacketError::UnknownType),
-        ("8", PacketError::UnknownType),
-        (" 4", PacketError::UnknownType),
-        ("-1", PacketError::UnknownType),
-        ("B", PacketError::UnknownType),
-        ("é4", PacketError::UnknownType),
-        ("４", PacketError::UnknownType),
-        ("\u{1e}", PacketError::UnknownType),
-        ("\0", PacketError::UnknownType),
-        ("b!", PacketError::BadBase64),
+        ("", EnginePacketError::Empty),
+        ("abc", EnginePacketError::UnknownType),
+        ("7", EnginePacketError::UnknownType),
+        ("9x", EnginePacketError::UnknownType),
+        ("8", EnginePacketError::UnknownType),
+        (" 4", EnginePacketError::UnknownType),
+        ("-1", EnginePacketError::UnknownType),
+        ("B", EnginePacketError::UnknownType),
+        ("é4", EnginePacketError::UnknownType),
+        ("４", EnginePacketError::UnknownType),
+        ("\u{1e}", EnginePacketError::UnknownType),
+        ("\0", EnginePacketError::UnknownType),
+        ("b!", EnginePacketError::BadBase64),
     ];
     for (frame, error) in rows {
-        assert_eq!(decode_text(frame), Err(error), "{frame:?}");
+        assert_eq!(EnginePacket::decode(frame), Err(error), "{frame:?}");
     }
 }
 
@@ -84,13 +84,13 @@ fn base64_is_tolerant_of_padding_only() {
         ("AB==", &[0]),
     ];
     for (base64, bytes) in accepted {
-        assert_eq!(decode_text(&format!("b{base64}")), Ok(binary(bytes)), "{base64}");
+        assert_eq!(EnginePacket::decode(&format!("b{base64}")), Ok(binary(bytes)), "{base64}");
     }
     for base64 in [
         "A", "AAAAA", "====", "=", "A===", "AA=A", "AA==AA==", "-_-_", "AA A", "AAEC\n", "AAEC\0", "é", "AQID,",
         "bAQID*",
     ] {
-        assert_eq!(decode_text(&format!("b{base64}")), Err(PacketError::BadBase64), "{base64:?}");
+        assert_eq!(EnginePacket::decode(&format!("b{base64}")), Err(EnginePacketError::BadBase64), "{base64:?}");
     }
 }
 
@@ -125,7 +125,12 @@ fn open_packets_are_encoded() {
 
 #[test]
 fn every_reason_has_its_own_words() {
-    let errors = [PacketError::Empty, PacketError::UnknownType, PacketError::BadBase64, PacketError::TooManyPackets];
+    let errors = [
+        EnginePacketError::Empty,
+        EnginePacketError::UnknownType,
+        EnginePacketError::BadBase64,
+        EnginePacketError::TooManyPackets,
+    ];
     let mut reasons = errors.map(|error| error.to_string()).to_vec();
     reasons.sort();
     reasons.dedup();

@@ -3,16 +3,16 @@
 
 use std::borrow::Cow;
 
-use sockring_protocol::engineio::{Data, Packet, PacketError, PayloadEncoder, SEPARATOR, decode_payload};
+use sockring_protocol::engineio::{Data, EnginePacket, EnginePacketError, Payload, PayloadEncoder, SEPARATOR};
 
-type Decoded<'a> = Vec<Result<Packet<'a>, PacketError>>;
+type Decoded<'a> = Vec<Result<EnginePacket<'a>, EnginePacketError>>;
 
-fn text(text: &str) -> Result<Packet<'_>, PacketError> {
-    Ok(Packet::Message(Data::Text(text)))
+fn text(text: &str) -> Result<EnginePacket<'_>, EnginePacketError> {
+    Ok(EnginePacket::Message(Data::Text(text)))
 }
 
-fn binary(bytes: &[u8]) -> Result<Packet<'_>, PacketError> {
-    Ok(Packet::Message(Data::Binary(Cow::Borrowed(bytes))))
+fn binary(bytes: &[u8]) -> Result<EnginePacket<'_>, EnginePacketError> {
+    Ok(EnginePacket::Message(Data::Binary(Cow::Borrowed(bytes))))
 }
 
 #[test]
@@ -26,27 +26,27 @@ fn payloads_are_decoded() {
         ("4hello\u{1e}bAQIDBA==", vec![text("hello"), binary(&[1, 2, 3, 4])]),
         ("bAQIDBA==\u{1e}b\u{1e}4", vec![binary(&[1, 2, 3, 4]), binary(&[]), text("")]),
         // E17
-        ("3", vec![Ok(Packet::Pong(""))]),
+        ("3", vec![Ok(EnginePacket::Pong(""))]),
         // T33: the caller stops at the close
-        ("1\u{1e}4x", vec![Ok(Packet::Close), text("x")]),
+        ("1\u{1e}4x", vec![Ok(EnginePacket::Close), text("x")]),
         // P22
         ("40\u{1e}42[\"a\"]", vec![text("0"), text("2[\"a\"]")]),
         ("4é\u{1e}4日本😀", vec![text("é"), text("日本😀")]),
         // E11, T30
-        ("abc", vec![Err(PacketError::UnknownType)]),
+        ("abc", vec![Err(EnginePacketError::UnknownType)]),
         // T31
-        ("", vec![Err(PacketError::Empty)]),
+        ("", vec![Err(EnginePacketError::Empty)]),
         // an error is the last that is seen
-        ("4a\u{1e}x\u{1e}4b", vec![text("a"), Err(PacketError::UnknownType)]),
-        ("4a\u{1e}b!\u{1e}4b", vec![text("a"), Err(PacketError::BadBase64)]),
+        ("4a\u{1e}x\u{1e}4b", vec![text("a"), Err(EnginePacketError::UnknownType)]),
+        ("4a\u{1e}b!\u{1e}4b", vec![text("a"), Err(EnginePacketError::BadBase64)]),
         // a separator separates: there is a packet on both sides
-        ("4a\u{1e}", vec![text("a"), Err(PacketError::Empty)]),
-        ("\u{1e}4a", vec![Err(PacketError::Empty)]),
-        ("4a\u{1e}\u{1e}4b", vec![text("a"), Err(PacketError::Empty)]),
-        ("\u{1e}", vec![Err(PacketError::Empty)]),
+        ("4a\u{1e}", vec![text("a"), Err(EnginePacketError::Empty)]),
+        ("\u{1e}4a", vec![Err(EnginePacketError::Empty)]),
+        ("4a\u{1e}\u{1e}4b", vec![text("a"), Err(EnginePacketError::Empty)]),
+        ("\u{1e}", vec![Err(EnginePacketError::Empty)]),
     ];
     for (body, expected) in rows {
-        assert_eq!(decode_payload(body, 16).collect::<Decoded<'_>>(), expected, "{body:?}");
+        assert_eq!(Payload::decode(body, 16).collect::<Decoded<'_>>(), expected, "{body:?}");
     }
 }
 
@@ -54,8 +54,8 @@ fn payloads_are_decoded() {
 #[test]
 fn packets_are_counted() {
     let body = "2\u{1e}2\u{1e}2";
-    let ping = Ok(Packet::Ping(""));
-    let too_many = Err(PacketError::TooManyPackets);
+    let ping = Ok(EnginePacket::Ping(""));
+    let too_many = Err(EnginePacketError::TooManyPackets);
     for (packets_max, expected) in [
         (4, vec![ping.clone(), ping.clone(), ping.clone()]),
         (3, vec![ping.clone(), ping.clone(), ping.clone()]),
@@ -63,16 +63,16 @@ fn packets_are_counted() {
         (1, vec![ping.clone(), too_many.clone()]),
         (0, vec![too_many.clone()]),
     ] {
-        assert_eq!(decode_payload(body, packets_max).collect::<Decoded<'_>>(), expected, "{packets_max}");
+        assert_eq!(Payload::decode(body, packets_max).collect::<Decoded<'_>>(), expected, "{packets_max}");
     }
     let flood = "2\u{1e}".repeat(500_000);
-    assert_eq!(decode_payload(&flood, 100).count(), 101);
+    assert_eq!(Payload::decode(&flood, 100).count(), 101);
 }
 
 #[test]
 fn nothing_follows_the_end() {
     for body in ["4a", "", "x\u{1e}4a", "2\u{1e}2\u{1e}2\u{1e}2"] {
-        let mut payload = decode_payload(body, 2);
+        let mut payload = Payload::decode(body, 2);
         while payload.next().is_some() {}
         assert_eq!(payload.next(), None, "{body:?}");
     }
@@ -101,7 +101,7 @@ fn binary_messages_of_all_lengths_come_back() {
         encoder.push_text(b"4a");
         encoder.push_binary(&bytes);
         let body = String::from_utf8(out).unwrap();
-        assert_eq!(decode_payload(&body, 2).collect::<Decoded<'_>>(), [text("a"), binary(&bytes)]);
+        assert_eq!(Payload::decode(&body, 2).collect::<Decoded<'_>>(), [text("a"), binary(&bytes)]);
     }
 }
 
@@ -116,7 +116,7 @@ fn any_body_is_survived() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             body.push(alphabet[(state >> 33) as usize % alphabet.len()]);
         }
-        let decoded: Decoded<'_> = decode_payload(&body, 100).collect();
+        let decoded: Decoded<'_> = Payload::decode(&body, 100).collect();
         let errors = decoded.iter().filter(|packet| packet.is_err()).count();
         let pieces = body.split(char::from(SEPARATOR)).count();
         assert!(errors == 0 && decoded.len() == pieces || errors == 1 && decoded.last().unwrap().is_err(), "{body:?}");

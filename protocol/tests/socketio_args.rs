@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use sockring_protocol::json::JsonError;
-use sockring_protocol::socketio::{Args, EventName, Packet, PacketError, PacketLimits, decode};
+use sockring_protocol::socketio::{Args, EventName, PacketLimits, SocketPacket, SocketPacketError};
 
 #[test]
 fn arguments_are_taken_apart() {
@@ -60,10 +60,10 @@ fn only_arrays_are_arguments() {
     }
 }
 
-fn decode_with_attachments(attachments: u8, argument: &str) -> Result<(), PacketError> {
+fn decode_with_attachments(attachments: u8, argument: &str) -> Result<(), SocketPacketError> {
     let text = format!(r#"5{attachments}-["e",{argument}]"#);
-    let packet = decode(&text, &PacketLimits::default())?;
-    assert!(matches!(packet, Packet::BinaryEvent { attachments: found, .. } if found == attachments));
+    let packet = SocketPacket::decode(&text, &PacketLimits::default())?;
+    assert!(matches!(packet, SocketPacket::BinaryEvent { attachments: found, .. } if found == attachments));
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn placeholders_that_point_at_nothing_are_refused() {
     ];
     for (attachments, argument) in rows {
         let found = decode_with_attachments(attachments, argument);
-        assert_eq!(found, Err(PacketError::BadPlaceholder), "{attachments}: {argument}");
+        assert_eq!(found, Err(SocketPacketError::BadPlaceholder), "{attachments}: {argument}");
     }
 }
 
@@ -167,5 +167,5 @@ fn placeholders_are_found_at_the_deepest_level() {
         format!(r#"{}{inside}{}"#, r#"{"num":9,"a":"#.repeat(levels), "}".repeat(levels))
     };
     assert_eq!(decode_with_attachments(1, &nested(0)), Ok(()));
-    assert_eq!(decode_with_attachments(1, &nested(1)), Err(PacketError::BadPlaceholder));
+    assert_eq!(decode_with_attachments(1, &nested(1)), Err(SocketPacketError::BadPlaceholder));
 }

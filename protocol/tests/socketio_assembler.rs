@@ -1,14 +1,17 @@
 //! Binary packets are put together from their header and their attachments, within limits (P16 to P21, A5 to A7).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use sockring_protocol::socketio::{AssembleError, Assembler, Packet, PacketLimits, Progress, decode};
+use sockring_protocol::socketio::{AssembleError, Assembler, PacketLimits, Progress, SocketPacket};
 
 const HEADER: &str = r#"52-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
 
 /// S27: the header is decoded, then both attachments come, then it is decoded again.
 #[test]
 fn attachments_are_collected_in_order() {
-    let Ok(Packet::BinaryEvent { attachments, .. }) = decode(HEADER, &PacketLimits::default()) else { panic!() };
+    let Ok(SocketPacket::BinaryEvent { attachments, .. }) = SocketPacket::decode(HEADER, &PacketLimits::default())
+    else {
+        panic!()
+    };
     let mut assembler = Assembler::begin(HEADER, attachments, 1_000_000).unwrap();
     assert_eq!((assembler.header(), assembler.attachments().len()), (HEADER, 0));
     assert_eq!(assembler.push(&[1, 2, 3, 4]), Ok(Progress::More));
@@ -16,7 +19,7 @@ fn attachments_are_collected_in_order() {
     assert_eq!(assembler.header(), HEADER);
     assert_eq!(assembler.attachments(), [Box::from([1, 2, 3, 4]), Box::from([5, 6])]);
     let (header, attachments) = assembler.into_parts();
-    assert!(decode(&header, &PacketLimits::default()).is_ok());
+    assert!(SocketPacket::decode(&header, &PacketLimits::default()).is_ok());
     assert_eq!(attachments.concat(), [1, 2, 3, 4, 5, 6]);
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use sockring_protocol::json::{self, Value};
-use sockring_protocol::socketio::{AckId, Packet, PacketLimits, decode};
+use sockring_protocol::socketio::{AckId, PacketLimits, SocketPacket};
 use sockring_protocol::socketio::{encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event};
 
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -80,22 +80,22 @@ fn events_and_acknowledgements_come_back() {
             for count in [0_u8, 1, 10] {
                 let ack = id.map(AckId);
                 let text = encoded(|out| encode_event(namespace, ack, count.into(), json.as_bytes(), out));
-                match decode(&text[1..], &PacketLimits::default()).unwrap() {
-                    Packet::Event { namespace: n, ack: a, args } => {
+                match SocketPacket::decode(&text[1..], &PacketLimits::default()).unwrap() {
+                    SocketPacket::Event { namespace: n, ack: a, args } => {
                         assert_eq!((n, a, args.text(), 0), (namespace, ack, json, count));
                     }
-                    Packet::BinaryEvent { namespace: n, ack: a, args, attachments } => {
+                    SocketPacket::BinaryEvent { namespace: n, ack: a, args, attachments } => {
                         assert_eq!((n, a, args.text(), attachments), (namespace, ack, json, count));
                     }
                     other => panic!("{other:?}"),
                 }
                 let Some(ack) = ack else { continue };
                 let text = encoded(|out| encode_ack(namespace, ack, count.into(), json.as_bytes(), out));
-                match decode(&text[1..], &PacketLimits::default()).unwrap() {
-                    Packet::Ack { namespace: n, ack: a, args } => {
+                match SocketPacket::decode(&text[1..], &PacketLimits::default()).unwrap() {
+                    SocketPacket::Ack { namespace: n, ack: a, args } => {
                         assert_eq!((n, a, args.text(), 0), (namespace, ack, json, count));
                     }
-                    Packet::BinaryAck { namespace: n, ack: a, args, attachments } => {
+                    SocketPacket::BinaryAck { namespace: n, ack: a, args, attachments } => {
                         assert_eq!((n, a, args.text(), attachments), (namespace, ack, json, count));
                     }
                     other => panic!("{other:?}"),
@@ -109,7 +109,8 @@ fn events_and_acknowledgements_come_back() {
 fn connects_and_disconnects_come_back() {
     for namespace in ["/", "/custom"] {
         let text = encoded(|out| encode_connect(namespace, "lv_VI97HAXpY6yYWAAAC", out));
-        let Packet::Connect { namespace: found, payload } = decode(&text[1..], &PacketLimits::default()).unwrap()
+        let SocketPacket::Connect { namespace: found, payload } =
+            SocketPacket::decode(&text[1..], &PacketLimits::default()).unwrap()
         else {
             panic!("{text}");
         };
@@ -117,7 +118,10 @@ fn connects_and_disconnects_come_back() {
         assert_eq!((found, entries), (namespace, vec![("sid".into(), "\"lv_VI97HAXpY6yYWAAAC\"")]));
 
         let text = encoded(|out| encode_disconnect(namespace, out));
-        assert_eq!(decode(&text[1..], &PacketLimits::default()), Ok(Packet::Disconnect { namespace }));
+        assert_eq!(
+            SocketPacket::decode(&text[1..], &PacketLimits::default()),
+            Ok(SocketPacket::Disconnect { namespace })
+        );
     }
 }
 

@@ -3,28 +3,28 @@
 //! Texts are without the `4` of Engine.IO. Each row names one of docs/wire.md (S, P, H) or of docs/attacks.md (A).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use sockring_protocol::socketio::{AckId, Args, Packet, PacketError, PacketLimits, decode};
+use sockring_protocol::socketio::{AckId, Args, PacketLimits, SocketPacket, SocketPacketError};
 
-use PacketError::*;
+use SocketPacketError::*;
 
-fn accepted(text: &str) -> Packet<'_> {
-    decode(text, &PacketLimits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+fn accepted(text: &str) -> SocketPacket<'_> {
+    SocketPacket::decode(text, &PacketLimits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn args(text: &str) -> Args<'_> {
     Args::decode(text).unwrap()
 }
 
-fn connect<'a>(namespace: &'a str, payload: Option<&'a str>) -> Packet<'a> {
-    Packet::Connect { namespace, payload }
+fn connect<'a>(namespace: &'a str, payload: Option<&'a str>) -> SocketPacket<'a> {
+    SocketPacket::Connect { namespace, payload }
 }
 
-fn event<'a>(namespace: &'a str, ack: Option<u64>, json: &'a str) -> Packet<'a> {
-    Packet::Event { namespace, ack: ack.map(AckId), args: args(json) }
+fn event<'a>(namespace: &'a str, ack: Option<u64>, json: &'a str) -> SocketPacket<'a> {
+    SocketPacket::Event { namespace, ack: ack.map(AckId), args: args(json) }
 }
 
-fn ack<'a>(namespace: &'a str, id: u64, json: &'a str) -> Packet<'a> {
-    Packet::Ack { namespace, ack: AckId(id), args: args(json) }
+fn ack<'a>(namespace: &'a str, id: u64, json: &'a str) -> SocketPacket<'a> {
+    SocketPacket::Ack { namespace, ack: AckId(id), args: args(json) }
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn connects_and_disconnects_are_accepted() {
         ("P01", "0 { } ", connect("/", Some("{ }"))),
         ("P01", r#"0{"a":"/b,c"}"#, connect("/", Some(r#"{"a":"/b,c"}"#))),
         ("P01", "0/日本,", connect("/日本", None)),
-        ("S24", "1", Packet::Disconnect { namespace: "/" }),
-        ("S25", "1/custom", Packet::Disconnect { namespace: "/custom" }),
-        ("S25", "1/custom,", Packet::Disconnect { namespace: "/custom" }),
+        ("S24", "1", SocketPacket::Disconnect { namespace: "/" }),
+        ("S25", "1/custom", SocketPacket::Disconnect { namespace: "/custom" }),
+        ("S25", "1/custom,", SocketPacket::Disconnect { namespace: "/custom" }),
     ];
     for (row, text, packet) in rows {
         assert_eq!(accepted(text), packet, "{row}: {text}");
@@ -89,13 +89,13 @@ fn events_and_acknowledgements_are_accepted() {
 fn binary_packets_are_accepted() {
     const TWO: &str = r#"["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
     const NONE: &str = r#"["a"]"#;
-    let event = |namespace, ack: Option<u64>, json, attachments| Packet::BinaryEvent {
+    let event = |namespace, ack: Option<u64>, json, attachments| SocketPacket::BinaryEvent {
         namespace,
         ack: ack.map(AckId),
         args: args(json),
         attachments,
     };
-    let ack = |namespace, id, json, attachments| Packet::BinaryAck {
+    let ack = |namespace, id, json, attachments| SocketPacket::BinaryAck {
         namespace,
         ack: AckId(id),
         args: args(json),
@@ -221,7 +221,7 @@ fn packets_are_refused() {
         ("A19", "2/a\0,[\"a\"]", BadNamespace),
     ];
     for (row, text, error) in rows {
-        assert_eq!(decode(text, &PacketLimits::default()), Err(error), "{row}: {text}");
+        assert_eq!(SocketPacket::decode(text, &PacketLimits::default()), Err(error), "{row}: {text}");
     }
 }
 
@@ -230,35 +230,35 @@ fn packets_are_refused() {
 fn namespaces_are_limited_exactly() {
     let limits = PacketLimits { namespace_bytes_max: 8, ..PacketLimits::default() };
     for text in ["0/1234567", "0/1234567,", "0/1234567,{}", "1/1234567", "2/1234567,[\"a\"]", "0/12345é,"] {
-        assert!(decode(text, &limits).is_ok(), "{text}");
+        assert!(SocketPacket::decode(text, &limits).is_ok(), "{text}");
     }
     for text in
         ["0/12345678", "0/12345678,", "0/12345678,{}", "1/123456789", "2/12345678,[\"a\"]", "0/123456é,", "0/123456é"]
     {
-        assert_eq!(decode(text, &limits), Err(NamespaceTooLong), "{text}");
+        assert_eq!(SocketPacket::decode(text, &limits), Err(NamespaceTooLong), "{text}");
     }
     let huge = format!("0/{}", "x".repeat(1 << 20));
-    assert_eq!(decode(&huge, &PacketLimits::default()), Err(NamespaceTooLong));
+    assert_eq!(SocketPacket::decode(&huge, &PacketLimits::default()), Err(NamespaceTooLong));
     let digits = format!("2{}", "2".repeat(1 << 20));
-    assert_eq!(decode(&digits, &PacketLimits::default()), Err(AckIdTooLarge));
+    assert_eq!(SocketPacket::decode(&digits, &PacketLimits::default()), Err(AckIdTooLarge));
 }
 
 #[test]
 fn attachments_are_limited_by_the_limits() {
     let limits = PacketLimits { attachments_max: 255, ..PacketLimits::default() };
-    assert!(decode(r#"5255-["a"]"#, &limits).is_ok());
-    assert_eq!(decode(r#"5256-["a"]"#, &limits), Err(TooManyAttachments));
+    assert!(SocketPacket::decode(r#"5255-["a"]"#, &limits).is_ok());
+    assert_eq!(SocketPacket::decode(r#"5256-["a"]"#, &limits), Err(TooManyAttachments));
     let limits = PacketLimits { attachments_max: 0, ..PacketLimits::default() };
-    assert_eq!(decode(r#"51-["a"]"#, &limits), Err(TooManyAttachments));
+    assert_eq!(SocketPacket::decode(r#"51-["a"]"#, &limits), Err(TooManyAttachments));
 }
 
 /// P26
 #[test]
 fn deep_arguments_are_refused() {
     let deep = |levels: usize| format!("2[\"a\",{}{}]", "[".repeat(levels), "]".repeat(levels));
-    assert!(decode(&deep(127), &PacketLimits::default()).is_ok());
-    assert_eq!(decode(&deep(128), &PacketLimits::default()), Err(JsonTooDeep));
-    assert_eq!(decode(&deep(400_000), &PacketLimits::default()), Err(JsonTooDeep));
+    assert!(SocketPacket::decode(&deep(127), &PacketLimits::default()).is_ok());
+    assert_eq!(SocketPacket::decode(&deep(128), &PacketLimits::default()), Err(JsonTooDeep));
+    assert_eq!(SocketPacket::decode(&deep(400_000), &PacketLimits::default()), Err(JsonTooDeep));
 }
 
 #[test]
@@ -272,10 +272,10 @@ fn every_cut_of_a_packet_is_something_else_or_refused() {
     for text in whole {
         let packet = accepted(text);
         for cut in (0..text.len()).filter_map(|at| text.get(..at)) {
-            let other = decode(cut, &PacketLimits::default());
+            let other = SocketPacket::decode(cut, &PacketLimits::default());
             assert_ne!(other.as_ref(), Ok(&packet), "{cut}");
             // Only a CONNECT may lack its payload.
-            assert!(other.is_err() || matches!(other, Ok(Packet::Connect { payload: None, .. })), "{cut}");
+            assert!(other.is_err() || matches!(other, Ok(SocketPacket::Connect { payload: None, .. })), "{cut}");
         }
     }
 }
@@ -297,17 +297,17 @@ fn any_text_is_survived() {
         for _ in 0..below(5) {
             text += pieces[below(pieces.len())];
         }
-        match decode(&text, &PacketLimits::default()) {
-            Ok(Packet::Event { namespace, args, .. } | Packet::BinaryEvent { namespace, args, .. }) => {
+        match SocketPacket::decode(&text, &PacketLimits::default()) {
+            Ok(SocketPacket::Event { namespace, args, .. } | SocketPacket::BinaryEvent { namespace, args, .. }) => {
                 accepted += 1;
                 assert!(namespace.starts_with('/'), "{text}");
                 assert!(args.event().is_some() && text.trim_ascii_end().ends_with(args.text()), "{text}");
             }
-            Ok(Packet::Ack { args, .. } | Packet::BinaryAck { args, .. }) => {
+            Ok(SocketPacket::Ack { args, .. } | SocketPacket::BinaryAck { args, .. }) => {
                 accepted += 1;
                 assert_eq!(args.elements().count(), args.len(), "{text}");
             }
-            Ok(Packet::Connect { .. } | Packet::Disconnect { .. }) | Err(_) => {}
+            Ok(SocketPacket::Connect { .. } | SocketPacket::Disconnect { .. }) | Err(_) => {}
         }
     }
     assert!(accepted > 1000, "{accepted}");

@@ -1,7 +1,7 @@
 //! Frames mean the same however their bytes are cut and however a message is fragmented, the malformed ones included.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-use sockring_protocol::websocket::{Decoder, Event, Fin, MessageLimits, Opcode, Step, encode_client_frame};
+use sockring_protocol::websocket::{Decoded, Decoder, Event, Fin, MessageLimits, Opcode, encode_client_frame};
 
 const LIMITS: MessageLimits = MessageLimits { message_bytes_max: 300, fragments_max: 6 };
 
@@ -14,11 +14,11 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
         let mut rest = input.as_mut_slice();
         loop {
             match decoder.decode(rest, &LIMITS) {
-                Ok(Step { consumed, event: Some(event) }) => {
+                Ok(Decoded { consumed, event: Some(event) }) => {
                     said.push(format!("{event:?}"));
                     rest = &mut rest[consumed..];
                 }
-                Ok(Step { consumed, event: None }) => {
+                Ok(Decoded { consumed, event: None }) => {
                     assert_eq!(consumed, rest.len());
                     break;
                 }

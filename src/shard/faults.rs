@@ -7,9 +7,9 @@ use sockring_protocol::{engineio, socketio};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketFault {
     /// Not a packet of Engine.IO.
-    EngineIo(engineio::PacketError),
+    EngineIo(engineio::EnginePacketError),
     /// Not a packet of Socket.IO.
-    SocketIo(socketio::PacketError),
+    SocketIo(socketio::SocketPacketError),
     /// A packet that the client may not send now.
     Session(Forbidden),
 }
@@ -52,8 +52,8 @@ impl Forbidden {
     }
 }
 
-const ENGINE_IO: usize = engineio::PacketError::ALL.len();
-const SOCKET_IO: usize = socketio::PacketError::ALL.len();
+const ENGINE_IO: usize = engineio::EnginePacketError::ALL.len();
+const SOCKET_IO: usize = socketio::SocketPacketError::ALL.len();
 
 impl PacketFault {
     /// How many there are.
@@ -61,8 +61,8 @@ impl PacketFault {
 
     /// All of them, each at its `index`.
     pub fn all() -> impl Iterator<Item = PacketFault> {
-        let engine_io = engineio::PacketError::ALL.into_iter().map(PacketFault::EngineIo);
-        let socket_io = socketio::PacketError::ALL.into_iter().map(PacketFault::SocketIo);
+        let engine_io = engineio::EnginePacketError::ALL.into_iter().map(PacketFault::EngineIo);
+        let socket_io = socketio::SocketPacketError::ALL.into_iter().map(PacketFault::SocketIo);
         engine_io.chain(socket_io).chain(Forbidden::ALL.into_iter().map(PacketFault::Session))
     }
 

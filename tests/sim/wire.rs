@@ -1,6 +1,6 @@
 //! What clients write and read: requests, answers, frames.
 
-use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame, server_frames};
+use sockring_protocol::websocket::{Fin, Opcode, ServerFrames, encode_client_frame};
 
 /// The path of the simulated shard.
 pub const PATH: &str = "/socket.io/";
@@ -85,7 +85,7 @@ pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
 
 /// Takes all whole frames of the server from the front of `bytes`.
 pub fn take_frames(bytes: &mut Vec<u8>) -> Vec<(Opcode, Vec<u8>)> {
-    let mut walk = server_frames(bytes);
+    let mut walk = ServerFrames::new(bytes);
     let frames = walk.by_ref().map(|(opcode, data)| (opcode, data.to_vec())).collect();
     let rest = walk.rest().len();
     let taken = bytes.len() - rest;

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use sockring_protocol::engineio::{PayloadEncoder, decode_payload};
-use sockring_protocol::socketio::{Assembler, PacketLimits, Progress, decode, encode_event};
+use sockring_protocol::engineio::{Payload, PayloadEncoder};
+use sockring_protocol::socketio::{Assembler, PacketLimits, Progress, SocketPacket, encode_event};
 use sockring_protocol::websocket::{
     Decoder, Event, Fin, MessageLimits, Opcode, encode_client_frame, encode_frame, unmask,
 };
@@ -52,7 +52,7 @@ fn socketio_decode_event(bencher: Bencher<'_, '_>) {
     let text = format!("2{}", args());
     let limits = PacketLimits::default();
     bencher.bench_local(|| {
-        black_box(decode(black_box(text.as_str()), &limits).expect("an event"));
+        black_box(SocketPacket::decode(black_box(text.as_str()), &limits).expect("an event"));
     });
 }
 
@@ -76,7 +76,7 @@ fn polling_decode(bencher: Bencher<'_, '_>) {
     let packet = format!("42{}", args());
     let body = vec![packet; PACKETS].join("\u{1e}");
     bencher.counter(BytesCount::of_str(&body)).bench_local(|| {
-        let packets = decode_payload(black_box(body.as_str()), PACKETS);
+        let packets = Payload::decode(black_box(body.as_str()), PACKETS);
         packets.fold(0, |count, packet| count + usize::from(black_box(packet).is_ok()))
     });
 }

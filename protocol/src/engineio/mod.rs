@@ -6,8 +6,8 @@ mod payload;
 mod session;
 
 pub use open::{OpenPacket, Upgrades};
-pub use packet::{Data, Packet, PacketError, SEPARATOR, decode_text};
-pub use payload::{Payload, PayloadEncoder, decode_payload};
+pub use packet::{Data, EnginePacket, EnginePacketError, SEPARATOR};
+pub use payload::{Payload, PayloadEncoder};
 pub use session::{
     CLOSE_GRACE_MS, Input, Moment, POLL_RELEASE_MS, PacketType, ProbePacket, Session, SessionEnd, SessionTimes, Step,
     Transport,

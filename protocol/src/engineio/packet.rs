@@ -1,4 +1,4 @@
-//! `Packet`: one Engine.IO v4 packet as a client sends it, out of one text frame or one piece of a polling payload.
+//! `EnginePacket`: one Engine.IO v4 packet, out of one text frame or one piece of a polling payload.
 
 use alloc::borrow::Cow;
 use core::error::Error;
@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Stands between the packets of a polling payload (engine.io-protocol v4, "Packet encoding", HTTP long-polling).
+/// Stands between the packets of a polling payload (engine.io-protocol v4, "EnginePacket encoding", HTTP long-polling).
 pub const SEPARATOR: u8 = 0x1e;
 
 /// What Node's `Buffer.from(text, "base64")` takes, except for foreign characters: padding or none, any trailing bits.
@@ -21,7 +21,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// One packet. What follows the type of an open, close, upgrade or noop packet has no meaning and is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub enum EnginePacket<'a> {
     /// `0`: the session is open. Only servers send it, with the JSON text that [`OpenPacket`](super::OpenPacket) writes.
     Open,
     /// `1`: the peer closes the session.
@@ -50,7 +50,7 @@ pub enum Data<'a> {
 /// Why bytes from a client are not Engine.IO packets. The session is closed (T30, T31, T37).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PacketError {
+pub enum EnginePacketError {
     /// A packet of no characters: it has no type.
     Empty,
     /// The first character is none of `0` to `6` and not `b`.
@@ -61,61 +61,67 @@ pub enum PacketError {
     TooManyPackets,
 }
 
-impl PacketError {
+impl EnginePacketError {
     /// Every reason, in the order of its declaration.
-    pub const ALL: [PacketError; 4] =
-        [PacketError::Empty, PacketError::UnknownType, PacketError::BadBase64, PacketError::TooManyPackets];
+    pub const ALL: [EnginePacketError; 4] = [
+        EnginePacketError::Empty,
+        EnginePacketError::UnknownType,
+        EnginePacketError::BadBase64,
+        EnginePacketError::TooManyPackets,
+    ];
 
     /// The reason as the label of a counter.
     pub fn label(self) -> &'static str {
         match self {
-            PacketError::Empty => "empty",
-            PacketError::UnknownType => "unknown_type",
-            PacketError::BadBase64 => "bad_base64",
-            PacketError::TooManyPackets => "too_many_packets",
+            EnginePacketError::Empty => "empty",
+            EnginePacketError::UnknownType => "unknown_type",
+            EnginePacketError::BadBase64 => "bad_base64",
+            EnginePacketError::TooManyPackets => "too_many_packets",
         }
     }
 
     /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
-            PacketError::Empty => "empty packet",
-            PacketError::UnknownType => "unknown packet type",
-            PacketError::BadBase64 => "bad base64",
-            PacketError::TooManyPackets => "too many packets in a payload",
+            EnginePacketError::Empty => "empty packet",
+            EnginePacketError::UnknownType => "unknown packet type",
+            EnginePacketError::BadBase64 => "bad base64",
+            EnginePacketError::TooManyPackets => "too many packets in a payload",
         }
     }
 }
 
-impl fmt::Display for PacketError {
+impl fmt::Display for EnginePacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason())
     }
 }
 
-impl Error for PacketError {}
+impl Error for EnginePacketError {}
 
-/// Decodes one WebSocket text frame, or one piece of a polling payload.
-///
-/// A WebSocket binary frame needs no decoding: all of it is the [`Data::Binary`] of a message.
-pub fn decode_text(frame: &str) -> Result<Packet<'_>, PacketError> {
-    let mut characters = frame.chars();
-    let kind = characters.next().ok_or(PacketError::Empty)?;
-    let rest = characters.as_str();
-    match kind {
-        '0' => Ok(Packet::Open),
-        '1' => Ok(Packet::Close),
-        '2' => Ok(Packet::Ping(rest)),
-        '3' => Ok(Packet::Pong(rest)),
-        '4' => Ok(Packet::Message(Data::Text(rest))),
-        '5' => Ok(Packet::Upgrade),
-        '6' => Ok(Packet::Noop),
-        'b' => decode_base64(rest),
-        _ => Err(PacketError::UnknownType),
+impl<'a> EnginePacket<'a> {
+    /// Decodes one WebSocket text frame, or one piece of a polling payload.
+    ///
+    /// A WebSocket binary frame needs no decoding: all of it is the [`Data::Binary`] of a message.
+    pub fn decode(frame: &'a str) -> Result<EnginePacket<'a>, EnginePacketError> {
+        let mut characters = frame.chars();
+        let kind = characters.next().ok_or(EnginePacketError::Empty)?;
+        let rest = characters.as_str();
+        match kind {
+            '0' => Ok(EnginePacket::Open),
+            '1' => Ok(EnginePacket::Close),
+            '2' => Ok(EnginePacket::Ping(rest)),
+            '3' => Ok(EnginePacket::Pong(rest)),
+            '4' => Ok(EnginePacket::Message(Data::Text(rest))),
+            '5' => Ok(EnginePacket::Upgrade),
+            '6' => Ok(EnginePacket::Noop),
+            'b' => decode_base64(rest),
+            _ => Err(EnginePacketError::UnknownType),
+        }
     }
 }
 
-fn decode_base64(text: &str) -> Result<Packet<'_>, PacketError> {
-    let bytes = BASE64.decode(text).map_err(|_| PacketError::BadBase64)?;
-    Ok(Packet::Message(Data::Binary(Cow::Owned(bytes))))
+fn decode_base64(text: &str) -> Result<EnginePacket<'_>, EnginePacketError> {
+    let bytes = BASE64.decode(text).map_err(|_| EnginePacketError::BadBase64)?;
+    Ok(EnginePacket::Message(Data::Binary(Cow::Owned(bytes))))
 }

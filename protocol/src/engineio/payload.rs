@@ -5,18 +5,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use memchr::memchr;
 
-use super::packet::{Packet, PacketError, SEPARATOR, decode_text};
+use super::packet::{EnginePacket, EnginePacketError, SEPARATOR};
 
-/// Decodes the body of a POST, packet by packet, in order.
+/// The packets of a polling payload, in order: an iterator.
 ///
 /// After an error it ends, as the reference does: what stood before the error has been received, the rest is not looked
-/// at. An empty body is one empty packet, which is an error (T31). After `packets_max` packets comes
-/// [`PacketError::TooManyPackets`].
-pub fn decode_payload(body: &str, packets_max: usize) -> Payload<'_> {
-    Payload { rest: Some(body), packets_left: packets_max }
-}
-
-/// Iterator over the packets of a polling payload, from [`decode_payload`].
+/// at. An empty body is one empty packet, which is an error (T31).
 #[derive(Clone, Debug)]
 pub struct Payload<'a> {
     /// What has not been looked at; `None` after the last packet or an error.
@@ -25,6 +19,12 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
+    /// Decodes the body of a POST, or of the answer to a GET, packet by packet. After `packets_max` packets comes
+    /// [`EnginePacketError::TooManyPackets`].
+    pub fn decode(body: &'a str, packets_max: usize) -> Payload<'a> {
+        Payload { rest: Some(body), packets_left: packets_max }
+    }
+
     /// What has not been looked at: the packets behind the last one; `None` if it was the last, or an error.
     pub fn rest(&self) -> Option<&'a str> {
         self.rest
@@ -32,16 +32,16 @@ impl<'a> Payload<'a> {
 }
 
 impl<'a> Iterator for Payload<'a> {
-    type Item = Result<Packet<'a>, PacketError>;
+    type Item = Result<EnginePacket<'a>, EnginePacketError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
         let Some(packets_left) = self.packets_left.checked_sub(1) else {
-            return Some(Err(PacketError::TooManyPackets));
+            return Some(Err(EnginePacketError::TooManyPackets));
         };
         self.packets_left = packets_left;
         let (piece, rest) = split_at_separator(rest);
-        let packet = decode_text(piece);
+        let packet = EnginePacket::decode(piece);
         if packet.is_ok() {
             self.rest = rest;
         }

@@ -9,5 +9,4 @@ mod placeholders;
 pub use args::{Args, EventName};
 pub use assembler::{AssembleError, Assembler, Progress};
 pub use encode::{encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event};
-pub use packet::{AckId, Packet, PacketError, PacketLimits, RESERVED_EVENTS, decode};
-pub use placeholders::has_placeholders;
+pub use packet::{AckId, PacketLimits, RESERVED_EVENTS, SocketPacket, SocketPacketError};

@@ -1,4 +1,4 @@
-//! `Packet`: one Socket.IO v5 packet as a client sends it, decoded in one pass with every reason to refuse it.
+//! `SocketPacket`: one Socket.IO v5 packet as a client sends it, decoded in one pass with every reason to refuse it.
 
 use core::error::Error;
 use core::fmt;
@@ -18,7 +18,7 @@ pub const RESERVED_EVENTS: [&str; 6] =
 
 /// One packet. Texts are borrowed from the message, namespaces begin with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub enum SocketPacket<'a> {
     /// With the text of a JSON object, or none.
     Connect {
         /// Which namespace it asks for.
@@ -103,7 +103,7 @@ impl Default for PacketLimits {
 /// Why a message from a client is not a Socket.IO packet. The connection is closed ("parse error").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PacketError {
+pub enum SocketPacketError {
     /// A message of no characters: it has no type.
     Empty,
     /// The first character is none of `0` to `6`.
@@ -144,200 +144,205 @@ pub enum PacketError {
     JsonTooDeep,
 }
 
-impl PacketError {
+impl SocketPacketError {
     /// Every reason, in the order of its declaration.
-    pub const ALL: [PacketError; 19] = [
-        PacketError::Empty,
-        PacketError::UnknownType,
-        PacketError::ConnectErrorFromClient,
-        PacketError::BadAttachments,
-        PacketError::NoAttachments,
-        PacketError::TooManyAttachments,
-        PacketError::BadNamespace,
-        PacketError::NamespaceTooLong,
-        PacketError::AckIdTooLarge,
-        PacketError::MissingAckId,
-        PacketError::MissingPayload,
-        PacketError::UnexpectedPayload,
-        PacketError::NotAnObject,
-        PacketError::NotAnArray,
-        PacketError::NotAnEventName,
-        PacketError::ReservedEventName,
-        PacketError::BadPlaceholder,
-        PacketError::BadJson,
-        PacketError::JsonTooDeep,
+    pub const ALL: [SocketPacketError; 19] = [
+        SocketPacketError::Empty,
+        SocketPacketError::UnknownType,
+        SocketPacketError::ConnectErrorFromClient,
+        SocketPacketError::BadAttachments,
+        SocketPacketError::NoAttachments,
+        SocketPacketError::TooManyAttachments,
+        SocketPacketError::BadNamespace,
+        SocketPacketError::NamespaceTooLong,
+        SocketPacketError::AckIdTooLarge,
+        SocketPacketError::MissingAckId,
+        SocketPacketError::MissingPayload,
+        SocketPacketError::UnexpectedPayload,
+        SocketPacketError::NotAnObject,
+        SocketPacketError::NotAnArray,
+        SocketPacketError::NotAnEventName,
+        SocketPacketError::ReservedEventName,
+        SocketPacketError::BadPlaceholder,
+        SocketPacketError::BadJson,
+        SocketPacketError::JsonTooDeep,
     ];
 
     /// The reason as the label of a counter.
     pub fn label(self) -> &'static str {
         match self {
-            PacketError::Empty => "empty",
-            PacketError::UnknownType => "unknown_type",
-            PacketError::ConnectErrorFromClient => "connect_error_from_client",
-            PacketError::BadAttachments => "bad_attachments",
-            PacketError::NoAttachments => "no_attachments",
-            PacketError::TooManyAttachments => "too_many_attachments",
-            PacketError::BadNamespace => "bad_namespace",
-            PacketError::NamespaceTooLong => "namespace_too_long",
-            PacketError::AckIdTooLarge => "ack_id_too_large",
-            PacketError::MissingAckId => "missing_ack_id",
-            PacketError::MissingPayload => "missing_payload",
-            PacketError::UnexpectedPayload => "unexpected_payload",
-            PacketError::NotAnObject => "not_an_object",
-            PacketError::NotAnArray => "not_an_array",
-            PacketError::NotAnEventName => "not_an_event_name",
-            PacketError::ReservedEventName => "reserved_event_name",
-            PacketError::BadPlaceholder => "bad_placeholder",
-            PacketError::BadJson => "bad_json",
-            PacketError::JsonTooDeep => "json_too_deep",
+            SocketPacketError::Empty => "empty",
+            SocketPacketError::UnknownType => "unknown_type",
+            SocketPacketError::ConnectErrorFromClient => "connect_error_from_client",
+            SocketPacketError::BadAttachments => "bad_attachments",
+            SocketPacketError::NoAttachments => "no_attachments",
+            SocketPacketError::TooManyAttachments => "too_many_attachments",
+            SocketPacketError::BadNamespace => "bad_namespace",
+            SocketPacketError::NamespaceTooLong => "namespace_too_long",
+            SocketPacketError::AckIdTooLarge => "ack_id_too_large",
+            SocketPacketError::MissingAckId => "missing_ack_id",
+            SocketPacketError::MissingPayload => "missing_payload",
+            SocketPacketError::UnexpectedPayload => "unexpected_payload",
+            SocketPacketError::NotAnObject => "not_an_object",
+            SocketPacketError::NotAnArray => "not_an_array",
+            SocketPacketError::NotAnEventName => "not_an_event_name",
+            SocketPacketError::ReservedEventName => "reserved_event_name",
+            SocketPacketError::BadPlaceholder => "bad_placeholder",
+            SocketPacketError::BadJson => "bad_json",
+            SocketPacketError::JsonTooDeep => "json_too_deep",
         }
     }
 
     /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
-            PacketError::Empty => "empty packet",
-            PacketError::UnknownType => "unknown packet type",
-            PacketError::ConnectErrorFromClient => "CONNECT_ERROR from a client",
-            PacketError::BadAttachments => "bad number of attachments",
-            PacketError::NoAttachments => "binary packet without attachments",
-            PacketError::TooManyAttachments => "too many attachments",
-            PacketError::BadNamespace => "control character in the namespace",
-            PacketError::NamespaceTooLong => "namespace too long",
-            PacketError::AckIdTooLarge => "acknowledgement id too large",
-            PacketError::MissingAckId => "acknowledgement without an id",
-            PacketError::MissingPayload => "missing payload",
-            PacketError::UnexpectedPayload => "DISCONNECT with a payload",
-            PacketError::NotAnObject => "CONNECT payload is not an object",
-            PacketError::NotAnArray => "payload is not an array",
-            PacketError::NotAnEventName => "event name is neither a string nor a number",
-            PacketError::ReservedEventName => "reserved event name",
-            PacketError::BadPlaceholder => "placeholder without an attachment",
-            PacketError::BadJson => JsonError::Syntax.reason(),
-            PacketError::JsonTooDeep => JsonError::TooDeep.reason(),
+            SocketPacketError::Empty => "empty packet",
+            SocketPacketError::UnknownType => "unknown packet type",
+            SocketPacketError::ConnectErrorFromClient => "CONNECT_ERROR from a client",
+            SocketPacketError::BadAttachments => "bad number of attachments",
+            SocketPacketError::NoAttachments => "binary packet without attachments",
+            SocketPacketError::TooManyAttachments => "too many attachments",
+            SocketPacketError::BadNamespace => "control character in the namespace",
+            SocketPacketError::NamespaceTooLong => "namespace too long",
+            SocketPacketError::AckIdTooLarge => "acknowledgement id too large",
+            SocketPacketError::MissingAckId => "acknowledgement without an id",
+            SocketPacketError::MissingPayload => "missing payload",
+            SocketPacketError::UnexpectedPayload => "DISCONNECT with a payload",
+            SocketPacketError::NotAnObject => "CONNECT payload is not an object",
+            SocketPacketError::NotAnArray => "payload is not an array",
+            SocketPacketError::NotAnEventName => "event name is neither a string nor a number",
+            SocketPacketError::ReservedEventName => "reserved event name",
+            SocketPacketError::BadPlaceholder => "placeholder without an attachment",
+            SocketPacketError::BadJson => JsonError::Syntax.reason(),
+            SocketPacketError::JsonTooDeep => JsonError::TooDeep.reason(),
         }
     }
 }
 
-impl fmt::Display for PacketError {
+impl fmt::Display for SocketPacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason())
     }
 }
 
-impl Error for PacketError {}
+impl Error for SocketPacketError {}
 
-impl From<JsonError> for PacketError {
-    fn from(error: JsonError) -> PacketError {
+impl From<JsonError> for SocketPacketError {
+    fn from(error: JsonError) -> SocketPacketError {
         match error {
-            JsonError::Syntax => PacketError::BadJson,
-            JsonError::TooDeep => PacketError::JsonTooDeep,
+            JsonError::Syntax => SocketPacketError::BadJson,
+            JsonError::TooDeep => SocketPacketError::JsonTooDeep,
         }
     }
 }
 
-/// Decodes the text of an Engine.IO message, its `4` already taken off (socket.io-protocol v5, "Packet encoding").
-pub fn decode<'a>(text: &'a str, limits: &PacketLimits) -> Result<Packet<'a>, PacketError> {
-    let mut characters = text.chars();
-    let kind = characters.next().ok_or(PacketError::Empty)?;
-    let rest = characters.as_str();
-    match kind {
-        '0' => decode_connect(rest, limits),
-        '1' => decode_disconnect(rest, limits),
-        '2' => {
-            let (namespace, ack, payload) = split_header(rest, limits)?;
-            Ok(Packet::Event { namespace, ack, args: event_args(payload, 0)? })
+impl<'a> SocketPacket<'a> {
+    /// Decodes the text of an Engine.IO message, its `4` already taken off (socket.io-protocol v5, "SocketPacket encoding").
+    pub fn decode(text: &'a str, limits: &PacketLimits) -> Result<SocketPacket<'a>, SocketPacketError> {
+        let mut characters = text.chars();
+        let kind = characters.next().ok_or(SocketPacketError::Empty)?;
+        let rest = characters.as_str();
+        match kind {
+            '0' => decode_connect(rest, limits),
+            '1' => decode_disconnect(rest, limits),
+            '2' => {
+                let (namespace, ack, payload) = split_header(rest, limits)?;
+                Ok(SocketPacket::Event { namespace, ack, args: event_args(payload, 0)? })
+            }
+            '3' => {
+                let (namespace, ack, payload) = split_header(rest, limits)?;
+                let ack = ack.ok_or(SocketPacketError::MissingAckId)?;
+                Ok(SocketPacket::Ack { namespace, ack, args: args(payload, 0)? })
+            }
+            '4' => Err(SocketPacketError::ConnectErrorFromClient),
+            '5' => {
+                let (attachments, rest) = split_attachments(rest, limits)?;
+                let (namespace, ack, payload) = split_header(rest, limits)?;
+                Ok(SocketPacket::BinaryEvent { namespace, ack, args: event_args(payload, attachments)?, attachments })
+            }
+            '6' => {
+                let (attachments, rest) = split_attachments(rest, limits)?;
+                let (namespace, ack, payload) = split_header(rest, limits)?;
+                let ack = ack.ok_or(SocketPacketError::MissingAckId)?;
+                Ok(SocketPacket::BinaryAck { namespace, ack, args: args(payload, attachments)?, attachments })
+            }
+            _ => Err(SocketPacketError::UnknownType),
         }
-        '3' => {
-            let (namespace, ack, payload) = split_header(rest, limits)?;
-            let ack = ack.ok_or(PacketError::MissingAckId)?;
-            Ok(Packet::Ack { namespace, ack, args: args(payload, 0)? })
-        }
-        '4' => Err(PacketError::ConnectErrorFromClient),
-        '5' => {
-            let (attachments, rest) = split_attachments(rest, limits)?;
-            let (namespace, ack, payload) = split_header(rest, limits)?;
-            Ok(Packet::BinaryEvent { namespace, ack, args: event_args(payload, attachments)?, attachments })
-        }
-        '6' => {
-            let (attachments, rest) = split_attachments(rest, limits)?;
-            let (namespace, ack, payload) = split_header(rest, limits)?;
-            let ack = ack.ok_or(PacketError::MissingAckId)?;
-            Ok(Packet::BinaryAck { namespace, ack, args: args(payload, attachments)?, attachments })
-        }
-        _ => Err(PacketError::UnknownType),
     }
 }
 
-fn decode_connect<'a>(rest: &'a str, limits: &PacketLimits) -> Result<Packet<'a>, PacketError> {
+fn decode_connect<'a>(rest: &'a str, limits: &PacketLimits) -> Result<SocketPacket<'a>, SocketPacketError> {
     let (namespace, payload) = split_namespace(rest, limits)?;
     if payload.is_empty() {
-        return Ok(Packet::Connect { namespace, payload: None });
+        return Ok(SocketPacket::Connect { namespace, payload: None });
     }
     let value = Value::decode(payload)?;
     if !value.is_object() {
-        return Err(PacketError::NotAnObject);
+        return Err(SocketPacketError::NotAnObject);
     }
-    Ok(Packet::Connect { namespace, payload: Some(value.as_str()) })
+    Ok(SocketPacket::Connect { namespace, payload: Some(value.as_str()) })
 }
 
-fn decode_disconnect<'a>(rest: &'a str, limits: &PacketLimits) -> Result<Packet<'a>, PacketError> {
+fn decode_disconnect<'a>(rest: &'a str, limits: &PacketLimits) -> Result<SocketPacket<'a>, SocketPacketError> {
     let (namespace, payload) = split_namespace(rest, limits)?;
     if !payload.is_empty() {
-        return Err(PacketError::UnexpectedPayload);
+        return Err(SocketPacketError::UnexpectedPayload);
     }
-    Ok(Packet::Disconnect { namespace })
+    Ok(SocketPacket::Disconnect { namespace })
 }
 
 /// The arguments of an event: at least its name.
-fn event_args(payload: &str, attachments: u8) -> Result<Args<'_>, PacketError> {
+fn event_args(payload: &str, attachments: u8) -> Result<Args<'_>, SocketPacketError> {
     let args = args(payload, attachments)?;
     match args.event() {
-        Some(EventName::Text(name)) if RESERVED_EVENTS.contains(&&*name) => Err(PacketError::ReservedEventName),
+        Some(EventName::Text(name)) if RESERVED_EVENTS.contains(&&*name) => Err(SocketPacketError::ReservedEventName),
         Some(_) => Ok(args),
-        None => Err(PacketError::NotAnEventName),
+        None => Err(SocketPacketError::NotAnEventName),
     }
 }
 
 /// The arguments of a packet. Without attachments a placeholder is an object like any other.
-fn args(payload: &str, attachments: u8) -> Result<Args<'_>, PacketError> {
+fn args(payload: &str, attachments: u8) -> Result<Args<'_>, SocketPacketError> {
     match payload.trim_ascii_start().as_bytes().first() {
-        None => return Err(PacketError::MissingPayload),
+        None => return Err(SocketPacketError::MissingPayload),
         Some(b'[') => {}
-        Some(_) => return Err(PacketError::NotAnArray),
+        Some(_) => return Err(SocketPacketError::NotAnArray),
     }
     if attachments == 0 {
         return Ok(Args::decode(payload)?);
     }
     let mut placeholders = Placeholders::new(attachments);
     let args = Args::decode_observed(payload, &mut placeholders)?;
-    if placeholders.found_bad() { Err(PacketError::BadPlaceholder) } else { Ok(args) }
+    if placeholders.found_bad() { Err(SocketPacketError::BadPlaceholder) } else { Ok(args) }
 }
 
 /// `N-` in front of a binary packet. Plain decimal without leading zeros: `Number` in the reference takes more.
-fn split_attachments<'a>(text: &'a str, limits: &PacketLimits) -> Result<(u8, &'a str), PacketError> {
+fn split_attachments<'a>(text: &'a str, limits: &PacketLimits) -> Result<(u8, &'a str), SocketPacketError> {
     let (digits, rest) = split_digits(text);
-    let rest = rest.strip_prefix('-').ok_or(PacketError::BadAttachments)?;
+    let rest = rest.strip_prefix('-').ok_or(SocketPacketError::BadAttachments)?;
     match digits.as_bytes() {
-        [] => Err(PacketError::BadAttachments),
-        [b'0'] => Err(PacketError::NoAttachments),
-        [b'0', ..] => Err(PacketError::BadAttachments),
+        [] => Err(SocketPacketError::BadAttachments),
+        [b'0'] => Err(SocketPacketError::NoAttachments),
+        [b'0', ..] => Err(SocketPacketError::BadAttachments),
         _ => match digits.parse() {
             Ok(attachments) if attachments <= limits.attachments_max => Ok((attachments, rest)),
-            _ => Err(PacketError::TooManyAttachments),
+            _ => Err(SocketPacketError::TooManyAttachments),
         },
     }
 }
 
 /// The namespace, the id and the payload of an event or an acknowledgement.
-fn split_header<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, Option<AckId>, &'a str), PacketError> {
+fn split_header<'a>(
+    text: &'a str,
+    limits: &PacketLimits,
+) -> Result<(&'a str, Option<AckId>, &'a str), SocketPacketError> {
     let (namespace, rest) = split_namespace(text, limits)?;
     let (ack, payload) = split_ack(rest)?;
     Ok((namespace, ack, payload))
 }
 
 /// `/name,`, or `/name` up to the end (S21, S25), or nothing, which is `/`. A query string is part of it (P03).
-fn split_namespace<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, &'a str), PacketError> {
+fn split_namespace<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, &'a str), SocketPacketError> {
     if !text.starts_with('/') {
         return Ok((MAIN, text));
     }
@@ -346,24 +351,24 @@ fn split_namespace<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str,
     let near = bytes.get(..=limits.namespace_bytes_max).unwrap_or(bytes);
     let (namespace, rest) = match memchr(b',', near).and_then(|at| text.split_at_checked(at)) {
         Some((namespace, rest)) => (namespace, rest.get(1..).unwrap_or_default()),
-        None if near.len() > limits.namespace_bytes_max => return Err(PacketError::NamespaceTooLong),
+        None if near.len() > limits.namespace_bytes_max => return Err(SocketPacketError::NamespaceTooLong),
         None => (text, ""),
     };
     if namespace.bytes().any(|byte| byte < 0x20) {
-        return Err(PacketError::BadNamespace);
+        return Err(SocketPacketError::BadNamespace);
     }
     Ok((namespace, rest))
 }
 
 /// Digits in front of the payload.
-fn split_ack(text: &str) -> Result<(Option<AckId>, &str), PacketError> {
+fn split_ack(text: &str) -> Result<(Option<AckId>, &str), SocketPacketError> {
     let (digits, rest) = split_digits(text);
     if digits.is_empty() {
         return Ok((None, rest));
     }
     match digits.parse().map(AckId) {
         Ok(ack) if digits.len() <= AckId::DIGITS_MAX && ack <= AckId::MAX => Ok((Some(ack), rest)),
-        _ => Err(PacketError::AckIdTooLarge),
+        _ => Err(SocketPacketError::AckIdTooLarge),
     }
 }
 

@@ -19,11 +19,13 @@ pub(super) struct Placeholders {
     found_bad: bool,
 }
 
-/// Whether arguments refer to attachments at all. A header may announce attachments that nothing refers to: they are
-/// received and dropped (P21).
-pub fn has_placeholders(args: &Args<'_>) -> bool {
-    let mut placeholders = Placeholders::new(u8::MAX);
-    Args::decode_observed(args.text(), &mut placeholders).is_ok() && placeholders.found_any
+impl Args<'_> {
+    /// Whether they refer to attachments at all. A header may announce attachments that nothing refers to: they are
+    /// received and dropped (P21).
+    pub fn has_placeholders(&self) -> bool {
+        let mut placeholders = Placeholders::new(u8::MAX);
+        Args::decode_observed(self.text(), &mut placeholders).is_ok() && placeholders.found_any
+    }
 }
 
 impl Placeholders {
@@ -86,7 +88,7 @@ mod tests {
             (r#"["a","_placeholder",{"_placeholder":false,"num":0}]"#, false),
             (r#"["a"]"#, false),
         ] {
-            assert_eq!(has_placeholders(&Args::decode(text).unwrap()), expected, "{text}");
+            assert_eq!(Args::decode(text).unwrap().has_placeholders(), expected, "{text}");
         }
     }
 }

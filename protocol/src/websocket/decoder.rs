@@ -51,7 +51,7 @@ pub enum Event<'a> {
 
 /// How far one call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step<'a> {
+pub struct Decoded<'a> {
     /// Bytes taken from the front of the input.
     pub consumed: usize,
     /// `None`: all of the input is taken, and more is needed.
@@ -95,19 +95,19 @@ enum Place {
 impl Decoder {
     /// Takes bytes from the front of `input`, unmasking in place. Call it again with the rest of the input until the
     /// event is `None`: then all of it is taken. After an error the rest of the stream has no meaning.
-    pub fn decode<'a>(&'a mut self, input: &'a mut [u8], limits: &MessageLimits) -> Result<Step<'a>, FrameError> {
+    pub fn decode<'a>(&'a mut self, input: &'a mut [u8], limits: &MessageLimits) -> Result<Decoded<'a>, FrameError> {
         self.release();
         let (consumed, found) = match self.take_whole_message(input, limits)? {
             Some((opcode, range)) => (range.end, Some((opcode, Place::Input(range)))),
             None => self.advance(input, limits)?,
         };
-        let Some((opcode, place)) = found else { return Ok(Step { consumed, event: None }) };
+        let Some((opcode, place)) = found else { return Ok(Decoded { consumed, event: None }) };
         let payload = match place {
             Place::Input(range) => input.get(range),
             Place::Buffer(start) => self.partial.as_ref().and_then(|partial| partial.buffer.get(start..)),
         };
         let event = Event::new(opcode, payload.unwrap_or_default())?;
-        Ok(Step { consumed, event: Some(event) })
+        Ok(Decoded { consumed, event: Some(event) })
     }
 
     /// Whether a frame or a message has begun and is not complete: the peer owes the rest.

@@ -268,11 +268,8 @@ fn encode_header(first: u8, masked: u8, payload_length: usize, out: &mut Vec<u8>
     }
 }
 
-/// Goes over frames that `encode_frame` wrote one after another.
-pub fn server_frames(bytes: &[u8]) -> ServerFrames<'_> {
-    ServerFrames { rest: bytes }
-}
-
+/// The frames that [`encode_frame`] wrote one after another: an iterator.
+///
 /// Ends at the first byte that `encode_frame` would not have written there, and at a frame that is not whole.
 #[derive(Clone, Debug)]
 pub struct ServerFrames<'a> {
@@ -280,6 +277,11 @@ pub struct ServerFrames<'a> {
 }
 
 impl<'a> ServerFrames<'a> {
+    /// Goes over them from the front.
+    pub fn new(bytes: &'a [u8]) -> ServerFrames<'a> {
+        ServerFrames { rest: bytes }
+    }
+
     /// The bytes that no frame was found in yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest

@@ -8,11 +8,10 @@ mod upgrade;
 mod utf8;
 
 pub use close::{CloseFrame, encode_close, is_valid_code, reply_code};
-pub use decoder::{Decoder, Event, MessageLimits, Step};
+pub use decoder::{Decoded, Decoder, Event, MessageLimits};
 pub use frame::{
     Fin, FrameError, Opcode, ServerFrames, encode_client_frame, encode_frame, encode_frame_header, frame_header_length,
-    server_frames,
 };
 pub use mask::unmask;
-pub use upgrade::{AcceptKey, UpgradeError, accept};
+pub use upgrade::{AcceptKey, UpgradeError};
 pub use utf8::{Utf8Error, Utf8Validator};

@@ -18,31 +18,31 @@ const KEY_TEXT_LENGTH: usize = 24;
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// Whether a request may become a WebSocket. Extensions and subprotocols that it offers are ignored, so none is used.
-pub fn accept(head: &Head<'_>) -> Result<AcceptKey, UpgradeError> {
-    if head.upgrade != Upgrade::WebSocket || head.version != Version::Http11 {
-        return Err(UpgradeError::NotWebSocket);
-    }
-    if head.method != Method::Get {
-        return Err(UpgradeError::MethodNotGet);
-    }
-    // A body could hold what a proxy takes for a second request (A30).
-    if !matches!(head.framing, Framing::None | Framing::Length(0)) {
-        return Err(UpgradeError::HasBody);
-    }
-    if single_value(head, "sec-websocket-version") != Some(b"13") {
-        return Err(UpgradeError::VersionUnsupported);
-    }
-    let key = single_value(head, "sec-websocket-key").ok_or(UpgradeError::KeyMalformed)?;
-    AcceptKey::of(key)
-}
-
 /// What the server proves with that it has understood the request: the value of Sec-WebSocket-Accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptKey([u8; 28]);
 
 impl AcceptKey {
-    fn of(key: &[u8]) -> Result<AcceptKey, UpgradeError> {
+    /// Whether a request may become a WebSocket. Extensions and subprotocols that it offers are ignored, so none is used.
+    pub fn of(head: &Head<'_>) -> Result<AcceptKey, UpgradeError> {
+        if head.upgrade != Upgrade::WebSocket || head.version != Version::Http11 {
+            return Err(UpgradeError::NotWebSocket);
+        }
+        if head.method != Method::Get {
+            return Err(UpgradeError::MethodNotGet);
+        }
+        // A body could hold what a proxy takes for a second request (A30).
+        if !matches!(head.framing, Framing::None | Framing::Length(0)) {
+            return Err(UpgradeError::HasBody);
+        }
+        if single_value(head, "sec-websocket-version") != Some(b"13") {
+            return Err(UpgradeError::VersionUnsupported);
+        }
+        let key = single_value(head, "sec-websocket-key").ok_or(UpgradeError::KeyMalformed)?;
+        AcceptKey::for_key(key)
+    }
+
+    fn for_key(key: &[u8]) -> Result<AcceptKey, UpgradeError> {
         let mut nonce = [0; 18];
         let is_nonce = key.len() == KEY_TEXT_LENGTH && matches!(BASE64.decode_slice(key, &mut nonce), Ok(16));
         if !is_nonce {
@@ -140,7 +140,7 @@ mod tests {
     fn accept_text(text: &str) -> Result<AcceptKey, UpgradeError> {
         let (head, length) = Head::decode(text.as_bytes(), &mut 0, &HeadLimits::default()).unwrap().unwrap();
         assert_eq!(length, text.len());
-        accept(&head)
+        AcceptKey::of(&head)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sockring_protocol::engineio::PayloadEncoder;
-use sockring_protocol::websocket::{Opcode, server_frames};
+use sockring_protocol::websocket::{Opcode, ServerFrames};
 
 use crate::shard::effects::Bytes;
 use crate::shard::rooms::sockets::NamespaceId;
@@ -267,7 +267,7 @@ impl Queue {
 
 /// Appends a message in the form of a polling payload.
 pub fn encode_for_polling(frames: &[u8], payload: &mut PayloadEncoder<'_>) {
-    for (opcode, data) in server_frames(frames) {
+    for (opcode, data) in ServerFrames::new(frames) {
         match opcode {
             Opcode::Binary => payload.push_binary(data),
             _ => payload.push_text(data),

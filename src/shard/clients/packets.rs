@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::Data;
-use sockring_protocol::socketio::{self, AckId, Args, Assembler, Packet, Progress, has_placeholders};
+use sockring_protocol::socketio::{self, AckId, Args, Assembler, Progress, SocketPacket};
 
 use crate::app::{
     Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
@@ -57,32 +57,33 @@ impl<A: Application> Hub<A> {
         if client.assembler.is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::TextForAttachment)));
         }
-        let packet = socketio::decode(text, &self.settings.packet).map_err(|error| {
-            if error == socketio::PacketError::TooManyAttachments {
+        let packet = SocketPacket::decode(text, &self.settings.packet).map_err(|error| {
+            if error == socketio::SocketPacketError::TooManyAttachments {
                 self.counters.hit(Limit::AttachmentsMax);
             }
             self.fault(PacketFault::SocketIo(error))
         })?;
         match packet {
-            Packet::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
-            Packet::Disconnect { namespace } => {
+            SocketPacket::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
+            SocketPacket::Disconnect { namespace } => {
                 // Disconnecting from where one is not is harmless: both sides may do so at once.
                 if let Some(place) = self.connected_place(key, namespace) {
                     self.drop_socket(key, place);
                 }
                 Ok(())
             }
-            Packet::Event { namespace, ack, args } => {
+            SocketPacket::Event { namespace, ack, args } => {
                 let place = self.place_in(key, namespace)?;
                 self.on_event(key, place, &ClientEvent { args, ack, attachments: &[] });
                 Ok(())
             }
-            Packet::Ack { namespace, ack, args } => {
+            SocketPacket::Ack { namespace, ack, args } => {
                 let place = self.place_in(key, namespace)?;
                 self.on_ack(key, place, ack, &args, &[]);
                 Ok(())
             }
-            Packet::BinaryEvent { namespace, attachments, .. } | Packet::BinaryAck { namespace, attachments, .. } => {
+            SocketPacket::BinaryEvent { namespace, attachments, .. }
+            | SocketPacket::BinaryAck { namespace, attachments, .. } => {
                 self.place_in(key, namespace)?;
                 self.begin_assembly(key, text, attachments)
             }
@@ -141,17 +142,17 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_assembled(&mut self, key: ClientKey, assembler: &Assembler) -> Result<(), CloseReason> {
-        let packet = socketio::decode(assembler.header(), &self.settings.packet)
+        let packet = SocketPacket::decode(assembler.header(), &self.settings.packet)
             .map_err(|error| self.fault(PacketFault::SocketIo(error)))?;
         match packet {
-            Packet::BinaryEvent { namespace, ack, args, .. } => {
+            SocketPacket::BinaryEvent { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
-                let attachments = if has_placeholders(&args) { assembler.attachments() } else { &[] };
+                let attachments = if args.has_placeholders() { assembler.attachments() } else { &[] };
                 self.on_event(key, place, &ClientEvent { args, ack, attachments });
             }
-            Packet::BinaryAck { namespace, ack, args, .. } => {
+            SocketPacket::BinaryAck { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
-                let attachments = if has_placeholders(&args) { assembler.attachments() } else { &[] };
+                let attachments = if args.has_placeholders() { assembler.attachments() } else { &[] };
                 self.on_ack(key, place, ack, &args, attachments);
             }
             _ => {}

@@ -109,15 +109,15 @@ impl<A: Application> Hub<A> {
 
     /// The packets of a POST, or those that came behind a CONNECT by which the client moved here.
     pub(crate) fn on_packets(&mut self, key: ClientKey, payload: &str) -> PostOutcome {
-        let mut packets = engineio::decode_payload(payload, self.settings.payload_packets_max);
+        let mut packets = engineio::Payload::decode(payload, self.settings.payload_packets_max);
         while let Some(packet) = packets.next() {
             match packet {
-                Ok(engineio::Packet::Ping(_)) | Err(_) => {
+                Ok(engineio::EnginePacket::Ping(_)) | Err(_) => {
                     self.fault(match packet {
                         Err(error) => PacketFault::EngineIo(error),
                         Ok(_) => PacketFault::Session(Forbidden::Ping),
                     });
-                    if packet == Err(engineio::PacketError::TooManyPackets) {
+                    if packet == Err(engineio::EnginePacketError::TooManyPackets) {
                         self.counters.hit(Limit::PayloadPacketsMax);
                     }
                     self.on_session_input(key, Input::BadPacket);

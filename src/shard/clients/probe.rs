@@ -40,9 +40,9 @@ impl<A: Application> Hub<A> {
     }
 
     pub(crate) fn on_probe_text(&mut self, key: ClientKey, connection: ConnectionKey, text: &str) -> ProbeOutcome {
-        let packet = match engineio::decode_text(text) {
-            Ok(engineio::Packet::Ping("probe")) => ProbePacket::Probe,
-            Ok(engineio::Packet::Upgrade) => ProbePacket::Upgrade,
+        let packet = match engineio::EnginePacket::decode(text) {
+            Ok(engineio::EnginePacket::Ping("probe")) => ProbePacket::Probe,
+            Ok(engineio::EnginePacket::Upgrade) => ProbePacket::Upgrade,
             _ => ProbePacket::Other,
         };
         self.on_probe_packet(key, connection, packet)

@@ -97,7 +97,7 @@ impl<A: Application> Hub<A> {
         if self.settings.layer == Layer::WebSocket {
             return self.on_message(key, engineio::Data::Text(text));
         }
-        match engineio::decode_text(text) {
+        match engineio::EnginePacket::decode(text) {
             Ok(packet) => self.on_packet(key, packet),
             Err(error) => {
                 self.fault(PacketFault::EngineIo(error));
@@ -108,11 +108,11 @@ impl<A: Application> Hub<A> {
 
     /// One binary frame came by the client's WebSocket.
     pub(crate) fn on_binary(&mut self, key: ClientKey, data: &[u8]) {
-        self.on_packet(key, engineio::Packet::Message(engineio::Data::Binary(data.into())));
+        self.on_packet(key, engineio::EnginePacket::Message(engineio::Data::Binary(data.into())));
     }
 
     /// One Engine.IO packet came by the client's transport.
-    pub(crate) fn on_packet(&mut self, key: ClientKey, packet: engineio::Packet<'_>) {
+    pub(crate) fn on_packet(&mut self, key: ClientKey, packet: engineio::EnginePacket<'_>) {
         if let Some(client) = self.clients.get_mut(key.0)
             && client.rate.count(self.now.at) > self.settings.events_per_second_max
         {
@@ -120,21 +120,21 @@ impl<A: Application> Hub<A> {
             return self.drop_client(key, CloseReason::TooManyEvents, None, Farewell::NextPoll);
         }
         let kind = match packet {
-            engineio::Packet::Message(data) => {
+            engineio::EnginePacket::Message(data) => {
                 if self.step(key, Input::Packet(PacketType::Message)) == Step::Deliver {
                     self.on_message(key, data);
                 }
                 return;
             }
-            engineio::Packet::Open => PacketType::Open,
-            engineio::Packet::Close => PacketType::Close,
-            engineio::Packet::Ping(_) => {
+            engineio::EnginePacket::Open => PacketType::Open,
+            engineio::EnginePacket::Close => PacketType::Close,
+            engineio::EnginePacket::Ping(_) => {
                 self.fault(PacketFault::Session(Forbidden::Ping));
                 PacketType::Ping
             }
-            engineio::Packet::Pong(_) => PacketType::Pong,
-            engineio::Packet::Upgrade => PacketType::Upgrade,
-            engineio::Packet::Noop => PacketType::Noop,
+            engineio::EnginePacket::Pong(_) => PacketType::Pong,
+            engineio::EnginePacket::Upgrade => PacketType::Upgrade,
+            engineio::EnginePacket::Noop => PacketType::Noop,
         };
         self.on_session_input(key, Input::Packet(kind));
     }

@@ -210,7 +210,7 @@ impl<A: Application> Shard<A> {
         address: Option<IpAddr>,
         reply: &ReplyHead,
     ) -> Outcome {
-        let accept = match websocket::accept(head) {
+        let accept = match websocket::AcceptKey::of(head) {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };
@@ -228,7 +228,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn upgrade(&mut self, key: ConnectionKey, head: &Head<'_>, client: ClientKey, reply: &ReplyHead) -> Outcome {
-        let accept = match websocket::accept(head) {
+        let accept = match websocket::AcceptKey::of(head) {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };
@@ -249,7 +249,7 @@ impl<A: Application> Shard<A> {
         if head.upgrade != Upgrade::WebSocket {
             return self.answer_not_found(key, head);
         }
-        let accept = match websocket::accept(head) {
+        let accept = match websocket::AcceptKey::of(head) {
             Ok(accept) => accept,
             Err(error) => return self.refuse_upgrade(key, error),
         };

@@ -1,7 +1,7 @@
 //! What an honest client makes of what it gets.
 
 use sockring::broadcast::Broadcast;
-use sockring_protocol::engineio::{self, Data, Packet};
+use sockring_protocol::engineio::{Data, EnginePacket, Payload};
 use sockring_protocol::websocket::Opcode;
 
 use super::super::network::{End, TcpId};
@@ -113,7 +113,7 @@ impl Honest {
         if self.sid.is_empty() {
             return self.on_open(context, wire::sid_in(&answer.body).expect("an open packet"));
         }
-        for packet in engineio::decode_payload(&answer.body, usize::MAX) {
+        for packet in Payload::decode(&answer.body, usize::MAX) {
             self.on_packet(context, packet.expect("the server encodes packets"));
         }
     }
@@ -125,32 +125,32 @@ impl Honest {
                 if self.sid.is_empty() {
                     return self.on_open(context, wire::sid_in(text).expect("an open packet"));
                 }
-                let packet = engineio::decode_text(text).expect("the server encodes packets");
+                let packet = EnginePacket::decode(text).expect("the server encodes packets");
                 if self.plan.style == Style::Upgrade && !self.is_upgraded {
-                    assert_eq!(packet, Packet::Pong("probe"), "a probe gets its answer only");
+                    assert_eq!(packet, EnginePacket::Pong("probe"), "a probe gets its answer only");
                     self.upgrade = Upgrade::Pausing;
                     return;
                 }
                 self.on_packet(context, packet);
             }
-            Opcode::Binary => self.on_packet(context, Packet::Message(Data::Binary(data.into()))),
+            Opcode::Binary => self.on_packet(context, EnginePacket::Message(Data::Binary(data.into()))),
             Opcode::Close if self.plan.style == Style::Upgrade && !self.is_upgraded => self.drop_probe(context),
             Opcode::Close => self.dismiss(context, Word::Said),
             other => panic!("a frame that nobody asked for: {other:?}"),
         }
     }
 
-    fn on_packet(&mut self, context: &mut Context<'_>, packet: Packet<'_>) {
+    fn on_packet(&mut self, context: &mut Context<'_>, packet: EnginePacket<'_>) {
         if self.carries_websocket() && !self.sid.is_empty() {
             self.has_heard_upgraded = self.is_upgraded;
             self.know(context.record);
         }
         match packet {
-            Packet::Ping(_) => self.outbox.push_back(Out::Text("3".to_owned())),
-            Packet::Noop => {}
-            Packet::Close => self.dismiss(context, Word::Said),
-            Packet::Message(Data::Text(text)) => self.on_message(context, text),
-            Packet::Message(Data::Binary(data)) => {
+            EnginePacket::Ping(_) => self.outbox.push_back(Out::Text("3".to_owned())),
+            EnginePacket::Noop => {}
+            EnginePacket::Close => self.dismiss(context, Word::Said),
+            EnginePacket::Message(Data::Text(text)) => self.on_message(context, text),
+            EnginePacket::Message(Data::Binary(data)) => {
                 let (_, missing, attachments) = self.incoming.as_mut().expect("attachments follow a header");
                 attachments.push(data.into_owned());
                 *missing -= 1;

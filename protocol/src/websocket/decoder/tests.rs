@@ -28,11 +28,11 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Option<Frame
         loop {
             match decoder.decode(rest, &LIMITS) {
                 Err(error) => return (events, Some(error)),
-                Ok(Step { consumed, event: None }) => {
+                Ok(Decoded { consumed, event: None }) => {
                     assert_eq!(consumed, rest.len());
                     break;
                 }
-                Ok(Step { consumed, event: Some(event) }) => {
+                Ok(Decoded { consumed, event: Some(event) }) => {
                     events.push(in_words(event));
                     rest = &mut rest[consumed..];
                 }
@@ -252,7 +252,7 @@ fn an_idle_decoder_is_small_and_holds_no_heap() {
     let (first, second) = halves.split_at_mut(4);
     decoder.decode(first, &LIMITS).unwrap();
     assert!(decoder.decode(second, &LIMITS).unwrap().event.is_some());
-    assert_eq!(decoder.decode(&mut [], &LIMITS).unwrap(), Step { consumed: 0, event: None });
+    assert_eq!(decoder.decode(&mut [], &LIMITS).unwrap(), Decoded { consumed: 0, event: None });
     assert!(decoder.partial.is_none());
 }
 

@@ -34,7 +34,7 @@ fn lengths_take_the_shortest_form() {
         assert_eq!((out.as_slice(), out.len()), (*expected, frame_header_length(*length)));
         let payload = vec![7; *length];
         out.extend_from_slice(&payload);
-        let mut frames = server_frames(&out);
+        let mut frames = ServerFrames::new(&out);
         assert_eq!(frames.next(), Some((Opcode::Binary, payload.as_slice())));
         assert_eq!(frames.next(), None);
         out.clear();
@@ -93,7 +93,7 @@ fn server_frames_end_where_the_bytes_are_not_ours() {
         &[b"", b"\x81", b"\x81\x02a", b"\x81\x81abcde", b"\x01\x01a", b"\x80\x01a", b"\xc1\x01a", b"\x81\x7e\0\0"];
     for bad in rows {
         let bytes = [good, bad].concat();
-        let mut frames = server_frames(&bytes);
+        let mut frames = ServerFrames::new(&bytes);
         assert_eq!(frames.by_ref().collect::<Vec<_>>(), expected);
         assert_eq!(frames.rest(), *bad);
         assert_eq!(frames.next(), None);
