@@ -1,21 +1,30 @@
-// The README's first minute: its commands and samples, cut out of README.md and run in order, line by line.
+// The README's first minute: its commands and samples, cut out of README.md and run in order, line by line; then those of
+// docs/http-api.md, and the payload in docs/clients.md. `DOCS_PICTURE=1` takes the README's picture on the way.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { WAIT_MS_MAX, launchBrowser, openPage, textIs } from './support/browser.js';
 import { BINARY } from './support/server.js';
 
-const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const ROOT = new URL('../../', import.meta.url);
+const README = readFileSync(new URL('README.md', ROOT), 'utf8');
+const API = readFileSync(new URL('docs/http-api.md', ROOT), 'utf8');
+const CLIENTS = readFileSync(new URL('docs/clients.md', ROOT), 'utf8');
+const PICTURE = new URL('docs/page.png', ROOT);
 const LISTENING = /is listening on http:\/\/localhost:(\d+)/;
 
-// The code blocks of a section, in their order.
+// The code blocks of a text, in their order.
+const blocksOf = (text) => [...text.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language, code]) => ({ language, text: code }));
+
+// Those of a section of the README.
 function blocks(heading) {
   const section = README.split(/^## /m).find((text) => text.startsWith(`${heading}\n`));
   assert.ok(section, `README.md has a section "${heading}"`);
-  return [...section.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
+  return blocksOf(section);
 }
 
 // A shell that keeps what one line sets for the next, and has programs of ours in front of its PATH: `git` and `cargo` do
@@ -94,6 +103,16 @@ async function shows(page, name, wanted) {
   assert.equal(await count(page, name), wanted);
 }
 
+async function runs(program, args) {
+  assert.deepEqual(await once(spawn(program, args, { stdio: 'ignore' }), 'exit'), [0, null], `${program} ${args.join(' ')}`);
+}
+
+async function takePicture(page) {
+  await page.setViewportSize({ width: 1280, height: 640 });
+  await page.evaluate(() => document.activeElement.blur());
+  await page.screenshot({ path: fileURLToPath(PICTURE) });
+}
+
 it('the first minute of the README works as it is written', { timeout: 120_000 }, async (t) => {
   const browser = await launchBrowser();
   t.after(() => browser.close());
@@ -110,9 +129,18 @@ it('the first minute of the README works as it is written', { timeout: 120_000 }
   const { page } = await openPage(t, browser, url);
   await textIs(page, '#state', 'connected');
   await textIs(page, '#user-id', 'demo');
-  const other = spawn('bash', ['-c', curl], { stdio: 'ignore' });
-  assert.deepEqual(await once(other, 'exit'), [0, null]);
+  const [welcome] = blocksOf(CLIENTS).filter(({ language }) => language === 'json').map(({ text }) => JSON.parse(text));
+  const welcomed = JSON.parse(await page.locator('#events li', { hasText: 'connected' }).locator('pre').first().textContent());
+  assert.deepEqual(welcomed, { ...welcome, socketId: welcomed.socketId, timestamp: welcomed.timestamp });
+  await runs('bash', ['-c', curl]);
   await shows(page, 'analysis:started', 1);
+
+  // The README's own line names port 8080, and else does the same.
+  const here = (text, port) => text.replaceAll('localhost:8080', `localhost:${port}`);
+  const [{ text: send }] = blocks('Send');
+  await runs('bash', ['-c', here(send, new URL(url).port)]);
+  await shows(page, 'analysis:started', 2);
+  if (process.env.DOCS_PICTURE) await takePicture(page);
   shell.stopServer('SIGINT');
   await textIs(page, '#state', 'connecting');
 
@@ -130,28 +158,27 @@ it('the first minute of the README works as it is written', { timeout: 120_000 }
   assert.ok(port && token, 'it was served, and a token was made');
 
   const origin = `http://localhost:${port}`;
-  const here = (text) => text.replaceAll('localhost:8080', `localhost:${port}`);
   const { page: mine } = await openPage(t, browser, `${origin}/#token=${token}`);
   await textIs(mine, '#state', 'connected');
   await textIs(mine, '#user-id', 'demo');
 
   // The client, with the script that the README names instead of a bundler.
-  const [{ text: client }] = blocks('Connect a client');
+  const [{ text: client }] = blocks('Connect');
   const [, script] = /<script src="([^"]+)">/.exec(README);
   const { page: app } = await openPage(t, browser, `${origin}/health`, { bypassCSP: true });
   const hello = app.waitForEvent('console', { predicate: (message) => message.text().startsWith('hello demo ') });
-  await app.addScriptTag({ url: here(script) });
-  const code = here(client).replace(/^import .* from 'socket.io-client';$/m, '');
-  assert.notEqual(code, here(client));
+  await app.addScriptTag({ url: here(script, port) });
+  const code = here(client, port).replace(/^import .* from 'socket.io-client';$/m, '');
+  assert.notEqual(code, here(client, port));
   await app.evaluate(([text, given]) => new Function('token', 'show', text)(given, () => {}), [code, token]);
   await hello;
 
   // Each sample sends one event, to the same user.
-  const samples = blocks('Send an event');
+  const samples = blocksOf(API);
   assert.deepEqual(samples.map(({ language }) => language), ['bash', 'js', 'python']);
   const programs = { bash: (text) => text, js: (text) => `node --input-type=module -e ${quoted(text)}`, python: (text) => `python3 -c ${quoted(text)}` };
   for (const [number, { language, text }] of samples.entries()) {
-    await shell.run(programs[language](here(text)));
+    await shell.run(programs[language](here(text, port)));
     await shows(mine, 'analysis:started', number + 1);
   }
 });

@@ -1,12 +1,15 @@
 //! Rules about the documents: what they show is what there is, and a person can read it.
 
 use std::fmt::Write;
+use std::fs;
 
 use sockring::config::keys::{KEYS, Key, variable};
 
-use super::{assert_none, files, read};
+use super::{assert_none, files, read, root};
 
 const PROSE_COLUMNS_MAX: usize = 120;
+const README_BYTES_MAX: usize = 9 << 10;
+const README_LINES_MAX: usize = 130;
 
 /// The documents that people read from top to bottom: those of the root and of docs/.
 fn documents() -> Vec<String> {
@@ -37,6 +40,35 @@ fn prose_is_narrow_enough_to_read() {
     assert_none(&format!("at most {PROSE_COLUMNS_MAX} columns outside of tables and code"), &wide);
 }
 
+/// A newcomer reads two screens, and knows what it is and whether it is for them.
+#[test]
+fn the_readme_is_short() {
+    let text = read("README.md");
+    let (bytes, lines) = (text.len(), text.lines().count());
+    assert!(bytes <= README_BYTES_MAX && lines <= README_LINES_MAX, "README.md: {bytes} bytes, {lines} lines");
+}
+
+/// Blocks of code in a language are programs that tests run: those that stand in a file of the tests, word for word, and
+/// those that a test cuts out of the document itself.
+#[test]
+fn code_in_documents_is_run() {
+    let examples: Vec<_> =
+        files().into_iter().filter(|path| path.contains("/examples/")).map(|path| read(&path)).collect();
+    let cut_out = read("tests/browser/readme.test.js");
+    let mut unknown = Vec::new();
+    for path in documents() {
+        let text = read(&path);
+        for block in text.split("\n```").skip(1).step_by(2).filter(|block| !block.starts_with('\n')) {
+            let (language, code) = block.split_once('\n').unwrap_or((block, ""));
+            let is_example = examples.iter().any(|example| example.trim() == code.trim());
+            if !is_example && !cut_out.contains(&format!("'{path}'")) {
+                unknown.push(format!("{path}: {language}: {}", code.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert_none("code that no test runs", &unknown);
+}
+
 /// The table of settings, as it follows from the settings.
 fn settings_table() -> String {
     let mut table = String::from("| Setting | Environment | Default | What it does |\n|---|---|---|---|\n");
@@ -60,14 +92,17 @@ fn environment(key: &Key) -> Vec<String> {
 
 #[test]
 fn the_docs_show_the_settings_that_there_are() {
+    const DOCUMENT: &str = "docs/settings.md";
     let expected = settings_table();
-    let text = read("docs/settings.md");
-    let shown = text.split_once("<!-- settings -->").and_then(|(_, rest)| rest.split_once("<!-- /settings -->"));
-    let shown = shown.map_or("", |(table, _)| table.trim());
-    assert!(
-        shown == expected.trim(),
-        "docs/settings.md differs. Between `<!-- settings -->` and `<!-- /settings -->` belongs:\n\n{expected}"
-    );
+    let text = read(DOCUMENT);
+    let (before, rest) = text.split_once("<!-- settings -->\n").expect("the table begins");
+    let (shown, behind) = rest.split_once("<!-- /settings -->").expect("the table ends");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let text = format!("{before}<!-- settings -->\n{expected}<!-- /settings -->{behind}");
+        fs::write(root().join(DOCUMENT), text).expect("the document can be written");
+        return;
+    }
+    assert!(shown == expected, "{DOCUMENT} differs: run UPDATE_DOCS=1 cargo test --test tidy docs\n\n{expected}");
 }
 
 /// The programs in docs/redis.md are those that the interop tests run.
