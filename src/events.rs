@@ -5,6 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
+#[cfg(test)]
+mod typescript;
+
 /// The names that front end and back end share: constant and event.
 pub const EVENTS: [(&str, &str); 10] = [
     ("ANALYSIS_STARTED", "analysis:started"),
@@ -30,6 +33,7 @@ pub const MAINTENANCE_MODE: &str = "maintenance:mode";
 
 /// `connected`: the first event of every socket.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Connected<'a> {
     pub message: &'a str,
@@ -41,6 +45,7 @@ pub struct Connected<'a> {
 
 /// What all events about one analysis begin with.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Analysis<'a, D> {
     pub interview_id: &'a str,
@@ -54,32 +59,38 @@ pub struct Analysis<'a, D> {
 
 /// `analysis:started` says nothing more.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Started {}
 
 /// `analysis:progress`: 0 to 100.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Progress {
     pub progress: u8,
 }
 
 /// `analysis:completed`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Completed<'a> {
     pub analysis: Summary<'a>,
 }
 
 /// What an analysis found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Summary<'a> {
     pub summary: &'a str,
     pub analyzed_at: String,
     /// Bytes of the video.
+    #[cfg_attr(test, ts(type = "number"))]
     pub file_size: u64,
 }
 
 /// `analysis:failed`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Failed<'a> {
     pub error: &'a str,
@@ -89,9 +100,11 @@ pub struct Failed<'a> {
 
 /// `server:shutdown`: all clients are closed next, and come back by themselves.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub struct Shutdown<'a> {
     pub message: &'a str,
+    #[cfg_attr(test, ts(type = "number"))]
     pub reconnect_in_ms: u64,
     pub timestamp: String,
     pub server: &'a str,
@@ -99,11 +112,14 @@ pub struct Shutdown<'a> {
 
 /// `maintenance:mode`
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Maintenance<'a> {
     pub enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub message: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub until: Option<Cow<'a, str>>,
     pub timestamp: String,
     pub server: &'a str,
@@ -111,6 +127,7 @@ pub struct Maintenance<'a> {
 
 /// A message to a user, as the test endpoint sends it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TestMessage<'a> {
     pub message: &'a str,
     pub timestamp: String,
