@@ -1,7 +1,6 @@
 // The integration guide's own code, word for word, on the files of drop-in/, in a browser and against the server.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
+import { after, before, it } from 'node:test';
 import { WAIT_MS_MAX, launchBrowser, openPage, textIs } from '../../../../tests/browser/support/browser.js';
 import { SECRET, mint, startServer } from '../../../../tests/browser/support/server.js';
 import { dropIn, guideBlock, serve } from './bundle.mjs';
@@ -141,11 +140,3 @@ for (const [whose, composable] of [
     await textIs(page, '#status', 'not connected');
   });
 }
-
-describe('the guide', () => {
-  const source = new URL('../../../../../shared/websocket-integration-guide.md', import.meta.url);
-  it('is the customer\'s newest', { skip: !existsSync(source) }, () => {
-    const copy = new URL('../../../../tests/browser/fixtures/websocket-integration-guide.md', import.meta.url);
-    assert.equal(readFileSync(copy, 'utf8'), readFileSync(source, 'utf8'));
-  });
-});
