@@ -1,4 +1,4 @@
-//! Two connections carry one polling session (DESIGN section 3): every order in which their bytes can arrive, cut into
+//! Two connections carry one polling session (E21, E24): every order in which their bytes can arrive, cut into
 //! turns in every way, and what may come of it.
 
 use super::table::{Move, Table};

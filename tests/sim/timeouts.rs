@@ -6,7 +6,7 @@ use super::desk::payload_of;
 use super::table::{Move, Table, settings};
 use super::wire;
 
-/// How late a timer may be where the protocol's times are short (DESIGN section 8).
+/// How late a timer may be where the protocol's times are short (E18 and S9: the suites lose some at 10 ms).
 const LATE_MS_MAX: u64 = 5;
 
 fn until_gone(table: &mut Table, limit_ms: u64, is_there: impl Fn(&Table) -> bool) -> u64 {

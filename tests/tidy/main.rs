@@ -13,7 +13,7 @@ const CODE_LINES_MAX: usize = 500;
 /// Longer files, each with the reason why it is not two.
 const LONG_FILES: [(&str, &str); 0] = [];
 
-/// What the modules in a place may name of this crate (DESIGN section 6). A longer place goes before a shorter one.
+/// What the modules in a place may name of this crate (docs/ARCHITECTURE.md, "Who may know whom"). A longer place goes before a shorter one.
 const MAY_USE: [(&str, &[&str]); 24] = [
     ("src/cluster/channels.rs", &["cluster::channels"]),
     (
@@ -406,7 +406,7 @@ fn modules_know_only_whom_they_may() {
             offences.push(format!("{path}: tokio::signal"));
         }
     }
-    assert_none("DESIGN section 6", &offences);
+    assert_none("docs/ARCHITECTURE.md, Who may know whom", &offences);
 }
 
 /// `crate::x` names a module only if there is one.

@@ -86,14 +86,20 @@ fn each_row_has_a_test_that_names_it() {
     }
 }
 
-/// Documents in sources: `docs/wire.md`, `README.md`, from the root or from the folder of who names them.
+/// Documents in sources: `docs/wire.md`, `README.md`, from the root or from the folder of who names them. One that is named by
+/// capital letters and a section alone, and is no RFC, is none that a reader has.
 #[test]
 fn documents_that_are_named_are_there() {
     let known = files();
     let mut missing = Vec::new();
     for (path, text) in texts() {
+        let is_title = |word: &str| word.len() > 3 && word.bytes().all(|sign| sign.is_ascii_uppercase());
         let is_name = |sign: char| sign.is_alphanumeric() || matches!(sign, '/' | '.' | '_' | '-');
         for (at, line) in text.lines().enumerate() {
+            for (before, _) in line.match_indices(" section ").map(|(at, _)| line.split_at(at)) {
+                let title = before.rsplit(|sign: char| !is_name(sign)).next().unwrap_or_default();
+                missing.extend(is_title(title).then(|| format!("{path}:{}: {title}", at + 1)));
+            }
             for word in line.split(|sign: char| !is_name(sign)) {
                 let word = word.trim_end_matches('.').trim_start_matches(['.', '/']);
                 if word.len() > 3 && word.ends_with(".md") && !known.iter().any(|file| ends_with_path(file, word)) {
@@ -168,14 +174,29 @@ fn files_that_are_named_are_there() {
     let mut missing = Vec::new();
     for (path, text) in texts().iter().filter(|(path, _)| path.ends_with(".md") || path.ends_with(".rs")) {
         let is_document = path.ends_with(".md");
+        let mut fence = None;
         for (at, line) in text.lines().enumerate() {
-            let Some(prose) = (if is_document { Some(line) } else { line.trim().strip_prefix("//") }) else { continue };
-            let named = prose.split('`').skip(1).step_by(2).map(|quoted| quoted.split(' ').next().unwrap_or_default());
-            let strangers = named.filter(|name| is_path(name) && !is_known(&known, path, name));
+            if let Some(language) = line.trim_start().strip_prefix("```").filter(|_| is_document) {
+                fence = if fence.is_none() { Some(language) } else { None };
+                continue;
+            }
+            let named: Vec<_> = match fence {
+                // Commands, or what is where. Other code names files of its own.
+                Some("") => line.split([' ', ';', ',']).collect(),
+                Some(_) => continue,
+                None if is_document => in_backticks(line),
+                None => line.trim().strip_prefix("//").map(in_backticks).unwrap_or_default(),
+            };
+            let strangers = named.into_iter().filter(|name| is_path(name) && !is_known(&known, path, name));
             missing.extend(strangers.map(|name| format!("{path}:{}: {name}", at + 1)));
         }
     }
     assert_none("files and folders that are not there", &missing);
+}
+
+/// The first words of what stands in backticks.
+fn in_backticks(line: &str) -> Vec<&str> {
+    line.split('`').skip(1).step_by(2).map(|quoted| quoted.split(' ').next().unwrap_or_default()).collect()
 }
 
 fn is_path(name: &str) -> bool {
