@@ -5,6 +5,7 @@
 mod access;
 mod across;
 mod answer;
+mod builds;
 mod bus_metrics;
 mod connection;
 mod crowd;

@@ -1,4 +1,4 @@
-//! The test page and the client bundle: both are part of the program.
+//! The test page: a part of the program.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -13,9 +13,6 @@ const PAGE: &str = include_str!("../../assets/page.html");
 const PLACE: &str = "/socket.io/";
 /// The attribute for an address other than the page's.
 const NO_SERVER: &str = "data-server=\"\"";
-const BUNDLE: &[u8] = include_bytes!("../../assets/socket.io.min.js");
-/// The version of `socket.io-client` that the bundle is, as the reference's ETag.
-const BUNDLE_TAG: &str = "\"4.8.4\"";
 
 /// Where the page's clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,15 +100,6 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The stock client, unless the browser has it.
-pub(super) fn bundle(known_tag: Option<&str>) -> Answer {
-    let headers = vec![("ETag", BUNDLE_TAG.to_owned()), ("Cache-Control", "public, max-age=0".to_owned())];
-    let is_known =
-        known_tag.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == BUNDLE_TAG));
-    let (status, body) = if is_known { (304, Vec::new()) } else { (200, BUNDLE.to_vec()) };
-    Answer { status, content_type: "application/javascript; charset=utf-8", headers, body }
-}
-
 /// The hash of an inline element, as a Content-Security-Policy names it.
 fn hash_of_last(page: &str, open: &str, close: &str) -> String {
     let inside = page.rsplit_once(open).and_then(|(_, rest)| rest.split_once(close)).map_or("", |(inside, _)| inside);
@@ -160,13 +148,5 @@ mod tests {
         }
         let there = Page::new("/socket.io/", Server::At("10.0.0.7:80".parse().unwrap()));
         assert!(html(&there, "localhost").0.contains("data-server=\"http://10.0.0.7:80\""));
-    }
-
-    #[test]
-    fn a_browser_that_has_the_bundle_is_told_so() {
-        assert_eq!(bundle(None).status, 200);
-        assert_eq!(bundle(Some("\"4.8.4\"")).status, 304);
-        assert_eq!(bundle(Some("W/\"x\", W/\"4.8.4\"")).status, 304);
-        assert_eq!(bundle(Some("\"4.8.3\"")).status, 200);
     }
 }

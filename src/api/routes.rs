@@ -17,7 +17,7 @@ use super::emit::{self, NAME_BYTES_MAX, user_room};
 use super::fields::Fields;
 use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
 use super::words::{self, Done};
-use super::{Api, Entrance, access, demo, maintenance, metrics, page, unix_ms};
+use super::{Api, Entrance, access, builds, demo, maintenance, metrics, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
 /// Bytes of a test message, and of the name of an interview.
@@ -33,7 +33,8 @@ pub(super) enum Route<'h> {
     Ready,
     Metrics,
     Page,
-    Bundle,
+    /// Of the stock client: the file of this name.
+    Build(&'h str),
     Stats,
     Events,
     /// Of the user that this segment of the path names.
@@ -64,7 +65,7 @@ impl Route<'_> {
     pub(super) fn class(self) -> Class {
         match self {
             Route::Health | Route::Ready => Class::Vital,
-            Route::Metrics | Route::Page | Route::Bundle => Class::Open,
+            Route::Metrics | Route::Page | Route::Build(_) => Class::Open,
             _ => Class::Keyed,
         }
     }
@@ -90,14 +91,14 @@ pub(super) fn find<'h>(
     // Where the API has an address of its own, it is there only.
     let has_api = api.settings.listen.is_none() || entrance == Entrance::Api;
     let has_page = has_api && !api.is_production();
-    let has_bundle = has_page || entrance != Entrance::Api;
+    let has_builds = has_page || entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         access::check(api, head, peer)?;
         return api_route(api, head.method, route);
     }
     let route = match (file_of(api, head.path), head.path) {
-        (Some("socket.io.js" | "socket.io.min.js"), _) if has_bundle => Route::Bundle,
-        (Some(_), _) if has_bundle => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
+        (Some(file), _) if has_builds && builds::named(file).is_some() => Route::Build(file),
+        (Some(_), _) if has_builds => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
         (_, "/") if has_page => Route::Page,
         (_, "/") if !has_api && !api.is_production() => {
             return Err(ApiError::new(404, "the test page is at the address of the API (api_listen)"));
@@ -120,7 +121,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Ready => Ok(ready(api).await),
         Route::Metrics => api.metrics().await.map(|shards| metrics::answer(&shards, metrics::OfApi::new(api))),
         Route::Page => Ok(api.page.answer(head.host())),
-        Route::Bundle => Ok(page::bundle(head.header("if-none-match"))),
+        Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
         Route::Events => Ok(Answer::ok(events::constants(), "Event constants")),
         Route::Status(user) => status(api, user).await,

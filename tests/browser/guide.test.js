@@ -67,3 +67,14 @@ it('the guide\'s page shows the analysis of its own user only', { timeout: 90_00
   assert.deepEqual(await lines(other.page), ['✅ Connected', '📹 Analysis started for the-last']);
   assert.deepEqual([...mine.seen.errors, ...other.seen.errors], []);
 });
+
+it('the guide\'s debug mode logs the connection\'s details', { timeout: 90_000 }, async (t) => {
+  const { page } = await openPage(t, browser, `http://localhost:${files.address().port}/user-1`);
+  await line(page, '✅ Connected');
+  await page.evaluate(() => {
+    localStorage.debug = 'socket.io-client:socket'; // word for word
+  });
+  const logged = page.waitForEvent('console', (message) => message.text().includes('socket.io-client:socket'));
+  await page.reload();
+  assert.match((await logged).text(), /socket\.io-client:socket/);
+});

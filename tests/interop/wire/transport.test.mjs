@@ -1,6 +1,8 @@
 // Transport rows T01 to T46 and T60 to T66 of docs/wire.md, on `echo --layer socketio`.
 
 import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
 import { reference, startEcho, startSockring, normalTimers, suiteTimers } from '../lib/program.mjs';
 import { assertRefusal, assertStatus, rawRequest, RawConnection, request, requestBytes } from '../lib/http.mjs';
 import { closesCleanly, PollingSession, SOCKETIO, WsClient } from '../lib/engine.mjs';
@@ -10,6 +12,7 @@ import { brief } from '../lib/wait.mjs';
 
 const row = suite(() => startEcho(normalTimers));
 const MAX = 1000000;
+const BUILDS = new URL('../node_modules/socket.io/client-dist/', import.meta.url);
 const base = `${SOCKETIO}?`;
 
 async function refused(target, cases) {
@@ -493,6 +496,16 @@ row('T66 `sockring serve` serves the bundle, 304 for its ETag', async () => {
     assert.ok(response.body.length > 10000 && response.text.includes('socket.io'), 'the client bundle');
     const again = await request(target, path, { headers: { 'If-None-Match': response.headers.etag } });
     assertStatus(again, 304, `${path} with If-None-Match`);
+    // All that the reference serves, byte for byte, compressed for who takes that.
+    for (const file of readdirSync(BUILDS)) {
+      const wanted = readFileSync(new URL(file, BUILDS));
+      const plain = await request(target, `${SOCKETIO}${file}`);
+      assertStatus(plain, 200, file);
+      assert.ok(plain.body.equals(wanted), `${file} is not the reference's`);
+      const packed = await request(target, `${SOCKETIO}${file}`, { headers: { 'Accept-Encoding': 'gzip, br' } });
+      assert.equal(packed.headers['content-encoding'], 'gzip', file);
+      assert.ok(gunzipSync(packed.body).equals(wanted), `${file}, unpacked, is not the reference's`);
+    }
   } finally {
     await target.stop();
   }
