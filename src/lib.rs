@@ -4,7 +4,6 @@
 pub mod api;
 pub mod app;
 pub mod auth;
-pub mod broadcast;
 pub mod capacity;
 pub mod cluster;
 pub mod config;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sockring_protocol::adapter::Broadcast;
 use tokio::sync::{Notify, oneshot};
 
-use crate::broadcast::Broadcast;
 use crate::shard::{BusMail, Mail, Parcel, Reply, SiblingMail};
 
 /// One thing for a worker.

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod adapter;
 pub mod engineio;
 pub mod http;
 pub mod json;

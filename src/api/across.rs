@@ -1,8 +1,8 @@
 //! What reaches beyond this instance: emits and changes are published, questions asked of the others.
 
 use serde_json::{Value, json};
+use sockring_protocol::adapter::{Broadcast, Selection};
 
-use crate::broadcast::{Broadcast, Selection};
 use crate::cluster::{Cluster, Condition, Gathered, Message, Readiness};
 use crate::shard::{Ending, Mail, SocketDescription, Target, USER_PREFIX};
 

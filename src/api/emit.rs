@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::json::{self, Kind, Value};
 use sockring_protocol::socketio::RESERVED_EVENTS;
 
 use crate::auth::is_user_id;
-use crate::broadcast::{Broadcast, Delivery};
 use crate::events::iso_8601;
 use crate::shard::USER_PREFIX;
 

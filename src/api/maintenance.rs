@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
+use sockring_protocol::adapter::Broadcast;
 
-use crate::broadcast::Broadcast;
 use crate::events::{self, Maintenance};
 use crate::shard::Mail;
 

@@ -30,10 +30,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use serde_json::json;
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::http::CorsPolicy;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::broadcast::Broadcast;
 use crate::capacity::{Capacity, Door, Stranger};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::http::{Head, Method, decode_percent};
 
 use crate::auth::is_user_id;
-use crate::broadcast::Broadcast;
 use crate::events::{self, TestMessage};
 use crate::shard::{Ending, ShardStats, Target, USER_PREFIX};
 

@@ -1,6 +1,7 @@
 //! What an answer says has happened, in words: whom it was done to, and who was told besides.
 
-use crate::broadcast::Delivery;
+use sockring_protocol::adapter::Delivery;
+
 use crate::shard::Target;
 
 use super::across::Emitted;

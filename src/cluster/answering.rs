@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sockring_protocol::adapter::Selection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::broadcast::Selection;
 use crate::mailbox::Postbox;
 use crate::shard::{Mail, Reply, SocketDescription, USER_PREFIX, home_of};
 

@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
+use sockring_protocol::adapter::Selection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::broadcast::Selection;
 use crate::shard::SocketDescription;
 
 use super::Cluster;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::json;
 use tokio::time::Instant;
 
-use crate::broadcast::Broadcast;
 use crate::shard::{Acknowledgement, Mail, Reply};
 
 use super::Cluster;

@@ -1,5 +1,7 @@
 //! The classic adapter's messages: msgpack for broadcasts, JSON or msgpack for questions and answers.
 
+use sockring_protocol::adapter::{Broadcast, Selection};
+
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::{MessageError, Outgoing};
 use super::fields::{Fields, broadcast, check_namespace};
@@ -7,7 +9,6 @@ use super::message::{Answer, Envelope, Message};
 use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};
-use crate::broadcast::{Broadcast, Selection};
 
 /// `type` of a question or order, and of some answers.
 mod kind {

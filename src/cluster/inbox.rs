@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
+use sockring_protocol::adapter::Broadcast;
 
-use crate::broadcast::Broadcast;
 use crate::shard::{Mail, USER_PREFIX};
 
 use super::Cluster;

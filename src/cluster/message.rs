@@ -1,6 +1,7 @@
 //! `Message`: what instances tell each other, whichever adapter carries it.
 
-use crate::broadcast::{Broadcast, Selection};
+use sockring_protocol::adapter::{Broadcast, Selection};
+
 use crate::shard::{Ending, SocketDescription};
 
 /// Names a question among instances, as its asker chose it.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::{Broadcast, Selection};
 use sockring_protocol::http::CorsPolicy;
-
-use crate::broadcast::{Broadcast, Selection};
 
 use super::metrics::Counters;
 use super::moving::emigrant::Emigrant;

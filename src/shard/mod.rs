@@ -23,9 +23,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 
 use crate::app::Application;
-use crate::broadcast::Broadcast;
 use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
 use clients::client::Client;

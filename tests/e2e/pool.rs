@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal};
-use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
 use sockring::shard::{EngineSettings, Layer, Place};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerParts};
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::websocket::Opcode;
 

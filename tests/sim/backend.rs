@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sockring::broadcast::{Broadcast, Delivery};
 use sockring::shard::{Ending, Mail, Target};
+use sockring_protocol::adapter::{Broadcast, Delivery};
 
 use super::network::Event;
 use super::random::Random;

@@ -7,8 +7,8 @@ mod manage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use sockring::broadcast::Delivery;
 use sockring::shard::{Sid, USER_PREFIX};
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::socketio::{self, AckId};
 
 use super::network::ActorId;

@@ -1,7 +1,7 @@
 //! `Remote`: another instance: it emits to rooms by the bus, asks for acknowledgements, and manages selected sockets.
 
-use sockring::broadcast::{Broadcast, Selection};
 use sockring::shard::{Ending, Mail};
+use sockring_protocol::adapter::{Broadcast, Selection};
 
 use super::network::Event;
 use super::random::Random;

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
     BusMail, ConnectionKey, Counters, Effect, Ending, EngineSettings, Mail, Now, Place, Reply, Shard, ShardParts,
     Target, Ticket,
 };
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::websocket::Opcode;
 

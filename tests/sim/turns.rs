@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use sockring::broadcast::{Broadcast, Selection};
 use sockring::shard::{
     BusMail, Cluster, Ending, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits,
 };
+use sockring_protocol::adapter::{Broadcast, Selection};
 
 use super::desk::payload_of;
 use super::table::{Move, Table, settings};

@@ -13,10 +13,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{CloseReason, Counters, EngineSettings, Limit, Now, Place, Shard, ShardParts};
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 
 use super::desk::Desk;
 use super::network::{Event, Network, TcpId};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
-use sockring::broadcast::Broadcast;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{ConnectionKey, Effect, EngineSettings, Entropy, Mail, Now, Place, Shard, ShardParts, Ticket};
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::socketio::EventName;
 use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
 

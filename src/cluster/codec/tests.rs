@@ -8,10 +8,10 @@ mod vectors;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use sockring_protocol::adapter::{Broadcast, Delivery, Selection};
 use sockring_protocol::json::check;
 
 use super::{decode, encode};
-use crate::broadcast::{Broadcast, Delivery, Selection};
 use crate::cluster::{Adapter, Answer, Channels, Envelope, Message, MessageError};
 
 /// Stands for JSON that `JSON.parse` takes and serde_json does not.

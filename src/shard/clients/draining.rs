@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 
 use crate::app::Application;
-use crate::broadcast::Broadcast;
 use crate::shard::hub::Hub;
 use crate::shard::rooms::deliver::{Asker, Incoming};
 

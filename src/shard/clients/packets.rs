@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::Data;
 use sockring_protocol::socketio::{self, AckId, Args, Assembler, Progress, SocketPacket};
 
 use crate::app::{
     Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
 };
-use crate::broadcast::Delivery;
 use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;

@@ -2,10 +2,10 @@
 
 use core::net::IpAddr;
 
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::socketio;
 
 use crate::app::{Application, Refusal, RefusalReason};
-use crate::broadcast::Delivery;
 use crate::capacity::Rate;
 use crate::shard::faults::PacketFault;
 use crate::shard::hub::Hub;

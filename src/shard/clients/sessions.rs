@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{
     self, Input, OpenPacket, PacketType, Session, SessionEnd, Step, Transport, Upgrades,
 };
 
 use crate::app::Application;
-use crate::broadcast::Delivery;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use sockring_protocol::adapter::{Broadcast, Selection};
+
 use crate::app::Application;
-use crate::broadcast::{Broadcast, Selection};
 use crate::shard::rooms::deliver::{Asker, Incoming};
 use crate::shard::rooms::seats::Seat;
 use crate::shard::rooms::sockets::NamespaceId;

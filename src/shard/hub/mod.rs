@@ -16,10 +16,10 @@ use crate::shard::rooms::subscriptions::Subscriptions;
 use mailing::Pending;
 use slab::Slab;
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio;
 
 use crate::app::{Actions, Application, SocketInfo};
-use crate::broadcast::Delivery;
 use crate::capacity::Capacity;
 use crate::shard::clients::draining::Draining;
 use crate::shard::clients::ending::Farewell;

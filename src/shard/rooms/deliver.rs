@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
-use crate::broadcast::{Broadcast, Delivery};
 use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::ending::Farewell;

@@ -1,7 +1,8 @@
 //! Selections: what other instances ask about sockets, and do to them.
 
+use sockring_protocol::adapter::Selection;
+
 use crate::app::Application;
-use crate::broadcast::Selection;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
 use crate::shard::mail::SocketDescription;

@@ -1,6 +1,6 @@
 //! What an honest client makes of what it gets.
 
-use sockring::broadcast::Broadcast;
+use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::{Data, EnginePacket, Payload};
 use sockring_protocol::websocket::Opcode;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
-use sockring::broadcast::{Broadcast, Delivery};
 use sockring::shard::home_of;
+use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::socketio;
 
 use super::{LiveSocket, Record, shard_of};

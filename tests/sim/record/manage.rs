@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use sockring::broadcast::{Broadcast, Selection};
 use sockring::shard::{Ending, Mail, Target, USER_PREFIX};
+use sockring_protocol::adapter::{Broadcast, Selection};
 
 use super::{LiveSocket, Record, place_of};
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sockring::broadcast::Broadcast;
 use sockring::shard::{BusMail, NamespaceId, RoomName, Sid, home_of};
+use sockring_protocol::adapter::Broadcast;
 
 use super::super::random::Random;
 use super::super::record::Record;

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use sockring::broadcast::Broadcast;
 use sockring::shard::{Mail, Reply, Ticket, home_of};
+use sockring_protocol::adapter::Broadcast;
 
 use super::super::network::{ActorId, Event};
 use super::super::record::{Sender, number_of};

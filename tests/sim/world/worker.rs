@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sockring::broadcast::Broadcast;
 use sockring::shard::{
     BusMail, ConnectionKey, Effect, Mail, Now, Parcel, Shard, ShardStats, SiblingMail, Ticket, Turn,
 };
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Broadcast;
 
 use super::super::desk::Desk;
 use super::super::network::{Event, TcpId};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use sockring_protocol::adapter::{Broadcast, Delivery, Selection};
+
 use super::{again, channels, decode, encode};
-use crate::broadcast::{Broadcast, Delivery, Selection};
 use crate::cluster::msgpack::number_text;
 use crate::cluster::{Adapter, Answer, Envelope, Message};
 use crate::shard::{Ending, SocketDescription};

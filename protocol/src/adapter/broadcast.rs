@@ -1,11 +1,14 @@
 //! `Broadcast`: one emit on its way, from whoever emits to every shard that may have members. `Selection`: the sockets that
 //! something is done to.
 
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// What happens to a message when its receiver cannot take it at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
+    /// It waits for its receiver, up to the limit of what may wait for a client.
     #[default]
     Queue,
     /// Dropped for a client that has other messages waiting, or no poll open.
@@ -15,16 +18,19 @@ pub enum Delivery {
 /// An event for the members of some rooms, or of a whole namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broadcast {
+    /// `/` or a longer name.
     pub namespace: Box<str>,
     /// Empty: all sockets of the namespace. A user is the room `user:<id>`, a socket the room of its sid.
     pub rooms: Vec<Box<str>>,
     /// Members of these rooms do not get it.
     pub except: Vec<Box<str>>,
+    /// What becomes of it for a receiver that is behind.
     pub delivery: Delivery,
     /// Of the messages that wait for a client under one key only the newest is kept.
     pub conflate: Option<Box<str>>,
     /// A JSON array, the event's name first; binary arguments are placeholders.
     pub args: Arc<[u8]>,
+    /// The byte strings that the placeholders number.
     pub attachments: Vec<Arc<[u8]>>,
 }
 
@@ -53,6 +59,7 @@ impl Broadcast {
 /// Sockets of a namespace: the members of some rooms, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
+    /// `/` or a longer name.
     pub namespace: Box<str>,
     /// Empty: all sockets of the namespace. A user is the room `user:<id>`, a socket the room of its sid.
     pub rooms: Vec<Box<str>>,
