@@ -1,10 +1,10 @@
 //! What reaches beyond this instance: emits and changes are published, questions asked of the others.
 
 use serde_json::{Value, json};
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring_protocol::adapter::{Broadcast, Ending, Message, Selection, SocketDescription};
 
-use crate::cluster::{Cluster, Condition, Gathered, Message, Readiness};
-use crate::shard::{Ending, Mail, SocketDescription, Target, USER_PREFIX};
+use crate::cluster::{Cluster, Condition, Gathered, Readiness};
+use crate::shard::{Mail, Target, USER_PREFIX};
 
 use super::Api;
 use super::answer::ApiError;

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, Ending};
 use sockring_protocol::http::{Head, Method, decode_percent};
 
 use crate::auth::is_user_id;
 use crate::events::{self, TestMessage};
-use crate::shard::{Ending, ShardStats, Target, USER_PREFIX};
+use crate::shard::{ShardStats, Target, USER_PREFIX};
 
 use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockring_protocol::adapter::Selection;
+use sockring_protocol::adapter::{Answer, Envelope, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::mailbox::Postbox;
-use crate::shard::{Mail, Reply, SocketDescription, USER_PREFIX, home_of};
+use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 
 use super::awaiting::Asker;
 use super::channels::Adapter;
 use super::counters::BusLimit;
 use super::joins::{Join, Outcome};
-use super::message::{Answer, Envelope, Message, RequestId};
 use super::subscriber::Order;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 

@@ -5,18 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use sockring_protocol::adapter::Selection;
+use sockring_protocol::adapter::{Answer, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
-
-use crate::shard::SocketDescription;
 
 use super::Cluster;
 use super::channels::Adapter;
 use super::counters::BusLimit;
 use super::held::{Held, Kept};
 use super::link::text;
-use super::message::{Answer, Message, RequestId};
 use super::publisher::{PublishError, To};
 use super::topology::Topology;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Answer, Broadcast, RequestId, blobs_bytes};
 use sockring_protocol::json;
 use tokio::time::Instant;
 
@@ -15,7 +15,6 @@ use super::Cluster;
 use super::answering::replies;
 use super::counters::{BusLimit, Loss};
 use super::held::{Held, Kept};
-use super::message::{Answer, RequestId, blobs_bytes};
 
 /// Acknowledgements of one broadcast that may come before their number is known.
 const EARLY_MAX: usize = 100_000;

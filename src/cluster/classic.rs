@@ -1,11 +1,10 @@
 //! The classic adapter's messages: msgpack for broadcasts, JSON or msgpack for questions and answers.
 
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, Selection};
 
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::{MessageError, Outgoing};
 use super::fields::{Fields, broadcast, check_namespace};
-use super::message::{Answer, Envelope, Message};
 use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};

@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
+use sockring_protocol::adapter::{Envelope, Message};
+
 use super::channels::{Adapter, Channels};
-use super::message::{Envelope, Message};
 use super::{classic, sharded};
 
 /// The longest message that is looked at. Answers that describe tens of thousands of sockets are the longest there are.

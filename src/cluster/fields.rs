@@ -3,14 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Broadcast, Delivery, Selection};
+use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Ending, Selection, SocketDescription};
 use sockring_protocol::socketio::{Args, EventName, RESERVED_EVENTS};
 
 use super::codec::MessageError;
-use super::message::Answer;
 use super::msgpack::Bytes;
 use super::part::Part;
-use crate::shard::{Ending, SocketDescription};
 
 /// How long clients may take to acknowledge if the sender does not say: what Node's adapters wait for answers.
 pub(super) const TIMEOUT_MS_DEFAULT: u64 = 5000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, Envelope, Message};
 
 use crate::shard::{Mail, USER_PREFIX};
 
@@ -12,7 +12,6 @@ use super::channels::{ChannelKind, Place};
 use super::codec::{self, MessageError};
 use super::counters::{BusLimit, Loss};
 use super::held::Kept;
-use super::message::{Envelope, Message};
 use super::subscriptions::Subscriptions;
 
 /// Bytes of one letter; a larger message has one of its own.

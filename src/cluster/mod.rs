@@ -17,7 +17,6 @@ mod held;
 mod inbox;
 mod joins;
 mod link;
-mod message;
 mod msgpack;
 mod nodes;
 mod outside;
@@ -36,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
+use sockring_protocol::adapter::{Envelope, Message, RequestId};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -60,7 +60,6 @@ pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, deco
 pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};
-pub use message::{Answer, Envelope, Message, RequestId};
 pub use outside::{Dialled, OperatingSystem, Outside, Stream};
 pub use publisher::PublishError;
 pub use settings::{Address, ClientCertificate, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};

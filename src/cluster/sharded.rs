@@ -1,11 +1,10 @@
 //! The sharded adapter's messages: one shape for all, as JSON, or as msgpack where there are byte strings in it.
 
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, Selection};
 
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::{MessageError, Outgoing};
 use super::fields::Fields;
-use super::message::{Answer, Envelope, Message};
 use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};

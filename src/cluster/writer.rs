@@ -1,9 +1,7 @@
 //! `Writer`: the JSON of messages, with the keys in the order in which Node writes them.
 
-use sockring_protocol::adapter::{Broadcast, Delivery, Selection};
+use sockring_protocol::adapter::{Broadcast, Delivery, Ending, Selection, SocketDescription};
 use sockring_protocol::json::{encode_integer, encode_string};
-
-use crate::shard::{Ending, SocketDescription};
 
 /// What stands where Node says how a client came: all nine keys, since code on Node reads through them, and nothing in them,
 /// since addresses and headers of clients are nobody else's.

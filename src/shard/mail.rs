@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring_protocol::adapter::{Broadcast, Ending, Selection, SocketDescription};
 use sockring_protocol::http::CorsPolicy;
 
 use super::metrics::Counters;
@@ -140,17 +140,6 @@ pub enum Target {
     Socket(Box<str>),
 }
 
-/// How a socket is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// A Socket.IO DISCONNECT: the client does not come back by itself.
-    Socket,
-    /// That for all sockets of its client, and then the session: none of them comes back by itself.
-    Client,
-    /// The session alone: the client reconnects.
-    Session,
-}
-
 /// A shard's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -166,24 +155,6 @@ pub enum Reply {
     Rooms(Vec<Box<str>>),
     /// The answer would take more bytes than it may.
     TooMuch,
-}
-
-/// A socket as other instances see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketDescription {
-    /// Its Socket.IO sid.
-    pub id: Box<str>,
-    /// The room of its own sid first.
-    pub rooms: Vec<Box<str>>,
-    pub user: Option<Box<str>>,
-}
-
-impl SocketDescription {
-    /// About what it takes.
-    pub fn bytes(&self) -> usize {
-        let rooms: usize = self.rooms.iter().map(|room| size_of::<Box<str>>() + room.len()).sum();
-        size_of::<SocketDescription>() + self.id.len() + rooms + self.user.as_ref().map_or(0, |user| user.len())
-    }
 }
 
 /// Everything that a shard counts.

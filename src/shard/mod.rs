@@ -45,9 +45,7 @@ pub use effects::{Acknowledgement, Bytes, Destination, Effect};
 pub use faults::{Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
-pub use mail::{
-    BusMail, Ending, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, SocketDescription, Target, Ticket,
-};
+pub use mail::{BusMail, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
 pub use metrics::{Counters, Histogram};
 pub use moving::placement::{Place, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{Ending, Mail, Target};
-use sockring_protocol::adapter::{Broadcast, Delivery};
+use sockring::shard::{Mail, Target};
+use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 
 use super::network::Event;
 use super::random::Random;

@@ -1,7 +1,7 @@
 //! `Remote`: another instance: it emits to rooms by the bus, asks for acknowledgements, and manages selected sockets.
 
-use sockring::shard::{Ending, Mail};
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring::shard::Mail;
+use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use super::network::Event;
 use super::random::Random;

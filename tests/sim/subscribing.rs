@@ -1,7 +1,7 @@
 //! One shard and a bus, by hand: who waits for it, for how long, and what clients acknowledge.
 
-use sockring::shard::{BusMail, Cluster, Ending, EngineSettings, Mail, NamespaceId, RoomName, Target};
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, RoomName, Target};
+use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use super::desk::payload_of;
 use super::table::{Move, Table, USER, settings};

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    BusMail, ConnectionKey, Counters, Effect, Ending, EngineSettings, Mail, Now, Place, Reply, Shard, ShardParts,
-    Target, Ticket,
+    BusMail, ConnectionKey, Counters, Effect, EngineSettings, Mail, Now, Place, Reply, Shard, ShardParts, Target,
+    Ticket,
 };
 use sockring_protocol::Millis;
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, Ending};
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::websocket::Opcode;
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{
-    BusMail, Cluster, Ending, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits,
-};
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits};
+use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use super::desk::payload_of;
 use super::table::{Move, Table, settings};

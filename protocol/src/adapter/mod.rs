@@ -1,5 +1,7 @@
-//! What Node's Redis adapters carry between servers: emits on their way, and the sockets that something is done to.
+//! What Node's Redis adapters carry between servers: emits on their way, and questions and orders about sockets.
 
 mod broadcast;
+mod message;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
+pub use message::{Answer, Ending, Envelope, Message, RequestId, SocketDescription, blobs_bytes};

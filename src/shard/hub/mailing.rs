@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use crate::app::Application;
 use crate::shard::rooms::deliver::{Asker, Incoming};
@@ -11,7 +11,7 @@ use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
 use super::super::limit::Limit;
-use super::super::mail::{BusMail, Ending, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
 use super::Hub;
 
 /// An answer that other shards contribute to.

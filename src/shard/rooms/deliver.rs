@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Broadcast, Delivery};
+use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
@@ -18,7 +18,7 @@ use crate::shard::clients::ending::Farewell;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::{Hub, Queued, enqueue};
 use crate::shard::limit::Limit;
-use crate::shard::mail::{Ending, SiblingMail};
+use crate::shard::mail::SiblingMail;
 use crate::shard::settings::TurnLimits;
 
 use super::seats::Seat;

@@ -1,10 +1,12 @@
 //! What a backend does to sockets: joins, leaves and disconnects.
 
+use sockring_protocol::adapter::Ending;
+
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason};
 use crate::shard::clients::ending::Farewell;
 use crate::shard::hub::Hub;
-use crate::shard::mail::{Ending, Target};
+use crate::shard::mail::Target;
 
 use super::seats::Seat;
 use super::sockets::NamespaceId;

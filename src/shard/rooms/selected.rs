@@ -1,11 +1,10 @@
 //! Selections: what other instances ask about sockets, and do to them.
 
-use sockring_protocol::adapter::Selection;
+use sockring_protocol::adapter::{Selection, SocketDescription};
 
 use crate::app::Application;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
-use crate::shard::mail::SocketDescription;
 
 use super::seats::Seat;
 use super::sockets::SocketStage;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use sockring::shard::{Ending, Mail, Target, USER_PREFIX};
-use sockring_protocol::adapter::{Broadcast, Selection};
+use sockring::shard::{Mail, Target, USER_PREFIX};
+use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use super::{LiveSocket, Record, place_of};
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Broadcast, Delivery, Selection};
+use sockring_protocol::adapter::{
+    Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription,
+};
 
 use super::{again, channels, decode, encode};
+use crate::cluster::Adapter;
 use crate::cluster::msgpack::number_text;
-use crate::cluster::{Adapter, Answer, Envelope, Message};
-use crate::shard::{Ending, SocketDescription};
 
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);
