@@ -63,7 +63,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn kind(&self) -> Option<u64> {
-        self.kind.and_then(Part::number).filter(|kind| *kind >= 0.0 && kind.fract() == 0.0).map(|kind| kind as u64)
+        let is_kind = |kind: &Part<'_>| kind.number().is_some_and(|number| number >= 0.0 && number % 1.0 == 0.0);
+        self.kind.filter(is_kind).and_then(Part::count)
     }
 
     /// Who asks can recognise its answer only if it gets its own words back.

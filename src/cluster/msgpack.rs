@@ -132,7 +132,7 @@ impl<'a> Tokens<'a> {
             }
             match open.last_mut() {
                 Some(left) => *left -= 1,
-                None => return Ok(&from[..from.len() - self.rest.len()]),
+                None => return from.get(..from.len() - self.rest.len()).ok_or(MessageError::Syntax),
             }
         }
     }

@@ -97,7 +97,7 @@ impl<'a> Part<'a> {
 
     /// A count or a time: what is below 0 or a fraction is cut off.
     pub(super) fn count(self) -> Option<u64> {
-        // The cast ends at the bounds of u64, and makes 0 of NaN.
+        #[expect(clippy::cast_possible_truncation, reason = "a cast ends at the bounds of u64, and makes 0 of NaN")]
         self.number().map(|number| number as u64)
     }
 

@@ -1,10 +1,9 @@
 //! JSON text becomes msgpack, byte for byte what notepack makes of the parsed value.
 
-use rmp::encode::{write_array_len, write_bin, write_f64, write_map_len, write_sint, write_str, write_uint};
-use sockring_protocol::json::{Value, check};
+use std::mem;
 
-/// Why writing cannot fail.
-const MEMORY: &str = "memory takes all bytes";
+use rmp::encode::{ByteBuf, write_array_len, write_bin, write_f64, write_map_len, write_sint, write_str, write_uint};
+use sockring_protocol::json::{Value, check};
 
 /// One bound of what a double holds as a 64-bit integer: 2^64 above, and half of it below.
 const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
@@ -16,20 +15,31 @@ pub(crate) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut
         out.push(0xc0);
         return;
     }
+    // Writing to this cannot fail, and the compiler knows.
+    let mut buffer = ByteBuf::from_vec(mem::take(out));
+    encode(text, attachments, &mut buffer);
+    *out = buffer.into_vec();
+}
+
+fn encode<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut ByteBuf) {
     let mut lengths = lengths(text).into_iter();
     let mut tokens = Tokens { rest: text };
     while let Some(token) = tokens.next() {
         match token {
-            Token::Array => drop(write_array_len(out, lengths.next().unwrap_or(0)).expect(MEMORY)),
+            Token::Array => {
+                let Ok(_) = write_array_len(out, lengths.next().unwrap_or(0));
+            }
             Token::Object => {
                 let length = lengths.next().unwrap_or(0) / 2;
                 let placeholder = if attachments.is_empty() { None } else { placeholder(tokens.clone()) };
                 match placeholder.and_then(|(number, after)| Some((attachments.get(number)?, after))) {
                     Some((bytes, after)) => {
-                        write_bin(out, bytes.as_ref()).expect(MEMORY);
+                        let Ok(()) = write_bin(out, bytes.as_ref());
                         tokens = after;
                     }
-                    None => drop(write_map_len(out, length).expect(MEMORY)),
+                    None => {
+                        let Ok(_) = write_map_len(out, length);
+                    }
                 }
             }
             Token::End => {}
@@ -38,14 +48,14 @@ pub(crate) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut
     }
 }
 
-fn encode_scalar(scalar: &str, out: &mut Vec<u8>) {
+fn encode_scalar(scalar: &str, out: &mut ByteBuf) {
     match scalar {
-        "null" => out.push(0xc0),
-        "false" => out.push(0xc2),
-        "true" => out.push(0xc3),
+        "null" => out.as_mut_vec().push(0xc0),
+        "false" => out.as_mut_vec().push(0xc2),
+        "true" => out.as_mut_vec().push(0xc3),
         _ if scalar.starts_with('"') => {
             let text = Value::decode(scalar).ok().and_then(Value::string).unwrap_or_default();
-            write_str(out, &text).expect(MEMORY);
+            let Ok(()) = write_str(out, &text);
         }
         _ => encode_number(scalar, out),
     }
@@ -53,22 +63,25 @@ fn encode_scalar(scalar: &str, out: &mut Vec<u8>) {
 
 /// Integers in their shortest form, whichever way they are written in JSON; those of 64 bits as they are, although
 /// JavaScript would round them.
-fn encode_number(text: &str, out: &mut Vec<u8>) {
+fn encode_number(text: &str, out: &mut ByteBuf) {
     if let Ok(number) = text.parse::<u64>() {
-        write_uint(out, number).expect(MEMORY);
+        let Ok(_) = write_uint(out, number);
         return;
     }
     if let Ok(number) = text.parse::<i64>() {
-        write_sint(out, number).expect(MEMORY);
+        let Ok(_) = write_sint(out, number);
         return;
     }
     let number: f64 = text.parse().unwrap_or(f64::NAN);
-    if number.fract() == 0.0 && (0.0..UNSIGNED_END).contains(&number) {
-        write_uint(out, number as u64).expect(MEMORY);
-    } else if number.fract() == 0.0 && (-UNSIGNED_END / 2.0..0.0).contains(&number) {
-        write_sint(out, number as i64).expect(MEMORY);
+    let is_whole = number % 1.0 == 0.0;
+    #[expect(clippy::cast_possible_truncation, reason = "they are used where nothing is cut off")]
+    let (unsigned, signed) = (number as u64, number as i64);
+    if is_whole && (0.0..UNSIGNED_END).contains(&number) {
+        let Ok(_) = write_uint(out, unsigned);
+    } else if is_whole && (-UNSIGNED_END / 2.0..0.0).contains(&number) {
+        let Ok(_) = write_sint(out, signed);
     } else {
-        write_f64(out, number).expect(MEMORY);
+        let Ok(()) = write_f64(out, number);
     }
 }
 

@@ -176,7 +176,7 @@ fn timestamp_ms(bytes: &[u8]) -> i128 {
     let (seconds, nanoseconds) = match bytes.len() {
         4 => (number as i128, 0),
         8 => ((number & 0x3_ffff_ffff) as i128, number >> 34),
-        _ => (i128::from(number as u64 as i64), number >> 64),
+        _ => (bytes.last_chunk().map_or(0, |seconds| i64::from_be_bytes(*seconds)).into(), number >> 64),
     };
     (seconds * 1_000_000_000 + nanoseconds as i128) / 1_000_000
 }
