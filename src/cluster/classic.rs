@@ -1,9 +1,9 @@
 //! The classic adapter's messages: msgpack for broadcasts, JSON or msgpack for questions and answers.
 
-use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, Selection};
+use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, MessageError, Selection};
 
 use super::channels::{ChannelKind, Channels, Place};
-use super::codec::{MessageError, Outgoing};
+use super::codec::Outgoing;
 use super::fields::{Fields, broadcast, check_namespace};
 use super::msgpack::from_json;
 use super::part::Part;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::shard::Histogram;
+use sockring_protocol::adapter::MessageError;
 
-use super::codec::MessageError;
+use crate::shard::Histogram;
 
 /// Why a message did not reach somebody whom it should have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Ending, Selection, SocketDescription};
+use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Ending, MessageError, Selection, SocketDescription};
 use sockring_protocol::socketio::{Args, EventName, RESERVED_EVENTS};
 
-use super::codec::MessageError;
 use super::msgpack::Bytes;
 use super::part::Part;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{Broadcast, Envelope, Message};
+use sockring_protocol::adapter::{Broadcast, Envelope, Message, MessageError};
 
 use crate::shard::{Mail, USER_PREFIX};
 
 use super::Cluster;
 use super::channels::{ChannelKind, Place};
-use super::codec::{self, MessageError};
+use super::codec;
 use super::counters::{BusLimit, Loss};
 use super::held::Kept;
 use super::subscriptions::Subscriptions;

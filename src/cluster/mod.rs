@@ -56,7 +56,7 @@ use topology::Topology;
 pub use asking::Gathered;
 pub use bus::CoreBus;
 pub use channels::{Adapter, ChannelKind, Channels, HeardRooms, Place, SubscriptionMode};
-pub use codec::{ATTACHMENTS_MAX, MESSAGE_BYTES_MAX, MessageError, Outgoing, decode, encode};
+pub use codec::{MESSAGE_BYTES_MAX, Outgoing, decode, encode};
 pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};

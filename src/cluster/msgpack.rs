@@ -9,9 +9,8 @@ mod to_json;
 use std::borrow::Cow;
 
 use rmp::Marker;
+use sockring_protocol::adapter::MessageError;
 use sockring_protocol::json::DEPTH_MAX;
-
-use super::codec::MessageError;
 
 pub(super) use from_json::from_json;
 pub(super) use javascript::number_text;

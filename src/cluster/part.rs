@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use sockring_protocol::adapter::MessageError;
 use sockring_protocol::json::{self, JsonError, Value};
 
-use super::codec::MessageError;
 use super::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
 
 /// A value within a checked message.

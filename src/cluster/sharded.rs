@@ -1,9 +1,9 @@
 //! The sharded adapter's messages: one shape for all, as JSON, or as msgpack where there are byte strings in it.
 
-use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, Selection};
+use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, MessageError, Selection};
 
 use super::channels::{ChannelKind, Channels, Place};
-use super::codec::{MessageError, Outgoing};
+use super::codec::Outgoing;
 use super::fields::Fields;
 use super::msgpack::from_json;
 use super::part::Part;

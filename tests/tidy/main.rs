@@ -29,8 +29,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ),
     ("src/cluster/codec.rs", &["cluster::channels", "cluster::classic", "cluster::sharded"]),
     ("src/cluster/fields.rs", &["cluster::codec", "cluster::msgpack", "cluster::part"]),
-    ("src/cluster/msgpack", &["cluster::codec", "cluster::msgpack"]),
-    ("src/cluster/part.rs", &["cluster::codec", "cluster::msgpack"]),
+    ("src/cluster/msgpack", &["cluster::msgpack"]),
+    ("src/cluster/part.rs", &["cluster::msgpack"]),
     (
         "src/cluster/sharded.rs",
         &[

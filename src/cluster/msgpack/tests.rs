@@ -1,9 +1,10 @@
 //! Values in both forms: what msgpack becomes, and what notepack makes of JSON.
 
+use sockring_protocol::adapter::MessageError;
+
 use super::from_json;
 use super::javascript::{encode_date, number_text};
 use super::to_json::{Bytes, ToJson};
-use crate::cluster::codec::MessageError;
 
 fn json_of(bytes: &[u8]) -> Result<String, MessageError> {
     super::check(bytes)?;

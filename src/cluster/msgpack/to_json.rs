@@ -1,10 +1,10 @@
 //! `ToJson`: msgpack becomes JSON text in one pass, without a tree of values.
 
+use sockring_protocol::adapter::{ATTACHMENTS_MAX, MessageError};
 use sockring_protocol::json::{DEPTH_MAX, encode_integer, encode_string};
 
 use super::javascript::{encode_date, encode_number};
 use super::{Token, Tokens};
-use crate::cluster::codec::{ATTACHMENTS_MAX, MessageError};
 
 /// What becomes of byte strings, which JSON does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

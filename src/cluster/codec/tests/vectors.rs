@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sockring_protocol::adapter::MessageError;
 
 use super::{VECTORS, Vector, again, channels, hex_of, meaning};
 use crate::cluster::fields::TIMEOUT_MS_DEFAULT;
-use crate::cluster::{Adapter, MessageError, encode};
+use crate::cluster::{Adapter, encode};
 
 /// How many messages each group has, and what is expected of them.
 const GROUPS: [(&str, usize, &str); 7] = [
