@@ -13,6 +13,7 @@ pub mod engineio;
 pub mod http;
 pub mod json;
 mod millis;
+pub mod msgpack;
 pub mod socketio;
 pub mod websocket;
 

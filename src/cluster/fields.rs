@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Ending, MessageError, Selection, SocketDescription};
 use sockring_protocol::socketio::{Args, EventName, RESERVED_EVENTS};
 
-use super::msgpack::Bytes;
 use super::part::Part;
+use sockring_protocol::msgpack::Bytes;
 
 /// How long clients may take to acknowledge if the sender does not say: what Node's adapters wait for answers.
 pub(super) const TIMEOUT_MS_DEFAULT: u64 = 5000;

@@ -17,7 +17,6 @@ mod held;
 mod inbox;
 mod joins;
 mod link;
-mod msgpack;
 mod nodes;
 mod outside;
 mod part;

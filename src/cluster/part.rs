@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sockring_protocol::adapter::MessageError;
 use sockring_protocol::json::{self, JsonError, Value};
 
-use super::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
+use sockring_protocol::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
 
 /// A value within a checked message.
 #[derive(Clone, Copy, Debug)]

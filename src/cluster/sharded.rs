@@ -5,9 +5,9 @@ use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, MessageEr
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::Outgoing;
 use super::fields::Fields;
-use super::msgpack::from_json;
 use super::part::Part;
 use super::writer::{Flags, Writer};
+use sockring_protocol::msgpack::from_json;
 
 /// `type`.
 mod kind {

@@ -5,8 +5,8 @@ use sockring_protocol::adapter::{Ending, Envelope, Message, MessageError};
 
 use super::random::Random;
 use super::{VECTORS, again, bytes_of, channels, meaning};
-use crate::cluster::msgpack::from_json;
 use crate::cluster::{Adapter, ChannelKind, MESSAGE_BYTES_MAX, decode};
+use sockring_protocol::msgpack::from_json;
 
 /// Reads it as each adapter does, on each kind of channel, and writes again what can be read.
 pub(super) fn survive(body: &[u8]) {

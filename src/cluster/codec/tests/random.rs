@@ -8,7 +8,7 @@ use sockring_protocol::adapter::{
 
 use super::{again, channels, decode, encode};
 use crate::cluster::Adapter;
-use crate::cluster::msgpack::number_text;
+use sockring_protocol::msgpack::number_text;
 
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);

@@ -1,6 +1,6 @@
 //! Values in both forms: what msgpack becomes, and what notepack makes of JSON.
 
-use sockring_protocol::adapter::MessageError;
+use crate::adapter::MessageError;
 
 use super::from_json;
 use super::javascript::{encode_date, number_text};

@@ -1,14 +1,18 @@
 //! `ToJson`: msgpack becomes JSON text in one pass, without a tree of values.
 
-use sockring_protocol::adapter::{ATTACHMENTS_MAX, MessageError};
-use sockring_protocol::json::{DEPTH_MAX, encode_integer, encode_string};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::adapter::{ATTACHMENTS_MAX, MessageError};
+use crate::json::{DEPTH_MAX, encode_integer, encode_string};
 
 use super::javascript::{encode_date, encode_number};
 use super::{Token, Tokens};
 
 /// What becomes of byte strings, which JSON does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bytes {
+pub enum Bytes {
     /// They stay aside, and placeholders say where they belong: what a Socket.IO client understands.
     Attach,
     /// `{"type":"Buffer","data":[1,2]}`, as JSON.stringify writes a Buffer.
@@ -17,10 +21,11 @@ pub(crate) enum Bytes {
 
 /// JSON text that is made of msgpack.
 #[derive(Debug)]
-pub(crate) struct ToJson<'a> {
-    pub(crate) text: Vec<u8>,
+pub struct ToJson<'a> {
+    /// What has been written so far.
+    pub text: Vec<u8>,
     /// The byte strings that the placeholders of the text number.
-    pub(crate) attachments: Vec<&'a [u8]>,
+    pub attachments: Vec<&'a [u8]>,
     bytes: Bytes,
     has_fake_placeholder: bool,
 }
@@ -33,13 +38,14 @@ struct Level {
 }
 
 impl<'a> ToJson<'a> {
-    pub(crate) fn new(bytes: Bytes) -> ToJson<'a> {
+    /// Begins with nothing.
+    pub fn new(bytes: Bytes) -> ToJson<'a> {
         ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_fake_placeholder: false }
     }
 
     /// Appends the one value that `bytes` are. What cannot stand in JSON stands there as in JSON.stringify: `NaN` and
     /// `undefined` are `null` (in maps `undefined` is left out), and a date is its ISO text.
-    pub(crate) fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
+    pub fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
         let mut tokens = Tokens::new(bytes);
         let mut open: Vec<Level> = Vec::new();
         loop {
@@ -104,7 +110,7 @@ impl<'a> ToJson<'a> {
     }
 
     fn comma(&mut self, level: &mut Level) {
-        if !std::mem::take(&mut level.is_first) {
+        if !core::mem::take(&mut level.is_first) {
             self.text.push(b',');
         }
     }

@@ -6,41 +6,53 @@ mod from_json;
 mod javascript;
 mod to_json;
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use rmp::Marker;
-use sockring_protocol::adapter::MessageError;
-use sockring_protocol::json::DEPTH_MAX;
 
-pub(super) use from_json::from_json;
-pub(super) use javascript::number_text;
-pub(super) use to_json::{Bytes, ToJson};
+use crate::adapter::MessageError;
+use crate::json::DEPTH_MAX;
+
+pub use from_json::from_json;
+pub use javascript::number_text;
+pub use to_json::{Bytes, ToJson};
 
 /// One value, or the beginning of an array or map.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Token<'a> {
+pub enum Token<'a> {
+    /// `null`.
     Nil,
+    /// `true` or `false`.
     Boolean(bool),
+    /// An integer that is not below 0, however it is written.
     Unsigned(u64),
+    /// An integer below 0.
     Negative(i64),
+    /// A number with a fraction, or whatever else was written as one.
     Float(f64),
     /// Supposed to be UTF-8. What is not is read as U+FFFD, as Node's `Buffer.toString` does, so that an event with a
     /// broken character arrives here as it arrives there.
     Text(&'a [u8]),
+    /// A byte string.
     Bytes(&'a [u8]),
+    /// The beginning of an array of so many values.
     Array(u32),
+    /// The beginning of a map of so many keys, each with a value.
     Map(u32),
+    /// Its type and what is in it.
     Extension(i8, &'a [u8]),
 }
 
 impl<'a> Token<'a> {
     /// JavaScript's `undefined`.
-    pub(super) fn is_undefined(self) -> bool {
+    pub fn is_undefined(self) -> bool {
         matches!(self, Token::Extension(0, [_]))
     }
 
     /// As the key of an object, which in JavaScript is a text. `None` for what is no key anywhere.
-    pub(super) fn key(self) -> Option<Cow<'a, str>> {
+    pub fn key(self) -> Option<Cow<'a, str>> {
         match self {
             Token::Text(text) => Some(String::from_utf8_lossy(text)),
             Token::Nil => Some("null".into()),
@@ -55,18 +67,19 @@ impl<'a> Token<'a> {
 
 /// Walks over msgpack.
 #[derive(Clone, Debug)]
-pub(super) struct Tokens<'a> {
+pub struct Tokens<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Tokens<'a> {
+    /// Begins at the first of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Tokens<'a> {
         Tokens { rest: bytes }
     }
 
     /// The next token. Of an array or map as many items as it declares may follow: a declaration that cannot be true,
     /// since each item takes a byte, is an error here.
-    pub(super) fn step(&mut self) -> Result<Token<'a>, MessageError> {
+    pub fn step(&mut self) -> Result<Token<'a>, MessageError> {
         let [marker] = self.array()?;
         Ok(match Marker::from_u8(marker) {
             Marker::Null => Token::Nil,
@@ -110,7 +123,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// Passes over one value and gives its bytes.
-    pub(super) fn value(&mut self) -> Result<&'a [u8], MessageError> {
+    pub fn value(&mut self) -> Result<&'a [u8], MessageError> {
         let from = self.rest;
         // For each open array or map what is still to come of it.
         let mut open: Vec<u64> = Vec::new();
@@ -136,7 +149,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    pub(super) fn is_at_end(&self) -> bool {
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
@@ -195,7 +209,7 @@ fn signed(number: i64) -> Token<'static> {
 }
 
 /// Whether these bytes are one value, and nothing behind it.
-pub(super) fn check(bytes: &[u8]) -> Result<(), MessageError> {
+pub fn check(bytes: &[u8]) -> Result<(), MessageError> {
     let mut tokens = Tokens::new(bytes);
     tokens.value()?;
     if tokens.is_at_end() { Ok(()) } else { Err(MessageError::Syntax) }

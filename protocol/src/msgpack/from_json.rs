@@ -1,16 +1,18 @@
 //! JSON text becomes msgpack, byte for byte what notepack makes of the parsed value.
 
-use std::mem;
+use alloc::vec::Vec;
+use core::mem;
 
 use rmp::encode::{ByteBuf, write_array_len, write_bin, write_f64, write_map_len, write_sint, write_str, write_uint};
-use sockring_protocol::json::{Value, check};
+
+use crate::json::{Value, check};
 
 /// One bound of what a double holds as a 64-bit integer: 2^64 above, and half of it below.
 const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
 
 /// Appends the value that `text` is; `nil` if it is none, so that nobody has to read what is not msgpack. Placeholders that
 /// number an attachment become that byte string.
-pub(crate) fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8>) {
+pub fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8>) {
     if check(text).is_err() {
         out.push(0xc0);
         return;

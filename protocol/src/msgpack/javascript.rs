@@ -1,5 +1,10 @@
 //! Numbers and dates as JavaScript writes them into JSON.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// Furthest from 1970 that a `Date` can be, in milliseconds (ECMA-262, "Time Values and Time Range").
 const DATE_MS_MAX: i128 = 8_640_000_000_000_000;
 
@@ -12,7 +17,7 @@ pub(super) fn encode_number(number: f64, out: &mut Vec<u8>) {
 }
 
 /// What `String(number)` gives (ECMA-262, "Number::toString").
-pub(crate) fn number_text(number: f64) -> String {
+pub fn number_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
     }
