@@ -5,10 +5,11 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
-use sockring::cluster::{Adapter, Mode};
+use sockring::cluster::Mode;
 use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
+use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
 use crate::{listen, out, rings, serve, space};

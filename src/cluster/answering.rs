@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sockring_protocol::adapter::{Answer, Envelope, Message, RequestId, Selection, SocketDescription};
+use sockring_protocol::adapter::{Adapter, Answer, Envelope, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -11,7 +11,6 @@ use crate::mailbox::Postbox;
 use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 
 use super::awaiting::Asker;
-use super::channels::Adapter;
 use super::counters::BusLimit;
 use super::joins::{Join, Outcome};
 use super::subscriber::Order;

@@ -5,12 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use sockring_protocol::adapter::{Answer, Message, RequestId, Selection, SocketDescription};
+use sockring_protocol::adapter::{Adapter, Answer, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Cluster;
-use super::channels::Adapter;
 use super::counters::BusLimit;
 use super::held::{Held, Kept};
 use super::link::text;

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sockring_protocol::adapter::Adapter;
+
+use super::settings::HeardRooms;
 use tokio::sync::mpsc;
 
 use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 use crate::worker::Bus;
 
 use super::Cluster;
-use super::channels::{Adapter, HeardRooms};
 use super::health::{Part, Target};
 use super::subscriber::{Fixed, Line, LineParts, Order};
 use super::subscriptions::Wish;

@@ -11,13 +11,14 @@ use std::task::{Context, Poll, Waker};
 
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
+use sockring_protocol::adapter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 /// Bytes of messages that may wait to be looked at.
 pub(super) const UNUSED_BYTES_MAX: usize = 8 << 20;
 /// A longer message ends the connection before it is all there. What the decoder takes, and what goes around it.
-const MESSAGE_BYTES_MAX: usize = super::MESSAGE_BYTES_MAX + (1 << 20);
+const MESSAGE_BYTES_MAX: usize = adapter::MESSAGE_BYTES_MAX + (1 << 20);
 
 /// What is known of one connection's input.
 #[derive(Debug)]

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{Broadcast, Envelope, Message, MessageError};
+use sockring_protocol::adapter::{self, Broadcast, ChannelKind, Envelope, Message, MessageError, Place};
 
 use crate::shard::{Mail, USER_PREFIX};
 
 use super::Cluster;
-use super::channels::{ChannelKind, Place};
-use super::codec;
 use super::counters::{BusLimit, Loss};
 use super::held::Kept;
 use super::subscriptions::Subscriptions;
@@ -72,7 +70,7 @@ impl Inbox {
         {
             return;
         }
-        match codec::decode(&self.cluster.channels, &channel, &body) {
+        match adapter::decode(&self.cluster.channels, &channel, &body) {
             // Other namespaces' messages are not for us, and harm nobody.
             Err(MessageError::OtherNamespace) => {}
             Err(error) => {

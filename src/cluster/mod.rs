@@ -6,11 +6,7 @@ mod answering;
 mod asking;
 mod awaiting;
 mod bus;
-mod channels;
-mod classic;
-mod codec;
 mod counters;
-mod fields;
 mod flow;
 mod health;
 mod held;
@@ -19,22 +15,19 @@ mod joins;
 mod link;
 mod nodes;
 mod outside;
-mod part;
 mod publisher;
 mod pulse;
 mod sentinels;
 mod settings;
-mod sharded;
 mod subscriber;
 mod subscriptions;
 mod topology;
-mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use sockring_protocol::adapter::{Envelope, Message, RequestId};
+use sockring_protocol::adapter::{self, Adapter, Channels, Envelope, Message, Outgoing, RequestId};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -54,14 +47,14 @@ use topology::Topology;
 
 pub use asking::Gathered;
 pub use bus::CoreBus;
-pub use channels::{Adapter, ChannelKind, Channels, HeardRooms, Place, SubscriptionMode};
-pub use codec::{MESSAGE_BYTES_MAX, Outgoing, decode, encode};
 pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, Mode, Role, ServerInfo};
 pub use outside::{Dialled, OperatingSystem, Outside, Stream};
 pub use publisher::PublishError;
-pub use settings::{Address, ClientCertificate, ClusterSettings, Readiness, Secret, SentinelSettings, TlsSettings};
+pub use settings::{
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
+};
 
 /// How long Redis may take to say that it has a message.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
@@ -233,7 +226,7 @@ impl Cluster {
         let uid = &self.uids[index];
         let sent = match self.outbox.is_up() {
             false => Err(PublishError::Down),
-            true => match codec::encode(&self.channels, uid, namespace, message) {
+            true => match adapter::encode(&self.channels, uid, namespace, message) {
                 None => Err(PublishError::Refused),
                 Some(Outgoing { channel, body }) => {
                     let bytes = channel.len() + body.len();

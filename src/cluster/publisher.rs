@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use sockring_protocol::adapter::Adapter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::channels::Adapter;
 use super::health::{Part, Target};
 use super::link::{Backoff, Link};
 use super::pulse::{Pulse, Voice};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Value, cmd};
+use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 use tokio::time::timeout;
 
-use super::channels::{Adapter, HeardRooms, SubscriptionMode};
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
 use super::outside::OperatingSystem;
 use super::publisher::is_elsewhere;
@@ -19,6 +19,16 @@ use super::sentinels;
 pub enum Readiness {
     WithoutRedis,
     RequiresRedis,
+}
+
+/// Which rooms an instance hears that none of its clients is in yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeardRooms {
+    /// Every room but those of users, as Node's classic adapter does: who is joined by an order is reached by what is sent
+    /// right behind it.
+    All,
+    /// None: each room is subscribed when its first member comes.
+    Members,
 }
 
 /// A text that no log ever shows.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
+use sockring_protocol::adapter::{Adapter, ChannelKind, Place};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use crate::mailbox::Letter;
 use crate::shard::{BusMail, NamespaceId, RoomName};
 
 use super::Cluster;
-use super::channels::{Adapter, ChannelKind, Place};
 use super::flow::{Flow, size_of_push};
 use super::health::{Part, Target};
 use super::inbox::Inbox;

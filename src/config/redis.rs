@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
+use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 
 use crate::cluster::{
-    Adapter, Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings,
-    SubscriptionMode, TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
 };
 
 use super::{ConfigError, Values, wrong};

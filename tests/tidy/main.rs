@@ -14,20 +14,7 @@ const CODE_LINES_MAX: usize = 500;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// What the modules in a place may name of this crate (docs/ARCHITECTURE.md, "Who may know whom"). A longer place goes before a shorter one.
-const MAY_USE: [(&str, &[&str]); 21] = [
-    ("src/cluster/channels.rs", &["cluster::channels"]),
-    (
-        "src/cluster/classic.rs",
-        &["cluster::channels", "cluster::codec", "cluster::fields", "cluster::part", "cluster::writer"],
-    ),
-    ("src/cluster/codec.rs", &["cluster::channels", "cluster::classic", "cluster::sharded"]),
-    ("src/cluster/fields.rs", &["cluster::codec", "cluster::part"]),
-    ("src/cluster/part.rs", &[]),
-    (
-        "src/cluster/sharded.rs",
-        &["cluster::channels", "cluster::codec", "cluster::fields", "cluster::part", "cluster::writer"],
-    ),
-    ("src/cluster/writer.rs", &[]),
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("src/cluster/", &["cluster", "mailbox", "shard", "worker::Bus"]),
     ("src/ring/", &["ring"]),
     ("src/shard/settings.rs", &["shard", "proxies"]),
@@ -106,7 +93,6 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
         "src/config/",
         "cluster",
         &[
-            "Adapter",
             "Address",
             "ClientCertificate",
             "ClusterSettings",
@@ -114,7 +100,6 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 8] = [
             "Readiness",
             "Secret",
             "SentinelSettings",
-            "SubscriptionMode",
             "TlsSettings",
         ],
     ),

@@ -1,9 +1,18 @@
-//! What Node's Redis adapters carry between servers: emits on their way, and questions and orders about sockets.
+//! What Node's Redis adapters say to each other: channels and bytes on one side, messages on the other.
 
 mod broadcast;
+mod channels;
+mod classic;
+mod codec;
 mod error;
+mod fields;
 mod message;
+mod part;
+mod sharded;
+mod writer;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
+pub use channels::{Adapter, ChannelKind, Channels, Place, SubscriptionMode};
+pub use codec::{MESSAGE_BYTES_MAX, Outgoing, decode, encode};
 pub use error::{ATTACHMENTS_MAX, MessageError};
 pub use message::{Answer, Ending, Envelope, Message, RequestId, SocketDescription, blobs_bytes};

@@ -1,8 +1,11 @@
 //! `decode` and `encode`: bytes on a channel and messages, in the words of whichever adapter the cluster speaks.
 
-use sockring_protocol::adapter::{Envelope, Message, MessageError};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::channels::{Adapter, Channels};
+use super::error::MessageError;
+use super::message::{Envelope, Message};
 use super::{classic, sharded};
 
 /// The longest message that is looked at. Answers that describe tens of thousands of sockets are the longest there are.
@@ -11,7 +14,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// What is published: with PUBLISH for the classic adapter, with SPUBLISH for the sharded one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
+    /// Where it is published.
     pub channel: String,
+    /// What is published: JSON or msgpack.
     pub body: Vec<u8>,
 }
 

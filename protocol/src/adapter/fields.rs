@@ -1,13 +1,17 @@
 //! `Fields`: the named parts that the messages of both adapters are made of, and what each is read as.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Ending, MessageError, Selection, SocketDescription};
-use sockring_protocol::socketio::{Args, EventName, RESERVED_EVENTS};
+use crate::msgpack::Bytes;
+use crate::socketio::{Args, EventName, RESERVED_EVENTS};
 
+use super::broadcast::{Broadcast, Delivery, Selection};
+use super::error::MessageError;
+use super::message::{Answer, Ending, SocketDescription};
 use super::part::Part;
-use sockring_protocol::msgpack::Bytes;
 
 /// How long clients may take to acknowledge if the sender does not say: what Node's adapters wait for answers.
 pub(super) const TIMEOUT_MS_DEFAULT: u64 = 5000;

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{
-    Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription,
-};
-
 use super::{again, channels, decode, encode};
-use crate::cluster::Adapter;
-use sockring_protocol::msgpack::number_text;
+use crate::adapter::{Adapter, Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription};
+use crate::msgpack::number_text;
 
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);
@@ -22,7 +18,7 @@ impl Random {
     }
 
     pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.number() % end as u64) as usize
+        usize::try_from(self.number() % end as u64).expect("below `end`")
     }
 
     fn is(&mut self) -> bool {
@@ -41,7 +37,7 @@ impl Random {
 
     fn bytes(&mut self) -> Vec<u8> {
         let length = [0, 1, 31, 300, 70_000][self.below(5)];
-        (0..length).map(|_| self.number() as u8).collect()
+        (0..length).map(|_| self.number().to_le_bytes()[0]).collect()
     }
 
     /// JSON in the very form in which it is written when it comes back, and the byte strings in it.

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sockring_protocol::adapter::MessageError;
 
 use super::{VECTORS, Vector, again, channels, hex_of, meaning};
-use crate::cluster::fields::TIMEOUT_MS_DEFAULT;
-use crate::cluster::{Adapter, encode};
+use crate::adapter::fields::TIMEOUT_MS_DEFAULT;
+use crate::adapter::{Adapter, MessageError, encode};
 
 /// How many messages each group has, and what is expected of them.
 const GROUPS: [(&str, usize, &str); 7] = [

@@ -1,7 +1,13 @@
 //! `Writer`: the JSON of messages, with the keys in the order in which Node writes them.
 
-use sockring_protocol::adapter::{Broadcast, Delivery, Ending, Selection, SocketDescription};
-use sockring_protocol::json::{encode_integer, encode_string};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::json::{encode_integer, encode_string};
+
+use super::broadcast::{Broadcast, Delivery, Selection};
+use super::message::{Ending, SocketDescription};
 
 /// What stands where Node says how a client came: all nine keys, since code on Node reads through them, and nothing in them,
 /// since addresses and headers of clients are nobody else's.
@@ -57,7 +63,7 @@ impl Writer {
 
     /// JSON that somebody else has written. What is not UTF-8 is no JSON, and becomes `null`.
     pub(super) fn json(&mut self, json: &[u8]) -> &mut Writer {
-        self.raw(std::str::from_utf8(json).unwrap_or("null"))
+        self.raw(core::str::from_utf8(json).unwrap_or("null"))
     }
 
     pub(super) fn text(&mut self, text: &str) -> &mut Writer {

@@ -1,5 +1,11 @@
 //! `Channels`: what the channels of a cluster are called, and what a channel is for.
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 /// Which of Node's two Redis adapters the cluster speaks. They do not understand each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapter {
@@ -7,16 +13,6 @@ pub enum Adapter {
     Classic,
     /// `createShardedAdapter`: SPUBLISH, SSUBSCRIBE.
     Sharded,
-}
-
-/// Which rooms an instance hears that none of its clients is in yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeardRooms {
-    /// Every room but those of users, as Node's classic adapter does: who is joined by an order is reached by what is sent
-    /// right behind it.
-    All,
-    /// None: each room is subscribed when its first member comes.
-    Members,
 }
 
 /// Which rooms have channels of their own with the sharded adapter: its `subscriptionMode`, which all servers share.
@@ -50,10 +46,13 @@ pub struct Channels {
 /// What a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
+    /// The namespace that it belongs to.
     pub namespace: &'a str,
+    /// What is published on it.
     pub kind: ChannelKind<'a>,
 }
 
+/// What is published on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelKind<'a> {
     /// Where everybody listens: broadcasts, with the sharded adapter requests too.
@@ -70,7 +69,7 @@ impl Channels {
     /// `prefix` is Node's `key` or `channelPrefix`, by default `socket.io`.
     pub fn new<S: AsRef<str>>(adapter: Adapter, prefix: &str, namespaces: &[S]) -> Channels {
         let mut namespaces: Vec<Box<str>> = namespaces.iter().map(|name| name.as_ref().into()).collect();
-        namespaces.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        namespaces.sort_by_key(|name| core::cmp::Reverse(name.len()));
         let beginning = |name: &str| escape_pattern(&format!("{prefix}#{name}#")).into_boxed_str();
         let beginnings = namespaces.iter().map(|name| beginning(name)).collect();
         Channels { adapter, mode: SubscriptionMode::default(), prefix: prefix.into(), namespaces, beginnings }
@@ -81,6 +80,7 @@ impl Channels {
         Channels { mode, ..self }
     }
 
+    /// Whose channels these are.
     pub fn adapter(&self) -> Adapter {
         self.adapter
     }
@@ -160,14 +160,14 @@ impl Channels {
     }
 
     /// Whether a pattern is one of this namespace's: a namespace with `#` in its name looks like rooms of another.
-    pub(super) fn is_pattern_of(&self, namespace: &str, pattern: &[u8]) -> bool {
+    pub fn is_pattern_of(&self, namespace: &str, pattern: &[u8]) -> bool {
         let known = self.namespaces.iter().zip(&self.beginnings).find(|(name, _)| ***name == *namespace);
         known.is_some_and(|(_, beginning)| pattern.starts_with(beginning.as_bytes()))
     }
 
     /// What a channel is; `None` for others. Where a namespace contains `#`, the longest name that fits counts.
     pub fn place<'a>(&'a self, channel: &'a [u8]) -> Option<Place<'a>> {
-        let rest = std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?;
+        let rest = core::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?;
         if let Some(rest) = rest.strip_prefix('#') {
             let (namespace, room) = self.namespace_of(rest)?;
             return Some(Place { namespace, kind: room.map_or(ChannelKind::Namespace, ChannelKind::Room) });

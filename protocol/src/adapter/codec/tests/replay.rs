@@ -54,7 +54,7 @@ fn change(random: &mut Random) -> Vec<u8> {
         let to = at + random.below((body.len() - at).min(16) + 1);
         match random.below(7) {
             0 if at < body.len() => body[at] ^= 1 << random.below(8),
-            1 if at < body.len() => body[at] = random.number() as u8,
+            1 if at < body.len() => body[at] = random.number().to_le_bytes()[0],
             2 => drop(body.drain(at..to)),
             3 => body.truncate(at),
             4 => {

@@ -1,11 +1,13 @@
 //! `Part`: a part of a message, as the JSON text or the msgpack bytes that it is, and what it can be read as.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use sockring_protocol::adapter::MessageError;
-use sockring_protocol::json::{self, JsonError, Value};
+use crate::json::{self, JsonError, Value};
+use crate::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
 
-use sockring_protocol::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
+use super::error::MessageError;
 
 /// A value within a checked message.
 #[derive(Clone, Copy, Debug)]

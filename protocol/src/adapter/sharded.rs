@@ -1,13 +1,18 @@
 //! The sharded adapter's messages: one shape for all, as JSON, or as msgpack where there are byte strings in it.
 
-use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, MessageError, Selection};
+use alloc::string::String;
+use alloc::vec::Vec;
 
+use crate::msgpack::from_json;
+
+use super::broadcast::{Broadcast, Selection};
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::Outgoing;
+use super::error::MessageError;
 use super::fields::Fields;
+use super::message::{Answer, Envelope, Message};
 use super::part::Part;
 use super::writer::{Flags, Writer};
-use sockring_protocol::msgpack::from_json;
 
 /// `type`.
 mod kind {

@@ -1,12 +1,11 @@
 //! What nobody should send, and anybody who can publish may.
 
 use serde_json::{Value, json};
-use sockring_protocol::adapter::{Ending, Envelope, Message, MessageError};
 
 use super::random::Random;
 use super::{VECTORS, again, bytes_of, channels, meaning};
-use crate::cluster::{Adapter, ChannelKind, MESSAGE_BYTES_MAX, decode};
-use sockring_protocol::msgpack::from_json;
+use crate::adapter::{Adapter, ChannelKind, Ending, Envelope, MESSAGE_BYTES_MAX, Message, MessageError, decode};
+use crate::msgpack::from_json;
 
 /// Reads it as each adapter does, on each kind of channel, and writes again what can be read.
 pub(super) fn survive(body: &[u8]) {

@@ -8,11 +8,10 @@ mod vectors;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use sockring_protocol::adapter::{Answer, Broadcast, Delivery, Envelope, Message, MessageError, Selection};
-use sockring_protocol::json::check;
 
 use super::{decode, encode};
-use crate::cluster::{Adapter, Channels};
+use crate::adapter::{Adapter, Answer, Broadcast, Channels, Delivery, Envelope, Message, MessageError, Selection};
+use crate::json::check;
 
 /// Stands for JSON that `JSON.parse` takes and serde_json does not.
 const BEYOND_SERDE: &str = "beyond serde_json";

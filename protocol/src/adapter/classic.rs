@@ -1,13 +1,20 @@
 //! The classic adapter's messages: msgpack for broadcasts, JSON or msgpack for questions and answers.
 
-use sockring_protocol::adapter::{Answer, Broadcast, Envelope, Message, MessageError, Selection};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
+use crate::msgpack::from_json;
+
+use super::broadcast::{Broadcast, Selection};
 use super::channels::{ChannelKind, Channels, Place};
 use super::codec::Outgoing;
+use super::error::MessageError;
 use super::fields::{Fields, broadcast, check_namespace};
+use super::message::{Answer, Envelope, Message};
 use super::part::Part;
 use super::writer::{Flags, Writer};
-use sockring_protocol::msgpack::from_json;
 
 /// `type` of a question or order, and of some answers.
 mod kind {
