@@ -167,6 +167,28 @@ for (const adapter of adapters) {
             assert.deepEqual(numbersOf(user, 'mixed'), wanted, user);
           }
         });
+
+        // Its room and theirs have channels of their own, and nothing but the connection that brings both says which came first.
+        test(`${of}: who is joined to the room of another user gets events to it, to its own and to all in one order`, { skip: adapter === 'sharded' && 'Node loses them too' }, async () => {
+          forget();
+          // Of each user in turn the one before it is the host, and has been for as long as it is connected.
+          const host = (number) => users[(number + USERS - 1) % USERS];
+          await send(by, numbers.flatMap((number) => [
+            ['socketsJoin', { rooms: [`user:${whose(number)}`], join: [`user:${host(number)}`] }],
+            ['emit', { rooms: [`user:${host(number)}`], args: ['guest', 10 * number] }],
+            ['emit', { rooms: [`user:${whose(number)}`], args: ['guest', 10 * number + 1] }],
+            ['emit', { rooms: [`user:${host(number)}`], args: ['guest', 10 * number + 2] }],
+            ['emit', { rooms: [], args: ['guest', 10 * number + 3] }],
+            ['socketsLeave', { rooms: [`user:${whose(number)}`], leave: [`user:${host(number)}`] }],
+          ]), 7);
+          for (const user of users) {
+            const wanted = numbers.flatMap((number) => {
+              const [isGuest, isHost] = [whose(number) === user, host(number) === user];
+              return [...(isGuest || isHost ? [0] : []), ...(isGuest ? [1] : []), ...(isGuest || isHost ? [2] : []), 3].map((index) => 10 * number + index);
+            });
+            assert.deepEqual(numbersOf(user, 'guest'), wanted, user);
+          }
+        });
       }
 
       describe('by the API of another instance', { skip: peersAreNode && 'about sockring' }, () => {
