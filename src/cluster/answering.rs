@@ -218,15 +218,18 @@ impl Cluster {
         self.counters.requests_answered.add(1);
         let cluster = Arc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut changed = 0;
+            let (mut joined, mut full) = (0, 0);
             for answer in done {
-                if let Ok(Reply::Changed(count)) = answer.await {
-                    changed += count;
+                if let Ok(Reply::Joined { sockets, refused }) = answer.await {
+                    joined += sockets;
+                    full += refused;
                 }
             }
-            let outcome = if changed > 0 { Outcome::Joined } else { Outcome::Nobody };
+            cluster.joins.tell_of_refused(full);
+            // Who has found no room in the last of the rooms may be in the others.
+            let outcome = if joined + full > 0 { Outcome::Joined } else { Outcome::Nobody };
             cluster.order(Order::Settled(join, outcome));
-            if let Some(Asker { namespace, uid, request }) = asker.filter(|_| changed > 0) {
+            if let Some(Asker { namespace, uid, request }) = asker.filter(|_| joined > 0) {
                 cluster.reply(&namespace, uid, request, Answer::Done);
             }
         });

@@ -3,10 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::shard::{RoomName, USER_PREFIX};
+
+/// What is refused is logged no more often than this; it is counted each time.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of one room.
 #[derive(Debug, Default)]
@@ -21,6 +25,18 @@ struct State {
     next: u64,
     under_way: BTreeSet<u64>,
     rooms: HashMap<RoomName, Joined>,
+    /// When the log last told of sockets that were in too many rooms.
+    told_at: Option<Instant>,
+}
+
+impl State {
+    fn is_to_be_told(&mut self, now: Instant) -> bool {
+        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY);
+        if is_due {
+            self.told_at = Some(now);
+        }
+        is_due
+    }
 }
 
 /// One order to join, until it is done.
@@ -76,6 +92,17 @@ impl Joins {
         }
         let before = state.under_way.first().copied().unwrap_or(state.next);
         self.done_before.send_replace(before);
+    }
+
+    /// So many sockets were not put into all of an order's rooms, because they would have been in too many.
+    pub(super) fn tell_of_refused(&self, sockets: u64) {
+        if sockets > 0 && self.lock().is_to_be_told(Instant::now()) {
+            tracing::warn!(
+                sockets,
+                "an order of another server to join rooms was not done for all sockets: \
+                 some are in as many as rooms_per_socket_max lets them"
+            );
+        }
     }
 
     /// Whether any shard may have members of this room, whatever has been said of it.
@@ -145,6 +172,13 @@ mod tests {
         let join = joins.begin(vec![room("user:c")]);
         joins.end(join, Outcome::Nobody);
         assert!(!joins.may_be_anywhere(&room("user:c")));
+    }
+
+    #[test]
+    fn the_log_tells_of_refused_sockets_once_in_a_while() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let times = [now, now + TOLD_EVERY / 2, now + TOLD_EVERY, now + TOLD_EVERY * 3 / 2];
+        assert_eq!(times.map(|now| state.is_to_be_told(now)), [true, false, true, false]);
     }
 
     #[tokio::test]

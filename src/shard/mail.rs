@@ -48,7 +48,7 @@ pub enum Mail {
     /// The names of all rooms of this namespace that have members here, those of its sockets' sids among them; answered by
     /// `Reply::Rooms`, or where that takes more bytes than this by `Reply::TooMuch`.
     Rooms(Box<str>, usize),
-    /// Puts the selected sockets into rooms; answered by `Reply::Changed`.
+    /// Puts the selected sockets into rooms; answered by `Reply::Joined` when emits to the rooms reach them.
     JoinSelected(Selection, Vec<Box<str>>),
     /// Takes the selected sockets out of rooms; answered by `Reply::Changed`.
     LeaveSelected(Selection, Vec<Box<str>>),
@@ -147,6 +147,11 @@ pub enum Reply {
     Delivered(Vec<u64>),
     /// Sockets that it was done to.
     Changed(u64),
+    /// Sockets that are in all of the rooms, and those that would have been in more than a socket may.
+    Joined {
+        sockets: u64,
+        refused: u64,
+    },
     Stats(ShardStats),
     Metrics(Box<ShardMetrics>),
     Sockets(u64),

@@ -7,6 +7,7 @@ use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 use crate::app::Application;
 use crate::shard::rooms::deliver::{Asker, Incoming};
 use crate::shard::rooms::seats::Seat;
+use crate::shard::rooms::selected::Joined;
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
@@ -26,6 +27,8 @@ pub(crate) struct Pending {
 enum PendingKind {
     Emit,
     Change,
+    /// Two counts: who has joined, and who was refused.
+    Join,
 }
 
 /// What a shard is to a broadcast.
@@ -156,26 +159,32 @@ impl<A: Application> Hub<A> {
 
     fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {
         let count = self.join_target(target, room);
+        let pending = self.await_rooms(ticket, PendingKind::Change, vec![count]);
         let namespaces = (0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX)).map(NamespaceId);
-        self.answer_when_joined(ticket, count, namespaces.map(|namespace| (namespace, room)));
+        self.answer_when_joined(pending, count, namespaces.map(|namespace| (namespace, room)));
     }
 
     fn join_selected_and_answer(&mut self, ticket: Ticket, selection: &Selection, rooms: &[Box<str>]) {
-        let count = self.join_selected(selection, rooms);
+        let Joined { sockets, refused } = self.join_selected(selection, rooms);
+        let pending = self.await_rooms(ticket, PendingKind::Join, vec![sockets, refused]);
         let namespace = self.settings.namespace(&selection.namespace);
         let joined = rooms.iter().filter_map(|room| Some((namespace?, &**room)));
-        self.answer_when_joined(ticket, count, joined);
+        // Who was refused the last of them may be in the others.
+        self.answer_when_joined(pending, sockets + refused, joined);
+    }
+
+    /// An answer that waits for rooms, if for any.
+    fn await_rooms(&mut self, ticket: Ticket, kind: PendingKind, counts: Vec<u64>) -> usize {
+        self.pending.insert(Pending { ticket, counts, kind, outstanding: 1 })
     }
 
     /// This many sockets have joined, and are told so when emits to these rooms reach them.
     fn answer_when_joined<'r>(
         &mut self,
-        ticket: Ticket,
+        pending: usize,
         count: u64,
         rooms: impl Iterator<Item = (NamespaceId, &'r str)>,
     ) {
-        let pending =
-            self.pending.insert(Pending { ticket, counts: vec![count], kind: PendingKind::Change, outstanding: 1 });
         for (namespace, room) in rooms {
             if count > 0
                 && self.answer_waits(namespace, room, pending)
@@ -201,6 +210,10 @@ impl<A: Application> Hub<A> {
         let reply = match pending.kind {
             PendingKind::Emit => Reply::Delivered(pending.counts),
             PendingKind::Change => Reply::Changed(pending.counts.iter().sum()),
+            PendingKind::Join => {
+                let [sockets, refused] = [0, 1].map(|index| pending.counts.get(index).copied().unwrap_or_default());
+                Reply::Joined { sockets, refused }
+            }
         };
         self.replies.push((pending.ticket, reply));
     }

@@ -5,7 +5,7 @@ pub(super) mod deliver;
 pub(super) mod homes;
 mod manage;
 pub(super) mod seats;
-mod selected;
+pub(super) mod selected;
 pub(super) mod sockets;
 pub(super) mod subscriptions;
 pub(super) mod table;

@@ -10,6 +10,15 @@ use super::seats::Seat;
 use super::sockets::SocketStage;
 use super::table::{Member, USER_PREFIX};
 
+/// What came of an order to join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    /// In all of the rooms now.
+    pub(crate) sockets: u64,
+    /// Would have been in more rooms than a socket may.
+    pub(crate) refused: u64,
+}
+
 impl<A: Application> Hub<A> {
     /// The sockets that a selection names. One that has not been told that it is connected is nobody's yet.
     pub(crate) fn selected(&self, selection: &Selection) -> Vec<Seat> {
@@ -74,15 +83,16 @@ impl<A: Application> Hub<A> {
         Some(names)
     }
 
-    /// Says how many are in all of the rooms now.
-    pub(crate) fn join_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> u64 {
+    pub(crate) fn join_selected(&mut self, selection: &Selection, rooms: &[Box<str>]) -> Joined {
         let selected = self.selected(selection);
-        self.for_all(selected, |hub, key, place| {
+        let of = selected.len() as u64;
+        let sockets = self.for_all(selected, |hub, key, place| {
             // It is in the room of its own sid as long as it is there.
             let own = hub.socket(key, place).map(|socket| hub.sid_of(key, socket.random).text());
             let mut others = rooms.iter().filter(|room| own.is_none_or(|own| own.as_str() != &***room));
             others.all(|room| hub.join(key, place, room).is_some())
-        })
+        });
+        Joined { sockets, refused: of - sockets }
     }
 
     /// Says how many were in one of the rooms. The rooms of its user and its own sid nobody leaves.

@@ -205,7 +205,7 @@ impl World {
             }
             Wanted::Count(expected, joined) => {
                 let count = match reply {
-                    Reply::Changed(count) | Reply::Sockets(count) => *count,
+                    Reply::Changed(count) | Reply::Sockets(count) | Reply::Joined { sockets: count, .. } => *count,
                     Reply::Stats(stats) => stats.clients,
                     Reply::Metrics(metrics) => metrics.stats.clients,
                     Reply::Described(sockets) => sockets.len() as u64,
