@@ -8,6 +8,7 @@ mod out;
 mod rings;
 mod serve;
 mod space;
+mod supervisor;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::budget::{self, Descriptors};
 use crate::flags::Invocation;
-use crate::{listen, out, rings, space};
+use crate::{listen, out, rings, space, supervisor};
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -90,6 +90,8 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         cluster.wait_until_up(REDIS_PATIENCE);
     }
     announce(&settings, clients.port(), api_address, &verifier.load(), origin)?;
+    supervisor::ready(&clients.to_string());
+    supervisor::watch(crew.shards.clone())?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
     wind_up(ending, &crew.shards, crew.workers, &farewell, settings.drain)
@@ -261,6 +263,7 @@ fn follow_signals(
 ) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // Registered before anybody is told that the server runs.
+    let drain = settings.drain;
     let (mut terminate, mut interrupt, mut hangup) = {
         let _within = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
@@ -271,9 +274,14 @@ fn follow_signals(
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    _ = hangup.recv() => reload(),
+                    _ = hangup.recv() => {
+                        supervisor::reloading();
+                        reload();
+                        supervisor::ready_again();
+                    }
                 }
             }
+            supervisor::stopping(drain);
             tracing::info!("closing all clients; a second signal ends at once");
             let _ = ended.send(Ending::Signal);
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 22] = [
     "api",
     "app",
     "auth",
@@ -27,6 +27,7 @@ const MODULES: [&str; 21] = [
     "serve",
     "shard",
     "space",
+    "supervisor",
     "worker",
 ];
 

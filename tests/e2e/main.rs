@@ -22,6 +22,7 @@ mod reload;
 mod server;
 mod slow;
 mod start;
+mod supervised;
 mod users;
 #[path = "../support/waiting.rs"]
 mod waiting;
