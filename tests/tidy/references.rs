@@ -17,7 +17,8 @@ const TEXTS: [&str; 9] = [".rs", ".mjs", ".js", ".md", ".toml", ".py", ".sh", "t
 const FILES: [&str; 8] = [".rs", ".mjs", ".js", ".md", ".toml", ".py", ".png", ".php"];
 
 /// Folders whose names begin the path of something in them.
-const FOLDERS: [&str; 8] = ["src/", "protocol/", "tests/", "benches/", "fuzz/", "docs/", "examples/", "assets/"];
+const FOLDERS: [&str; 10] =
+    ["src/", "protocol/", "tests/", "benches/", "fuzz/", "docs/", "examples/", "assets/", "deploy/", "clients/"];
 
 /// What runs leave behind, and git does not know.
 const MADE_BY_RUNS: [&str; 2] = ["tests/output", "fuzz/artifacts"];
