@@ -31,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use sockring_protocol::adapter::Broadcast;
-use sockring_protocol::http::CorsPolicy;
+use sockring_protocol::http::{CorsPolicy, Head};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::capacity::{Capacity, Door, Stranger};
@@ -218,6 +218,16 @@ impl Api {
                 shard.post(Letter::Arrival(descriptor, Box::new(parcel)));
             }
         });
+    }
+
+    /// Answers a request that is all there and has come by no connection: its status and body. `None`: it is none.
+    pub async fn call(self: &Arc<Self>, request: &[u8]) -> Option<(u16, Vec<u8>)> {
+        let (head, length) = Head::decode(request, &mut 0, &self.engine.head).ok()??;
+        let answer = match routes::find(self, &head, Entrance::Api, None) {
+            Ok(route) => routes::answer(self, route, &head, request.get(length..).unwrap_or_default()).await,
+            Err(error) => error.into(),
+        };
+        Some((answer.status, answer.body))
     }
 
     fn crowd(&self, entrance: Entrance) -> &Crowd {
