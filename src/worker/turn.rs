@@ -166,6 +166,11 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
         self.shard.on_turned(turn);
     }
 
+    /// How many connections it has.
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
     /// When to turn again if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         if self.outside.has_letters() {

@@ -1,4 +1,4 @@
-//! The shard in a simulated world: network, clients and time out of a seed, checked after every turn.
+//! The workers in a simulated world: kernel, network, clients and time out of a seed, checked after every turn.
 //!
 //! `SIM_SEEDS=n` runs that many seeds, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in it.
 
@@ -39,7 +39,7 @@ use hostile::Hostile;
 use network::End;
 use random::Random;
 use remote::Remote;
-use world::{Feats, Paused, World};
+use world::{Feats, Paused, Temper, World};
 
 const SEEDS: u64 = 1_000;
 
@@ -84,6 +84,17 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
     }
 }
 
+/// A kernel that has little of everything, or enough.
+fn temper(random: &mut Random) -> Temper {
+    Temper {
+        files: random.pick(&[0, 2, 1_000]),
+        buffers: random.pick(&[1, 2, 64]),
+        buffer_bytes: random.pick(&[300, 2_048, 65_536]),
+        shuffles: random.one_in(2),
+        runs_short: random.one_in(4),
+    }
+}
+
 fn plan(random: &mut Random, number: u64, start: u64, stay_ms: u64) -> Plan {
     let mixes = random.one_in(4);
     let leaving =
@@ -117,8 +128,9 @@ fn simulate(seed: u64) -> Feats {
     let mut random = Random::new(seed.wrapping_mul(0x0100_0193));
     let settings = settings(&mut random);
     let shards = random.pick(&[1, 2, 3, 4]);
-    let mut world = World::new(seed, settings, shards);
-    world.refuses_one_in = if random.one_in(4) { random.pick(&[2, 10]) } else { 0 };
+    let refuses_one_in = if random.one_in(4) { random.pick(&[2, 10]) } else { 0 };
+    let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
+    world.refuse_one_in(refuses_one_in);
     let start = world.now;
     let is_alone = world.settings.cluster == Cluster::Alone;
     let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };

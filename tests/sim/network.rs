@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sockring::shard::{ConnectionKey, Destination, Parcel};
-
 use super::random::Random;
 
 /// Names a connection of the simulation; never reused.
@@ -14,20 +12,16 @@ pub type ActorId = usize;
 /// What happens at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The server's kernel has a new connection.
-    Accept(TcpId),
+    /// A client's connection is there for a server's kernel.
+    Connect(TcpId),
     /// The next segment from the client arrives.
     Arrive(TcpId),
-    /// A receive may find something.
-    Readable(TcpId),
-    /// A look at what has come runs.
-    Looked(TcpId),
-    /// The send in flight is complete, or has failed.
-    Sent(TcpId),
-    /// A connection that the shard closed is gone.
-    Closed(TcpId),
-    /// Nothing is under way any more on a connection that the shard gave away.
-    Released(TcpId),
+    /// There is space for what the server sends again.
+    Space(TcpId),
+    /// Who has closed has answered further bytes with RST.
+    Break(TcpId),
+    /// What the kernel of a shard does beside its submissions is done.
+    Finish(usize),
     /// The API gives a connection back.
     Return(TcpId),
     /// The next segment from the server arrives.
@@ -77,38 +71,36 @@ pub struct Tcp {
     pub server: ServerSide,
 }
 
-/// A connection as the server's kernel and worker keep it.
+/// A connection as the server's kernel keeps it.
 #[derive(Debug, Default)]
 pub struct ServerSide {
-    /// Who accepted it, or got it since.
+    /// Whose kernel has accepted it, or has got it since.
     pub shard: usize,
-    pub key: Option<ConnectionKey>,
-    /// Arrived and not read.
+    /// Arrived and not received.
     pub arrived: Vec<u8>,
     pub end: Option<End>,
-    /// A read was asked for.
-    pub is_reading: bool,
-    /// How often it was looked at, while a look is under way.
-    pub looks: u32,
-    /// Settle was asked for; done when no send is in flight.
-    pub settles: bool,
-    pub is_settled: bool,
-    /// The shard was told that the peer's side ended.
-    pub is_hung_up: bool,
-    /// What of the send in flight has not left yet.
-    pub sending: Option<Vec<u8>>,
+    /// What is sent is answered with RST.
+    pub is_broken: bool,
+    /// Our side has ended.
     pub is_shut: bool,
-    pub is_closing: bool,
-    /// Given away, as soon as nothing is under way.
-    pub departing: Option<(Destination, Parcel)>,
-    /// With the API: how many requests it has had, and its bytes.
-    pub at_api: Option<(u32, Vec<u8>)>,
+    /// Both sides have.
+    pub is_aborted: bool,
+    pub is_closed: bool,
 }
 
 impl ServerSide {
-    /// Bytes, or the peer's end, that the shard was not told of.
-    pub fn has_news(&self) -> bool {
-        !self.arrived.is_empty() || (self.end.is_some() && !self.is_hung_up)
+    /// Bytes that nobody has received, or the end.
+    pub fn is_readable(&self) -> bool {
+        !self.arrived.is_empty() || self.has_ended()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.end.is_some() || self.is_aborted
+    }
+
+    /// Whether what is sent fails.
+    pub fn is_lost(&self) -> bool {
+        self.end == Some(End::Reset) || self.is_aborted || self.is_broken
     }
 }
 
@@ -165,13 +157,6 @@ impl Network {
         &mut self.tcps[id].server
     }
 
-    /// Whether something has come to this shard that it has still to read, or to pass on.
-    pub fn is_unread(&self, shard: usize) -> bool {
-        let servers = self.tcps.iter().map(|tcp| &tcp.server).filter(|server| server.shard == shard);
-        let mut open = servers.filter(|server| server.key.is_some() && !server.is_closing);
-        open.any(|server| server.departing.is_some() || server.is_reading && server.has_news())
-    }
-
     /// When everything that the client has written will have arrived.
     pub fn arrival(&self, id: TcpId) -> u64 {
         self.tcps[id].up.last_at.max(self.now)
@@ -197,7 +182,7 @@ impl Network {
             client_end: None,
             server: ServerSide { shard, ..ServerSide::default() },
         });
-        self.at(at, Event::Accept(id));
+        self.at(at, Event::Connect(id));
         id
     }
 
@@ -220,7 +205,8 @@ impl Network {
         let bytes = std::mem::take(&mut self.tcps[id].unread);
         self.tcps[id].held -= bytes.len();
         if !bytes.is_empty() {
-            self.pump(id);
+            let delay = self.random.below(2);
+            self.at(self.now + delay, Event::Space(id));
         }
         bytes
     }
@@ -256,18 +242,15 @@ impl Network {
     pub fn arrive(&mut self, id: TcpId) {
         let tcp = &mut self.tcps[id];
         match tcp.up.segments.pop_front() {
-            Some(Segment::Bytes(bytes)) if !tcp.server.is_closing => tcp.server.arrived.extend_from_slice(&bytes),
+            Some(Segment::Bytes(bytes)) if !tcp.server.is_closed => tcp.server.arrived.extend_from_slice(&bytes),
             Some(Segment::Bytes(_)) => self.reset_client(id),
             Some(Segment::End(end)) => {
                 tcp.server.end = Some(end);
-                // Who has closed answers further bytes with RST.
-                let delay = if end == End::Reset { 0 } else { tcp.latency * 2 };
                 if end == End::Reset {
                     tcp.server.arrived.clear();
                 }
-                if tcp.server.sending.is_some() {
-                    self.at(self.now + delay, Event::Sent(id));
-                }
+                let at = self.now + tcp.latency * 2;
+                self.at(at, Event::Break(id));
             }
             None => {}
         }
@@ -283,51 +266,43 @@ impl Network {
         }
     }
 
-    /// Moves as much of the send in flight as there is space for; `Sent` follows when all of it has left.
-    pub fn pump(&mut self, id: TcpId) {
-        let cut = self.random.within(1..=2);
-        let delay = self.random.below(2);
-        let tcp = &mut self.tcps[id];
-        let Some(sending) = &mut tcp.server.sending else { return };
-        if tcp.server.end == Some(End::Reset) || sending.is_empty() {
-            return;
-        }
-        let space = tcp.window.saturating_sub(tcp.held).min(sending.len());
-        let bytes: Vec<u8> = sending.drain(..space).collect();
-        let is_empty = sending.is_empty();
-        tcp.held += space;
-        let piece = bytes.len().div_ceil(usize::try_from(cut).expect("small")).max(1);
-        let pieces: Vec<_> = bytes.chunks(piece).map(|piece| Segment::Bytes(piece.to_vec())).collect();
-        for piece in pieces {
-            self.send_down(id, piece);
-        }
-        if is_empty {
-            self.at(self.now + delay, Event::Sent(id));
-        }
+    /// How much the kernels take of what is sent to a client now.
+    pub fn space(&self, id: TcpId) -> usize {
+        let tcp = &self.tcps[id];
+        tcp.window.saturating_sub(tcp.held)
     }
 
-    /// The API sends something of its own, beside the shard.
-    pub fn send_elsewhere(&mut self, id: TcpId, bytes: &[u8]) {
+    /// Sends these bytes, cut into one or two pieces.
+    pub fn send(&mut self, id: TcpId, bytes: &[u8]) {
+        let cut = if self.random.one_in(2) { bytes.len() } else { bytes.len().div_ceil(2) };
         self.tcps[id].held += bytes.len();
-        self.send_down(id, Segment::Bytes(bytes.to_vec()));
+        for piece in bytes.chunks(cut.max(1)) {
+            self.send_down(id, Segment::Bytes(piece.to_vec()));
+        }
     }
 
     /// The server's FIN.
     pub fn shut(&mut self, id: TcpId) {
-        self.tcps[id].server.is_shut = true;
-        self.send_down(id, Segment::End(End::Fin));
+        if !std::mem::replace(&mut self.tcps[id].server.is_shut, true) {
+            self.send_down(id, Segment::End(End::Fin));
+        }
+    }
+
+    /// The server ends both sides.
+    pub fn abort(&mut self, id: TcpId) {
+        self.tcps[id].server.is_aborted = true;
+        self.shut(id);
     }
 
     /// The server's kernel closes: with bytes unread, what is on its way to the client is destroyed.
     pub fn close(&mut self, id: TcpId) {
         let server = &mut self.tcps[id].server;
-        server.is_closing = true;
-        server.sending = None;
+        assert!(!std::mem::replace(&mut server.is_closed, true), "closed twice");
         if !server.arrived.is_empty() {
             server.arrived.clear();
             self.reset_client(id);
-        } else if !server.is_shut {
-            self.send_down(id, Segment::End(End::Fin));
+        } else {
+            self.shut(id);
         }
     }
 

@@ -1,19 +1,22 @@
-//! `World`: one to four shards, their network, their mailboxes and their clients on virtual time; performs effects as
-//! workers do, and checks after every step what must always hold.
+//! `World`: one to four workers, their kernels, network and mailboxes, and their clients, on virtual time. What must always
+//! hold is checked after every step.
 
+mod around;
 mod bus;
 mod check;
 mod kernel;
 mod office;
 mod pause;
+mod socket;
 mod worker;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sockring::capacity::{Capacity, CapacityLimits};
+use sockring::mailbox::Letter;
 use sockring::shard::{CloseReason, Counters, EngineSettings, Limit, Now, Place, Shard, ShardParts};
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Broadcast;
@@ -23,11 +26,15 @@ use super::network::{Event, Network, TcpId};
 use super::random::Random;
 use super::record::{Counts, Record, Sender};
 
+use around::{Around, Posted};
 use bus::Bus;
+use kernel::SimulatedKernel;
 use office::Office;
 use pause::Pause;
-use worker::{Letter, Worker};
+use socket::{Dropped, Listener};
+use worker::{AtApi, Seat};
 
+pub use kernel::Temper;
 pub use office::Call;
 pub use pause::Paused;
 
@@ -112,10 +119,14 @@ impl Feats {
 pub struct World {
     pub now: u64,
     pub settings: Arc<EngineSettings>,
-    pub network: Network,
-    pub record: Rc<RefCell<Record>>,
+    network: Rc<RefCell<Network>>,
+    record: Rc<RefCell<Record>>,
     capacity: Arc<Capacity>,
-    workers: Vec<Worker>,
+    seats: Vec<Seat>,
+    /// Connections that the API has.
+    at_api: AtApi,
+    /// Connections whose sockets were dropped.
+    dropped: Dropped,
     office: Office,
     /// Where there are other instances.
     bus: Option<Bus>,
@@ -127,14 +138,13 @@ pub struct World {
     drains: Vec<(u64, usize, u64)>,
     pauses: Vec<Pause>,
     handed_over: u64,
-    /// One in this many mails that may be refused is; 0: none.
-    pub refuses_one_in: u64,
+    refuses_one_in: u64,
     random: Random,
     traces: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, settings: EngineSettings, shards: u16) -> World {
+    pub fn new(seed: u64, settings: EngineSettings, shards: u16, temper: Temper) -> World {
         let mut random = Random::new(seed);
         // Of a ping timeout of 200 ms, several round trips of a long answer must not use up most.
         let latency_max = if settings.times.ping_timeout_ms < 400 { 5 } else { random.pick(&[1, 5, 20]) };
@@ -143,11 +153,17 @@ impl World {
         let limits = CapacityLimits {
             connections_max: CONNECTIONS_MAX,
             clients_max: CONNECTIONS_MAX,
+            descriptors_max: CONNECTIONS_MAX,
             ..CapacityLimits::UNLIMITED
         };
         let capacity = Arc::new(Capacity::new(limits));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };
-        let workers = (0..shards).map(|number| {
+        let mut network = Network::new(random.fork(), latency_max, usize::from(shards));
+        network.now = START_MS;
+        network.stall_max = if latency_max > 1 { latency_max * 2 } else { 0 };
+        let network = Rc::new(RefCell::new(network));
+        let dropped = Dropped::default();
+        let seats = (0..shards).map(|number| {
             let parts = ShardParts {
                 settings: Arc::clone(&settings),
                 capacity: Arc::clone(&capacity),
@@ -155,19 +171,23 @@ impl World {
                 app: Desk::new(Rc::clone(&record)),
                 entropy: Box::new(random.fork()),
             };
-            Worker::new(Shard::new(parts, now))
+            let number = usize::from(number);
+            let listener = Listener::new(Rc::clone(&dropped));
+            let around =
+                Around::new(number, Arc::clone(&settings), Rc::clone(&record), Rc::clone(&network), random.fork());
+            let kernel = SimulatedKernel::new(temper, &around, random.fork(), listener.clone());
+            Seat::new(kernel, Shard::new(parts, now), listener, around, Arc::clone(&capacity))
         });
-        let workers = workers.collect();
-        let mut network = Network::new(random.fork(), latency_max, usize::from(shards));
-        network.now = START_MS;
-        network.stall_max = if latency_max > 1 { latency_max * 2 } else { 0 };
+        let seats = seats.collect();
         World {
             now: START_MS,
             settings,
             network,
             record,
             capacity,
-            workers,
+            seats,
+            at_api: AtApi::new(),
+            dropped,
             office: Office::default(),
             bus: None,
             calls: Vec::new(),
@@ -185,19 +205,25 @@ impl World {
     /// Adds an actor that begins at `at`, counted from the world's beginning.
     pub fn add(&mut self, at: u64, actor: impl Actor + 'static) {
         let random = self.random.fork();
-        self.network.at(START_MS + at, Event::Wake(self.actors.len()));
+        self.network.borrow_mut().at(START_MS + at, Event::Wake(self.actors.len()));
         self.actors.push((Box::new(actor), random));
     }
 
     /// There is a bus, which comes and goes for this long.
     pub fn add_bus(&mut self, turns_for_ms: u64) {
         let random = self.random.fork();
-        self.bus = Some(Bus::new(random, self.workers.len(), self.now, self.now + turns_for_ms));
+        self.bus = Some(Bus::new(random, self.seats.len(), self.now, self.now + turns_for_ms));
+    }
+
+    /// One in this many mails that may be refused will be.
+    pub fn refuse_one_in(&mut self, count: u64) {
+        self.refuses_one_in = count;
+        self.seats.iter_mut().for_each(|seat| seat.worker.outside.refuses_one_in = count);
     }
 
     /// All shards will be told to end their clients, a busy one later than others.
     pub fn drain_at(&mut self, at: u64, over_ms: u64) {
-        for shard in 0..self.workers.len() {
+        for shard in 0..self.seats.len() {
             let late = if self.random.one_in(3) { self.random.below(100) } else { 0 };
             self.drains.push((START_MS + at + late, shard, over_ms));
         }
@@ -216,7 +242,7 @@ impl World {
             }
         }
         self.check_end();
-        let sum = |of: &dyn Fn(&Counters) -> u64| self.workers.iter().map(|worker| of(worker.shard.counters())).sum();
+        let sum = |of: &dyn Fn(&Counters) -> u64| self.seats.iter().map(|seat| of(seat.worker.shard.counters())).sum();
         Feats {
             received: self.record.borrow().received,
             opened: sum(&|counters| counters.opened),
@@ -236,19 +262,20 @@ impl World {
 
     /// What happens at the next moment at which something happens. `false`: nothing will.
     pub fn step(&mut self) -> bool {
-        // A shard that is drained looks again and again.
+        // A worker that has drained looks again and again.
         let bus = self.bus.as_ref().and_then(Bus::next_at);
-        if self.network.next_at().is_none() && bus.is_none() && self.workers.iter().all(Worker::is_over) {
+        let network = self.network.borrow().next_at();
+        if network.is_none() && bus.is_none() && self.seats.iter().all(Seat::is_over) {
             return false;
         }
-        let turns = self.workers.iter().filter_map(Worker::turns_at);
+        let turns = self.seats.iter().filter_map(Seat::turns_at);
         let drain = self.drains.iter().map(|(at, ..)| *at);
         let pause = self.pauses.iter().map(|pause| pause.at);
-        let Some(next) = turns.chain(self.network.next_at()).chain(bus).chain(drain).chain(pause).min() else {
+        let Some(next) = turns.chain(network).chain(bus).chain(drain).chain(pause).min() else {
             return false;
         };
         self.now = next.max(self.now);
-        self.network.now = self.now;
+        self.network.borrow_mut().now = self.now;
         self.record.borrow_mut().now = self.now;
         while let Some(due) = self.drains.iter().position(|(at, ..)| *at <= self.now) {
             let (_, shard, over_ms) = self.drains.swap_remove(due);
@@ -256,29 +283,9 @@ impl World {
         }
         self.begin_pauses();
         self.turn_bus();
-        while let Some(event) = self.network.pop(self.now) {
-            self.trace(|| format!("{event:?}"));
-            match event {
-                Event::Wake(actor) => self.wake(actor),
-                Event::Deliver(id) => {
-                    self.network.deliver(id);
-                    self.wake(self.network.tcp(id).owner);
-                }
-                Event::Arrive(id) => {
-                    self.network.arrive(id);
-                    self.notice(id, Event::Readable(id));
-                }
-                Event::Return(id) => self.take_back(id),
-                Event::Accept(id)
-                | Event::Readable(id)
-                | Event::Looked(id)
-                | Event::Sent(id)
-                | Event::Closed(id)
-                | Event::Released(id) => self.notice(id, event),
-            }
-        }
-        let is_due = |worker: &Worker| worker.turns_at().is_some_and(|at| at <= self.now);
-        let mut due: Vec<_> = (0..self.workers.len()).filter(|shard| is_due(&self.workers[*shard])).collect();
+        self.see_to_network();
+        let is_due = |seat: &Seat| seat.turns_at().is_some_and(|at| at <= self.now);
+        let mut due: Vec<_> = (0..self.seats.len()).filter(|shard| is_due(&self.seats[*shard])).collect();
         self.random.shuffle(&mut due);
         let is_quiet = due.is_empty();
         for shard in due {
@@ -290,41 +297,79 @@ impl World {
         true
     }
 
+    /// All that has happened on the network by now.
+    fn see_to_network(&mut self) {
+        loop {
+            let Some(event) = self.network.borrow_mut().pop(self.now) else { return };
+            self.trace(|| format!("{event:?}"));
+            match event {
+                Event::Wake(actor) => self.wake(actor),
+                Event::Deliver(id) => {
+                    self.network.borrow_mut().deliver(id);
+                    let owner = self.network.borrow().tcp(id).owner;
+                    self.wake(owner);
+                }
+                Event::Connect(id) => self.connect(id),
+                Event::Arrive(id) => {
+                    self.network.borrow_mut().arrive(id);
+                    self.stir(id, SimulatedKernel::on_arrived);
+                }
+                Event::Space(id) => self.stir(id, SimulatedKernel::on_space),
+                Event::Break(id) => {
+                    self.network.borrow_mut().server(id).is_broken = true;
+                    self.stir(id, SimulatedKernel::on_space);
+                }
+                Event::Finish(shard) => {
+                    if self.seats[shard].worker.kernel.on_finished() {
+                        self.wake_worker(shard);
+                    }
+                }
+                Event::Return(id) => self.take_back(id),
+            }
+        }
+    }
+
+    /// A connection comes to its listener, or to another one where that is closed.
+    fn connect(&mut self, id: TcpId) {
+        let shards = self.seats.len();
+        let first = self.network.borrow_mut().server(id).shard;
+        let open =
+            (first..first + shards).map(|shard| shard % shards).find(|shard| self.seats[*shard].listener.is_open());
+        let Some(shard) = open else { return self.network.borrow_mut().close(id) };
+        self.network.borrow_mut().server(id).shard = shard;
+        self.seats[shard].listener.put(id);
+        if self.seats[shard].worker.kernel.on_connected() {
+            self.wake_worker(shard);
+        }
+    }
+
+    /// Something happened on a connection, for which its kernel may have waited.
+    fn stir(&mut self, id: TcpId, happens: impl FnOnce(&mut SimulatedKernel, TcpId) -> bool) {
+        let shard = self.network.borrow_mut().server(id).shard;
+        if happens(&mut self.seats[shard].worker.kernel, id) {
+            self.wake_worker(shard);
+        }
+    }
+
+    /// A busy worker finds several things done when it comes round.
+    fn wake_worker(&mut self, shard: usize) {
+        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
+        self.seats[shard].turn_by(self.now + late);
+    }
+
     fn begin_drain(&mut self, shard: usize, over_ms: u64) {
         self.trace(|| format!("{shard} is to drain"));
         let now = self.now;
         self.record.borrow_mut().draining_since.get_or_insert(now);
-        let args = Arc::from(b"[\"farewell\"]".as_slice());
-        self.post(shard, Letter::Drain(Broadcast::new("/", Vec::new(), args), over_ms));
-    }
-
-    /// Something happened to a connection that its worker has to see to.
-    fn notice(&mut self, id: TcpId, event: Event) {
-        let shard = self.network.server(id).shard;
-        self.workers[shard].happened.push(event);
-        // A busy worker finds several things done when it comes round.
-        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
-        self.workers[shard].turn_by(self.now + late);
+        let farewell = Broadcast::new("/", Vec::new(), Arc::from(b"[\"farewell\"]".as_slice()));
+        self.post(shard, Posted::new(Letter::Drain(Arc::new(farewell), Duration::from_millis(over_ms))));
     }
 
     /// Puts a letter into a shard's mailbox, which keeps the order of all its letters.
-    fn post(&mut self, shard: usize, letter: Letter) {
-        self.workers[shard].mailbox.push_back(letter);
+    fn post(&mut self, shard: usize, posted: Posted) {
+        self.seats[shard].worker.outside.mailbox.push_back(posted);
         let late = self.random.pick(&[0, 0, 1, 3]);
-        self.workers[shard].turn_by(self.now + late);
-    }
-
-    /// Completions come in any order, but in order for one connection.
-    fn shuffle(&mut self, events: &mut [Event]) {
-        let mut order: Vec<_> = events.to_vec();
-        self.random.shuffle(&mut order);
-        let mut queues: HashMap<TcpId, Vec<Event>> = HashMap::new();
-        for event in events.iter().rev() {
-            queues.entry(subject(*event)).or_default().push(*event);
-        }
-        for (place, event) in events.iter_mut().zip(order) {
-            *place = queues.get_mut(&subject(event)).and_then(Vec::pop).expect("as many as before");
-        }
+        self.seats[shard].turn_by(self.now + late);
     }
 
     fn wake(&mut self, actor: usize) {
@@ -332,7 +377,7 @@ impl World {
         who.wake(&mut Context {
             id: actor,
             now: self.now,
-            network: &mut self.network,
+            network: &mut self.network.borrow_mut(),
             record: &mut self.record.borrow_mut(),
             random,
             calls: &mut self.calls,
@@ -348,20 +393,5 @@ impl World {
         if self.traces {
             eprintln!("{:>7} {}", self.now - START_MS, what());
         }
-    }
-}
-
-fn subject(event: Event) -> TcpId {
-    match event {
-        Event::Accept(id)
-        | Event::Arrive(id)
-        | Event::Readable(id)
-        | Event::Looked(id)
-        | Event::Sent(id)
-        | Event::Closed(id)
-        | Event::Released(id)
-        | Event::Return(id)
-        | Event::Deliver(id)
-        | Event::Wake(id) => id,
     }
 }

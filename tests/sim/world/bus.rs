@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sockring::shard::{BusMail, NamespaceId, RoomName, Sid, home_of};
+use sockring::mailbox::Letter;
+use sockring::shard::{BusMail, EngineSettings, NamespaceId, RoomName, Sid, home_of};
 use sockring_protocol::adapter::Broadcast;
 
 use super::super::random::Random;
 use super::super::record::Record;
 use super::World;
-use super::worker::Letter;
+use super::around::Posted;
 
 /// As long as a shard waits for a confirmation, and what it may be late with its timer.
 const CONFIRM_MS_MAX: u64 = 250;
@@ -147,11 +148,15 @@ fn shards_of<T>(list: &[T]) -> u16 {
     u16::try_from(list.len()).expect("few shards")
 }
 
+/// The key of a room that a record knows by the names of both.
+pub fn room_key(settings: &EngineSettings, namespace: &str, room: &str) -> RoomKey {
+    let place = settings.namespaces.iter().position(|name| name == namespace).expect("a namespace");
+    (u16::try_from(place).expect("few"), room.to_owned())
+}
+
 impl World {
-    /// The key of a room that a record knows by the names of both.
-    pub(super) fn room_key(&self, namespace: &str, room: &str) -> RoomKey {
-        let place = self.settings.namespaces.iter().position(|name| name == namespace).expect("a namespace");
-        (u16::try_from(place).expect("few"), room.to_owned())
+    fn room_key(&self, namespace: &str, room: &str) -> RoomKey {
+        room_key(&self.settings, namespace, room)
     }
 
     /// Everything that the bus has to do by now.
@@ -186,7 +191,7 @@ impl World {
         self.bus = Some(bus);
         for (shard, letter) in letters {
             self.trace(|| format!("the bus tells {shard} {letter:?}"));
-            self.post(shard, Letter::Bus(letter, generation));
+            self.post(shard, Posted { generation, ..Posted::new(Letter::Bus(letter)) });
         }
     }
 
@@ -211,7 +216,7 @@ impl World {
             bus.turns_at = Some(self.now + bus.random.pick(&[0, 1, 20, 300, 1_000]));
         }
         let word = if bus.is_up { BusMail::Up } else { BusMail::Down };
-        letters.extend((0..self.workers.len()).map(|shard| (shard, word.clone())));
+        letters.extend((0..self.seats.len()).map(|shard| (shard, word.clone())));
     }
 
     /// Who has been told that it is in a room misses nothing of what is emitted elsewhere.
@@ -226,9 +231,9 @@ impl World {
             );
         }
         let late_max = CONFIRM_MS_MAX + LATE_MS_MAX + record.late_ms;
-        for (shard, worker) in self.workers.iter().enumerate() {
+        for (shard, seat) in self.seats.iter().enumerate() {
             let is_recent = |wanted: &Wanted| wanted.shard == shard && wanted.at + late_max > self.now;
-            let awaits = worker.stats.subscriptions_pending > 0;
+            let awaits = seat.stats.subscriptions_pending > 0;
             assert!(!awaits || bus.wanted.values().any(is_recent), "shard {shard} waits for the bus too long");
         }
         if is_quiet {

@@ -1,9 +1,10 @@
 //! What must hold after every step, and at the end.
 
-use sockring::shard::{ShardStats, SiblingMail};
+use sockring::shard::ShardStats;
 
 use super::World;
-use super::worker::{Letter, Worker};
+use super::around::Posted;
+use super::worker::Seat;
 
 /// How late a timer may be where times are long, and a worker may be besides.
 const LATE_MS_MAX: u64 = 10;
@@ -14,15 +15,15 @@ const MESSAGE_BYTES: usize = 200;
 impl World {
     /// What must hold for one shard after its turn.
     pub(super) fn check_worker(&self, shard: usize) {
-        let Worker { shard: shard_of, stats, keys, drain, .. } = &self.workers[shard];
-        assert_eq!(stats.connections, keys.len() as u64, "connections");
+        let Seat { worker, stats, .. } = &self.seats[shard];
+        assert_eq!(stats.connections, worker.connections() as u64, "connections");
         assert!(stats.unclaimed + stats.connected + stats.leaving <= stats.clients, "phases of clients: {stats:?}");
         assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
         assert_eq!(stats.websocket + stats.polling, stats.connected, "transports of the connected clients");
         assert!(stats.acks_pending == 0 || stats.sockets > 0, "somebody who is gone has still to acknowledge");
         let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message + MESSAGE_BYTES) as u64;
         assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
-        let Some(drain) = drain.filter(|_| !shard_of.is_behind()) else { return };
+        let Some(drain) = worker.outside.drain.filter(|_| !worker.shard.is_behind()) else { return };
         let passed = (self.now - drain.since).saturating_sub(LATE_MS_MAX).min(drain.over_ms);
         let ended = (drain.clients * passed).checked_div(drain.over_ms).unwrap_or(drain.clients);
         let there = stats.clients - stats.leaving;
@@ -36,21 +37,20 @@ impl World {
             actor.check(self.now, &record);
         }
         self.office.check(self.now, record.late_ms);
-        if self.workers.iter().any(Worker::is_in_turn) {
+        if self.seats.iter().any(|seat| seat.is_in_turn) {
             // What its turn has done is not to be seen outside yet.
             return;
         }
-        let letters = || self.workers.iter().flat_map(|worker| &worker.mailbox);
-        let moving =
-            letters().filter(|letter| matches!(letter, Letter::Sibling(SiblingMail::MoveIn(_)))).count() as u64;
-        let sum = |of: fn(&ShardStats) -> u64| self.workers.iter().map(|worker| of(&worker.stats)).sum::<u64>();
+        let letters = || self.seats.iter().flat_map(|seat| seat.worker.outside.letters());
+        let moving = letters().filter(|posted| posted.is_move()).count() as u64;
+        let sum = |of: fn(&ShardStats) -> u64| self.seats.iter().map(|seat| of(&seat.stats)).sum::<u64>();
         let clients = sum(|stats| stats.clients) + moving;
         assert_eq!(self.capacity.clients() as u64, clients, "clients of the process");
-        if letters().any(|letter| matches!(letter, Letter::Sibling(_))) {
+        if letters().any(Posted::is_of_sibling) {
             // Shards do not agree before they have read what they have told each other.
             return self.check_bus(&record, false);
         }
-        if self.workers.iter().any(|worker| worker.shard.is_behind()) {
+        if self.seats.iter().any(|seat| seat.worker.shard.is_behind()) {
             // Some are to be gone, and still there.
             return self.check_bus(&record, false);
         }
@@ -82,18 +82,25 @@ impl World {
 
     /// Nothing is left.
     pub(super) fn check_end(&mut self) {
-        for (shard, worker) in self.workers.iter().enumerate() {
-            let nothing = ShardStats { is_draining: worker.drain.is_some(), ..ShardStats::default() };
-            assert_eq!(worker.shard.stats(), nothing, "something is left in shard {shard}: {:?}", worker.keys);
-            assert!(worker.keys.is_empty(), "shard {shard} forgot connections");
-            assert!(worker.mailbox.is_empty(), "letters are left in shard {shard}");
-            let deadline = worker.shard.deadline().filter(|_| worker.drain.is_none());
+        for (shard, Seat { worker, .. }) in self.seats.iter().enumerate() {
+            let drain = worker.outside.drain;
+            let nothing = ShardStats { is_draining: drain.is_some(), ..ShardStats::default() };
+            assert_eq!(worker.shard.stats(), nothing, "something is left in shard {shard}");
+            assert!(worker.connections() == 0, "worker {shard} forgot connections");
+            assert!(worker.kernel.is_idle(), "something is under way in the kernel of worker {shard}");
+            assert!(worker.outside.letters().next().is_none(), "letters are left in shard {shard}");
+            let deadline = worker.shard.deadline().filter(|_| drain.is_none());
             assert!(deadline.is_none_or(|at| at.0 > self.now), "an overdue deadline is left: {deadline:?}");
-            assert!(worker.drain.is_none_or(|drain| drain.is_over), "shard {shard} does not drain");
+            assert!(drain.is_none_or(|drain| drain.is_over), "shard {shard} does not drain");
         }
+        assert!(self.at_api.is_empty(), "connections are left at the API");
         self.check_bus(&self.record.borrow(), true);
         assert!(self.office.is_idle(), "a call without an answer");
         assert_eq!(self.capacity.clients(), 0, "clients of the process");
+        let has_room = || self.capacity.has_room_for_connection();
+        let descriptors = std::iter::repeat_with(|| has_room().then(|| self.capacity.add_descriptor()));
+        assert_eq!(descriptors.map_while(|taken| taken).count(), super::CONNECTIONS_MAX, "descriptors of the process");
+        (0..super::CONNECTIONS_MAX).for_each(|_| self.capacity.give_back_descriptor());
         let room = std::iter::repeat_with(|| self.capacity.take_seat().is_some()).take_while(|taken| *taken).count();
         assert_eq!(room, super::CONNECTIONS_MAX, "connections of the process");
     }

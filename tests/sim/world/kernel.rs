@@ -1,310 +1,278 @@
-//! What the world does for its shard: the kernel's completions up, the shard's effects down, as a worker sees to them.
+//! `SimulatedKernel`: the kernel below one worker. It carries out what is submitted on simulated connections: at once, later,
+//! in part or not at all, as its seed says, and completes in any order that io_uring allows.
 
-use sockring::shard::{Broken, Bytes, ConnectionKey, Destination, Effect, Parcel, Shard, SiblingMail};
+mod carrying_out;
 
-use super::super::desk::Desk;
-use super::super::network::{End, Event, ServerSide, TcpId};
-use super::World;
-use super::worker::Letter;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sockring::ring::{
+    Armed, Behind, Completion, Descriptor, Files, Flight, Found, Hit, Kernel, Patience, Peer, ReceiveError, SendBytes,
+    SendState, Token,
+};
+use sockring::shard::EngineSettings;
+
+use super::super::network::{Event, Network, TcpId};
+use super::super::random::Random;
+use super::super::record::Record;
+use super::START_MS;
+use super::around::Around;
+use super::socket::{Listener, Slot, Socket};
 
 /// What a connection may have to send besides its client's messages: control frames, answers.
 const OWN_BYTES_MAX: usize = (64 << 10) + 1_024;
 
-/// A look at a peer that sends on and on ends.
-const LOOKS_MAX: u32 = 50;
-/// And a look around, when requests in small pieces have been read.
-const TURNS_AROUND_MAX: u32 = 200;
+/// Clients who answer within this time can wait for a descriptor.
+const PATIENT_MS: u64 = 1_000;
+/// And again after this time.
+const SHORT_AGAIN_MS: u64 = 3_000;
 
-impl World {
-    pub(super) fn accept(&mut self, id: TcpId) {
-        let shard = self.network.server(id).shard;
-        // A draining worker takes those that have connected, and then closes its listener.
-        let is_refused = self.workers[shard].drain.is_some() && self.random.one_in(3);
-        let key = if is_refused { None } else { self.workers[shard].shard.on_accept(None) };
-        self.keep(id, key);
+/// How a kernel is, for all of a world.
+#[derive(Clone, Copy, Debug)]
+pub struct Temper {
+    /// Slots of the file table, receive buffers and their bytes.
+    pub files: u32,
+    pub buffers: usize,
+    pub buffer_bytes: usize,
+    /// Whether completions of one turn change places.
+    pub shuffles: bool,
+    /// Whether descriptors run short at times, for those who can wait.
+    pub runs_short: bool,
+}
+
+/// An operation that is to be carried out.
+#[derive(Debug)]
+enum Submission {
+    Accept,
+    CancelAccept,
+    Watch(TcpId, Token),
+    Receive(TcpId, Token, Patience),
+    Look(TcpId, Token),
+    Send(u32),
+    ShutDown(TcpId, Token),
+    Abort(TcpId, Token),
+    CancelWatch(Token),
+    CancelReceive(Token),
+    Close(TcpId, Option<u32>, Token),
+}
+
+/// What has been carried out, and was not told yet.
+#[derive(Debug)]
+enum Completed {
+    Accepted(io::Result<Socket>, Armed),
+    AcceptCancelled(Hit),
+    Readable(Token, Armed, Peer),
+    Received(TcpId, Token, Vec<u8>, Behind),
+    ReceiveFailed(Token, ReceiveError),
+    Looked(Token, Found),
+    Sent(u32, i32),
+    ShutDown(Token),
+    Cancelled(Token, Hit),
+    Closed(Token, Option<u32>),
+}
+
+/// What waits on one connection for something to happen there.
+#[derive(Debug, Default)]
+struct Armings {
+    watch: Option<Token>,
+    receive: Option<Token>,
+    send: Option<u32>,
+    /// It has happened: these are about to run.
+    watch_stirred: bool,
+    receive_stirred: bool,
+    send_stirred: bool,
+}
+
+impl Armings {
+    fn is_none(&self) -> bool {
+        self.watch.is_none() && self.receive.is_none() && self.send.is_none()
     }
+}
 
-    /// A connection comes from another shard, or back from the API.
-    pub(super) fn arrived(&mut self, id: TcpId, parcel: Parcel) {
-        let shard = self.network.server(id).shard;
-        self.trace(|| format!("{shard} gets {id}: {parcel:?}"));
-        self.record.borrow_mut().on_heard(self.network.tcp(id).owner);
-        let key = self.workers[shard].shard.on_arrival(None, parcel);
-        assert!(key.is_some(), "no room for a connection that was counted before");
-        self.keep(id, key);
-    }
+/// Accepting, while it is armed.
+#[derive(Debug)]
+struct Accepting {
+    is_stirred: bool,
+}
 
-    fn keep(&mut self, id: TcpId, key: Option<ConnectionKey>) {
-        let Some(key) = key else { return self.network.close(id) };
-        let server = self.network.server(id);
-        server.key = Some(key);
-        let keys = &mut self.workers[server.shard].keys;
-        assert!(keys.insert(key, id).is_none(), "a key was given twice");
-    }
+/// The kernel below the worker of one shard.
+pub struct SimulatedKernel {
+    shard: usize,
+    temper: Temper,
+    settings: Arc<EngineSettings>,
+    random: Random,
+    network: Rc<RefCell<Network>>,
+    record: Rc<RefCell<Record>>,
+    listener: Listener,
+    queue: Vec<Submission>,
+    completed: VecDeque<Completed>,
+    /// Done beside the submissions, by the time at which it is and a number.
+    later: BTreeMap<(u64, u64), Completed>,
+    numbers: u64,
+    armed: HashMap<TcpId, Armings>,
+    /// By the index of its token: the connection that has it, or had it last.
+    named: HashMap<u32, TcpId>,
+    /// Connections of which something is about to run.
+    stirred: Vec<TcpId>,
+    accepting: Option<Accepting>,
+    /// When descriptors may run short again.
+    short_again_at: u64,
+    buffers_free: usize,
+    flight: Flight<TcpId>,
+    files: Files,
+    files_taken: usize,
+    sends_started: u32,
+    others_started: u32,
+    traces: bool,
+}
 
-    fn shard_of(&mut self, id: TcpId) -> &mut Shard<Desk> {
-        let shard = self.network.server(id).shard;
-        &mut self.workers[shard].shard
-    }
-
-    /// A receive completes, if one is under way and there is something.
-    pub(super) fn receive(&mut self, id: TcpId) {
-        let chunk = self.random.pick(&[7, 300, 4_096, 65_536]);
-        let server = self.network.server(id);
-        let Some(key) = server.key else { return };
-        if server.is_closing || server.departing.is_some() || !(server.is_reading || server.is_settled) {
-            return;
+impl SimulatedKernel {
+    pub fn new(temper: Temper, around: &Around, random: Random, listener: Listener) -> SimulatedKernel {
+        SimulatedKernel {
+            shard: around.shard,
+            temper,
+            settings: Arc::clone(&around.settings),
+            random,
+            network: Rc::clone(&around.network),
+            record: Rc::clone(&around.record),
+            listener,
+            queue: Vec::new(),
+            completed: VecDeque::new(),
+            later: BTreeMap::new(),
+            numbers: 0,
+            armed: HashMap::new(),
+            named: HashMap::new(),
+            stirred: Vec::new(),
+            accepting: None,
+            short_again_at: 0,
+            buffers_free: temper.buffers,
+            flight: Flight::default(),
+            files: Files::new(temper.files),
+            files_taken: 0,
+            sends_started: 0,
+            others_started: 0,
+            traces: around.traces,
         }
-        if !server.arrived.is_empty() {
-            let length = server.arrived.len().min(chunk);
-            let mut bytes: Vec<u8> = server.arrived.drain(..length).collect();
-            server.is_reading = false;
-            if server.is_settled {
-                self.network.at(self.now, Event::Readable(id));
+    }
+
+    /// Whether something was submitted and not carried out.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether nothing is under way but, perhaps, an accept.
+    pub fn is_idle(&self) -> bool {
+        let is_told = self.queue.is_empty() && self.completed.is_empty() && self.later.is_empty();
+        let is_given_back = self.files_taken == 0 && self.buffers_free == self.temper.buffers;
+        is_told && is_given_back && self.armed.values().all(Armings::is_none) && self.flight.is_empty()
+    }
+
+    // What happens to a kernel. Says whether the worker has to be woken.
+
+    /// A connection has come to the listener.
+    pub fn on_connected(&mut self) -> bool {
+        self.accepting.as_mut().is_some_and(|accepting| !std::mem::replace(&mut accepting.is_stirred, true))
+    }
+
+    /// Bytes or the end have come to a connection.
+    pub fn on_arrived(&mut self, id: TcpId) -> bool {
+        let is_lost = self.network.borrow_mut().server(id).is_lost();
+        let Some(armings) = self.armed.get_mut(&id) else { return false };
+        let mut is_new = armings.watch.is_some() && !std::mem::replace(&mut armings.watch_stirred, true);
+        is_new |= armings.receive.is_some() && !std::mem::replace(&mut armings.receive_stirred, true);
+        is_new |= is_lost && armings.send.is_some() && !std::mem::replace(&mut armings.send_stirred, true);
+        if is_new && !self.stirred.contains(&id) {
+            self.stirred.push(id);
+        }
+        is_new
+    }
+
+    /// There is space for what is sent, or none will ever be.
+    pub fn on_space(&mut self, id: TcpId) -> bool {
+        let Some(armings) = self.armed.get_mut(&id) else { return false };
+        let is_new = armings.send.is_some() && !std::mem::replace(&mut armings.send_stirred, true);
+        if is_new && !self.stirred.contains(&id) {
+            self.stirred.push(id);
+        }
+        is_new
+    }
+
+    /// What is done beside the submissions by now is.
+    pub fn on_finished(&mut self) -> bool {
+        let now = self.network.borrow().now;
+        while self.later.first_key_value().is_some_and(|((at, _), _)| *at <= now) {
+            if let Some((_, completed)) = self.later.pop_first() {
+                self.completed.push_back(completed);
             }
-            self.record.borrow_mut().on_heard(self.network.tcp(id).owner);
-            self.shard_of(id).on_bytes(key, &mut bytes);
-        } else if server.end.is_some() && !server.is_hung_up {
-            server.is_hung_up = true;
-            server.is_reading = false;
-            self.shard_of(id).on_hangup(key);
         }
+        !self.completed.is_empty()
     }
 
-    /// A look at a connection ends when it finds nothing that will be read.
-    pub(super) fn looked(&mut self, id: TcpId) {
-        let server = self.network.server(id);
-        let Some(key) = server.key else { return };
-        if server.is_closing || server.departing.is_some() {
-            return;
-        }
-        let is_left = server.has_news() && (server.is_reading || server.is_settled || server.settles);
-        if is_left && server.looks < LOOKS_MAX {
-            server.looks += 1;
-            return self.network.at(self.now + 1, Event::Looked(id));
-        }
-        server.looks = 0;
-        let shard = server.shard;
-        self.workers[shard].looked.push(key);
+    // Carrying out.
+
+    fn start(&mut self, submission: Submission) {
+        self.others_started += 1;
+        self.queue.push(submission);
     }
 
-    /// A look around ends when nothing happens and nothing is left to read, or after many turns.
-    pub(super) fn look_around(&mut self, shard: usize, done: u64) {
-        let is_left = done > 0 || self.network.is_unread(shard) || !self.workers[shard].mailbox.is_empty();
-        let worker = &mut self.workers[shard];
-        let Some((turns, at)) = &mut worker.looks_around else { return };
-        // The kernel goes on between turns, and that takes time here.
-        *turns += u32::from(self.now > *at);
-        *at = self.now;
-        if is_left && *turns < TURNS_AROUND_MAX {
-            return worker.turn_by(self.now + 1);
-        }
-        worker.looks_around = None;
-        worker.shard.on_looked_around();
-    }
-
-    pub(super) fn sent(&mut self, id: TcpId) {
-        let server = self.network.server(id);
-        let Some(key) = server.key else { return };
-        let Some(sending) = &server.sending else { return };
-        let result = match (sending.is_empty(), server.end) {
-            (true, None | Some(End::Fin)) => Ok(()),
-            (_, Some(_)) => Err(Broken),
-            (false, None) => return,
+    /// The connection that a descriptor is of.
+    fn id_of(&self, descriptor: &Descriptor<Socket, Slot>) -> TcpId {
+        let id = match descriptor {
+            Descriptor::Plain(socket) => socket.id(),
+            Descriptor::Direct(slot) => slot.id(),
         };
-        server.sending = None;
-        if server.departing.is_some() {
-            return self.release(id);
-        }
-        if server.is_closing {
-            return;
-        }
-        self.shard_of(id).on_sent(key, result);
-        self.settle_if_due(id);
-    }
-
-    pub(super) fn closed(&mut self, id: TcpId) {
-        let Some(key) = self.network.server(id).key.take() else { return };
-        let shard = self.network.server(id).shard;
-        self.workers[shard].keys.remove(&key);
-        self.workers[shard].shard.on_closed(key);
-    }
-
-    /// A connection that was given away goes, if nothing is under way on it.
-    pub(super) fn release(&mut self, id: TcpId) {
-        let returns_bytes = self.random.one_in(2);
-        let chunk = self.random.pick(&[7, 300, 65_536]);
-        let server = self.network.server(id);
-        if server.sending.is_some() || server.is_closing {
-            return;
-        }
-        let Some((destination, mut parcel)) = server.departing.take() else { return };
-        if server.is_reading && returns_bytes && !server.arrived.is_empty() {
-            // The receive had completed before it was cancelled.
-            let length = server.arrived.len().min(chunk);
-            let bytes: Vec<u8> = server.arrived.drain(..length).collect();
-            parcel.append(&bytes);
-        }
-        let arrived = std::mem::take(&mut server.arrived);
-        let from = server.shard;
-        let key = server.key.take().expect("it has a key until it is released");
-        *server = ServerSide { shard: from, end: server.end, arrived, ..ServerSide::default() };
-        self.workers[from].keys.remove(&key);
-        match destination {
-            Destination::Api => {
-                server.at_api = Some((parcel.requests(), parcel.into_bytes()));
-                self.workers[from].shard.on_closed(key);
-                let delay = self.random.below(5);
-                self.network.at(self.now + delay, Event::Return(id));
-            }
-            Destination::Shard(to) => {
-                let to = usize::from(to);
-                assert!(to != from && to < self.workers.len(), "handed over from {from} to {to}");
-                server.shard = to;
-                self.handed_over += 1;
-                self.workers[from].shard.on_closed(key);
-                self.post(to, Letter::Arrival(id, parcel));
-            }
-        }
-    }
-
-    /// The API has answered one request with 404 and keeps the connection no longer.
-    pub(super) fn take_back(&mut self, id: TcpId) {
-        let server = self.network.server(id);
-        let (requests, mut bytes) = server.at_api.take().expect("it is with the API");
-        if server.end == Some(End::Reset) {
-            return self.network.close(id);
-        }
-        bytes.append(&mut server.arrived);
-        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head is given to the API");
-        bytes.drain(..head + 4);
-        let shard = server.shard;
-        self.network.send_elsewhere(id, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-        self.post(shard, Letter::Arrival(id, Parcel::between_requests(bytes, requests + 1)));
-    }
-
-    fn settle_if_due(&mut self, id: TcpId) {
-        let server = self.network.server(id);
-        if server.settles && server.sending.is_none() && !server.is_closing {
-            server.settles = false;
-            server.is_settled = true;
-            self.network.at(self.now, Event::Readable(id));
-        }
-    }
-
-    fn open(&mut self, shard: usize, key: ConnectionKey, what: &str) -> TcpId {
-        let Some(id) = self.workers[shard].keys.get(&key).copied() else {
-            panic!("{what} for a connection that is gone")
-        };
-        let server = self.network.server(id);
-        assert!(!server.is_closing && server.departing.is_none(), "{what} for a connection after its end");
+        let mut network = self.network.borrow_mut();
+        let server = network.server(id);
+        assert!(server.shard == self.shard && !server.is_closed, "an operation on a connection that is not there");
         id
     }
 
-    pub(super) fn perform(&mut self, shard: usize, effect: Effect) {
-        self.trace(|| format!("  {shard} {}", trace_of(&effect)));
-        match effect {
-            Effect::Read(key) => {
-                // The shard may ask for bytes and then, in the same turn, end the connection; never the other way round.
-                let id = self.open(shard, key, "Read");
-                self.network.server(id).is_reading = true;
-                let delay = self.random.below(2);
-                self.network.at(self.now + delay, Event::Readable(id));
-            }
-            Effect::Look(key) => {
-                let Some(id) = self.workers[shard].keys.get(&key).copied() else { return };
-                self.network.at(self.now, Event::Looked(id));
-            }
-            Effect::LookAround => {
-                assert!(self.workers[shard].looks_around.is_none(), "a look around while one is under way");
-                self.workers[shard].looks_around = Some((0, self.now));
-                self.workers[shard].turn_by(self.now);
-            }
-            Effect::Send(key, bytes) => {
-                let id = self.open(shard, key, "Send");
-                self.check_send(&bytes);
-                let server = self.network.server(id);
-                assert!(server.sending.is_none(), "a second send while one is in flight");
-                assert!(!server.is_shut, "a send after the shutdown");
-                server.sending = Some(bytes.as_slice().to_vec());
-                if server.end == Some(End::Reset) {
-                    self.network.at(self.now, Event::Sent(id));
-                } else {
-                    self.network.pump(id);
-                }
-            }
-            Effect::Settle(key) => {
-                let id = self.open(shard, key, "Settle");
-                let server = self.network.server(id);
-                assert!(!server.settles && !server.is_settled, "settled twice");
-                assert!(!server.is_reading, "settled while it is read");
-                server.settles = true;
-                self.settle_if_due(id);
-            }
-            Effect::ShutDown(key) => {
-                let id = self.open(shard, key, "ShutDown");
-                let server = self.network.server(id);
-                assert!(server.sending.is_none() && !server.is_shut, "shut down twice, or before all is sent");
-                self.network.shut(id);
-            }
-            Effect::Close(key) => {
-                // What was given away may be closed while its last bytes have still to go out.
-                let Some(id) = self.workers[shard].keys.get(&key).copied() else {
-                    panic!("Close for a connection that is gone")
-                };
-                let server = self.network.server(id);
-                assert!(!server.is_closing, "closed twice");
-                server.departing = None;
-                self.network.close(id);
-                let delay = self.random.within(0..=3);
-                self.network.at(self.now + delay, Event::Closed(id));
-            }
-            Effect::HandOver(key, destination, parcel) => {
-                let id = self.open(shard, key, "HandOver");
-                let server = self.network.server(id);
-                assert!(!server.settles && !server.is_settled, "a settled connection is given away");
-                server.departing = Some((destination, *parcel));
-                match (&server.sending, server.is_reading) {
-                    (Some(_), _) => {}
-                    // The receive is cancelled first.
-                    (None, true) => {
-                        let delay = self.random.below(2);
-                        self.network.at(self.now + delay, Event::Released(id));
-                    }
-                    (None, false) => self.release(id),
-                }
-            }
-            Effect::Mail(to, mail) => self.post_mail(shard, usize::from(to), *mail),
-            Effect::Subscribe(room, epoch) => {
-                self.bus.as_mut().expect("there is a bus").subscribe(self.now, shard, &room, epoch);
-            }
-            Effect::Unsubscribe(room) => {
-                self.bus.as_mut().expect("there is a bus").unsubscribe(self.now, shard, &room);
-            }
-            Effect::Acknowledged(answer) => {
-                self.bus.as_mut().expect("there is a bus").acknowledged += 1;
-                self.record.borrow_mut().on_acknowledged(shard, &answer);
-            }
-            Effect::Reply(ticket, reply) => self.on_reply(ticket, &reply),
+    fn named(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) -> TcpId {
+        let id = self.id_of(descriptor);
+        // What had the name before was given away, if it was not closed, and may have come back.
+        let before = self.named.insert(token.index, id).filter(|before| *before != id);
+        let of_before = before.and_then(|before| self.armed.get(&before)).is_some_and(|armings| {
+            [armings.watch, armings.receive].into_iter().flatten().any(|armed| armed.index == token.index)
+        });
+        assert!(!of_before, "two connections of one name: {token:?}");
+        id
+    }
+
+    /// Tells what was done: behind what must come before it, and at times before other things.
+    fn tell(&mut self, completed: Completed) {
+        let order = order_of(&completed);
+        let last = self.completed.iter().rposition(|earlier| order.is_some() && order_of(earlier) == order);
+        let length = self.completed.len();
+        let first = last.map_or(0, |last| last + 1);
+        let at = if self.temper.shuffles { first + self.random.index(length - first + 1) } else { length };
+        self.completed.insert(at, completed);
+    }
+
+    /// The same, of what is not done when it is submitted.
+    fn tell_later(&mut self, completed: Completed) {
+        let delay = self.random.within(0..=3);
+        if delay == 0 {
+            return self.tell(completed);
+        }
+        self.numbers += 1;
+        let mut network = self.network.borrow_mut();
+        let at = network.now + delay;
+        self.later.insert((at, self.numbers), completed);
+        network.at(at, Event::Finish(self.shard));
+    }
+
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traces {
+            eprintln!("{:>7}   {} {}", self.network.borrow().now - START_MS, self.shard, what());
         }
     }
 
-    fn post_mail(&mut self, from: usize, to: usize, mail: SiblingMail) {
-        assert!(to != from && to < self.workers.len(), "mail from {from} to {to}");
-        if let SiblingMail::Deliver { broadcast, .. } = &mail
-            && mail.refusable_bytes().is_some()
-            && self.is_refused()
-        {
-            self.record.borrow_mut().on_refused(broadcast, to);
-            self.workers[from].shard.on_refused_mail(&mail);
-            // A worker whose turn did something turns again.
-            self.workers[from].turn_by(self.now);
-            return;
-        }
-        self.post(to, Letter::Sibling(mail));
-    }
-
-    fn check_send(&self, bytes: &Bytes) {
+    fn check_send(&self, bytes: &SendBytes) {
         let length = bytes.as_slice().len();
         let largest = self.record.borrow().largest_message;
         let bound = self.settings.queue_bytes_max * 2 + largest + OWN_BYTES_MAX;
@@ -313,13 +281,165 @@ impl World {
     }
 }
 
-fn trace_of(effect: &Effect) -> String {
-    match effect {
-        Effect::Send(key, bytes) => {
-            let text = String::from_utf8_lossy(bytes.as_slice()).escape_debug().to_string();
-            let tail: String = text.chars().rev().take(160).collect();
-            format!("  Send({}) ...{}", key.0.index, tail.chars().rev().collect::<String>())
-        }
-        effect => format!("  {effect:?}"),
+impl Kernel for SimulatedKernel {
+    type Socket = Socket;
+    type Slot = Slot;
+    type Listener = Listener;
+
+    fn accept(&mut self, _: &Listener) {
+        self.start(Submission::Accept);
     }
+
+    fn cancel_accept(&mut self) {
+        self.start(Submission::CancelAccept);
+    }
+
+    fn drain(listener: Listener) -> Vec<Socket> {
+        listener.close()
+    }
+
+    fn peer_of(_: &Socket) -> Option<IpAddr> {
+        None
+    }
+
+    fn watch(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        let id = self.named(descriptor, token);
+        self.start(Submission::Watch(id, token));
+    }
+
+    fn receive(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token, patience: Patience) {
+        let id = self.named(descriptor, token);
+        self.start(Submission::Receive(id, token, patience));
+    }
+
+    fn look(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        let id = self.named(descriptor, token);
+        self.start(Submission::Look(id, token));
+    }
+
+    fn send(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token, bytes: SendBytes) {
+        let id = self.named(descriptor, token);
+        assert!(!self.network.borrow_mut().server(id).is_shut, "a send after the shutdown");
+        self.check_send(&bytes);
+        let index = self.flight.lend(token, id, bytes);
+        self.sends_started += 1;
+        self.queue.push(Submission::Send(index));
+    }
+
+    fn shut_down(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        let id = self.named(descriptor, token);
+        self.start(Submission::ShutDown(id, token));
+    }
+
+    fn abort(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        let id = self.named(descriptor, token);
+        self.start(Submission::Abort(id, token));
+    }
+
+    fn cancel_watch(&mut self, token: Token) {
+        self.start(Submission::CancelWatch(token));
+    }
+
+    fn cancel_receive(&mut self, token: Token) {
+        self.start(Submission::CancelReceive(token));
+    }
+
+    fn close(&mut self, descriptor: Descriptor<Socket, Slot>, token: Token) {
+        let id = self.named(&descriptor, token);
+        let slot = match descriptor {
+            Descriptor::Plain(socket) => {
+                socket.into_id();
+                None
+            }
+            Descriptor::Direct(slot) => Some(slot.into_number()),
+        };
+        self.start(Submission::Close(id, slot, token));
+    }
+
+    fn settle(&mut self, socket: Socket) -> Result<Descriptor<Socket, Slot>, Socket> {
+        let armings = self.armed.get(&socket.id());
+        assert!(armings.is_none_or(Armings::is_none), "settled while something is under way on it");
+        let Some(slot) = self.files.take() else { return Err(socket) };
+        self.files_taken += 1;
+        Ok(Descriptor::Direct(Slot::new(socket.into_id(), slot.number())))
+    }
+
+    fn enter(&mut self, _: u32, _: Option<Duration>) {
+        let is_let_in_first = self.random.one_in(4);
+        if is_let_in_first {
+            self.let_in();
+        }
+        for submission in std::mem::take(&mut self.queue) {
+            self.carry_out(submission);
+        }
+        if !is_let_in_first {
+            self.let_in();
+        }
+    }
+
+    fn sends_only(&self) -> Option<u32> {
+        (self.others_started == 0).then_some(self.sends_started)
+    }
+
+    fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_, Socket>)) -> usize {
+        (self.sends_started, self.others_started) = (0, 0);
+        let mut count = 0;
+        while count < limit {
+            let Some(completed) = self.completed.pop_front() else { break };
+            count += 1;
+            self.trace(|| format!("-> {completed:?}"));
+            match completed {
+                Completed::Accepted(result, armed) => handle(Completion::Accepted(result, armed)),
+                Completed::AcceptCancelled(hit) => handle(Completion::AcceptCancelled(hit)),
+                Completed::Readable(token, armed, peer) => handle(Completion::Readable(token, armed, peer)),
+                Completed::Received(id, token, mut bytes, behind) => {
+                    let owner = self.network.borrow().tcp(id).owner;
+                    self.record.borrow_mut().on_heard(owner);
+                    handle(Completion::Received(token, &mut bytes, behind));
+                    self.buffers_free += 1;
+                }
+                Completed::ReceiveFailed(token, error) => handle(Completion::ReceiveFailed(token, error)),
+                Completed::Looked(token, found) => handle(Completion::Looked(token, found)),
+                Completed::Sent(index, result) => match self.flight.complete(index, result) {
+                    SendState::Partial => {
+                        self.sends_started += 1;
+                        self.queue.push(Submission::Send(index));
+                    }
+                    SendState::Done(token) => handle(Completion::Sent(token, Ok(()))),
+                    SendState::Failed(token, number) => handle(Completion::Sent(token, Err(errno(number)))),
+                },
+                Completed::ShutDown(token) => handle(Completion::ShutDown(token)),
+                Completed::Cancelled(token, hit) => handle(Completion::Cancelled(token, hit)),
+                Completed::Closed(token, slot) => {
+                    if let Some(slot) = slot {
+                        self.files.give_back(slot);
+                        self.files_taken -= 1;
+                    }
+                    handle(Completion::Closed(token));
+                }
+            }
+        }
+        count
+    }
+
+    fn has_work(&mut self) -> bool {
+        let is_stirred = self.accepting.as_ref().is_some_and(|accepting| accepting.is_stirred);
+        is_stirred || !(self.completed.is_empty() && self.queue.is_empty() && self.stirred.is_empty())
+    }
+}
+
+/// What has an order of its own: what is received from one connection and looked at there, the edges of one, what is accepted.
+fn order_of(completed: &Completed) -> Option<(u8, u32)> {
+    match completed {
+        Completed::Accepted(..) => Some((0, 0)),
+        Completed::Readable(token, ..) => Some((1, token.index)),
+        Completed::Received(_, token, ..) | Completed::ReceiveFailed(token, _) | Completed::Looked(token, _) => {
+            Some((2, token.index))
+        }
+        _ => None,
+    }
+}
+
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
 }

@@ -1,17 +1,20 @@
 //! `Office`: the API of the simulation: it asks shards as `api/mod.rs` does, waits for their answers, and holds them against
 //! the record.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use sockring::mailbox::Letter;
 use sockring::shard::{Mail, Reply, Ticket, home_of};
 use sockring_protocol::adapter::Broadcast;
+
+use tokio::sync::oneshot;
 
 use super::super::network::{ActorId, Event};
 use super::super::record::{Sender, number_of};
 use super::World;
+use super::around::Posted;
 use super::bus::Joined;
-use super::worker::Letter;
 
 /// No question waits longer for its answer: a few turns of a few workers.
 const ANSWER_MS_MAX: u64 = 100;
@@ -44,12 +47,14 @@ struct Open {
 /// A question to one shard.
 struct Asked {
     call: u64,
+    shard: usize,
     at: u64,
     wanted: Option<Wanted>,
+    answer: oneshot::Receiver<Reply>,
 }
 
 /// What its answer has to say.
-enum Wanted {
+pub enum Wanted {
     Delivered(usize, Vec<u64>),
     /// That an emit is awaited of its receivers, where there is room for so many.
     Asked(usize, u64, u64),
@@ -60,8 +65,8 @@ enum Wanted {
 /// All calls, and all questions, that have no answer yet.
 #[derive(Default)]
 pub struct Office {
-    calls: HashMap<u64, Open>,
-    asked: HashMap<u64, Asked>,
+    calls: BTreeMap<u64, Open>,
+    asked: BTreeMap<u64, Asked>,
     numbers: u64,
 }
 
@@ -79,19 +84,6 @@ impl Office {
         let by = |asked: &&Asked| asked.at + ANSWER_MS_MAX + CONFIRM_MS_MAX + late_ms;
         let overdue = self.asked.values().find(|asked| by(asked) < now);
         assert!(overdue.is_none(), "a shard does not answer");
-    }
-
-    pub(super) fn expect_delivered(&mut self, ticket: Ticket, shard: usize, numbers: Vec<u64>) {
-        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Delivered(shard, numbers));
-    }
-
-    /// Of an emit that asks for acknowledgements, at a shard that can await so many more.
-    pub(super) fn expect_asked(&mut self, ticket: Ticket, shard: usize, number: u64, room: u64) {
-        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Asked(shard, number, room));
-    }
-
-    pub(super) fn expect_count(&mut self, ticket: Ticket, count: RangeInclusive<u64>, joined: Vec<Joined>) {
-        self.asked.get_mut(&ticket.0).expect("it was asked").wanted = Some(Wanted::Count(count, joined));
     }
 
     fn number(&mut self) -> u64 {
@@ -120,31 +112,32 @@ impl World {
                 let emit = number_of(&broadcast);
                 self.record.borrow_mut().on_posted(sender, std::slice::from_ref(&broadcast));
                 self.office.calls.get_mut(&number).expect("just begun").posted = vec![emit];
-                for shard in 0..self.workers.len() {
+                for shard in 0..self.seats.len() {
                     let broadcast = Box::new(broadcast.clone());
                     self.ask(number, shard, Mail::DeliverForAck { broadcast, number: emit, timeout_ms });
                 }
             }
-            Call::All(mail) => (0..self.workers.len()).for_each(|shard| self.ask(number, shard, mail())),
+            Call::All(mail) => (0..self.seats.len()).for_each(|shard| self.ask(number, shard, mail())),
         }
     }
 
     fn ask(&mut self, call: u64, shard: usize, mail: Mail) {
         let ticket = self.office.number();
-        self.office.asked.insert(ticket, Asked { call, at: self.now, wanted: None });
+        let (sender, answer) = oneshot::channel();
+        self.office.asked.insert(ticket, Asked { call, shard, at: self.now, wanted: None, answer });
         self.office.calls.get_mut(&call).expect("it is open").outstanding += 1;
-        self.post(shard, Letter::Mail(Ticket(ticket), mail));
+        self.post(shard, Posted { ticket: Some(Ticket(ticket)), ..Posted::new(Letter::Mail(mail, sender)) });
     }
 
     /// Posts what may go together: all emits to one room each go to their homes, all others to every shard.
     fn go_on(&mut self, number: u64) {
-        let shards = u16::try_from(self.workers.len()).expect("few");
+        let shards = u16::try_from(self.seats.len()).expect("few");
         loop {
             let open = self.office.calls.get_mut(&number).expect("it is open");
             let Some(first) = open.rest.first() else {
                 let actor = open.actor;
                 self.office.calls.remove(&number);
-                return self.network.at(self.now, Event::Wake(actor));
+                return self.network.borrow_mut().at(self.now, Event::Wake(actor));
             };
             let has_home = first.rooms.len() == 1;
             let count = open.rest.iter().take_while(|broadcast| (broadcast.rooms.len() == 1) == has_home).count();
@@ -184,9 +177,28 @@ impl World {
         }
     }
 
-    pub(super) fn on_reply(&mut self, ticket: Ticket, reply: &Reply) {
-        let asked = self.office.asked.remove(&ticket.0).expect("an answer that nobody asked for, or a second one");
-        match asked.wanted.expect("an answer before the question was read") {
+    /// Takes the answers that a worker has given, and sees to it that it gives none to what it has not read.
+    pub(super) fn take_answers(&mut self, shard: usize) {
+        for (ticket, wanted) in std::mem::take(&mut self.seats[shard].worker.outside.wanted) {
+            let asked = self.office.asked.get_mut(&ticket.0).expect("it was asked");
+            assert!(asked.wanted.replace(wanted).is_none(), "a question was read twice");
+        }
+        let of_shard = self.office.asked.iter_mut().filter(|(_, asked)| asked.shard == shard);
+        let answered: Vec<_> = of_shard
+            .filter_map(|(ticket, asked)| match asked.answer.try_recv() {
+                Ok(reply) => Some((*ticket, reply)),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => panic!("a question without an answer"),
+            })
+            .collect();
+        for (ticket, reply) in answered {
+            let asked = self.office.asked.remove(&ticket).expect("it was there");
+            self.on_reply(asked.call, asked.wanted.expect("an answer before the question was read"), &reply);
+        }
+    }
+
+    fn on_reply(&mut self, call: u64, wanted: Wanted, reply: &Reply) {
+        match wanted {
             Wanted::Delivered(shard, numbers) => {
                 let Reply::Delivered(counts) = reply else { panic!("{reply:?} to an emit") };
                 assert_eq!(counts.len(), numbers.len(), "one count for each emit");
@@ -217,11 +229,11 @@ impl World {
                 self.check_joined(&joined);
             }
         }
-        let open = self.office.calls.get_mut(&asked.call).expect("its call is open");
+        let open = self.office.calls.get_mut(&call).expect("its call is open");
         open.outstanding -= 1;
         if open.outstanding == 0 {
-            self.end_wave(asked.call);
-            self.go_on(asked.call);
+            self.end_wave(call);
+            self.go_on(call);
         }
     }
 }

@@ -29,11 +29,11 @@ impl World {
             self.trace(|| format!("{who:?} pauses for {for_ms} ms"));
             self.record.borrow_mut().late_ms += for_ms;
             let until = self.now + for_ms;
-            for (shard, worker) in self.workers.iter_mut().enumerate() {
+            for (shard, seat) in self.seats.iter_mut().enumerate() {
                 match who {
-                    Paused::Turn(other) if other == shard => worker.slow_until = worker.slow_until.max(until),
-                    Paused::Everybody => worker.paused_until = worker.paused_until.max(until),
-                    Paused::Worker(other) if other == shard => worker.paused_until = worker.paused_until.max(until),
+                    Paused::Turn(other) if other == shard => seat.slow_until = seat.slow_until.max(until),
+                    Paused::Everybody => seat.paused_until = seat.paused_until.max(until),
+                    Paused::Worker(other) if other == shard => seat.paused_until = seat.paused_until.max(until),
                     _ => {}
                 }
             }

@@ -1,77 +1,59 @@
-//! One worker of the simulation: its shard, its mailbox, and its turn.
+//! The workers of the simulation: the server's own, each with a simulated kernel and what it has around it, and their turns.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use sockring::shard::{
-    BusMail, ConnectionKey, Effect, Mail, Now, Parcel, Shard, ShardStats, SiblingMail, Ticket, Turn,
-};
-use sockring_protocol::Millis;
-use sockring_protocol::adapter::Broadcast;
+use sockring::capacity::Capacity;
+use sockring::ring::Kernel;
+use sockring::shard::{Papers, Parcel, Shard, ShardStats};
+use sockring::worker::{Outside, Table, Then, Turned, Worker};
 
 use super::super::desk::Desk;
-use super::super::network::{Event, TcpId};
-use super::super::record::number_of;
-use super::bus::Joined;
-use super::{LATE_MS_MAX, World};
+use super::super::network::{End, Event, TcpId};
+use super::around::{Around, Outgoing, Posted};
+use super::kernel::SimulatedKernel;
+use super::socket::{Listener, Socket};
+use super::{CONNECTIONS_MAX, LATE_MS_MAX, World};
 
-/// One thing for a worker.
-pub enum Letter {
-    Mail(Ticket, Mail),
-    Sibling(SiblingMail),
-    Arrival(TcpId, Parcel),
-    Drain(Broadcast, u64),
-    /// Of the bus, and how often that had come up.
-    Bus(BusMail, u64),
-}
+/// One that turns without an end does not turn more often at one time.
+const TURNS_AT_ONCE_MAX: u32 = 20_000;
 
-/// How far a worker is with draining.
-#[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    pub since: u64,
-    pub over_ms: u64,
-    /// The clients that there were.
-    pub clients: u64,
-    pub is_over: bool,
-}
-
-/// A shard and what its worker knows.
-pub struct Worker {
-    pub shard: Shard<Desk>,
-    pub keys: HashMap<ConnectionKey, TcpId>,
-    pub mailbox: VecDeque<Letter>,
-    /// What the kernel has done since the last turn.
-    pub happened: Vec<Event>,
+/// A worker, and when it turns.
+pub struct Seat {
+    pub worker: Worker<Desk, SimulatedKernel, Around>,
+    pub listener: Listener,
     pub turn_at: Option<u64>,
     /// It does not turn before, and its next turn takes until then.
     pub paused_until: u64,
     pub slow_until: u64,
+    /// It is in the middle of a turn that takes long.
+    pub is_in_turn: bool,
     /// After the last turn.
     pub stats: ShardStats,
-    pub drain: Option<Drain>,
-    /// How often the bus had come up when it last said so.
-    generation: u64,
-    /// Connections that were looked at in this turn, and for how many turns it has looked at all of them.
-    pub looked: Vec<ConnectionKey>,
-    pub looks_around: Option<(u32, u64)>,
-    effects: Vec<Effect>,
+    turns_at_once: (u64, u32),
 }
 
-impl Worker {
-    pub fn new(shard: Shard<Desk>) -> Worker {
-        Worker {
-            shard,
-            keys: HashMap::new(),
-            mailbox: VecDeque::new(),
-            happened: Vec::new(),
-            turn_at: None,
+/// Connections that are with the API: how many requests they have had, and their bytes.
+pub type AtApi = BTreeMap<TcpId, (Socket, Papers, u32, Vec<u8>)>;
+
+impl Seat {
+    pub fn new(
+        kernel: SimulatedKernel,
+        shard: Shard<Desk>,
+        listener: Listener,
+        around: Around,
+        capacity: Arc<Capacity>,
+    ) -> Seat {
+        let table = Table::with_capacity(CONNECTIONS_MAX);
+        Seat {
+            worker: Worker::new(kernel, shard, table, listener.clone(), around, capacity),
+            listener,
+            turn_at: Some(0),
             paused_until: 0,
             slow_until: 0,
+            is_in_turn: false,
             stats: ShardStats::default(),
-            drain: None,
-            generation: 0,
-            looked: Vec::new(),
-            looks_around: None,
-            effects: Vec::new(),
+            turns_at_once: (0, 0),
         }
     }
 
@@ -83,214 +65,139 @@ impl Worker {
         self.turn_at.map(|at| at.max(self.paused_until))
     }
 
-    /// Whether it is in the middle of a turn that takes long.
-    pub fn is_in_turn(&self) -> bool {
-        !self.effects.is_empty()
-    }
-
     /// Whether it has drained, and has nothing to do.
     pub fn is_over(&self) -> bool {
-        self.drain.is_some_and(|drain| drain.is_over)
-            && !self.is_in_turn()
-            && self.mailbox.is_empty()
-            && self.happened.is_empty()
+        self.worker.outside.drain.is_some_and(|drain| drain.is_over)
+            && !self.is_in_turn
+            && self.worker.outside.letters().next().is_none()
+            && self.worker.kernel.is_idle()
     }
 }
 
 impl World {
     pub(super) fn turn(&mut self, shard: usize) {
-        // What its last turn has done leaves.
-        for effect in std::mem::take(&mut self.workers[shard].effects) {
-            self.perform(shard, effect);
+        let now = self.now;
+        let seat = &mut self.seats[shard];
+        seat.turn_at = None;
+        if std::mem::take(&mut seat.is_in_turn) {
+            // What its last turn has done leaves.
+            seat.worker.go_on(Turned::Busy);
+            self.give_away(shard);
         }
-        let worker = &mut self.workers[shard];
-        worker.turn_at = None;
-        worker.shard.on_time(Now { at: Millis(self.now), unix_ms: self.now });
-        let mut happened = std::mem::take(&mut worker.happened);
-        let completions = happened.len() as u64;
-        if self.random.one_in(2) {
-            self.shuffle(&mut happened);
-        }
-        for event in happened {
-            self.on_event(shard, event);
-        }
-        for key in std::mem::take(&mut self.workers[shard].looked) {
-            self.workers[shard].shard.on_looked(key);
-        }
-        let mut done = completions;
-        // What comes in this turn is for the next one.
-        for _ in 0..self.workers[shard].mailbox.len() {
-            let worker = &mut self.workers[shard];
-            if !worker.shard.takes_mail() {
-                break;
-            }
-            if let Some(letter) = worker.mailbox.pop_front() {
-                done += 1;
-                self.read_letter(shard, letter);
-            }
-        }
-        self.look_around(shard, done);
-        let worker = &mut self.workers[shard];
-        worker.shard.on_tick();
-        let mut effects = std::mem::take(&mut worker.effects);
-        worker.shard.flush(&mut effects);
-        if worker.slow_until > self.now && !effects.is_empty() {
-            worker.paused_until = worker.slow_until;
-            worker.turn_by(self.now);
+        let seat = &mut self.seats[shard];
+        let turned = seat.worker.turn();
+        self.trace(|| format!("{shard} turned: {turned:?}"));
+        let seat = &mut self.seats[shard];
+        let has_done = seat.worker.kernel.has_queued() || !seat.worker.outside.outgoing.is_empty();
+        if seat.slow_until > now && has_done {
+            seat.is_in_turn = true;
+            seat.paused_until = seat.slow_until;
+            seat.turn_by(now);
         } else {
-            for effect in effects.drain(..) {
-                self.perform(shard, effect);
+            let then = seat.worker.go_on(turned);
+            self.give_away(shard);
+            self.rest(shard, turned, then);
+        }
+        let seat = &mut self.seats[shard];
+        seat.stats = seat.worker.shard.stats();
+        self.close_dropped();
+        self.check_worker(shard);
+    }
+
+    /// Sees to when a worker turns next.
+    fn rest(&mut self, shard: usize, turned: Turned, then: Then) {
+        let now = self.now;
+        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
+        let seat = &mut self.seats[shard];
+        let worker = &mut seat.worker;
+        let is_done = worker.is_done();
+        if let Some(drain) = &mut worker.outside.drain {
+            drain.is_over = is_done && worker.shard.is_drained();
+        }
+        if then == Then::Rest {
+            worker.kernel.enter(0, None);
+        }
+        let has_work = worker.kernel.has_work() || worker.outside.has_mail();
+        if turned == Turned::Busy || then == Then::Turn || has_work {
+            seat.turns_at_once = if seat.turns_at_once.0 == now { (now, seat.turns_at_once.1 + 1) } else { (now, 1) };
+            assert!(seat.turns_at_once.1 < TURNS_AT_ONCE_MAX, "a worker turns on and on");
+            return seat.turn_by(now);
+        }
+        let Some(deadline) = worker.deadline().map(|at| worker.outside.millis(at)) else { return };
+        if is_done {
+            // Other workers are not, and may have something for it.
+            return seat.turn_by(deadline.max(now + 5));
+        }
+        let timer = worker.shard.deadline();
+        let is_draining = worker.outside.drain.is_some();
+        assert!(is_draining || timer.is_none_or(|timer| timer.0 > now), "a turn at {now} left a deadline at {timer:?}");
+        // A look around goes on at once, and so do connections that a worker closes because it drains.
+        seat.turn_by(if deadline > now { deadline + late } else { now });
+    }
+
+    /// What a worker has given away in its turn leaves.
+    fn give_away(&mut self, shard: usize) {
+        let now = self.now;
+        for outgoing in std::mem::take(&mut self.seats[shard].worker.outside.outgoing) {
+            match outgoing {
+                Outgoing::Letter(to, letter) => {
+                    assert!(to < self.seats.len(), "mail from {shard} to {to}");
+                    if let Some(id) = Around::brought(&letter) {
+                        self.network.borrow_mut().server(id).shard = to;
+                        self.handed_over += 1;
+                    }
+                    self.post(to, Posted::new(letter));
+                }
+                Outgoing::ToApi(socket, parcel) => self.give_to_api(socket, parcel),
+                Outgoing::Subscribe(room, epoch) => {
+                    self.bus.as_mut().expect("there is a bus").subscribe(now, shard, &room, epoch);
+                }
+                Outgoing::Unsubscribe(room) => {
+                    self.bus.as_mut().expect("there is a bus").unsubscribe(now, shard, &room);
+                }
+                Outgoing::Acknowledged(answer) => {
+                    self.bus.as_mut().expect("there is a bus").acknowledged += 1;
+                    self.record.borrow_mut().on_acknowledged(shard, &answer);
+                }
             }
         }
         // What came before that letter in this turn was subscribed to for a bus that was down.
         if let Some(bus) = &mut self.bus {
-            bus.on_read(shard, self.workers[shard].generation);
+            bus.on_read(shard, self.seats[shard].worker.outside.generation);
         }
-        let late = if self.random.one_in(3) { self.random.within(0..=LATE_MS_MAX) } else { 0 };
-        let worker = &mut self.workers[shard];
-        worker.effects = effects;
-        worker.shard.on_turned(Turn { micros: 100, mail_micros: 0, completions });
-        if let Some(drain) = &mut worker.drain {
-            drain.is_over = worker.shard.is_drained();
-        }
-        if let Some(deadline) = worker.shard.deadline() {
-            let is_idle = !worker.shard.is_behind();
-            assert!(deadline.0 > self.now || !is_idle, "a turn at {} left a deadline at {}", self.now, deadline.0);
-            worker.turn_by(deadline.0 + late);
-        }
-        if !worker.mailbox.is_empty() {
-            worker.turn_by(self.now);
-        }
-        worker.stats = worker.shard.stats();
-        self.check_worker(shard);
+        self.take_answers(shard);
     }
 
-    fn on_event(&mut self, shard: usize, event: Event) {
-        let (Event::Accept(id)
-        | Event::Readable(id)
-        | Event::Looked(id)
-        | Event::Sent(id)
-        | Event::Closed(id)
-        | Event::Released(id)) = event
-        else {
-            return;
-        };
-        if self.network.server(id).shard != shard {
-            // It has moved on since; its new worker asks for itself.
+    fn give_to_api(&mut self, socket: Socket, mut parcel: Parcel) {
+        let delay = self.random.below(5);
+        let id = socket.id();
+        let (papers, requests) = (parcel.take_papers(), parcel.requests());
+        self.at_api.insert(id, (socket, papers, requests, parcel.into_bytes()));
+        self.network.borrow_mut().at(self.now + delay, Event::Return(id));
+    }
+
+    /// The API has answered one request with 404 and keeps the connection no longer.
+    pub(super) fn take_back(&mut self, id: TcpId) {
+        let (socket, papers, requests, mut bytes) = self.at_api.remove(&id).expect("it is with the API");
+        let mut network = self.network.borrow_mut();
+        let server = network.server(id);
+        if server.end == Some(End::Reset) {
             return;
         }
-        match event {
-            Event::Accept(_) => self.accept(id),
-            Event::Readable(_) => self.receive(id),
-            Event::Looked(_) => self.looked(id),
-            Event::Sent(_) => self.sent(id),
-            Event::Closed(_) => self.closed(id),
-            _ => self.release(id),
-        }
+        bytes.append(&mut server.arrived);
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head is given to the API");
+        bytes.drain(..head + 4);
+        let shard = server.shard;
+        network.send(id, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        drop(network);
+        let parcel = Parcel::between_requests(bytes, requests + 1).with(papers);
+        self.post(shard, Posted::new(sockring::mailbox::Letter::Arrival(socket, Box::new(parcel))));
     }
 
-    fn read_letter(&mut self, shard: usize, letter: Letter) {
-        match letter {
-            Letter::Mail(ticket, mail) => self.read_mail(shard, ticket, mail),
-            Letter::Sibling(SiblingMail::Deliver { broadcast, pending, index, from }) => {
-                self.trace(|| format!("{shard} delivers {broadcast:?}"));
-                let targets = self.record.borrow().targets(&broadcast, Some(shard));
-                let mail = SiblingMail::Deliver { broadcast: broadcast.clone(), pending, index, from };
-                self.workers[shard].shard.on_sibling_mail(mail);
-                self.record.borrow_mut().on_delivered(usize::from(from), &broadcast, targets);
-            }
-            Letter::Sibling(mail) => {
-                self.trace(|| format!("{shard} gets {mail:?}"));
-                self.workers[shard].shard.on_sibling_mail(mail);
-            }
-            Letter::Arrival(id, parcel) => self.arrived(id, parcel),
-            Letter::Bus(mail, generation) => {
-                if mail == BusMail::Up {
-                    self.workers[shard].generation = generation;
-                }
-                self.workers[shard].shard.on_bus_mail(mail);
-            }
-            Letter::Drain(farewell, over_ms) => self.drain_shard(shard, &farewell, over_ms),
+    /// Closes what nobody holds any more.
+    pub(super) fn close_dropped(&mut self) {
+        for id in self.dropped.take() {
+            self.network.borrow_mut().close(id);
         }
-    }
-
-    fn read_mail(&mut self, shard: usize, ticket: Ticket, mail: Mail) {
-        self.trace(|| format!("{shard} {mail:?}"));
-        let worker = &mut self.workers[shard];
-        match &mail {
-            Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) => {
-                let record = self.record.borrow();
-                let named: Vec<_> = broadcasts
-                    .iter()
-                    .map(|broadcast| (broadcast.clone(), record.targets(broadcast, Some(shard))))
-                    .collect();
-                drop(record);
-                let numbers = named.iter().map(|(broadcast, _)| number_of(broadcast)).collect();
-                worker.shard.on_mail(ticket, mail);
-                for (broadcast, targets) in named {
-                    self.record.borrow_mut().on_delivered(shard, &broadcast, targets);
-                }
-                self.office.expect_delivered(ticket, shard, numbers);
-            }
-            Mail::DeliverForAck { broadcast, number, timeout_ms } => {
-                let broadcast = broadcast.as_ref().clone();
-                let targets = self.record.borrow().targets(&broadcast, Some(shard));
-                self.record.borrow_mut().on_asked(*number, shard, *timeout_ms);
-                let room = self.settings.acks_pending_max as u64 - worker.shard.stats().acks_pending;
-                worker.shard.on_mail(ticket, mail);
-                self.record.borrow_mut().on_delivered(shard, &broadcast, targets);
-                // What is delivered over several turns may be acknowledged, or out of time, before all are asked.
-                let room = if self.workers[shard].shard.is_behind() { 0 } else { room };
-                self.office.expect_asked(ticket, shard, number_of(&broadcast), room);
-            }
-            Mail::Stats => {
-                let clients = worker.shard.stats().clients;
-                self.office.expect_count(ticket, clients..=clients, Vec::new());
-                worker.shard.on_mail(ticket, mail);
-            }
-            _ => {
-                let count = self.record.borrow_mut().on_mail(shard, &mail);
-                // Where nobody joins, nobody waits.
-                let joined = if *count.start() > 0 { self.joined_by(shard, &mail) } else { Vec::new() };
-                self.office.expect_count(ticket, count, joined);
-                self.workers[shard].shard.on_mail(ticket, mail);
-            }
-        }
-    }
-
-    /// The rooms that sockets of this shard are put into, where they have members now.
-    fn joined_by(&self, shard: usize, mail: &Mail) -> Vec<Joined> {
-        let (namespace, rooms) = match mail {
-            Mail::Join(_, room) => (None, std::slice::from_ref(room)),
-            Mail::JoinSelected(selection, rooms) => (Some(&*selection.namespace), &**rooms),
-            _ => return Vec::new(),
-        };
-        let record = self.record.borrow();
-        let here = record.live().filter(|(_, socket)| {
-            socket.shard == shard && namespace.is_none_or(|namespace| socket.namespace == namespace)
-        });
-        let joined = here.flat_map(|(sid, socket)| {
-            let joined = rooms.iter().filter(|room| socket.rooms.contains(&***room));
-            joined.map(|room| Joined {
-                sid: sid.clone(),
-                leaves: socket.leaves,
-                room: self.room_key(&socket.namespace, room),
-            })
-        });
-        joined.collect()
-    }
-
-    fn drain_shard(&mut self, shard: usize, farewell: &Broadcast, over_ms: u64) {
-        let mut record = self.record.borrow_mut();
-        let worker = &mut self.workers[shard];
-        for namespace in &self.settings.namespaces {
-            let farewell = Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() };
-            let targets = record.targets(&farewell, Some(shard));
-            record.expect_broadcast(&farewell, &targets);
-        }
-        drop(record);
-        let clients = worker.shard.stats().clients;
-        worker.drain = Some(Drain { since: self.now, over_ms, clients, is_over: false });
-        worker.shard.begin_drain(farewell, over_ms);
     }
 }
