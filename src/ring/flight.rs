@@ -1,5 +1,6 @@
 //! Memory lent to the kernel: the bytes of each send until its last completion.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -11,6 +12,8 @@ use super::Token;
 pub enum SendBytes {
     /// One message for many receivers.
     Shared(Arc<[u8]>),
+    /// A part of one.
+    Piece(Arc<[u8]>, Range<usize>),
     Owned(Vec<u8>),
 }
 
@@ -18,6 +21,7 @@ impl SendBytes {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             SendBytes::Shared(bytes) => bytes,
+            SendBytes::Piece(bytes, range) => bytes.get(range.clone()).unwrap_or_default(),
             SendBytes::Owned(bytes) => bytes,
         }
     }
@@ -45,7 +49,7 @@ pub enum SendState {
 /// All sends under way, and where they go to.
 ///
 /// Invariant F1: an entry is removed, and its bytes dropped, only by `complete` or by `leak`. Moving an entry inside the
-/// slab does not move the bytes: both kinds keep them on the heap.
+/// slab does not move the bytes: all kinds keep them on the heap.
 #[derive(Debug)]
 pub struct Flight<R> {
     lent: Slab<Lent<R>>,

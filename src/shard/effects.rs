@@ -1,5 +1,7 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
+use core::ops::Range;
+
 use super::clients::client::ConnectionKey;
 use super::clients::outbox::Frames;
 use super::mail::{Reply, RoomName, SiblingMail, Ticket};
@@ -10,6 +12,8 @@ use super::wire::parcel::Parcel;
 pub enum Bytes {
     /// One message that others may be getting too.
     Shared(Frames),
+    /// A piece of one that is too large to be sent at once.
+    Piece(Frames, Range<u32>),
     Owned(Vec<u8>),
 }
 
@@ -17,6 +21,7 @@ impl Bytes {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Bytes::Shared(bytes) => bytes,
+            Bytes::Piece(bytes, Range { start, end }) => bytes.get(*start as usize..*end as usize).unwrap_or_default(),
             Bytes::Owned(bytes) => bytes,
         }
     }

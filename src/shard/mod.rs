@@ -64,6 +64,8 @@ pub struct Shard<A> {
     effects: Vec<Effect>,
     /// Connections that have something to send.
     dirty: Vec<ConnectionKey>,
+    /// Those that have sent a piece of it.
+    begun: Vec<ConnectionKey>,
     /// Connections whose held GET was answered, with more bytes behind it.
     resumable: Vec<ConnectionKey>,
     /// Connections whose time has come, and that have not been seen to.
@@ -125,6 +127,7 @@ impl<A: Application> Shard<A> {
             hub: Hub::new(settings, capacity, place, app, RandomPool::new(entropy), now),
             effects: Vec::new(),
             dirty: Vec::new(),
+            begun: Vec::new(),
             resumable: Vec::new(),
             due: VecDeque::new(),
             closing_bytes: 0,
@@ -259,7 +262,7 @@ impl<A: Application> Shard<A> {
 
     /// Whether this turn has left something to do, for which the next one should come at once.
     pub fn is_behind(&self) -> bool {
-        self.hub.is_behind() || !self.due.is_empty() || !self.dirty.is_empty()
+        self.hub.is_behind() || !self.due.is_empty() || !self.dirty.is_empty() || !self.begun.is_empty()
     }
 
     /// When the next turn has to come at the latest.

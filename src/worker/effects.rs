@@ -1,5 +1,7 @@
 //! Effects: what the shard wants, down to the kernel and to others, and the operations that a connection asks for.
 
+use std::ops::Range;
+
 use crate::app::Application;
 use crate::mailbox::Letter;
 use crate::ring::{Descriptor, Kernel, Patience, SendBytes};
@@ -33,6 +35,7 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 entry.operations.send();
                 let bytes = match bytes {
                     Bytes::Shared(bytes) => SendBytes::Shared(bytes),
+                    Bytes::Piece(bytes, Range { start, end }) => SendBytes::Piece(bytes, start as usize..end as usize),
                     Bytes::Owned(bytes) => SendBytes::Owned(bytes),
                 };
                 self.kernel.send(descriptor, token_of(key), bytes);

@@ -75,6 +75,7 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
         messages_max: random.pick(&[1, 2, 5, 512]),
         sent_bytes_max: random.pick(&[1, 300, 2 << 20]),
         small_bytes_max: random.pick(&[0, 50, 4 << 10]),
+        piece_bytes_max: random.pick(&[20, 300, 64 << 10]),
         clients_due_max: random.pick(&[1, 1_024]),
         at_once_max: random.pick(&[0, 1, 3]),
         counted_per_ms: 64,

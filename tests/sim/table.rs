@@ -66,6 +66,8 @@ pub struct Table {
     wishes: Vec<String>,
     replies: Vec<Reply>,
     effects: Vec<Effect>,
+    /// To which line, and how many bytes.
+    sends: Vec<(usize, usize)>,
     /// What the shard wants looked at: it has nothing there that is not read.
     looks: Vec<ConnectionKey>,
     looks_around: bool,
@@ -110,6 +112,7 @@ impl Table {
             wishes: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
+            sends: Vec::new(),
             looks: Vec::new(),
             looks_around: false,
         };
@@ -250,12 +253,14 @@ impl Table {
                 Effect::Read(key) | Effect::Settle(key) | Effect::ShutDown(key) | Effect::Close(key) => (*key, &[][..]),
                 Effect::HandOver(..) | Effect::Mail(..) => unreachable!("there is no other shard"),
             };
-            let line = &mut self.lines[self.keys[&key]];
+            let number = self.keys[&key];
+            let line = &mut self.lines[number];
             assert!(!line.is_closing, "{effect:?} after the end");
             match effect {
                 Effect::Send(..) => {
                     assert!(!line.is_sending && !line.is_ended, "a second send, or one after the end");
                     line.is_sending = true;
+                    self.sends.push((number, bytes.len()));
                     line.output.extend_from_slice(bytes);
                 }
                 Effect::Settle(_) => line.is_websocket = true,
@@ -325,6 +330,11 @@ impl Table {
             words.push("end".to_owned());
         }
         words.join(", ")
+    }
+
+    /// The sends since the last question: to which line, and how many bytes.
+    pub fn sends(&mut self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut self.sends)
     }
 
     /// What the shard wants of the bus since the last question.

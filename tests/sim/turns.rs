@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits};
 use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
+use sockring_protocol::websocket::Opcode;
+
 use super::desk::payload_of;
 use super::table::{Move, Table, settings};
 use super::wire;
@@ -36,7 +38,11 @@ fn crowd(settings: EngineSettings) -> Table {
 }
 
 fn to_last(text: &str) -> Mail {
-    Mail::Deliver(vec![Broadcast::new("/", vec![format!("user:u{LAST}").into()], Arc::from(text.as_bytes()))])
+    to_user(LAST, text)
+}
+
+fn to_user(number: usize, text: &str) -> Mail {
+    Mail::Deliver(vec![Broadcast::new("/", vec![format!("user:u{number}").into()], Arc::from(text.as_bytes()))])
 }
 
 fn last() -> Target {
@@ -170,6 +176,50 @@ fn a_turn_hands_the_kernel_so_many_bytes() {
     assert_eq!(heard(&mut table), [0, 2, 3]);
     (0..2).for_each(|_| table.turn(&[]));
     assert_eq!(heard(&mut table), [4, 5, 6, 7]);
+}
+
+#[test]
+fn what_is_large_leaves_in_pieces_and_what_has_begun_goes_on_first() {
+    let mut settings = two_a_turn();
+    settings.turn =
+        TurnLimits { sent_bytes_max: 800, small_bytes_max: 50, piece_bytes_max: 400, ..TurnLimits::default() };
+    let mut table = crowd(settings);
+    table.sends();
+    table.turn(&[Move::EmitBytes(1_000)]);
+    // The frame with its head, and what is around the text.
+    let last = 4 + 13 + 1_000 - 800;
+    assert_eq!(table.sends(), [(0, 400), (1, 400)]);
+    assert_eq!(table.queued_bytes(), 6 * (40 + 1_017), "what has begun to leave waits for its client no longer");
+    // What comes meanwhile comes behind it, also if it is the connection's own and small.
+    let ping = wire::frame(Opcode::Ping, b"p", [1; 4]);
+    table.turn(&[Move::Bytes(0, ping), Move::Mail(|| to_user(0, r#"["one"]"#)), Move::Mail(|| to_last(r#"["two"]"#))]);
+    assert_eq!(table.sends(), [(0, 400), (1, 400)]);
+    table.turn(&[]);
+    assert_eq!(table.sends(), [(0, last), (1, last), (2, 400)]);
+    assert!(table.take(1).ends_with("xx\"]"));
+    table.turn(&[]);
+    let small = r#"42["one"]"#.len() + 2;
+    assert_eq!(table.sends(), [(2, 400), (3, 400), (0, 3 + small)]);
+    let heard = table.take(0);
+    assert!(heard.ends_with(r#"xx"], p, 42["one"]"#), "{heard}");
+    (0..10).for_each(|_| table.turn(&[]));
+    for line in 2..CLIENTS {
+        let heard = table.take(line);
+        assert_eq!((heard.matches("news").count(), heard.ends_with("two\"]")), (1, line == LAST), "{heard}");
+    }
+    assert!(table.sends().iter().all(|(_, bytes)| *bytes <= 400));
+}
+
+#[test]
+fn who_ends_in_the_middle_of_a_large_message_gets_the_rest_of_it() {
+    let mut settings = two_a_turn();
+    settings.turn = TurnLimits { piece_bytes_max: 400, ..TurnLimits::default() };
+    let mut table = crowd(settings);
+    table.turn(&[Move::EmitBytes(1_000), Move::Mail(|| to_last(r#"["one"]"#))]);
+    table.turn(&[Move::Mail(|| Mail::Disconnect(last(), Ending::Session))]);
+    (0..5).for_each(|_| table.turn(&[]));
+    let heard = table.take(LAST);
+    assert!(heard.ends_with(r#"xx"], 42["one"], close, end"#), "{heard}");
 }
 
 #[test]

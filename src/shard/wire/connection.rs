@@ -9,8 +9,8 @@ use crate::app::Application;
 use crate::capacity::{Seat, Standing};
 use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
-use crate::shard::clients::outbox::Outbox;
-use crate::shard::effects::{Destination, Effect};
+use crate::shard::clients::outbox::{Frames, Outbox};
+use crate::shard::effects::{Bytes, Destination, Effect};
 use crate::shard::limit::Limit;
 
 use super::frames::WebSocketStage;
@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     /// By the clock that runs against peers.
     pub(crate) deadline: Millis,
     pub(crate) timer_at: Millis,
-    /// Of a send under way.
+    /// Of what has begun to leave and is not with the kernel yet.
     pub(crate) sending_bytes: u32,
     /// Of what the peer has begun, as they were last counted.
     pub(crate) input_bytes: u32,
@@ -50,7 +50,19 @@ pub(crate) struct Connection {
     pub(crate) has_left: bool,
 }
 
-pub(crate) struct Pending(pub(crate) Vec<u8>);
+/// What a connection has to send before its client's outbox.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// The rest of what has begun to leave. It goes before all else.
+    rest: Option<Rest>,
+    own: Vec<u8>,
+}
+
+/// What is left of bytes that are sent in pieces.
+struct Rest {
+    frames: Frames,
+    from: u32,
+}
 
 /// What a connection's bytes mean.
 pub(crate) enum Stage {
@@ -88,16 +100,55 @@ impl Connection {
     }
 
     pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
-        &mut self.pending.get_or_insert_with(|| Box::new(Pending(Vec::new()))).0
+        Pending::own(&mut self.pending)
     }
 
+    /// All of it, for whoever sends it instead.
     pub(crate) fn take_pending(&mut self) -> Vec<u8> {
-        self.pending.take().map_or_else(Vec::new, |pending| pending.0)
+        let Some(Pending { rest, mut own }) = self.pending.take().map(|pending| *pending) else { return Vec::new() };
+        if let Some(rest) = rest {
+            own.splice(..0, rest.bytes().iter().copied());
+        }
+        own
     }
 
     /// Whether the peer has not taken all that was said to it.
     pub(crate) fn is_behind(&self) -> bool {
-        self.is_sending || self.pending.as_ref().is_some_and(|pending| pending.0.len() > PENDING_BYTES_MAX)
+        self.is_sending || self.rest_bytes() > 0 || self.own_bytes() > PENDING_BYTES_MAX
+    }
+
+    /// What has begun to leave and has not been handed to the kernel.
+    pub(crate) fn rest_bytes(&self) -> usize {
+        self.pending.as_ref().and_then(|pending| pending.rest.as_ref()).map_or(0, |rest| rest.bytes().len())
+    }
+
+    /// The connection's own bytes that wait.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.own.len())
+    }
+
+    /// Cuts what is to be sent now down to one piece, and keeps the rest.
+    pub(crate) fn cut(&mut self, bytes: Bytes, bytes_max: usize) -> Bytes {
+        let count = bytes.as_slice().len();
+        let (true, Ok(_)) = (count > bytes_max, u32::try_from(count)) else { return bytes };
+        let frames = match bytes {
+            Bytes::Shared(frames) => frames,
+            Bytes::Owned(own) => own.into(),
+            piece @ Bytes::Piece(..) => return piece,
+        };
+        self.pending.get_or_insert_default().rest.insert(Rest { frames, from: 0 }).take(bytes_max)
+    }
+
+    /// The next piece of what has begun to leave.
+    pub(crate) fn take_piece(&mut self, bytes_max: usize) -> Option<Bytes> {
+        let pending = self.pending.as_mut()?;
+        let rest = pending.rest.as_mut()?;
+        let piece = rest.take(bytes_max);
+        if rest.bytes().is_empty() {
+            pending.rest = None;
+            self.pending.take_if(|pending| pending.own.is_empty());
+        }
+        Some(piece)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -118,6 +169,25 @@ impl Connection {
             Stage::WebSocket(WebSocketStage { client, role: Role::Transport, .. }) => Some(*client),
             _ => None,
         }
+    }
+}
+
+impl Pending {
+    pub(crate) fn own(pending: &mut Option<Box<Pending>>) -> &mut Vec<u8> {
+        &mut pending.get_or_insert_default().own
+    }
+}
+
+impl Rest {
+    fn bytes(&self) -> &[u8] {
+        self.frames.get(self.from as usize..).unwrap_or_default()
+    }
+
+    fn take(&mut self, bytes_max: usize) -> Bytes {
+        let count = self.bytes().len().min(bytes_max);
+        let from = self.from;
+        self.from += u32::try_from(count).unwrap_or(u32::MAX);
+        Bytes::Piece(Frames::clone(&self.frames), from..self.from)
     }
 }
 

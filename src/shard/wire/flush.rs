@@ -45,9 +45,12 @@ impl<A: Application> Shard<A> {
     }
 
     /// Sends what connections have to send, as many bytes as a turn may hand to the kernel. What is large waits for the next
-    /// turn then, and what is small does not wait for it.
+    /// turn then, and what is small does not wait for it. What has begun to leave goes on before anything else begins.
     fn flush_connections(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        if !self.begun.is_empty() {
+            dirty.splice(..0, self.begun.drain(..));
+        }
         let mut bytes_left = self.hub.settings.turn.sent_bytes_max;
         dirty.retain(|key| {
             if bytes_left == 0 && self.next_send_bytes(*key) > self.hub.settings.turn.small_bytes_max {
@@ -56,7 +59,7 @@ impl<A: Application> Shard<A> {
             if let Some(connection) = self.connections.get_mut(key.0) {
                 connection.is_dirty = false;
             }
-            bytes_left = bytes_left.saturating_sub(self.flush_connection(*key));
+            bytes_left = bytes_left.saturating_sub(self.flush_connection(*key, Cut::InPieces));
             false
         });
         dirty.append(&mut self.dirty);
@@ -66,13 +69,17 @@ impl<A: Application> Shard<A> {
     /// At least so much would be sent next.
     fn next_send_bytes(&self, key: ConnectionKey) -> usize {
         let Some(connection) = self.connections.get(key.0) else { return 0 };
-        let own = connection.pending.as_ref().map_or(0, |pending| pending.0.len());
+        let piece_bytes_max = self.hub.settings.turn.piece_bytes_max;
+        let rest = connection.rest_bytes();
+        if rest > 0 {
+            return rest.min(piece_bytes_max);
+        }
         let outbox = match (connection.transport_of(), &connection.stage) {
             (Some(client), _) => self.hub.clients.get(client.0).map(|client| &client.outbox),
             (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&**unsent),
             _ => None,
         };
-        own + outbox.map_or(0, Outbox::first_bytes)
+        (connection.own_bytes() + outbox.map_or(0, Outbox::first_bytes)).min(piece_bytes_max)
     }
 
     fn flush_client(&mut self, key: ClientKey) {
@@ -106,7 +113,7 @@ impl<A: Application> Shard<A> {
                     self.close_behind(key, outbox, code, "");
                 }
                 Order::GiveUp(key) => match self.connections.get(key.0) {
-                    Some(connection) if connection.is_sending => self.finish(key),
+                    Some(connection) if connection.is_sending || connection.rest_bytes() > 0 => self.finish(key),
                     _ => self.close_behind(key, Outbox::Empty, None, ""),
                 },
                 Order::Abort(key) => self.finish(key),
@@ -122,7 +129,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here. Says how many bytes.
-    pub(in crate::shard) fn flush_connection(&mut self, key: ConnectionKey) -> usize {
+    pub(in crate::shard) fn flush_connection(&mut self, key: ConnectionKey, cut: Cut) -> usize {
         let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
         if connection.is_sending {
             connection.has_more = true;
@@ -130,6 +137,14 @@ impl<A: Application> Shard<A> {
         }
         if matches!(connection.stage, Stage::Gone) {
             return 0;
+        }
+        let bytes_max = match cut {
+            Cut::InPieces => self.hub.settings.turn.piece_bytes_max,
+            Cut::Whole => usize::MAX,
+        };
+        if let Some(piece) = connection.take_piece(bytes_max) {
+            connection.has_more = true;
+            return self.send(key, piece);
         }
         let own = connection.take_pending();
         let client = connection.transport_of();
@@ -152,15 +167,12 @@ impl<A: Application> Shard<A> {
         }
         match (taken, &mut connection.stage) {
             (Some((bytes, copied)), _) => {
-                let count = bytes.as_slice().len();
-                connection.is_sending = true;
-                connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
-                connection.has_more = waits || is_closing;
+                connection.sending_bytes = u32::try_from(bytes.as_slice().len()).unwrap_or(u32::MAX);
                 self.sending_bytes += u64::from(connection.sending_bytes);
-                self.hub.counters.bytes_out += count as u64;
                 self.hub.counters.bytes_copied += copied as u64;
-                self.effects.push(Effect::Send(key, bytes));
-                return count;
+                let bytes = connection.cut(bytes, bytes_max);
+                connection.has_more = waits || is_closing || connection.pending.is_some();
+                return self.send(key, bytes);
             }
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
                 *is_shut = true;
@@ -172,11 +184,23 @@ impl<A: Application> Shard<A> {
         0
     }
 
+    fn send(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.is_sending = true;
+        }
+        let count = bytes.as_slice().len();
+        self.hub.counters.bytes_out += count as u64;
+        self.effects.push(Effect::Send(key, bytes));
+        count
+    }
+
     /// All bytes of a send are with the kernel, or the connection is broken.
     pub fn on_sent(&mut self, key: ConnectionKey, result: Result<(), Broken>) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.is_sending = false;
-        self.sending_bytes -= u64::from(std::mem::take(&mut connection.sending_bytes));
+        let left = u32::try_from(connection.rest_bytes()).unwrap_or(0);
+        let gone = std::mem::replace(&mut connection.sending_bytes, left) - left;
+        self.sending_bytes -= u64::from(gone);
         match result {
             Ok(()) => {
                 let (has_more, is_http) = (connection.has_more, matches!(connection.stage, Stage::Http(_)));
@@ -197,9 +221,20 @@ impl<A: Application> Shard<A> {
             && !connection.is_dirty
         {
             connection.is_dirty = true;
-            self.dirty.push(key);
+            match connection.rest_bytes() {
+                0 => self.dirty.push(key),
+                _ => self.begun.push(key),
+            }
         }
     }
+}
+
+/// How what is large leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    InPieces,
+    /// At once: nothing can be sent behind it.
+    Whole,
 }
 
 /// A send that failed.

@@ -71,7 +71,7 @@ impl<A: Application> Shard<A> {
                     self.on_probe_outcome(key, outcome);
                 }
                 (Some(Event::Ping(data)), _) => {
-                    let pending = &mut pending.get_or_insert_with(|| Box::new(Pending(Vec::new()))).0;
+                    let pending = Pending::own(pending);
                     if pending.len() > PENDING_BYTES_MAX {
                         self.leave_websocket(key, client, role, CloseReason::QueueFull, None);
                         return self.finish(key);

@@ -16,6 +16,7 @@ use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
 use super::connection::{Connection, SEND_TIMEOUT_MS, Stage};
+use super::flush::Cut;
 use super::parcel::{Luggage, Papers, Parcel};
 use super::requests::{Outcome, ReplyHead};
 
@@ -204,7 +205,7 @@ impl<A: Application> Shard<A> {
                 // This one is counted where it is answered.
                 let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers };
                 // No send is under way here, so this one takes all answers before the connection leaves.
-                self.flush_connection(key);
+                self.flush_connection(key, Cut::Whole);
                 self.hand_over(key, destination, parcel);
                 Next::Over
             }
@@ -277,7 +278,7 @@ impl<A: Application> Shard<A> {
         let Some(reply) = self.release_held(key) else { return };
         let Some(Connection { stage: Stage::Http(stage), .. }) = self.connections.get_mut(key.0) else { return };
         let (bytes, requests) = (std::mem::take(&mut stage.input), stage.requests);
-        self.flush_connection(key);
+        self.flush_connection(key, Cut::Whole);
         let luggage = Luggage::Poll { sid, reply: Box::new(reply) };
         self.hand_over(key, Destination::Shard(home), Parcel { bytes, requests, luggage, papers: Papers::default() });
     }
