@@ -105,6 +105,8 @@ pub struct TurnLimits {
     /// Messages queued by broadcasts. A message takes 4 to 10 us, nearly all of it the kernel's: 128
     /// take half a millisecond to one and a third.
     pub messages_max: usize,
+    /// Sockets that join rooms, leave them or are described, instead of each of these messages: one takes some 0.3 us.
+    pub changes_per_message: usize,
     /// Bytes handed to the kernel; beyond it only sends up to `small_bytes_max` go.
     pub sent_bytes_max: usize,
     pub small_bytes_max: usize,
@@ -123,10 +125,18 @@ pub struct TurnLimits {
     pub backlog_broadcasts_max: usize,
 }
 
+impl TurnLimits {
+    /// What a turn may do, counted in sockets that join.
+    pub(super) fn parts_max(&self) -> usize {
+        self.messages_max.saturating_mul(self.changes_per_message)
+    }
+}
+
 impl Default for TurnLimits {
     fn default() -> TurnLimits {
         TurnLimits {
             messages_max: 128,
+            changes_per_message: 16,
             sent_bytes_max: 2 << 20,
             small_bytes_max: 4 << 10,
             piece_bytes_max: 64 << 10,

@@ -73,6 +73,7 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
     }
     TurnLimits {
         messages_max: random.pick(&[1, 2, 5, 512]),
+        changes_per_message: random.pick(&[1, 3, 16]),
         sent_bytes_max: random.pick(&[1, 300, 2 << 20]),
         small_bytes_max: random.pick(&[0, 50, 4 << 10]),
         piece_bytes_max: random.pick(&[20, 300, 64 << 10]),

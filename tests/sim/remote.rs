@@ -38,6 +38,28 @@ impl Remote {
         Broadcast::new(random.pick(&["/", "/", "/custom"]), rooms, args.as_bytes().into())
     }
 
+    /// A change to many, and behind it, without waiting for its answer, what shows whether all of it is done.
+    fn change(&self, random: &mut Random, record: &mut Record) -> Vec<Call> {
+        let selection = Selection { rooms: Vec::new(), ..self.selection(random, record) };
+        let room: Box<str> = format!("room{}", random.below(4)).into();
+        let (change, rooms) = (random.below(2), vec![room.clone()]);
+        let behind = match random.below(2) {
+            0 => Call::Remote(Broadcast {
+                namespace: selection.namespace.clone(),
+                ..self.emit(random, record, rooms.clone())
+            }),
+            _ => {
+                let named = Selection { rooms: rooms.clone(), except: Vec::new(), ..selection.clone() };
+                Call::All(Box::new(move || Mail::Describe(named.clone(), usize::MAX)))
+            }
+        };
+        let changed = Call::All(Box::new(move || match change {
+            0 => Mail::JoinSelected(selection.clone(), rooms.clone()),
+            _ => Mail::LeaveSelected(selection.clone(), rooms.clone()),
+        }));
+        vec![changed, behind]
+    }
+
     fn call(&self, random: &mut Random, record: &mut Record) -> Call {
         let selection = self.selection(random, record);
         let rooms: Vec<Box<str>> =
@@ -72,8 +94,11 @@ impl Actor for Remote {
         if context.now >= self.until || context.now < self.next_call || context.office.is_waiting(sender) {
             return;
         }
-        let call = self.call(context.random, context.record);
-        context.calls.push((sender, call));
+        let calls = match context.random.below(6) {
+            0 => self.change(context.random, context.record),
+            _ => vec![self.call(context.random, context.record)],
+        };
+        context.calls.extend(calls.into_iter().map(|call| (sender, call)));
         self.next_call = context.now + 1 + context.random.below(self.pace_ms * 2);
         context.network.at(self.next_call, Event::Wake(context.id));
     }

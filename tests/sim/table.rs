@@ -277,6 +277,11 @@ impl Table {
         self.shard.on_mail(Ticket(1), mail);
     }
 
+    /// The same; its answer is among the `replies`.
+    pub fn ask(&mut self, mail: Mail) {
+        self.shard.on_mail(Ticket(2), mail);
+    }
+
     /// Lets time pass without waking the shard, whatever it wants.
     pub fn oversleep(&mut self, duration_ms: u64) {
         self.now += duration_ms;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits};
-use sockring_protocol::adapter::{Broadcast, Ending, Selection};
-
+use sockring_protocol::adapter::{Broadcast, Ending, Selection, SocketDescription};
 use sockring_protocol::websocket::Opcode;
 
 use super::desk::payload_of;
@@ -220,6 +219,83 @@ fn who_ends_in_the_middle_of_a_large_message_gets_the_rest_of_it() {
     (0..5).for_each(|_| table.turn(&[]));
     let heard = table.take(LAST);
     assert!(heard.ends_with(r#"xx"], 42["one"], close, end"#), "{heard}");
+}
+
+fn everybody() -> Selection {
+    Selection { namespace: "/".into(), rooms: Vec::new(), except: Vec::new() }
+}
+
+#[test]
+fn many_join_and_leave_over_several_turns_and_what_is_emitted_behind_it_knows_who_has() {
+    let mut settings = two_a_turn();
+    settings.turn.changes_per_message = 1;
+    let mut table = crowd(settings);
+    let join_all: fn() -> Mail = || Mail::JoinSelected(everybody(), vec!["r".into(), "s".into()]);
+    let leave_all: fn() -> Mail = || Mail::LeaveSelected(everybody(), vec!["r".into()]);
+    let all = CLIENTS as u64;
+    let joined = Reply::Joined { sockets: all, refused: 0 };
+    for (change, answer, in_room) in [(join_all, joined, all), (leave_all, Reply::Changed(all), 0)] {
+        table.turn(&[Move::Mail(change)]);
+        let mut answers = Vec::new();
+        let turns = (1..).find(|_| {
+            answers = table.replies();
+            assert!(!table.takes_mail(), "what comes behind it waits");
+            table.turn(&[]);
+            !answers.is_empty()
+        });
+        assert_eq!((turns, answers), (Some(CLIENTS / 2), vec![answer]));
+        table.turn(&[Move::Mail(|| {
+            Mail::Deliver(vec![Broadcast::new("/", vec!["r".into()], Arc::from(&br#"["room"]"#[..]))])
+        })]);
+        (0..CLIENTS).for_each(|_| table.turn(&[]));
+        assert_eq!(table.replies(), [Reply::Delivered(vec![in_room])]);
+        let heard: usize = (0..CLIENTS).map(|line| table.take(line).matches("room").count()).sum();
+        assert_eq!(heard as u64, in_room);
+    }
+}
+
+#[test]
+fn who_is_about_to_join_does_so_before_anything_else_happens_to_it() {
+    let mut settings = two_a_turn();
+    settings.turn.changes_per_message = 1;
+    let mut table = crowd(settings);
+    table.turn(&[Move::Mail(|| Mail::JoinSelected(everybody(), vec!["r".into()]))]);
+    // One of them goes, and another says something.
+    table.turn(&[Move::End(LAST), Move::Bytes(LAST - 1, wire::text_frame(r#"42["rooms"]"#, [1; 4]))]);
+    (0..CLIENTS).for_each(|_| table.turn(&[]));
+    let joined = Reply::Joined { sockets: CLIENTS as u64, refused: 0 };
+    assert_eq!(table.replies(), [joined], "the one that is gone had joined");
+    table.turn(&[Move::Mail(|| Mail::Stats)]);
+    assert!(matches!(table.replies()[..], [Reply::Stats(stats)] if (stats.rooms, stats.sockets) == (8, 7)));
+}
+
+#[test]
+fn a_question_about_many_takes_several_turns_and_so_many_bytes() {
+    let mut settings = two_a_turn();
+    settings.turn.changes_per_message = 1;
+    let mut table = crowd(settings);
+    table.turn(&[Move::Mail(|| Mail::Describe(everybody(), 10_000))]);
+    assert!(table.replies().is_empty() && !table.takes_mail());
+    // Who goes while it is being answered was there when it was asked.
+    table.turn(&[Move::End(LAST)]);
+    (0..CLIENTS).for_each(|_| table.turn(&[]));
+    let replies = table.replies();
+    let [Reply::Described(sockets)] = &replies[..] else { panic!("{replies:?}") };
+    let mut users: Vec<_> = sockets.iter().filter_map(|socket| socket.user.as_deref()).collect();
+    users.sort_unstable();
+    assert_eq!(users, ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7"]);
+    let bytes: usize = sockets.iter().map(SocketDescription::bytes).sum();
+    let left = bytes / CLIENTS * LAST;
+    for (bytes_max, is_enough) in [(left, true), (left - 1, false), (0, false)] {
+        table.ask(Mail::Describe(everybody(), bytes_max));
+        (0..CLIENTS).for_each(|_| table.turn(&[]));
+        let replies = table.replies();
+        match (&replies[..], is_enough) {
+            ([Reply::Described(sockets)], true) => assert_eq!(sockets.len(), LAST),
+            ([Reply::TooMuch], false) => {}
+            _ => panic!("{replies:?} within {bytes_max} bytes"),
+        }
+    }
 }
 
 #[test]

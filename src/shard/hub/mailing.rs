@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::adapter::{Broadcast, Ending, Selection};
+use sockring_protocol::adapter::{Broadcast, SocketDescription};
 
 use crate::app::Application;
-use crate::shard::rooms::deliver::{Asker, Incoming};
-use crate::shard::rooms::seats::Seat;
-use crate::shard::rooms::selected::Joined;
+use crate::shard::rooms::changes::Change;
+use crate::shard::rooms::deliver::{Asker, Deed, Incoming};
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
 use super::super::limit::Limit;
-use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Ticket};
 use super::Hub;
 
 /// An answer that other shards contribute to.
@@ -23,12 +22,22 @@ pub(crate) struct Pending {
     pub(crate) outstanding: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum PendingKind {
     Emit,
     Change,
-    /// Two counts: who has joined, and who was refused.
-    Join,
+    /// Of so many some have joined, and the others were refused.
+    Join {
+        of: u64,
+    },
+    /// Those so far, what they take, and what they may.
+    Describe {
+        descriptions: Vec<SocketDescription>,
+        bytes: usize,
+        bytes_max: usize,
+    },
+    /// They would take more.
+    TooMuch,
 }
 
 /// What a shard is to a broadcast.
@@ -46,9 +55,17 @@ impl<A: Application> Hub<A> {
         let reply = match mail {
             Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
-            Mail::Join(target, room) => return self.join_and_answer(ticket, &target, &room),
-            Mail::Leave(target, room) => Reply::Changed(self.leave_target(&target, &room)),
-            Mail::Disconnect(target, ending) => return self.end_and_answer(ticket, self.places_of(&target), ending),
+            Mail::Join(target, room) => {
+                let change = Change { rooms: vec![room], namespace: None };
+                return self.change(ticket, self.places_of(&target), Deed::Join(change));
+            }
+            Mail::Leave(target, room) => {
+                let change = Change { rooms: vec![room], namespace: None };
+                return self.change(ticket, self.places_of(&target), Deed::Leave(change));
+            }
+            Mail::Disconnect(target, ending) => {
+                return self.change(ticket, self.places_of(&target), Deed::End(ending));
+            }
             Mail::Stand(event) => {
                 self.standing = event;
                 Reply::Changed(0)
@@ -67,17 +84,20 @@ impl<A: Application> Hub<A> {
                 let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
             }
-            Mail::Describe(selection, bytes_max) => {
-                self.describe(&selection, bytes_max).map_or(Reply::TooMuch, Reply::Described)
-            }
+            Mail::Describe(selection, bytes_max) => return self.describe(ticket, &selection, bytes_max),
             Mail::Outposts { namespace, room } => Reply::Outposts(self.outposts_of(&namespace, &room)),
             Mail::Rooms(namespace, bytes_max) => {
                 self.room_names(&namespace, bytes_max).map_or(Reply::TooMuch, Reply::Rooms)
             }
-            Mail::JoinSelected(selection, rooms) => return self.join_selected_and_answer(ticket, &selection, &rooms),
-            Mail::LeaveSelected(selection, rooms) => Reply::Changed(self.leave_selected(&selection, &rooms)),
+            Mail::JoinSelected(selection, rooms) => {
+                return self.join_selected(ticket, &selection, rooms);
+            }
+            Mail::LeaveSelected(selection, rooms) => {
+                let change = Change { rooms, namespace: self.settings.namespace(&selection.namespace) };
+                return self.change(ticket, self.selected(&selection), Deed::Leave(change));
+            }
             Mail::EndSelected(selection, ending) => {
-                return self.end_and_answer(ticket, self.selected(&selection), ending);
+                return self.change(ticket, self.selected(&selection), Deed::End(ending));
             }
             Mail::DeliverForAck { broadcast, number, timeout_ms } => {
                 return self.emit_for_ack(ticket, *broadcast, number, timeout_ms);
@@ -151,49 +171,63 @@ impl<A: Application> Hub<A> {
         self.homes.outposts(namespace, room).iter().map(|(shard, _)| *shard).collect()
     }
 
-    fn end_and_answer(&mut self, ticket: Ticket, seats: Vec<Seat>, ending: Ending) {
-        let kind = PendingKind::Change;
-        let pending = self.pending.insert(Pending { ticket, counts: vec![0], kind, outstanding: 1 });
-        self.end_all(seats, ending, Asker::Pending(pending, 0));
+    /// An answer that waits until a change is done.
+    pub(crate) fn await_change(&mut self, ticket: Ticket) -> usize {
+        self.pending.insert(Pending { ticket, counts: vec![0], kind: PendingKind::Change, outstanding: 1 })
     }
 
-    fn join_and_answer(&mut self, ticket: Ticket, target: &Target, room: &str) {
-        let count = self.join_target(target, room);
-        let pending = self.await_rooms(ticket, PendingKind::Change, vec![count]);
-        let namespaces = (0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX)).map(NamespaceId);
-        self.answer_when_joined(pending, count, namespaces.map(|namespace| (namespace, room)));
+    /// One that waits until so many sockets have joined rooms, or been refused.
+    pub(crate) fn await_joined(&mut self, ticket: Ticket, of: usize) -> usize {
+        let kind = PendingKind::Join { of: of as u64 };
+        self.pending.insert(Pending { ticket, counts: vec![0], kind, outstanding: 1 })
     }
 
-    fn join_selected_and_answer(&mut self, ticket: Ticket, selection: &Selection, rooms: &[Box<str>]) {
-        let Joined { sockets, refused } = self.join_selected(selection, rooms);
-        let pending = self.await_rooms(ticket, PendingKind::Join, vec![sockets, refused]);
-        let namespace = self.settings.namespace(&selection.namespace);
-        let joined = rooms.iter().filter_map(|room| Some((namespace?, &**room)));
-        // Who was refused the last of them may be in the others.
-        self.answer_when_joined(pending, sockets + refused, joined);
+    /// One that waits until all whom it is about are described.
+    pub(crate) fn await_descriptions(&mut self, ticket: Ticket, bytes_max: usize) -> usize {
+        let kind = PendingKind::Describe { descriptions: Vec::new(), bytes: 0, bytes_max };
+        self.pending.insert(Pending { ticket, counts: vec![0], kind, outstanding: 1 })
     }
 
-    /// An answer that waits for rooms, if for any.
-    fn await_rooms(&mut self, ticket: Ticket, kind: PendingKind, counts: Vec<u64>) -> usize {
-        self.pending.insert(Pending { ticket, counts, kind, outstanding: 1 })
+    /// Whether it has room for another one.
+    pub(crate) fn wants_description(&self, pending: usize) -> bool {
+        self.pending.get(pending).is_some_and(|pending| matches!(pending.kind, PendingKind::Describe { .. }))
     }
 
-    /// This many sockets have joined, and are told so when emits to these rooms reach them.
-    fn answer_when_joined<'r>(
-        &mut self,
-        pending: usize,
-        count: u64,
-        rooms: impl Iterator<Item = (NamespaceId, &'r str)>,
-    ) {
-        for (namespace, room) in rooms {
-            if count > 0
-                && self.answer_waits(namespace, room, pending)
-                && let Some(pending) = self.pending.get_mut(pending)
-            {
-                pending.outstanding += 1;
+    /// Says whether it had.
+    pub(crate) fn add_description(&mut self, pending: usize, description: SocketDescription) -> bool {
+        let Some(Pending { kind, .. }) = self.pending.get_mut(pending) else { return false };
+        let PendingKind::Describe { descriptions, bytes, bytes_max } = kind else { return false };
+        *bytes += description.bytes();
+        if *bytes > *bytes_max {
+            *kind = PendingKind::TooMuch;
+            return false;
+        }
+        descriptions.push(description);
+        true
+    }
+
+    /// So many sockets have joined, and whoever asked is told when emits to these rooms reach them.
+    pub(crate) fn await_rooms(&mut self, change: &Change, asker: Asker, count: u64) {
+        let Asker::Pending(pending, _) = asker else { return };
+        let count = match self.pending.get(pending).map(|pending| &pending.kind) {
+            // Who was refused the last of them may be in the others.
+            Some(PendingKind::Join { of }) => *of,
+            _ => count,
+        };
+        if count == 0 {
+            return;
+        }
+        let all = 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX);
+        let namespaces = all.map(NamespaceId).filter(|id| change.namespace.is_none_or(|namespace| namespace == *id));
+        for namespace in namespaces {
+            for room in &change.rooms {
+                if self.answer_waits(namespace, room, pending)
+                    && let Some(pending) = self.pending.get_mut(pending)
+                {
+                    pending.outstanding += 1;
+                }
             }
         }
-        self.settle_pending(pending, 0, 0);
     }
 
     /// Another part of an answer is there; with the last one it is given.
@@ -210,10 +244,12 @@ impl<A: Application> Hub<A> {
         let reply = match pending.kind {
             PendingKind::Emit => Reply::Delivered(pending.counts),
             PendingKind::Change => Reply::Changed(pending.counts.iter().sum()),
-            PendingKind::Join => {
-                let [sockets, refused] = [0, 1].map(|index| pending.counts.get(index).copied().unwrap_or_default());
-                Reply::Joined { sockets, refused }
+            PendingKind::Join { of } => {
+                let sockets = pending.counts.iter().sum();
+                Reply::Joined { sockets, refused: of - sockets }
             }
+            PendingKind::Describe { descriptions, .. } => Reply::Described(descriptions),
+            PendingKind::TooMuch => Reply::TooMuch,
         };
         self.replies.push((pending.ticket, reply));
     }

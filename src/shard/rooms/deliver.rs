@@ -3,7 +3,7 @@
 //! To whom a broadcast goes is decided when it comes. But a turn queues a bounded number of messages, so that a large
 //! broadcast delays nobody else; what is left waits here, in the order in which it was emitted, and while too much waits no
 //! mail is read. No client notices: before anything else is queued for it, or one of its sockets ends, it gets all that was
-//! emitted to it before (`catch_up`). Orders to end many sockets go the same way; the mail behind one waits for it.
+//! emitted to it before (`catch_up`). What else concerns many sockets goes the same way (`changes`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::shard::limit::Limit;
 use crate::shard::mail::SiblingMail;
 use crate::shard::settings::TurnLimits;
 
+use super::changes::Change;
 use super::seats::Seat;
 use super::sockets::{NamespaceId, SocketStage};
 
@@ -54,7 +55,7 @@ pub(crate) struct Incoming {
 }
 
 /// What each receiver of a broadcast gets.
-struct Message {
+pub(crate) struct Message {
     frames: Frames,
     conflate: Option<ConflateKey>,
     delivery: Delivery,
@@ -62,21 +63,34 @@ struct Message {
 }
 
 /// What is done to each socket.
-enum Deed {
+pub(crate) enum Deed {
     Queue(Message),
+    Join(Change),
+    /// Its user's own room a socket does not leave.
+    Leave(Change),
     End(Ending),
+    /// It is described, in the answer that waits under this key.
+    Describe(usize),
 }
 
 impl Deed {
     fn bytes(&self) -> usize {
         match self {
             Deed::Queue(message) => message.frames.len(),
-            Deed::End(_) => 0,
+            _ => 0,
+        }
+    }
+
+    /// What it takes of a turn for each socket.
+    fn parts(&self, limits: &TurnLimits) -> usize {
+        match self {
+            Deed::Queue(_) | Deed::End(_) => limits.changes_per_message,
+            Deed::Join(_) | Deed::Leave(_) | Deed::Describe(_) => 1,
         }
     }
 }
 
-/// One broadcast, and who has not got it yet; or one order to end, and who has not.
+/// One broadcast, and who has not got it yet; or another deed, and to whom it has not been done.
 struct FanOut {
     deed: Arc<Deed>,
     /// In order, each once.
@@ -105,23 +119,23 @@ impl FanOut {
 #[derive(Default)]
 pub(crate) struct FanOuts {
     waiting: VecDeque<FanOut>,
-    /// What waits, in seats and in bytes of messages, and how many of them are orders to end.
+    /// What waits, in seats and in bytes of messages, and how many of them are no broadcasts.
     seats: usize,
     bytes: usize,
-    ends: usize,
-    /// What this turn may still queue.
-    messages_left: usize,
+    changes: usize,
+    /// What this turn may still do, in parts of a message that is queued.
+    parts_left: usize,
 }
 
 impl FanOuts {
     /// What a turn may queue, beginning now.
     fn begin_turn(&mut self, limits: &TurnLimits) {
-        self.messages_left = limits.messages_max;
+        self.parts_left = limits.parts_max();
     }
 
     /// However much else there was to do, something of what waits goes on.
     fn keep_a_share(&mut self, limits: &TurnLimits) {
-        self.messages_left = self.messages_left.max(limits.messages_max.div_ceil(SHARE));
+        self.parts_left = self.parts_left.max(limits.parts_max().div_ceil(SHARE));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -133,20 +147,21 @@ impl FanOuts {
         self.seats
     }
 
-    /// Whether what comes has to wait: there is too much, or somebody who is to be gone is still there.
+    /// Whether what comes has to wait: there is too much, or a change is under way: who is to be gone is still there, who is
+    /// to be in a room is not yet.
     fn is_full(&self, limits: &TurnLimits) -> bool {
-        self.ends > 0
+        self.changes > 0
             || self.seats >= limits.backlog_messages_max
             || self.bytes >= limits.backlog_bytes_max
             || self.waiting.len() >= limits.backlog_broadcasts_max
     }
 
-    fn spend(&mut self) {
-        self.messages_left = self.messages_left.saturating_sub(1);
+    fn spend(&mut self, parts: usize) {
+        self.parts_left = self.parts_left.saturating_sub(parts);
     }
 
     fn is_spent(&self) -> bool {
-        self.messages_left == 0
+        self.parts_left == 0
     }
 
     fn push_back(&mut self, fan_out: FanOut) {
@@ -162,14 +177,14 @@ impl FanOuts {
     fn add(&mut self, fan_out: &FanOut) {
         self.seats += fan_out.left();
         self.bytes += fan_out.deed.bytes();
-        self.ends += usize::from(matches!(*fan_out.deed, Deed::End(_)));
+        self.changes += usize::from(!matches!(*fan_out.deed, Deed::Queue(_)));
     }
 
     fn pop_front(&mut self) -> Option<FanOut> {
         let fan_out = self.waiting.pop_front()?;
         self.seats -= fan_out.left();
         self.bytes -= fan_out.deed.bytes();
-        self.ends -= usize::from(matches!(*fan_out.deed, Deed::End(_)));
+        self.changes -= usize::from(!matches!(*fan_out.deed, Deed::Queue(_)));
         Some(fan_out)
     }
 }
@@ -220,15 +235,11 @@ impl<A: Application> Hub<A> {
         self.spread(Deed::Queue(message), seats, asker);
     }
 
-    /// Ends these sockets, or their clients, at once if they are few.
-    pub(crate) fn end_all(&mut self, mut seats: Vec<Seat>, ending: Ending, asker: Asker) {
-        seats.sort_unstable();
-        self.spread(Deed::End(ending), seats, asker);
-    }
-
-    fn spread(&mut self, deed: Deed, seats: Vec<Seat>, asker: Asker) {
+    /// Does something to these sockets, which are in order: at once if they are few.
+    pub(crate) fn spread(&mut self, deed: Deed, seats: Vec<Seat>, asker: Asker) {
         let is_small = seats.len() <= self.settings.turn.at_once_max;
-        let may_go = is_small || self.fan_outs.is_empty() && seats.len() <= self.fan_outs.messages_left;
+        let parts = seats.len().saturating_mul(deed.parts(&self.settings.turn));
+        let may_go = is_small || self.fan_outs.is_empty() && parts <= self.fan_outs.parts_left;
         let mut fan_out = FanOut { deed: Arc::new(deed), seats, next: 0, reached: 0, asker };
         if !may_go {
             return self.fan_outs.push_back(fan_out);
@@ -242,17 +253,24 @@ impl<A: Application> Hub<A> {
 
     /// Does to a socket what is due to it, if it is still there; says whether it was done.
     fn serve(&mut self, (slot, place): Seat, deed: &Deed) -> bool {
+        if let Deed::Queue(message) = deed {
+            return self.queue_for((slot, place), message);
+        }
+        let Some((key, client)) = self.clients.at(slot) else { return false };
+        if client.sockets.get(place).is_none() {
+            return false;
+        }
+        self.fan_outs.spend(deed.parts(&self.settings.turn));
+        let key = ClientKey(key);
         match deed {
-            Deed::Queue(message) => self.queue_for((slot, place), message),
+            Deed::Queue(_) => false,
+            Deed::Join(change) => self.join_rooms(key, place, &change.rooms),
+            Deed::Leave(change) => self.leave_rooms(key, place, &change.rooms),
             Deed::End(ending) => {
-                let Some((key, client)) = self.clients.at(slot) else { return false };
-                if client.sockets.get(place).is_none() {
-                    return false;
-                }
-                self.fan_outs.spend();
-                self.end_as(ClientKey(key), place, *ending);
+                self.end_as(key, place, *ending);
                 true
             }
+            Deed::Describe(pending) => self.describe_in(*pending, key, place),
         }
     }
 
@@ -288,7 +306,7 @@ impl<A: Application> Hub<A> {
         if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
             return false;
         }
-        self.fan_outs.spend();
+        self.fan_outs.spend(self.settings.turn.changes_per_message);
         let max = self.settings.queue_bytes_max;
         match enqueue(client, Arc::clone(&message.frames), message.conflate.as_ref(), message.delivery, max) {
             Queued::Yes => {}
@@ -339,7 +357,14 @@ impl<A: Application> Hub<A> {
     }
 
     fn end(&mut self, fan_out: &FanOut) {
-        let ack = if let Deed::Queue(message) = &*fan_out.deed { message.ack } else { None };
+        let ack = match &*fan_out.deed {
+            Deed::Queue(message) => message.ack,
+            Deed::Join(change) => {
+                self.await_rooms(change, fan_out.asker, fan_out.reached);
+                None
+            }
+            _ => None,
+        };
         self.close(ack, fan_out.asker, fan_out.reached);
     }
 

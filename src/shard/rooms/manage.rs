@@ -13,14 +13,6 @@ use super::sockets::NamespaceId;
 use super::table::USER_PREFIX;
 
 impl<A: Application> Hub<A> {
-    pub(crate) fn join_target(&mut self, target: &Target, room: &str) -> u64 {
-        self.for_each(target, |hub, key, place| hub.join(key, place, room).is_some())
-    }
-
-    pub(crate) fn leave_target(&mut self, target: &Target, room: &str) -> u64 {
-        self.for_each(target, |hub, key, place| hub.leave(key, place, room))
-    }
-
     pub(crate) fn end_as(&mut self, key: ClientKey, place: u16, ending: Ending) {
         match ending {
             Ending::Socket => self.disconnect(key, place),
@@ -33,25 +25,6 @@ impl<A: Application> Hub<A> {
             }
             Ending::Session => self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll),
         }
-    }
-
-    /// Does something to each socket that a target names; says to how many it was done.
-    fn for_each(&mut self, target: &Target, act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool) -> u64 {
-        let places = self.places_of(target);
-        self.for_all(places, act)
-    }
-
-    pub(crate) fn for_all(
-        &mut self,
-        places: Vec<Seat>,
-        mut act: impl FnMut(&mut Hub<A>, ClientKey, u16) -> bool,
-    ) -> u64 {
-        let mut count = 0;
-        for (slot, place) in places {
-            let Some(key) = self.clients.at(slot).map(|(key, _)| ClientKey(key)) else { continue };
-            count += u64::from(act(self, key, place));
-        }
-        count
     }
 
     /// Sockets in all namespaces.
