@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::{Domain, Socket, Type};
-use sockring::ring::{Patience, Ring, RingOptions, SendBytes};
+use sockring::ring::{Kernel, Patience, Ring, RingOptions, SendBytes};
 
 use crate::crowd::{Act, Crowd, Handler, Role, Speech, Todo};
 use crate::flags::Flags;
