@@ -1,5 +1,6 @@
 //! The sockring server: reads its settings, starts a worker per shard, and ends when it is told to.
 
+mod asking;
 mod budget;
 mod check;
 mod flags;
@@ -7,30 +8,23 @@ mod listen;
 mod out;
 mod rings;
 mod serve;
+mod show;
 mod space;
 mod supervisor;
+mod token;
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use flags::Command;
+use flags::{Command, Invocation};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let invocation = flags::parse();
-    let result = match &invocation.command {
-        Command::Events => flags::print_events(),
-        Command::Check(form) => check::run(invocation.settings(), *form),
-        Command::Serve => serve::run(invocation),
-        Command::Token { user, ttl } => match invocation.settings() {
-            Ok(settings) => flags::print_token(&settings, user, *ttl),
-            Err(error) => Err(error.into()),
-        },
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(flags::parse()) {
+        Ok(status) => status,
         Err(error) => {
             for line in error.to_string().lines() {
                 // Where nobody reads it, the status has to do.
@@ -39,4 +33,34 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(invocation: Invocation) -> Result<ExitCode, Box<dyn Error>> {
+    let settings = || invocation.settings();
+    match &invocation.command {
+        Command::Serve => serve::run(invocation).map(|()| ExitCode::SUCCESS),
+        Command::Check(form) => check::run(settings(), *form).map(|()| ExitCode::SUCCESS),
+        Command::MintToken { user, ttl } => token::mint(&settings()?, user, *ttl),
+        Command::CheckToken(text) => token::check(&settings()?, text),
+        Command::Emit(whom, emit) => asking::emit(&settings()?, whom, emit.clone()),
+        Command::Stats(whom) => asking::stats(&settings()?, whom),
+        Command::ShowConfig => show::in_force(&settings()?),
+        Command::DefaultConfig => show::defaults(),
+        Command::Events => printed(serde_json::to_string_pretty(&sockring::events::constants())?),
+        Command::Completions(shell) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut flags::for_readers(), "sockring", &mut script);
+            printed(String::from_utf8(script)?)
+        }
+        Command::ManPage => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(flags::for_readers()).render(&mut page)?;
+            printed(String::from_utf8(page)?)
+        }
+    }
+}
+
+fn printed(text: String) -> Result<ExitCode, Box<dyn Error>> {
+    out::line(text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -154,6 +154,29 @@ pub const TAKEN_OVER: [&str; 15] = [
     "cors_credentials",
 ];
 
+/// What most servers set; `-h` shows these.
+pub const COMMON: [&str; 9] =
+    ["env", "host", "port", "shards", "access_token_secret", "api_key", "cors_origin", "redis_url", "log"];
+
+/// What a setting is about, as a heading.
+pub fn group(key: &Key) -> &'static str {
+    let name = key.name;
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    if name.contains("redis") {
+        "Redis"
+    } else if begins(&["access_token", "token_", "user_claim", "expire_sockets"]) {
+        "Tokens"
+    } else if begins(&["api_"]) {
+        "HTTP API"
+    } else if begins(&["log"]) {
+        "Logs"
+    } else if name.ends_with("_max") || name.ends_with("_ms") {
+        "Limits and times"
+    } else {
+        "Server"
+    }
+}
+
 /// The variable that every setting has besides its own.
 pub fn variable(key: &Key) -> String {
     format!("SOCKRING_{}", key.name.to_uppercase())

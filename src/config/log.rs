@@ -6,9 +6,10 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 25] = [
     "api",
     "app",
+    "asking",
     "auth",
     "broadcast",
     "budget",
@@ -26,8 +27,10 @@ const MODULES: [&str; 22] = [
     "rings",
     "serve",
     "shard",
+    "show",
     "space",
     "supervisor",
+    "token",
     "worker",
 ];
 

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod client;
 mod command;
+mod commands;
 mod crowded;
 mod descriptors;
 mod endings;

@@ -1,0 +1,143 @@
+//! `sockring emit` and `sockring stats`: questions to a server that runs, by its HTTP API.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use sockring::config::Settings;
+
+use crate::out;
+
+const API: &str = "/api/v1/websocket";
+/// From connecting to the last byte of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of `sockring emit` when nobody has the event.
+const NOBODY: u8 = 3;
+
+/// Which server, where it is not the one of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Whom {
+    pub server: Option<String>,
+    pub key: Option<String>,
+}
+
+/// An event, and whom it is for.
+#[derive(Clone, Debug)]
+pub struct Emit {
+    pub event: String,
+    /// JSON, or text where it is none.
+    pub data: Option<String>,
+    /// The field of the API's body, and what it holds.
+    pub target: (&'static str, Value),
+    pub except: Vec<String>,
+    pub namespace: Option<String>,
+    pub volatile: bool,
+}
+
+/// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
+pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Box<dyn Error>> {
+    let mut body = Map::new();
+    body.insert(emit.target.0.to_owned(), emit.target.1);
+    body.insert("event".to_owned(), emit.event.into());
+    if let Some(data) = emit.data {
+        body.insert("data".to_owned(), serde_json::from_str(&data).unwrap_or(Value::String(data)));
+    }
+    if !emit.except.is_empty() {
+        body.insert("except".to_owned(), json!(emit.except));
+    }
+    if let Some(namespace) = emit.namespace {
+        body.insert("namespace".to_owned(), namespace.into());
+    }
+    if emit.volatile {
+        body.insert("volatile".to_owned(), true.into());
+    }
+    let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)))?;
+    out::line(answer["message"].as_str().unwrap_or_default())?;
+    let is_with_others = answer["data"]["published"] == true;
+    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others;
+    Ok(if is_nobodys { ExitCode::from(NOBODY) } else { ExitCode::SUCCESS })
+}
+
+/// `sockring stats`: a line for each number.
+pub fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error>> {
+    let answer = ask(settings, whom, "/stats", None)?;
+    let data = answer["data"].as_object().ok_or("the answer has no data")?;
+    for (name, value) in data.iter().filter(|(name, _)| *name != "shards") {
+        match value {
+            Value::Object(parts) => {
+                let parts: Vec<String> = parts.iter().map(|(part, value)| format!("{part} {}", plain(value))).collect();
+                out::line(format_args!("{name:<16}{}", parts.join(", ")))?;
+            }
+            value => out::line(format_args!("{name:<16}{}", plain(value)))?,
+        }
+    }
+    for shard in data.get("shards").and_then(Value::as_array).into_iter().flatten() {
+        let number = |name: &str| shard[name].as_u64().unwrap_or(0);
+        out::line(format_args!(
+            "shard {:<10}{} clients, {} sockets, {} users, {} rooms, {} bytes queued",
+            number("shard"),
+            number("clients"),
+            number("sockets"),
+            number("users"),
+            number("rooms"),
+            number("queuedBytes")
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Asks the API; an answer that is an error is one here, in the server's words.
+fn ask(settings: &Settings, whom: &Whom, route: &str, body: Option<&Value>) -> Result<Value, Box<dyn Error>> {
+    let server = whom.server.clone().unwrap_or_else(|| address(settings));
+    let server = server.trim_end_matches('/');
+    let url = format!("{server}{API}{route}");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into();
+    let key = whom.key.as_ref().or_else(|| settings.api.keys.first()).map_or("", String::as_str);
+    let answer = match body {
+        Some(body) => {
+            let post = agent.post(&url).header("x-api-key", key).header("content-type", "application/json");
+            post.send(body.to_string())
+        }
+        None => agent.get(&url).header("x-api-key", key).call(),
+    };
+    let mut answer = answer.map_err(|error| format!("{server}: {error}: does it run there? See --server"))?;
+    let status = answer.status();
+    let text = answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|_| format!("{url}: answered {status} with what is not sockring's: is that its API?"))?;
+    if status.is_success() {
+        return Ok(value);
+    }
+    let details = value["errors"].as_array().into_iter().flatten().filter_map(|error| {
+        let message = error["message"].as_str()?;
+        Some(match error["path"].as_str() {
+            None | Some("") => message.to_owned(),
+            Some(path) => format!("{path}: {message}"),
+        })
+    });
+    let mut words: Vec<String> = details.collect();
+    if words.is_empty() {
+        words.extend(value["message"].as_str().map(str::to_owned));
+    }
+    Err(format!("{server} answered {status}: {}", words.join("; ")).into())
+}
+
+/// Where the API of a server with these settings is, from this machine.
+fn address(settings: &Settings) -> String {
+    match settings.api.listen {
+        Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        Some(address) => format!("http://{address}"),
+        None if settings.host.is_unspecified() => format!("http://localhost:{}", settings.port),
+        None => format!("http://{}", std::net::SocketAddr::new(settings.host, settings.port)),
+    }
+}
