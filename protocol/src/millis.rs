@@ -4,6 +4,7 @@ use core::ops::{Add, Sub};
 
 /// A point on the caller's monotonic clock, in milliseconds since the caller's own origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Millis(pub u64);
 
 impl Millis {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 /// The handshake (engine.io-protocol v4, "Handshake"). Exactly five keys, in the order of the reference (T20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct OpenPacket<'a> {
     /// The session's id: what every later request of it names as `sid`.
     pub sid: &'a str,
@@ -20,6 +21,7 @@ pub struct OpenPacket<'a> {
 
 /// Where a session may move from the transport that it began on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Upgrades {
     /// From polling to a WebSocket, by a probe.
     WebSocket,

@@ -21,6 +21,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// One packet. What follows the type of an open, close, upgrade or noop packet has no meaning and is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum EnginePacket<'a> {
     /// `0`: the session is open. Only servers send it, with the JSON text that [`OpenPacket`](super::OpenPacket) writes.
     Open,
@@ -40,6 +41,7 @@ pub enum EnginePacket<'a> {
 
 /// What a message carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Data<'a> {
     /// Out of a text frame or a polling payload, without its type.
     Text(&'a str),

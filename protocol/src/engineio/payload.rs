@@ -62,7 +62,7 @@ fn split_at_separator(text: &str) -> (&str, Option<&str>) {
 /// Writes the body of a response to a GET: packets are pushed, separators come by themselves.
 #[derive(Debug)]
 pub struct PayloadEncoder<'o> {
-    out: &'o mut Vec<u8>,
+    pub(super) out: &'o mut Vec<u8>,
     packets: usize,
 }
 
@@ -97,7 +97,7 @@ impl<'o> PayloadEncoder<'o> {
         self.packets == 0
     }
 
-    fn separate(&mut self) {
+    pub(super) fn separate(&mut self) {
         if self.packets > 0 {
             self.out.push(SEPARATOR);
         }

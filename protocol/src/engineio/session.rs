@@ -7,6 +7,7 @@
 //! owner was late does not count against the peer (`Moment`), and when its time is up the owner looks once more. What it
 //! learns meanwhile about its lateness counts, too: who has time left then is a suspect no more.
 
+use super::packet::EnginePacket;
 use crate::Millis;
 
 /// A POST with a close packet waits this long for the GET that was sent before it on another TCP connection.
@@ -16,6 +17,7 @@ pub const POLL_RELEASE_MS: u64 = 50;
 
 /// The heartbeat and upgrade times of a session, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct SessionTimes {
     /// From the opening, or from a pong, to the next ping.
     pub ping_interval_ms: u64,
@@ -34,6 +36,7 @@ impl Default for SessionTimes {
 
 /// A point in time for who holds others to their times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Moment {
     /// The time on the owner's clock.
     pub at: Millis,
@@ -71,6 +74,7 @@ impl From<Millis> for Moment {
 
 /// How a session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Transport {
     /// HTTP long-polling: a GET waits for packets, a POST brings some.
     Polling,
@@ -131,6 +135,7 @@ enum Request {
 
 /// The kind of an Engine.IO packet, as far as the session's rules care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum PacketType {
     /// `0`
     Open,
@@ -148,8 +153,24 @@ pub enum PacketType {
     Noop,
 }
 
+impl PacketType {
+    /// Of a packet.
+    pub fn of(packet: &EnginePacket<'_>) -> PacketType {
+        match packet {
+            EnginePacket::Open => PacketType::Open,
+            EnginePacket::Close => PacketType::Close,
+            EnginePacket::Ping(_) => PacketType::Ping,
+            EnginePacket::Pong(_) => PacketType::Pong,
+            EnginePacket::Message(_) => PacketType::Message,
+            EnginePacket::Upgrade => PacketType::Upgrade,
+            EnginePacket::Noop => PacketType::Noop,
+        }
+    }
+}
+
 /// What came by a probe WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum ProbePacket {
     /// `2probe`
     Probe,
@@ -159,8 +180,20 @@ pub enum ProbePacket {
     Other,
 }
 
+impl ProbePacket {
+    /// Of the text of a frame.
+    pub fn of(text: &str) -> ProbePacket {
+        match EnginePacket::decode(text) {
+            Ok(EnginePacket::Ping("probe")) => ProbePacket::Probe,
+            Ok(EnginePacket::Upgrade) => ProbePacket::Upgrade,
+            _ => ProbePacket::Other,
+        }
+    }
+}
+
 /// What a peer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Input {
     /// A GET of this session arrived.
     Poll,

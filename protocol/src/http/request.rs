@@ -109,6 +109,7 @@ impl fmt::Debug for Head<'_> {
 
 /// What a head may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct HeadLimits {
     /// A head that is longer, blank line and leading empty lines included, is answered with 431.
     pub head_bytes_max: usize,
@@ -122,6 +123,7 @@ impl Default for HeadLimits {
 
 /// The method, as far as this server tells them apart (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Method {
     /// `GET`
     Get,
@@ -143,6 +145,7 @@ pub enum Method {
 
 /// The version of HTTP; others are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Version {
     /// 1.0: no chunks, no upgrade, and the connection ends with the answer unless the peer asks otherwise.
     Http10,
@@ -152,6 +155,7 @@ pub enum Version {
 
 /// What becomes of the connection after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum KeepAlive {
     /// It waits for the next request.
     Keep,
@@ -161,6 +165,7 @@ pub enum KeepAlive {
 
 /// How long the request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Framing {
     /// There is none.
     None,
@@ -267,7 +272,7 @@ fn check_first_word(line: &[u8]) -> Result<(), RequestError> {
 /// The position after the blank line that ends the head; the bytes before `scanned` have been searched already.
 ///
 /// A line feed without its carriage return is refused: whoever forwards requests might see the lines differently.
-fn find_blank_line(window: &[u8], start: usize, scanned: usize) -> Result<Option<usize>, RequestError> {
+pub(super) fn find_blank_line(window: &[u8], start: usize, scanned: usize) -> Result<Option<usize>, RequestError> {
     let from = scanned.max(start);
     for offset in memchr::memchr_iter(b'\n', window.get(from..).unwrap_or_default()) {
         let line_feed = from + offset;
@@ -350,7 +355,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str, &str), RequestError
 
 /// The headers that decide how a request is read, found in one pass.
 #[derive(Default)]
-struct Fields<'b> {
+pub(super) struct Fields<'b> {
     hosts: usize,
     host_valid: bool,
     length: Option<u64>,
@@ -365,7 +370,7 @@ struct Fields<'b> {
 }
 
 impl<'b> Fields<'b> {
-    fn collect(headers: &[httparse::Header<'b>]) -> Result<Self, RequestError> {
+    pub(super) fn collect(headers: &[httparse::Header<'b>]) -> Result<Self, RequestError> {
         let mut fields = Fields::default();
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -416,7 +421,7 @@ impl<'b> Fields<'b> {
     }
 
     /// RFC 9112 section 6: two ways to frame a body are how requests are smuggled, so they are refused.
-    fn framing(&self, version: Version) -> Result<Framing, RequestError> {
+    pub(super) fn framing(&self, version: Version) -> Result<Framing, RequestError> {
         match (self.transfer_encodings, self.length) {
             (0, None) => Ok(Framing::None),
             (0, Some(length)) => Ok(Framing::Length(length)),
@@ -427,7 +432,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    fn keep_alive(&self, version: Version) -> KeepAlive {
+    pub(super) fn keep_alive(&self, version: Version) -> KeepAlive {
         match version {
             _ if self.connection_close => KeepAlive::Close,
             Version::Http11 => KeepAlive::Keep,

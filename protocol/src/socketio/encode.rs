@@ -60,7 +60,7 @@ fn encode_type(plain: u8, binary: u8, attachments: usize, out: &mut Vec<u8>) {
     out.push(b'-');
 }
 
-fn encode_namespace(namespace: &str, out: &mut Vec<u8>) {
+pub(super) fn encode_namespace(namespace: &str, out: &mut Vec<u8>) {
     if namespace != "/" {
         out.extend_from_slice(namespace.as_bytes());
         out.push(b',');

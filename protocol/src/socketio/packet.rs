@@ -85,8 +85,16 @@ impl AckId {
     const DIGITS_MAX: usize = 16;
 }
 
+#[cfg(feature = "arbitrary")]
+impl arbitrary::Arbitrary<'_> for AckId {
+    fn arbitrary(input: &mut arbitrary::Unstructured<'_>) -> arbitrary::Result<AckId> {
+        input.int_in_range(0..=AckId::MAX.0).map(AckId)
+    }
+}
+
 /// What a packet may claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct PacketLimits {
     /// As in the reference since socket.io-parser 4.2.6 (P19).
     pub attachments_max: u8,
@@ -342,7 +350,10 @@ fn split_header<'a>(
 }
 
 /// `/name,`, or `/name` up to the end (S21, S25), or nothing, which is `/`. A query string is part of it (P03).
-fn split_namespace<'a>(text: &'a str, limits: &PacketLimits) -> Result<(&'a str, &'a str), SocketPacketError> {
+pub(super) fn split_namespace<'a>(
+    text: &'a str,
+    limits: &PacketLimits,
+) -> Result<(&'a str, &'a str), SocketPacketError> {
     if !text.starts_with('/') {
         return Ok((MAIN, text));
     }

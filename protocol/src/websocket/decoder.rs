@@ -1,4 +1,4 @@
-//! Messages out of a client's bytes, however they are cut and fragmented (RFC 6455 sections 5.4 and 5.5).
+//! Messages out of a peer's bytes, however they are cut and fragmented (RFC 6455 sections 5.4 and 5.5).
 //!
 //! A message that arrives whole is unmasked where it lies and lent out of there. Only what is incomplete is copied,
 //! into one buffer per message that grows with what has arrived, never with what was announced.
@@ -6,21 +6,38 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::close::CloseFrame;
-use super::frame::{Fin, FrameError, FrameHeader, HEADER_LENGTH_MAX, Opcode};
+#[cfg(feature = "client")]
+use super::frame::FromServer;
+use super::frame::{Fin, FrameError, FrameHeader, FromClient, HEADER_LENGTH_MAX, Opcode, Sender};
 use super::mask::unmask;
 use super::utf8::Utf8Validator;
 
+/// The receiving half of a server's WebSocket: frames of a client become messages.
+pub type Decoder = MessageDecoder<FromClient>;
+
+/// The receiving half of a client's WebSocket: frames of a server become messages.
+#[cfg(feature = "client")]
+pub type ServerDecoder = MessageDecoder<FromServer>;
+
 /// The receiving half of one WebSocket. Between messages it holds no heap.
-#[derive(Default)]
-pub struct Decoder {
+pub struct MessageDecoder<S> {
     partial: Option<Box<Partial>>,
+    sender: PhantomData<S>,
+}
+
+impl<S> Default for MessageDecoder<S> {
+    fn default() -> MessageDecoder<S> {
+        MessageDecoder { partial: None, sender: PhantomData }
+    }
 }
 
 /// What a message may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct MessageLimits {
     /// A longer message closes with 1009 as soon as a header announces it.
     pub message_bytes_max: usize,
@@ -92,7 +109,7 @@ enum Place {
     Buffer(usize),
 }
 
-impl Decoder {
+impl<S: Sender> MessageDecoder<S> {
     /// Takes bytes from the front of `input`, unmasking in place. Call it again with the rest of the input until the
     /// event is `None`: then all of it is taken. After an error the rest of the stream has no meaning.
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8], limits: &MessageLimits) -> Result<Decoded<'a>, FrameError> {
@@ -142,7 +159,7 @@ impl Decoder {
         if self.partial.is_some() {
             return Ok(None);
         }
-        let Some((header, header_length)) = FrameHeader::decode(input)? else { return Ok(None) };
+        let Some((header, header_length)) = FrameHeader::decode::<S>(input)? else { return Ok(None) };
         if header.opcode == Opcode::Continuation {
             return Err(FrameError::ContinuationUnexpected);
         }
@@ -153,7 +170,9 @@ impl Decoder {
             return Ok(None);
         }
         let range = header_length..header_length + header.payload_length;
-        unmask(input.get_mut(range.clone()).unwrap_or_default(), header.mask, 0);
+        if S::IS_MASKED {
+            unmask(input.get_mut(range.clone()).unwrap_or_default(), header.mask, 0);
+        }
         Ok(Some((header.opcode, range)))
     }
 
@@ -174,17 +193,19 @@ impl Decoder {
                 if rest.is_empty() {
                     return Ok((consumed, None));
                 }
-                consumed += partial.take_header(rest, limits)?;
+                consumed += partial.take_header::<S>(rest, limits)?;
                 continue;
             };
             if frame.is_whole_message() && rest.len() >= frame.header.payload_length {
                 let range = consumed..consumed + frame.header.payload_length;
-                unmask(input.get_mut(range.clone()).unwrap_or_default(), frame.header.mask, 0);
+                if S::IS_MASKED {
+                    unmask(input.get_mut(range.clone()).unwrap_or_default(), frame.header.mask, 0);
+                }
                 partial.forget_frame(frame.header.opcode);
                 self.release();
                 return Ok((range.end, Some((frame.header.opcode, Place::Input(range)))));
             }
-            consumed += partial.take_payload(frame, rest)?;
+            consumed += partial.take_payload::<S>(frame, rest)?;
             match partial.finish_frame()? {
                 Some(found) => return Ok((consumed, Some(found))),
                 None if partial.frame.is_some() => return Ok((consumed, None)),
@@ -200,14 +221,14 @@ impl Partial {
     }
 
     /// Takes the bytes of a header from the front of `rest` and, when it is complete, begins its frame.
-    fn take_header(&mut self, rest: &[u8], limits: &MessageLimits) -> Result<usize, FrameError> {
+    fn take_header<S: Sender>(&mut self, rest: &[u8], limits: &MessageLimits) -> Result<usize, FrameError> {
         let known = self.header_length;
         for (place, byte) in self.header.iter_mut().skip(known).zip(rest) {
             *place = *byte;
             self.header_length += 1;
         }
         let bytes = self.header.get(..self.header_length).unwrap_or_default();
-        let Some((header, length)) = FrameHeader::decode(bytes)? else { return Ok(self.header_length - known) };
+        let Some((header, length)) = FrameHeader::decode::<S>(bytes)? else { return Ok(self.header_length - known) };
         self.header_length = 0;
         if !header.opcode.is_control() {
             self.admit(header, limits)?;
@@ -238,11 +259,13 @@ impl Partial {
 
     /// Unmasks and keeps the payload at the front of `rest`. A text is checked with every piece, so that a wrong one is
     /// refused without waiting for its end.
-    fn take_payload(&mut self, frame: Frame, rest: &mut [u8]) -> Result<usize, FrameError> {
+    fn take_payload<S: Sender>(&mut self, frame: Frame, rest: &mut [u8]) -> Result<usize, FrameError> {
         let Frame { header, received } = frame;
         let length = rest.len().min(header.payload_length - received);
         let piece = rest.get_mut(..length).unwrap_or_default();
-        unmask(piece, header.mask, received);
+        if S::IS_MASKED {
+            unmask(piece, header.mask, received);
+        }
         if !header.opcode.is_control()
             && let Some(Message { opcode: Opcode::Text, utf8, .. }) = &mut self.message
         {
@@ -305,9 +328,9 @@ impl<'a> Event<'a> {
 }
 
 /// Without what has arrived: payloads are not for logs.
-impl fmt::Debug for Decoder {
+impl<S: Sender> fmt::Debug for MessageDecoder<S> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Decoder").field("has_partial", &self.has_partial()).finish()
+        formatter.debug_struct("MessageDecoder").field("has_partial", &self.has_partial()).finish()
     }
 }
 

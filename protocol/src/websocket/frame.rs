@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+#[cfg(feature = "client")]
 use super::mask::unmask;
 
 const FIN: u8 = 0x80;
@@ -19,6 +20,7 @@ const CONTROL_BYTES_MAX: usize = 125;
 
 /// What a frame is (RFC 6455 section 5.2); the reserved ones are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Opcode {
     /// 0x0: more of the message that a frame before it began.
     Continuation,
@@ -65,6 +67,7 @@ impl Opcode {
 
 /// Whether a frame is the last of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Fin {
     /// FIN is set.
     Last,
@@ -82,6 +85,8 @@ pub enum FrameError {
     ReservedOpcode,
     /// A frame of a client has no mask.
     Unmasked,
+    /// A frame of a server has a mask.
+    Masked,
     /// A control frame of more than 125 bytes.
     ControlTooLong,
     /// A control frame that is not the last of its message.
@@ -116,6 +121,7 @@ impl FrameError {
             FrameError::ReservedBits
             | FrameError::ReservedOpcode
             | FrameError::Unmasked
+            | FrameError::Masked
             | FrameError::ControlTooLong
             | FrameError::ControlFragmented
             | FrameError::ContinuationUnexpected
@@ -133,6 +139,7 @@ impl FrameError {
             FrameError::ReservedBits => "A reserved bit is set.",
             FrameError::ReservedOpcode => "The opcode is reserved.",
             FrameError::Unmasked => "A frame from a client must be masked.",
+            FrameError::Masked => "A frame from a server must not be masked.",
             FrameError::ControlTooLong => "A control frame has at most 125 bytes.",
             FrameError::ControlFragmented => "A control frame must not be fragmented.",
             FrameError::ContinuationUnexpected => "A continuation without a beginning.",
@@ -156,11 +163,40 @@ impl fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// The header of a client's frame.
+/// Who sends the frames that a decoder takes: a client masks every one of them, a server none (RFC 6455 section 5.1).
+pub trait Sender: sealed::Sealed {
+    #[doc(hidden)]
+    const IS_MASKED: bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::FromClient {}
+    impl Sealed for super::FromServer {}
+}
+
+/// The frames come from a client.
+#[derive(Clone, Copy, Debug)]
+pub struct FromClient;
+
+/// The frames come from a server.
+#[derive(Clone, Copy, Debug)]
+pub struct FromServer;
+
+impl Sender for FromClient {
+    const IS_MASKED: bool = true;
+}
+
+impl Sender for FromServer {
+    const IS_MASKED: bool = false;
+}
+
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) fin: Fin,
     pub(super) opcode: Opcode,
+    /// Zeros in a frame of a server.
     pub(super) mask: [u8; 4],
     pub(super) payload_length: usize,
 }
@@ -171,19 +207,24 @@ pub(super) const HEADER_LENGTH_MAX: usize = 14;
 impl FrameHeader {
     /// Decodes a header from the front of `bytes`: the header and its length, or `None` while more bytes are needed.
     /// What is wrong is found with the byte that makes it wrong.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, FrameError> {
+    pub(super) fn decode<S: Sender>(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, FrameError> {
         let Some((&first, after)) = bytes.split_first() else { return Ok(None) };
         let (fin, opcode) = decode_first_byte(first)?;
         let Some((&second, after)) = after.split_first() else { return Ok(None) };
-        if second & MASKED == 0 {
-            return Err(FrameError::Unmasked);
+        if (second & MASKED != 0) != S::IS_MASKED {
+            return Err(if S::IS_MASKED { FrameError::Unmasked } else { FrameError::Masked });
         }
         if opcode.is_control() && usize::from(second & LENGTH_BITS) > CONTROL_BYTES_MAX {
             return Err(FrameError::ControlTooLong);
         }
         let Some((payload_length, after)) = decode_length(second & LENGTH_BITS, after)? else { return Ok(None) };
-        let Some((mask, after)) = after.split_first_chunk::<4>() else { return Ok(None) };
-        Ok(Some((FrameHeader { fin, opcode, mask: *mask, payload_length }, bytes.len() - after.len())))
+        let (mask, after) = if S::IS_MASKED {
+            let Some((mask, after)) = after.split_first_chunk::<4>() else { return Ok(None) };
+            (*mask, after)
+        } else {
+            ([0; 4], after)
+        };
+        Ok(Some((FrameHeader { fin, opcode, mask, payload_length }, bytes.len() - after.len())))
     }
 }
 
@@ -244,7 +285,8 @@ pub fn frame_header_length(payload_length: usize) -> usize {
     }
 }
 
-/// Writes a frame as clients send it, for tests and load generators.
+/// Writes a frame as clients send it.
+#[cfg(feature = "client")]
 pub fn encode_client_frame(opcode: Opcode, fin: Fin, mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
     let fin = if fin == Fin::Last { FIN } else { 0 };
     encode_header(fin | opcode.bits(), MASKED, payload.len(), out);

@@ -42,7 +42,8 @@ impl AcceptKey {
         AcceptKey::for_key(key)
     }
 
-    fn for_key(key: &[u8]) -> Result<AcceptKey, UpgradeError> {
+    /// For the value of Sec-WebSocket-Key.
+    pub(super) fn for_key(key: &[u8]) -> Result<AcceptKey, UpgradeError> {
         let mut nonce = [0; 18];
         let is_nonce = key.len() == KEY_TEXT_LENGTH && matches!(BASE64.decode_slice(key, &mut nonce), Ok(16));
         if !is_nonce {
@@ -52,6 +53,11 @@ impl AcceptKey {
         let mut text = [0; 28];
         BASE64.encode_slice(digest, &mut text).map_err(|_| UpgradeError::KeyMalformed)?;
         Ok(AcceptKey(text))
+    }
+
+    /// The text of the header.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Writes the 101. `extra_headers` are whole lines, each with its CR and LF.

@@ -18,9 +18,28 @@ fn encode(frames: &[(Opcode, Fin, &[u8])]) -> Vec<u8> {
     out
 }
 
-/// Feeds the pieces; every event in words, and the error if there was one.
+/// The same frames as a server sends them.
+fn encode_plain(frames: &[(Opcode, Fin, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for frame in frames {
+        let masked = encode(&[(frame.0, frame.1, frame.2)]);
+        let header_length = masked.len() - frame.2.len() - MASK.len();
+        out.extend_from_slice(&[masked[0], masked[1] & 0x7f]);
+        out.extend_from_slice(&masked[2..header_length]);
+        out.extend_from_slice(frame.2);
+    }
+    out
+}
+
 fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Option<FrameError>) {
-    let mut decoder = Decoder::default();
+    run_with(Decoder::default(), pieces)
+}
+
+/// Feeds the pieces; every event in words, and the error if there was one.
+fn run_with<'a, S: Sender>(
+    mut decoder: MessageDecoder<S>,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<String>, Option<FrameError>) {
     let mut events = Vec::new();
     for piece in pieces {
         let mut input = piece.to_vec();
@@ -201,6 +220,22 @@ fn rows_mean_the_same_at_every_cut() {
 }
 
 #[test]
+fn rows_mean_the_same_without_masks_from_a_server() {
+    for (name, frames, events, error) in ROWS {
+        let bytes = encode_plain(frames);
+        let expected = (events.iter().map(ToString::to_string).collect::<Vec<_>>(), *error);
+        let run = |pieces: &[&[u8]]| run_with(ServerDecoder::default(), pieces.iter().copied());
+        assert_eq!(run(&[&bytes]), expected, "{name}: whole");
+        for cut in 0..=bytes.len() {
+            assert_eq!(run(&[&bytes[..cut], &bytes[cut..]]), expected, "{name}: cut at {cut}");
+        }
+    }
+    let masked = encode(&[(Text, Last, b"a")]);
+    let refused = run_with(ServerDecoder::default(), masked.chunks(1));
+    assert_eq!(refused, (vec![], Some(FrameError::Masked)));
+}
+
+#[test]
 fn refuses_what_a_client_must_not_send() {
     let mut unmasked = Vec::new();
     encode_frame(Text, b"a", &mut unmasked);
@@ -316,5 +351,5 @@ fn invalid_text_fails_before_its_frame_is_complete() {
 fn debug_shows_no_payload() {
     let mut decoder = Decoder::default();
     decoder.decode(&mut encode(&[(Text, More, b"secret")]), &LIMITS).unwrap();
-    assert_eq!(format!("{decoder:?}"), "Decoder { has_partial: true }");
+    assert_eq!(format!("{decoder:?}"), "MessageDecoder { has_partial: true }");
 }

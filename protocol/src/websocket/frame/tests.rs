@@ -40,7 +40,7 @@ fn lengths_take_the_shortest_form() {
         out.clear();
         encode_client_frame(Opcode::Binary, Fin::Last, MASK, &payload, &mut out);
         let header = FrameHeader { fin: Fin::Last, opcode: Opcode::Binary, mask: MASK, payload_length: *length };
-        assert_eq!(FrameHeader::decode(&out), Ok(Some((header, expected.len() + 4))));
+        assert_eq!(FrameHeader::decode::<FromClient>(&out), Ok(Some((header, expected.len() + 4))));
     }
 }
 
@@ -80,7 +80,7 @@ fn decodes_headers() {
         (b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00", Err(LengthTooLong)),
     ];
     for (bytes, expected) in rows {
-        let found = FrameHeader::decode(bytes).map(|header| header.is_some());
+        let found = FrameHeader::decode::<FromClient>(bytes).map(|header| header.is_some());
         assert_eq!(found, *expected, "{}", bytes.escape_ascii());
     }
 }
