@@ -7,6 +7,7 @@ mod engineio;
 mod http;
 mod json;
 mod random;
+mod server;
 mod session;
 mod socketio;
 mod websocket;

@@ -1,4 +1,4 @@
-//! `session`: the rules of one session, driven by a script of inputs and times.
+//! `session`: the rules of one session, driven by a script of inputs and times, alone and within a whole server.
 
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::{
@@ -31,6 +31,7 @@ pub fn session(data: &[u8]) {
         driver.check();
     }
     driver.fall_silent();
+    crate::server::play(transport, TIMES[usize::from(times & 3)], script);
 }
 
 fn input_of(byte: u8) -> Option<Input> {
