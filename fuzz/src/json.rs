@@ -14,10 +14,10 @@ pub fn json(data: &[u8]) {
     });
     verdict(text);
     arguments(text);
-    for span in json::elements(text) {
+    for span in json::Elements::of(text) {
         check_span(text, span);
     }
-    for (_, span) in json::entries(text) {
+    for (_, span) in json::Entries::of(text) {
         check_span(text, span);
     }
     if let Ok(value) = Value::decode(text) {
@@ -135,8 +135,8 @@ fn reference_string(quoted: &str) -> String {
 /// The parts of a whole array or object are those that serde_json finds.
 fn parts(value: Value<'_>) {
     let text = value.as_str();
-    let elements: Vec<&str> = json::elements(text).collect();
-    let entries: Vec<_> = json::entries(text).collect();
+    let elements: Vec<&str> = json::Elements::of(text).collect();
+    let entries: Vec<_> = json::Entries::of(text).collect();
     match value.kind() {
         Kind::Array => {
             let reference: Vec<&RawValue> = serde_json::from_str(text).expect("an array");

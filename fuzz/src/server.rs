@@ -8,7 +8,7 @@ use sockring_protocol::engineio::{
     CLOSE_GRACE_MS, Data, EnginePacket, OpenPacket, Payload, SessionEnd, SessionTimes, Transport,
 };
 use sockring_protocol::http::{BodyDecoder, BodyState, ClientRequest, HeadLimits, KeepAlive, ResponseHead};
-use sockring_protocol::server::{ConnectionId, Message, Server, ServerEvent, ServerSettings};
+use sockring_protocol::server::{ConnectionId, OwnedData, Server, ServerEvent, ServerSettings};
 use sockring_protocol::websocket::{Event, Fin, Handshake, MessageLimits, Opcode, ServerDecoder, encode_client_frame};
 
 const MASK: [u8; 4] = [0x5c, 0x01, 0xe7, 0x30];
@@ -259,10 +259,10 @@ impl Stage {
             match event {
                 ServerEvent::Opened { .. } => assert!(self.sid.is_empty(), "a second session"),
                 ServerEvent::Message { session, message } => {
-                    assert_eq!(message, Message::Text(String::new()));
+                    assert_eq!(message, OwnedData::Text(String::new()));
                     self.heard += 1;
                     // It may be over by the same bytes.
-                    let _ = self.server.send(session, Message::Text("echo".into()), self.now);
+                    let _ = self.server.send(session, OwnedData::Text("echo".into()), self.now);
                 }
                 ServerEvent::Upgraded { .. } => {
                     assert!(!self.is_upgraded, "upgraded twice");

@@ -119,7 +119,7 @@ fn check_args(args: &Args<'_>) {
     assert_eq!((args.len(), args.is_empty()), (elements.len(), elements.is_empty()));
     let after = format!("[{}]", args.after_event());
     assert_eq!(json::check(&after), Ok(()));
-    assert!(json::elements(&after).eq(elements.into_iter().skip(1)));
+    assert!(json::Elements::of(&after).eq(elements.into_iter().skip(1)));
 }
 
 fn check_event_name(args: &Args<'_>) {
@@ -171,9 +171,9 @@ fn binary_as_plain(text: &str) {
 fn has_bad_placeholder(value: &str, attachments: u8) -> bool {
     let mut open = vec![value];
     while let Some(value) = open.pop() {
-        open.extend(json::elements(value));
+        open.extend(json::Elements::of(value));
         let (mut is_marked, mut number) = (false, None);
-        for (key, value) in json::entries(value) {
+        for (key, value) in json::Entries::of(value) {
             match &*key {
                 "_placeholder" => is_marked = value == "true",
                 "num" => number = value.parse::<f64>().ok(),

@@ -6,12 +6,13 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::error::Error;
 use core::fmt;
 
 use crate::Millis;
 use crate::engineio::{Data, EnginePacket, EnginePacketError, OpenPacket, OpenPacketError};
 use crate::http::{HeadLimits, RequestError, ResponseHead};
-use crate::server::{Message, SendError};
+use crate::server::{OwnedData, SendError};
 use crate::websocket::{
     Event, Fin, FrameError, Handshake, HandshakeError, MessageLimits, Opcode, ServerDecoder, encode_client_frame,
 };
@@ -56,7 +57,7 @@ pub enum ClientEvent {
         payload_bytes_max: u64,
     },
     /// The server has sent a message.
-    Message(Message),
+    Message(OwnedData),
     /// It is over. What is left to transmit is the answer to a close frame, or nothing.
     Closed(ClientEnd),
 }
@@ -82,6 +83,24 @@ pub enum ClientEnd {
     /// A text that is no packet.
     Packet(EnginePacketError),
 }
+
+impl fmt::Display for ClientEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientEnd::CloseFrame(Some(code)) => write!(f, "the server closed the WebSocket with code {code}"),
+            ClientEnd::CloseFrame(None) => f.write_str("the server closed the WebSocket"),
+            ClientEnd::ClosePacket => f.write_str("the server closed the session"),
+            ClientEnd::PingTimeout => f.write_str("the server has not pinged in time"),
+            ClientEnd::Http(error) => error.fmt(f),
+            ClientEnd::Handshake(error) => error.fmt(f),
+            ClientEnd::Open(error) => error.fmt(f),
+            ClientEnd::Frame(error) => error.fmt(f),
+            ClientEnd::Packet(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ClientEnd {}
 
 #[derive(Debug)]
 enum Stage {
@@ -190,13 +209,13 @@ impl Client {
     }
 
     /// Sends a message. Before the session is open there is none to send it in.
-    pub fn send(&mut self, message: &Message) -> Result<(), SendError> {
+    pub fn send(&mut self, message: impl Into<OwnedData>) -> Result<(), SendError> {
         if !matches!(self.stage, Stage::Open { .. }) {
             return Err(SendError::Closed);
         }
-        match message {
-            Message::Text(text) => self.send_packet(&EnginePacket::Message(Data::Text(text))),
-            Message::Binary(bytes) => self.encode(Opcode::Binary, bytes),
+        match message.into() {
+            OwnedData::Text(text) => self.send_packet(&EnginePacket::Message(Data::Text(&text))),
+            OwnedData::Binary(bytes) => self.encode(Opcode::Binary, &bytes),
         }
         Ok(())
     }
@@ -228,7 +247,7 @@ impl Client {
                 Ok(packet) => self.on_packet(packet, now, events),
                 Err(error) => self.end(ClientEnd::Packet(error), events),
             },
-            Event::Binary(bytes) => events.push(ClientEvent::Message(Message::Binary(bytes.to_vec()))),
+            Event::Binary(bytes) => events.push(ClientEvent::Message(OwnedData::Binary(bytes.to_vec()))),
             Event::Ping(bytes) => self.encode(Opcode::Pong, bytes),
             Event::Pong(_) => {}
             Event::Close(frame) => {
@@ -247,9 +266,9 @@ impl Client {
                 }
                 self.send_packet(&EnginePacket::Pong(text));
             }
-            EnginePacket::Message(Data::Text(text)) => events.push(ClientEvent::Message(Message::Text(text.into()))),
+            EnginePacket::Message(Data::Text(text)) => events.push(ClientEvent::Message(OwnedData::Text(text.into()))),
             EnginePacket::Message(Data::Binary(bytes)) => {
-                events.push(ClientEvent::Message(Message::Binary(bytes.into_owned())));
+                events.push(ClientEvent::Message(OwnedData::Binary(bytes.into_owned())));
             }
             EnginePacket::Close => {
                 self.encode(Opcode::Close, &[]);

@@ -24,6 +24,7 @@ pub const DEPTH_MAX: usize = 128;
 
 /// Why a text is not JSON to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JsonError {
     /// `JSON.parse` would throw.
     Syntax,
@@ -131,16 +132,18 @@ pub(crate) fn string_of(raw: &str) -> Option<Cow<'_, str>> {
     raw.strip_prefix('"')?.strip_suffix('"').map(unescape)
 }
 
-/// The texts of the elements of a checked array, in order. Of an unchecked text: those before the first error.
-pub fn elements(text: &str) -> Elements<'_> {
-    Elements { walk: ArrayWalk::begin(text).ok() }
-}
-
-/// Iterator over the elements of an array, from [`elements`].
+/// The texts of the elements of an array, in order: an iterator.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     /// `None` when there is nothing more.
     walk: Option<ArrayWalk<'a>>,
+}
+
+impl<'a> Elements<'a> {
+    /// Of a checked array. Of an unchecked text: the elements before the first error.
+    pub fn of(array: &'a str) -> Elements<'a> {
+        Elements { walk: ArrayWalk::begin(array).ok() }
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {
@@ -155,18 +158,20 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The keys and the texts of the values of a checked object, in the order of the text.
+/// The keys and the texts of the values of an object, in the order of the text: an iterator.
 ///
-/// A key may come twice; `JSON.parse` keeps its last value. Of an unchecked text: the entries before the first error.
-pub fn entries(text: &str) -> Entries<'_> {
-    Entries { walk: ObjectWalk::begin(text).ok() }
-}
-
-/// Iterator over the entries of an object, from [`entries`].
+/// A key may come twice; `JSON.parse` keeps its last value.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     /// `None` when there is nothing more.
     walk: Option<ObjectWalk<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    /// Of a checked object. Of an unchecked text: the entries before the first error.
+    pub fn of(object: &'a str) -> Entries<'a> {
+        Entries { walk: ObjectWalk::begin(object).ok() }
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {

@@ -72,7 +72,7 @@
 //! ```
 //! use sockring_protocol::Millis;
 //! use sockring_protocol::engineio::{SessionEnd, Transport};
-//! use sockring_protocol::server::{Message, Server, ServerEvent, ServerSettings};
+//! use sockring_protocol::server::{OwnedData, Server, ServerEvent, ServerSettings};
 //!
 //! let mut server = Server::new(ServerSettings::default(), || [7; 15]);
 //! let connection = server.accept();
@@ -90,7 +90,7 @@
 //! let request = format!("POST /socket.io/?{sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n4hello");
 //! for event in server.receive(connection, request.as_bytes(), start + 100) {
 //!     let ServerEvent::Message { session, message } = event else { panic!("{event:?}") };
-//!     assert_eq!(message, Message::Text("hello".into()));
+//!     assert_eq!(message, OwnedData::Text("hello".into()));
 //!     server.send(session, message, start + 100).unwrap();
 //! }
 //! let request = format!("GET /socket.io/?{sid} HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,6 +1,7 @@
 //! `Millis`: a point in time, in milliseconds since an origin that only the caller knows.
 
 use core::ops::{Add, Sub};
+use core::time::Duration;
 
 /// A point on the caller's monotonic clock, in milliseconds since the caller's own origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,6 +11,13 @@ pub struct Millis(pub u64);
 impl Millis {
     /// Later than every deadline: "never".
     pub const NEVER: Millis = Millis(u64::MAX);
+}
+
+impl From<Duration> for Millis {
+    /// `Millis::from(begun.elapsed())` is the clock of a program that runs less than half a billion years.
+    fn from(since_origin: Duration) -> Millis {
+        Millis(u64::try_from(since_origin.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 impl Add<u64> for Millis {

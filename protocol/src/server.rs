@@ -80,11 +80,29 @@ pub struct SessionId(u64);
 /// What a message carries, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
-pub enum Message {
+pub enum OwnedData {
     /// A text: most often a packet for [`SocketPacket::decode`](crate::socketio::SocketPacket::decode).
     Text(String),
     /// Bytes: most often an attachment for [`Assembler::push`](crate::socketio::Assembler::push).
     Binary(Vec<u8>),
+}
+
+impl From<String> for OwnedData {
+    fn from(text: String) -> OwnedData {
+        OwnedData::Text(text)
+    }
+}
+
+impl From<&str> for OwnedData {
+    fn from(text: &str) -> OwnedData {
+        OwnedData::Text(text.into())
+    }
+}
+
+impl From<Vec<u8>> for OwnedData {
+    fn from(bytes: Vec<u8>) -> OwnedData {
+        OwnedData::Binary(bytes)
+    }
 }
 
 /// What came of bytes, or of the time.
@@ -103,7 +121,7 @@ pub enum ServerEvent {
         /// Whose it is.
         session: SessionId,
         /// What it says.
-        message: Message,
+        message: OwnedData,
     },
     /// A session that began by polling goes on by a WebSocket.
     Upgraded {
@@ -251,15 +269,15 @@ impl Server {
     }
 
     /// Sends a message to a client: at once, or with its next GET.
-    pub fn send(&mut self, session: SessionId, message: Message, now: Millis) -> Result<(), SendError> {
+    pub fn send(&mut self, session: SessionId, message: impl Into<OwnedData>, now: Millis) -> Result<(), SendError> {
         let found = self.sessions.get_mut(&session).filter(|found| !found.machine.is_ending());
         let found = found.ok_or(SendError::Closed)?;
-        let message = match message {
-            Message::Text(text) => {
+        let message = match message.into() {
+            OwnedData::Text(text) => {
                 let mut packet = String::with_capacity(text.len() + 1);
                 packet.push('4');
                 packet.push_str(&text);
-                Message::Text(packet)
+                OwnedData::Text(packet)
             }
             bytes => bytes,
         };

@@ -5,7 +5,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::client::{Client, ClientEnd, ClientEvent, ClientSettings};
 use sockring_protocol::engineio::{SessionEnd, SessionTimes, Transport};
 use sockring_protocol::http::{ClientRequest, KeepAlive, RequestError};
-use sockring_protocol::server::{ConnectionId, Message, SendError, Server, ServerEvent, ServerSettings, SessionId};
+use sockring_protocol::server::{ConnectionId, OwnedData, SendError, Server, ServerEvent, ServerSettings, SessionId};
 use sockring_protocol::websocket::{FrameError, HandshakeError, MessageLimits};
 
 const START: Millis = Millis(5_000);
@@ -67,8 +67,8 @@ impl Pair {
     }
 }
 
-fn text(text: &str) -> Message {
-    Message::Text(text.into())
+fn text(text: &str) -> OwnedData {
+    OwnedData::Text(text.into())
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn messages_go_both_ways_as_they_are() {
         payload_bytes_max: 1_000_000,
     };
     assert_eq!(std::mem::take(&mut pair.at_client), [opened]);
-    for message in [text("0"), text("2[\"µ\"]"), Message::Binary(vec![0, 0xff, 4]), text(&"x".repeat(70_000))] {
-        pair.client.send(&message).unwrap();
+    for message in [text("0"), text("2[\"µ\"]"), OwnedData::Binary(vec![0, 0xff, 4]), text(&"x".repeat(70_000))] {
+        pair.client.send(message.clone()).unwrap();
         pair.exchange();
         assert_eq!(
             pair.at_server.drain(..).collect::<Vec<_>>(),
@@ -116,7 +116,7 @@ fn each_gives_up_one_that_is_silent() {
     pair.at_client.clear();
     assert_eq!(pair.client.expire(START + 44_999), []);
     assert_eq!(pair.client.expire(START + 45_000), [ClientEvent::Closed(ClientEnd::PingTimeout)]);
-    assert_eq!((pair.client.deadline(), pair.client.send(&text("a"))), (Millis::NEVER, Err(SendError::Closed)));
+    assert_eq!((pair.client.deadline(), pair.client.send("a")), (Millis::NEVER, Err(SendError::Closed)));
     // Its pings are not answered now.
     assert_eq!(pair.server.expire(START + 25_000), []);
     assert_eq!(pair.server.deadline(), START + 45_000);
@@ -161,7 +161,7 @@ fn limits_end_what_exceeds_them() {
     let mut pair = Pair::new(ServerSettings { message: small, ..ServerSettings::default() }, ClientSettings::default());
     let session = pair.session();
     pair.at_client.clear();
-    pair.client.send(&text(&"x".repeat(200))).unwrap();
+    pair.client.send("x".repeat(200)).unwrap();
     pair.exchange();
     assert_eq!(pair.at_server, [ServerEvent::Closed { session, end: SessionEnd::ParseError }]);
     assert_eq!(pair.at_client, [ClientEvent::Closed(ClientEnd::CloseFrame(Some(1009)))]);

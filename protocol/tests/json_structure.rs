@@ -95,7 +95,7 @@ fn arrays_are_taken_apart_as_they_were_put_together() {
     for seed in 0..2000 {
         let (text, parts) = Random::new(seed).array(4);
         assert_eq!(json::check(&text), Ok(()), "seed {seed}: {text}");
-        let found: Vec<&str> = json::elements(&text).collect();
+        let found: Vec<&str> = json::Elements::of(&text).collect();
         let expected: Vec<&str> = parts.iter().map(|part| part.trim_ascii()).collect();
         assert_eq!(found, expected, "seed {seed}: {text}");
     }
@@ -107,7 +107,7 @@ fn objects_are_taken_apart_as_they_were_put_together() {
         let (text, parts) = Random::new(seed).object(4);
         let value = Value::decode(&text).unwrap();
         assert_eq!((value.kind(), value.as_str()), (Kind::Object, text.trim_ascii()), "seed {seed}");
-        let found: Vec<(Cow<'_, str>, &str)> = json::entries(&text).collect();
+        let found: Vec<(Cow<'_, str>, &str)> = json::Entries::of(&text).collect();
         let expected: Vec<(Cow<'_, str>, &str)> = parts
             .iter()
             .map(|(key, value)| (Value::decode(key).unwrap().string().unwrap(), value.trim_ascii()))
@@ -152,10 +152,10 @@ fn changed_documents_are_judged_alike_by_all_functions() {
         let text: String = text.into_iter().collect();
         let checked = json::check(&text);
         assert_eq!(json::check(&format!(" {text}\n")), checked, "seed {seed}: {text}");
-        for element in json::elements(&text) {
+        for element in json::Elements::of(&text) {
             assert_eq!(json::check(element), Ok(()), "seed {seed}: {text}");
         }
-        for (_key, value) in json::entries(&text) {
+        for (_key, value) in json::Entries::of(&text) {
             assert_eq!(json::check(value), Ok(()), "seed {seed}: {text}");
         }
     }
@@ -201,12 +201,12 @@ fn integers_are_written_in_decimal() {
 /// Unchecked text yields what stands before the first error and no panic.
 #[test]
 fn parts_of_unchecked_texts_end_early() {
-    let elements = |text| json::elements(text).collect::<Vec<_>>();
+    let elements = |text| json::Elements::of(text).collect::<Vec<_>>();
     assert_eq!(elements(r#"[1,"a",{}"#), ["1", "\"a\"", "{}"]);
     assert_eq!(elements("[1,]"), ["1"]);
     assert_eq!(elements("[] x"), [""; 0]);
     assert_eq!(elements("{}"), [""; 0]);
     assert_eq!(elements(""), [""; 0]);
-    assert_eq!(json::entries(r#"{"a":1,"b":}"#).collect::<Vec<_>>(), [(Cow::Borrowed("a"), "1")]);
-    assert_eq!(json::entries("[]").count() + json::entries("null").count() + json::entries("").count(), 0);
+    assert_eq!(json::Entries::of(r#"{"a":1,"b":}"#).collect::<Vec<_>>(), [(Cow::Borrowed("a"), "1")]);
+    assert_eq!(json::Entries::of("[]").count() + json::Entries::of("null").count() + json::Entries::of("").count(), 0);
 }

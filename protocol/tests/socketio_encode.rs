@@ -114,7 +114,7 @@ fn connects_and_disconnects_come_back() {
         else {
             panic!("{text}");
         };
-        let entries: Vec<_> = json::entries(payload.unwrap()).collect();
+        let entries: Vec<_> = json::Entries::of(payload.unwrap()).collect();
         assert_eq!((found, entries), (namespace, vec![("sid".into(), "\"lv_VI97HAXpY6yYWAAAC\"")]));
 
         let text = encoded(|out| encode_disconnect(namespace, out));
@@ -131,7 +131,7 @@ fn refusals_are_objects() {
     for message in ["", "Invalid token: user not found", "\"}\\", "é\u{2028}\0"] {
         for data in [None, Some("null"), Some(r#"{"a":[1]}"#)] {
             let text = encoded(|out| encode_connect_error("/a", message, data, out));
-            let entries: Vec<_> = json::entries(text.strip_prefix("44/a,").unwrap()).collect();
+            let entries: Vec<_> = json::Entries::of(text.strip_prefix("44/a,").unwrap()).collect();
             assert_eq!(entries[0].0, "message");
             assert_eq!(Value::decode(entries[0].1).unwrap().string().unwrap(), message);
             assert_eq!(entries.get(1).map(|(key, value)| (key.as_ref(), *value)), data.map(|data| ("data", data)));

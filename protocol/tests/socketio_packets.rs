@@ -312,3 +312,22 @@ fn any_text_is_survived() {
     }
     assert!(accepted > 1000, "{accepted}");
 }
+
+#[test]
+fn packets_are_written_as_they_were_read() {
+    for text in [
+        "0",
+        "0{\"token\":\"a\"}",
+        "0/admin,{\"token\":\"a\"}",
+        "1",
+        "1/admin,",
+        "2[\"hello\",1,\"2\"]",
+        "2/admin,12[\"hello\"]",
+        "312[]",
+        "51-[\"hello\",{\"_placeholder\":true,\"num\":0}]",
+        "61-/admin,7[{\"_placeholder\":true,\"num\":0}]",
+    ] {
+        let packet = SocketPacket::decode(text, &PacketLimits::default()).expect("a packet");
+        assert_eq!(packet.to_string(), text);
+    }
+}

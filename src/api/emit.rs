@@ -149,7 +149,7 @@ fn enrich(data: &str, server: &str, now_unix_ms: u64, args: &mut Vec<u8>) {
         return args.extend_from_slice(data.as_bytes());
     };
     let mut names = Vec::new();
-    names.extend(json::entries(data).map(|(name, _)| name));
+    names.extend(json::Entries::of(data).map(|(name, _)| name));
     args.extend_from_slice(inside.trim_end().as_bytes());
     let mut separator: &[u8] = if names.is_empty() { b"" } else { b"," };
     for (name, value) in [("timestamp", iso_8601(now_unix_ms)), ("server", server.to_owned())] {

@@ -34,7 +34,7 @@ impl<'b> Fields<'b> {
         if !value.is_object() {
             return Err(whole("the body is not a JSON object"));
         }
-        Ok(Fields { entries: json::entries(value.as_str()).collect(), path: String::new() })
+        Ok(Fields { entries: json::Entries::of(value.as_str()).collect(), path: String::new() })
     }
 
     /// The objects of a body that is a list of 1 to `count_max` of them, each with its place in the body.
@@ -47,14 +47,14 @@ impl<'b> Fields<'b> {
             return Err(whole("the body is not a JSON list"));
         }
         let mut list = Vec::new();
-        for (index, element) in json::elements(text).enumerate() {
+        for (index, element) in json::Elements::of(text).enumerate() {
             if index == count_max {
                 return Err(ApiError::field("", format!("the list has more than {count_max} entries")));
             }
             if kind_of(element) != Some(Kind::Object) {
                 return Err(ApiError::field(format!("[{index}]"), "has to be an object"));
             }
-            list.push(Fields { entries: json::entries(element).collect(), path: format!("[{index}].") });
+            list.push(Fields { entries: json::Entries::of(element).collect(), path: format!("[{index}].") });
         }
         if list.is_empty() {
             return Err(ApiError::field("", "the list is empty"));
@@ -150,7 +150,7 @@ impl<'b> Fields<'b> {
             return Err(self.refuse(name, "has to be a list of strings"));
         }
         let mut strings = Vec::new();
-        for (index, element) in json::elements(raw).enumerate() {
+        for (index, element) in json::Elements::of(raw).enumerate() {
             if index == count_max {
                 return Err(self.refuse(name, format!("has more than {count_max} entries")));
             }
@@ -176,7 +176,7 @@ impl<'b> Fields<'b> {
     pub(super) fn list(&self, name: &str) -> Result<Option<Vec<&'b str>>, ApiError> {
         match self.raw(name) {
             None => Ok(None),
-            Some(raw) if kind_of(raw) == Some(Kind::Array) => Ok(Some(json::elements(raw).collect())),
+            Some(raw) if kind_of(raw) == Some(Kind::Array) => Ok(Some(json::Elements::of(raw).collect())),
             Some(_) => Err(self.refuse(name, "has to be a list")),
         }
     }
@@ -199,7 +199,7 @@ fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
     }
     json::check(text).map(|()| text).map_err(|error| match error {
         JsonError::TooDeep => whole("the body is nested too deeply"),
-        JsonError::Syntax => whole(&match serde_json::from_str::<IgnoredAny>(text) {
+        _ => whole(&match serde_json::from_str::<IgnoredAny>(text) {
             Err(error) => format!("the body is not JSON: {error}"),
             Ok(_) => "the body is not JSON".to_owned(),
         }),

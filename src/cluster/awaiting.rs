@@ -189,7 +189,7 @@ impl Cluster {
 
     fn pass_on(&self, asker: &Asker, answer: Acknowledgement) {
         let args = std::str::from_utf8(&answer.args).unwrap_or("[]");
-        let value = json::elements(args).next().map(|first| first.as_bytes().into());
+        let value = json::Elements::of(args).next().map(|first| first.as_bytes().into());
         let answer = Answer::Acknowledgement { value, attachments: answer.attachments };
         self.reply(&asker.namespace, asker.uid.clone(), asker.request.clone(), answer);
     }

@@ -9,6 +9,7 @@ pub const ATTACHMENTS_MAX: usize = 255;
 
 /// Why a message is dropped. Never a reason to end anything: whoever can publish can send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MessageError {
     /// No channel of ours, or not one for such a message.
     Channel,

@@ -34,7 +34,7 @@ impl<'a> Part<'a> {
     /// The keys and values of an object. A key may come twice; the last one counts.
     pub(super) fn members(self) -> Result<Members<'a>, MessageError> {
         match self {
-            Part::Json(text) if text.starts_with('{') => Ok(Members::Json(json::entries(text))),
+            Part::Json(text) if text.starts_with('{') => Ok(Members::Json(json::Entries::of(text))),
             Part::Json(_) => Err(MessageError::Shape),
             Part::Msgpack(bytes) => {
                 let mut tokens = Tokens::new(bytes);
@@ -48,7 +48,7 @@ impl<'a> Part<'a> {
 
     pub(super) fn elements(self) -> Result<Elements<'a>, MessageError> {
         match self {
-            Part::Json(text) if text.starts_with('[') => Ok(Elements::Json(json::elements(text))),
+            Part::Json(text) if text.starts_with('[') => Ok(Elements::Json(json::Elements::of(text))),
             Part::Json(_) => Err(MessageError::Shape),
             Part::Msgpack(bytes) => {
                 let mut tokens = Tokens::new(bytes);

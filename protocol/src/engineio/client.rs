@@ -51,10 +51,10 @@ impl<'a> OpenPacket<'a> {
         }
         let (mut sid, mut upgrades) = (None, Upgrades::None);
         let [mut interval, mut timeout, mut bytes_max] = [None; 3];
-        for (key, value) in json::entries(value.as_str()) {
+        for (key, value) in json::Entries::of(value.as_str()) {
             match &*key {
                 "sid" => sid = value.strip_prefix('"').and_then(|sid| sid.strip_suffix('"')),
-                "upgrades" if json::elements(value).any(|name| name == "\"websocket\"") => {
+                "upgrades" if json::Elements::of(value).any(|name| name == "\"websocket\"") => {
                     upgrades = Upgrades::WebSocket
                 }
                 "pingInterval" => interval = value.parse().ok(),

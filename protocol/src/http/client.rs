@@ -94,6 +94,12 @@ impl<'b> ResponseHead<'b> {
         Ok(Some((ResponseHead { status, keep_alive, framing, headers, headers_count }, end)))
     }
 
+    /// All headers, in order; those that are not UTF-8 are left out.
+    pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b str)> {
+        let headers = self.headers.iter().take(self.headers_count);
+        headers.filter_map(|header| Some((header.name, core::str::from_utf8(header.value).ok()?)))
+    }
+
     /// The first header with that name (ASCII case-insensitive); `None` also when it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'b str> {
         let headers = self.headers.iter().take(self.headers_count);

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Message, ServerSettings, SessionId};
+use super::{OwnedData, ServerSettings, SessionId};
 use crate::engineio::Transport;
 use crate::http::{
     BodyDecoder, BodyState, CONTINUE, Framing, Head, KeepAlive, Method, RequestError, Response, Upgrade,
@@ -212,10 +212,10 @@ impl Connection {
         encode_frame(Opcode::Text, packet, &mut self.output);
     }
 
-    pub(super) fn send_message(&mut self, message: &Message) {
+    pub(super) fn send_message(&mut self, message: &OwnedData) {
         match message {
-            Message::Text(text) => self.send(text.as_bytes()),
-            Message::Binary(bytes) => encode_frame(Opcode::Binary, bytes, &mut self.output),
+            OwnedData::Text(text) => self.send(text.as_bytes()),
+            OwnedData::Binary(bytes) => encode_frame(Opcode::Binary, bytes, &mut self.output),
         }
     }
 

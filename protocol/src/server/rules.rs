@@ -3,7 +3,7 @@
 use super::connection::Stage;
 use super::requests::{JSON, Refusal, TEXT};
 use super::session::ServerSession;
-use super::{ConnectionId, Message, Server, ServerEvent, SessionId};
+use super::{ConnectionId, OwnedData, Server, ServerEvent, SessionId};
 use crate::Millis;
 use crate::engineio::{Data, EnginePacket, Input, PacketType, ProbePacket, SessionEnd, Step};
 use crate::http::KeepAlive;
@@ -14,8 +14,8 @@ impl Server {
             && let EnginePacket::Message(data) = packet
         {
             let message = match data {
-                Data::Text(text) => Message::Text(text.into()),
-                Data::Binary(bytes) => Message::Binary(bytes.into_owned()),
+                Data::Text(text) => OwnedData::Text(text.into()),
+                Data::Binary(bytes) => OwnedData::Binary(bytes.into_owned()),
             };
             self.events.push(ServerEvent::Message { session, message });
         }
@@ -59,7 +59,7 @@ impl Server {
         while let Some(session) = self.sessions.get_mut(&id) {
             match session.machine.expire(now, &self.settings.times) {
                 Step::SendPing => {
-                    session.push(Message::Text("2".into()), usize::MAX);
+                    session.push(OwnedData::Text("2".into()), usize::MAX);
                     self.flush(id, now);
                 }
                 Step::ReleasePoll => self.release_poll(id, now),

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{ConnectionId, Message, ServerSettings};
+use super::{ConnectionId, OwnedData, ServerSettings};
 use crate::Millis;
 use crate::engineio::{PayloadEncoder, Session, Transport};
 
@@ -22,7 +22,7 @@ pub(super) struct ServerSession {
     /// A WebSocket that may become its own.
     pub(super) probe: Option<ConnectionId>,
     /// Packets that are on no way yet. Texts have their type.
-    queue: VecDeque<Message>,
+    queue: VecDeque<OwnedData>,
     queued_bytes: usize,
 }
 
@@ -53,10 +53,10 @@ impl ServerSession {
     }
 
     /// Whether there was room for it.
-    pub(super) fn push(&mut self, packet: Message, bytes_max: usize) -> bool {
+    pub(super) fn push(&mut self, packet: OwnedData, bytes_max: usize) -> bool {
         let bytes = match &packet {
-            Message::Text(text) => text.len(),
-            Message::Binary(bytes) => bytes.len(),
+            OwnedData::Text(text) => text.len(),
+            OwnedData::Binary(bytes) => bytes.len(),
         };
         if bytes > bytes_max.saturating_sub(self.queued_bytes) {
             return false;
@@ -66,7 +66,7 @@ impl ServerSession {
         true
     }
 
-    pub(super) fn take_queue(&mut self) -> VecDeque<Message> {
+    pub(super) fn take_queue(&mut self) -> VecDeque<OwnedData> {
         self.queued_bytes = 0;
         core::mem::take(&mut self.queue)
     }
@@ -77,8 +77,8 @@ impl ServerSession {
         let mut encoder = PayloadEncoder::new(&mut payload);
         for packet in self.take_queue() {
             match packet {
-                Message::Text(text) => encoder.push_text(text.as_bytes()),
-                Message::Binary(bytes) => encoder.push_binary(&bytes),
+                OwnedData::Text(text) => encoder.push_text(text.as_bytes()),
+                OwnedData::Binary(bytes) => encoder.push_binary(&bytes),
             }
         }
         payload

@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 
-use crate::json::{ArrayWalk, Elements, Ignore, JsonError, Observer, elements, string_of};
+use crate::json::{ArrayWalk, Elements, Ignore, JsonError, Observer, string_of};
 
 /// A checked JSON array with the spans that the server needs, out of one pass over the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl<'a> Args<'a> {
 
     /// The texts of all elements, the first included.
     pub fn elements(&self) -> Elements<'a> {
-        elements(self.text)
+        Elements::of(self.text)
     }
 
     /// How many elements, the first included.

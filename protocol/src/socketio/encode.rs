@@ -1,8 +1,42 @@
-//! The packets that a server sends, appended without the `4` of Engine.IO.
+//! Packets, appended without the `4` of Engine.IO.
 
-use super::packet::AckId;
+use super::packet::{AckId, SocketPacket};
 use crate::json::{encode_integer, encode_string};
 use alloc::vec::Vec;
+use core::fmt;
+
+impl SocketPacket<'_> {
+    /// Appends the packet, without the `4` of Engine.IO. Attachments follow as binary messages.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            SocketPacket::Connect { namespace, payload } => {
+                out.push(b'0');
+                encode_namespace(namespace, out);
+                out.extend_from_slice(payload.unwrap_or_default().as_bytes());
+            }
+            SocketPacket::Disconnect { namespace } => encode_disconnect(namespace, out),
+            SocketPacket::Event { namespace, ack, args } => {
+                encode_event(namespace, *ack, 0, args.text().as_bytes(), out);
+            }
+            SocketPacket::Ack { namespace, ack, args } => encode_ack(namespace, *ack, 0, args.text().as_bytes(), out),
+            SocketPacket::BinaryEvent { namespace, ack, args, attachments } => {
+                encode_event(namespace, *ack, usize::from(*attachments), args.text().as_bytes(), out);
+            }
+            SocketPacket::BinaryAck { namespace, ack, args, attachments } => {
+                encode_ack(namespace, *ack, usize::from(*attachments), args.text().as_bytes(), out);
+            }
+        }
+    }
+}
+
+/// The text of the packet, as [`encode`](SocketPacket::encode) writes it.
+impl fmt::Display for SocketPacket<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        f.write_str(core::str::from_utf8(&out).map_err(|_| fmt::Error)?)
+    }
+}
 
 /// `0{"sid":"..."}`: the client is connected (P01).
 pub fn encode_connect(namespace: &str, sid: &str, out: &mut Vec<u8>) {

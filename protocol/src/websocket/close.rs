@@ -17,7 +17,7 @@ pub struct CloseFrame<'a> {
 
 impl<'a> CloseFrame<'a> {
     /// Decodes the payload of a close frame; an empty one says nothing.
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Option<CloseFrame<'a>>, FrameError> {
+    pub fn decode(payload: &'a [u8]) -> Result<Option<CloseFrame<'a>>, FrameError> {
         let (code, reason) = match payload {
             [] => return Ok(None),
             [_] => return Err(FrameError::BadClosePayload),
