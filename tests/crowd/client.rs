@@ -4,6 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sockring_protocol::engineio::{Data, EnginePacket, OpenPacket};
+use sockring_protocol::socketio::{PacketLimits, ServerPacket, SocketPacket};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -237,7 +239,7 @@ impl Session<'_> {
         if self.client.plan.kind == Kind::WebSocket {
             let mut socket = WebSocket::open(route, &format!("{PATH}websocket")).await?;
             let open = socket.message().await?;
-            if !matches!(&open, Message::Text(text) if text.starts_with("0{")) {
+            if !matches!(&open, Message::Text(text) if OpenPacket::decode(text).is_ok()) {
                 return Err(io::Error::other(format!("{open:?} instead of an open packet")));
             }
             self.phase = Phase::WebSocket;
@@ -246,9 +248,9 @@ impl Session<'_> {
         }
         let answer = self.get.ask(&request("GET", &format!("{PATH}polling"), &[], "")).await?;
         let text = answer.text();
-        let open = text.strip_prefix('0').and_then(|open| serde_json::from_str::<Value>(open).ok()).unwrap_or_default();
-        let sid = open["sid"].as_str().filter(|_| answer.status == 200);
-        let sid = sid.ok_or_else(|| io::Error::other(format!("status {} for a handshake: {text}", answer.status)))?;
+        let open = OpenPacket::decode(&text).ok().filter(|_| answer.status == 200);
+        let open = open.ok_or_else(|| io::Error::other(format!("status {} for a handshake: {text}", answer.status)))?;
+        let sid = open.sid;
         self.target = format!("{PATH}polling&sid={sid}");
         if self.client.plan.kind == Kind::Upgrading {
             let target = format!("{PATH}websocket&sid={sid}");
@@ -367,13 +369,12 @@ impl Session<'_> {
 
     /// One Engine.IO packet.
     fn on_packet(&mut self, packet: &str) -> Option<End> {
-        let rest = packet.get(1..).unwrap_or_default();
-        match packet.as_bytes().first() {
-            Some(b'4') => return self.on_message(rest),
-            Some(b'2') if self.client.plan.answers_after.is_zero() => self.outgoing.push("3".to_owned()),
-            Some(b'2') => self.pong_at = Some(Instant::now() + self.client.plan.answers_after),
-            Some(b'6') => {}
-            Some(b'1') => return Some(End::ClosePacket),
+        match EnginePacket::decode(packet) {
+            Ok(EnginePacket::Message(Data::Text(message))) => return self.on_message(message),
+            Ok(EnginePacket::Ping(_)) if self.client.plan.answers_after.is_zero() => self.outgoing.push("3".to_owned()),
+            Ok(EnginePacket::Ping(_)) => self.pong_at = Some(Instant::now() + self.client.plan.answers_after),
+            Ok(EnginePacket::Noop) => {}
+            Ok(EnginePacket::Close) => return Some(End::ClosePacket),
             _ => return Some(End::Broken(format!("the packet {packet}"))),
         }
         None
@@ -381,29 +382,35 @@ impl Session<'_> {
 
     /// One Socket.IO packet.
     fn on_message(&mut self, message: &str) -> Option<End> {
-        match message.as_bytes().first() {
-            Some(b'0') => {
-                let payload: Value = serde_json::from_str(&message[1..]).unwrap_or_default();
+        match ServerPacket::decode(message, &PacketLimits::default()) {
+            Ok(ServerPacket::Packet(SocketPacket::Connect { payload, .. })) => {
+                let payload: Value = serde_json::from_str(payload.unwrap_or_default()).unwrap_or_default();
                 let Some(sid) = payload["sid"].as_str() else { return Some(End::Broken(message.to_owned())) };
-                self.is_connected = true;
-                let permit = self.client.permit.take();
-                self.client.tell(Happening::Connected { sid: sid.to_owned(), attempts: self.attempts });
-                if let Some(body) = self.client.plan.first_words.take() {
-                    let (id, told, route) = (self.client.id, self.client.told.clone(), self.client.plan.route);
-                    tokio::task::spawn_local(async move {
-                        let answered = backend::post(&mut Http::new(route), &format!("{API}/emit"), &body).await;
-                        let _ = told.send(Told::Words(id, answered));
-                        // Only so many are in the API at once, too.
-                        drop(permit);
-                    });
-                }
+                self.on_connect(sid);
             }
-            Some(b'2') => self.client.tell(Happening::Event(message[1..].into())),
-            Some(b'4') => self.client.tell(Happening::Refused(message[1..].to_owned())),
-            Some(b'1') => self.client.tell(Happening::Disconnected),
+            Ok(ServerPacket::Packet(SocketPacket::Event { args, .. })) => {
+                self.client.tell(Happening::Event(args.text().into()));
+            }
+            Ok(ServerPacket::ConnectError { .. }) => self.client.tell(Happening::Refused(message[1..].to_owned())),
+            Ok(ServerPacket::Packet(SocketPacket::Disconnect { .. })) => self.client.tell(Happening::Disconnected),
             _ => return Some(End::Broken(format!("the message {message}"))),
         }
         None
+    }
+
+    fn on_connect(&mut self, sid: &str) {
+        self.is_connected = true;
+        let permit = self.client.permit.take();
+        self.client.tell(Happening::Connected { sid: sid.to_owned(), attempts: self.attempts });
+        if let Some(body) = self.client.plan.first_words.take() {
+            let (id, told, route) = (self.client.id, self.client.told.clone(), self.client.plan.route);
+            tokio::task::spawn_local(async move {
+                let answered = backend::post(&mut Http::new(route), &format!("{API}/emit"), &body).await;
+                let _ = told.send(Told::Words(id, answered));
+                // Only so many are in the API at once, too.
+                drop(permit);
+            });
+        }
     }
 
     async fn leave(&mut self, farewell: Farewell) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::io;
 
 use serde_json::Value;
+use sockring_protocol::http::{Framing, HeadLimits, KeepAlive, ResponseHead};
 
 use crate::stream::{Route, Stream, ended};
 
@@ -15,7 +16,7 @@ pub use text::request;
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
-    pub head: String,
+    pub keep_alive: KeepAlive,
     pub body: Vec<u8>,
 }
 
@@ -26,10 +27,6 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-
-    fn closes(&self) -> bool {
-        self.head.to_ascii_lowercase().contains("\r\nconnection: close")
     }
 }
 
@@ -58,7 +55,7 @@ impl Http {
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let stream = self.stream.as_mut().ok_or_else(ended)?;
         let answer = next_answer(stream).await?;
-        if answer.closes() {
+        if answer.keep_alive == KeepAlive::Close {
             self.stream = None;
         }
         Ok(answer)
@@ -84,16 +81,16 @@ pub async fn next_answer(stream: &mut Stream) -> io::Result<Answer> {
 
 /// A whole answer off the front of what has come.
 pub fn take_answer(stream: &mut Stream) -> Option<Answer> {
-    let end = stream.input.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&stream.input[..end]).into_owned();
-    let lines = head.lines().filter_map(|line| line.split_once(':'));
-    let length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
-    let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
+    let head = ResponseHead::decode(&stream.input, &mut 0, &HeadLimits::default());
+    let (head, end) = head.unwrap_or_else(|error| panic!("{error}: {}", stream.input.escape_ascii()))?;
+    let length = match head.framing {
+        Some(Framing::Length(length)) => usize::try_from(length).expect("a body that fits in memory"),
+        _ => 0,
+    };
+    let (status, keep_alive) = (head.status, head.keep_alive);
     if stream.input.len() < end + length {
         return None;
     }
-    let status = head.get(9..12).and_then(|status| status.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("no status line: {head}"));
     stream.take(end);
-    Some(Answer { status, body: stream.take(length), head })
+    Some(Answer { status, keep_alive, body: stream.take(length) })
 }

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
+use sockring_protocol::websocket::{CloseFrame, Fin, Handshake, Opcode, ServerFrames, encode_client_frame};
 
-use crate::http::{next_answer, request};
+use crate::http::next_answer;
 use crate::stream::{Route, Stream, ended};
 
 const MASK: [u8; 4] = [0x5a, 0x11, 0xc3, 0x78];
@@ -51,7 +51,8 @@ impl WebSocket {
                     return String::from_utf8(payload).map(Message::Text).map_err(io::Error::other);
                 }
                 Some((Opcode::Close, payload)) => {
-                    return Ok(Message::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))));
+                    let frame = CloseFrame::decode(&payload).map_err(io::Error::other)?;
+                    return Ok(Message::Close(frame.map(|frame| frame.code)));
                 }
                 Some((Opcode::Ping, payload)) => self.stream.send(&frame(Opcode::Pong, &payload)).await?,
                 Some((Opcode::Pong, _)) => {}
@@ -86,13 +87,11 @@ impl WebSocket {
 }
 
 pub fn upgrade_request(target: &str, headers: &[&str]) -> String {
-    let own = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
-    request("GET", target, &[&own[..], headers].concat(), "")
+    let headers = headers.iter().map(|line| line.split_once(':').expect("a header line"));
+    let headers: Vec<_> = headers.map(|(name, value)| (name, value.trim_start())).collect();
+    let mut bytes = Vec::new();
+    Handshake::new(*b"the sample nonce").encode(target, "localhost", &headers, &mut bytes);
+    String::from_utf8(bytes).expect("it was made of text")
 }
 
 fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
@@ -103,25 +102,9 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 
 /// A whole frame off the front of what has come.
 fn take_frame(stream: &mut Stream) -> Option<(Opcode, Vec<u8>)> {
-    let input = &stream.input;
-    let (first, second) = (*input.first()?, *input.get(1)?);
-    assert_eq!((first & 0xf0, second & 0x80), (0x80, 0), "whole frames without a mask");
-    let (head, length) = match second {
-        126 => (4, usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(*input.get(2..)?.first_chunk()?)).expect("fits in memory")),
-        short => (2, usize::from(short)),
-    };
-    if input.len() < head + length {
-        return None;
-    }
-    let opcode = match first & 0x0f {
-        1 => Opcode::Text,
-        2 => Opcode::Binary,
-        8 => Opcode::Close,
-        9 => Opcode::Ping,
-        10 => Opcode::Pong,
-        other => panic!("opcode {other}"),
-    };
-    stream.take(head);
-    Some((opcode, stream.take(length)))
+    let mut frames = ServerFrames::new(&stream.input);
+    let (opcode, payload) = frames.next()?;
+    let (payload, rest) = (payload.to_vec(), frames.rest().len());
+    stream.take(stream.input.len() - rest);
+    Some((opcode, payload))
 }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
+use sockring_protocol::engineio::OpenPacket;
+use sockring_protocol::socketio::{PacketLimits, SocketPacket};
+use sockring_protocol::websocket::{CloseFrame, Fin, Handshake, Opcode, encode_client_frame};
 
 use crate::http::{Answer, Connection, request};
 
@@ -46,7 +48,7 @@ impl WebSocket {
     pub fn open_on(connection: Connection) -> WebSocket {
         let mut socket = WebSocket::upgrade(connection, WEBSOCKET).expect("101");
         let open = socket.text();
-        assert!(open.starts_with("0{\"sid\":"), "{open}");
+        OpenPacket::decode(&open).unwrap_or_else(|error| panic!("{error}: {open}"));
         socket
     }
 
@@ -57,21 +59,14 @@ impl WebSocket {
 
     #[track_caller]
     pub fn frame(&mut self) -> Frame {
-        let head = self.connection.bytes(2);
-        assert_eq!(head[1] & 0x80, 0, "a server does not mask");
-        assert_eq!(head[0] & 0xf0, 0x80, "whole frames, no reserved bits");
-        let length = match head[1] {
-            126 => u64::from(u16::from_be_bytes(self.connection.bytes(2).try_into().expect("two bytes"))),
-            127 => u64::from_be_bytes(self.connection.bytes(8).try_into().expect("eight bytes")),
-            short => u64::from(short),
-        };
-        let payload = self.connection.bytes(usize::try_from(length).expect("fits in memory"));
-        match head[0] & 0x0f {
-            1 => Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
-            2 => Frame::Binary(payload),
-            8 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
-            10 => Frame::Pong(payload),
-            other => panic!("opcode {other}"),
+        match self.connection.frame() {
+            (Opcode::Text, payload) => Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
+            (Opcode::Binary, payload) => Frame::Binary(payload),
+            (Opcode::Pong, payload) => Frame::Pong(payload),
+            (Opcode::Close, payload) => {
+                Frame::Close(CloseFrame::decode(&payload).expect("what a close frame may say").map(|frame| frame.code))
+            }
+            (opcode, _) => panic!("{opcode:?} of a server"),
         }
     }
 
@@ -121,7 +116,10 @@ impl Client {
     pub fn greeted(mut socket: WebSocket, token: &str) -> Client {
         socket.send(&format!(r#"40{{"token":"{token}"}}"#));
         let connected = socket.text();
-        let payload = connected.strip_prefix("40").unwrap_or_else(|| panic!("CONNECT expected: {connected}"));
+        let packet = SocketPacket::decode(&connected[1..], &PacketLimits::default());
+        let Ok(SocketPacket::Connect { namespace: "/", payload: Some(payload) }) = packet else {
+            panic!("CONNECT expected: {connected}")
+        };
         let payload: Value = serde_json::from_str(payload).expect("JSON");
         let sid = payload["sid"].as_str().expect("a sid").to_owned();
         let mut client = Client { socket, sid, greeting: Value::Null };
@@ -168,9 +166,9 @@ impl Poller {
         let mut connection = Connection::open(address);
         let answer = connection.get(POLLING);
         assert_eq!(answer.status, 200, "{answer:?}");
-        let open: Value = serde_json::from_slice(&answer.body[1..]).expect("an open packet");
-        let sid = open["sid"].as_str().expect("a sid");
-        Poller { connection, target: format!("{POLLING}&sid={sid}") }
+        let text = answer.text();
+        let open = OpenPacket::decode(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        Poller { connection, target: format!("{POLLING}&sid={}", open.sid) }
     }
 
     /// One that is connected to `/` and greeted.
@@ -216,11 +214,7 @@ pub fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn upgrade_request(target: &str) -> String {
-    let headers = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
-    request("GET", target, &headers, "")
+    let mut bytes = Vec::new();
+    Handshake::new(*b"the sample nonce").encode(target, "localhost", &[], &mut bytes);
+    String::from_utf8(bytes).expect("it was made of text")
 }

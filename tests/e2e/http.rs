@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+use sockring_protocol::http::{Framing, HeadLimits, ResponseHead};
+use sockring_protocol::websocket::{Opcode, ServerFrames};
 
 use crate::WAIT_MAX;
 
@@ -109,30 +111,44 @@ impl Connection {
 
     #[track_caller]
     fn next_answer(&mut self, body_of: BodyOf) -> Option<Answer> {
-        let end = loop {
-            if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
+        let mut scanned = 0;
+        let (mut answer, length) = loop {
+            let head = ResponseHead::decode(&self.input, &mut scanned, &HeadLimits::default());
+            let head = head.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.input)));
+            if let Some((head, end)) = head {
+                let headers = head.headers().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+                let answer = Answer { status: head.status, headers: headers.collect(), body: Vec::new() };
+                let length = match head.framing {
+                    Some(Framing::Length(length)) => usize::try_from(length).expect("a body that fits in memory"),
+                    Some(Framing::None) | None => 0,
+                    Some(Framing::Chunked) => panic!("the server sends no chunks"),
+                };
+                self.input.drain(..end);
+                break (answer, length);
             }
             if !self.read() {
                 assert!(self.input.is_empty(), "half an answer: {}", String::from_utf8_lossy(&self.input));
                 return None;
             }
         };
-        let head = String::from_utf8(self.input.drain(..end).collect()).expect("heads are ASCII");
-        let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
-        let status = status.and_then(|line| line.get(..3)?.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("no status line: {head}"));
-        let headers: Vec<_> = lines
-            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line}")))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a length"));
         if body_of == BodyOf::Answer {
             answer.body = self.bytes(length);
         }
         Some(answer)
+    }
+
+    /// The next whole frame of the server, which has to come before its end.
+    #[track_caller]
+    pub fn frame(&mut self) -> (Opcode, Vec<u8>) {
+        loop {
+            let mut frames = ServerFrames::new(&self.input);
+            if let Some((opcode, payload)) = frames.next() {
+                let (payload, rest) = (payload.to_vec(), frames.rest().len());
+                self.input.drain(..self.input.len() - rest);
+                return (opcode, payload);
+            }
+            assert!(self.read(), "the end within a frame: {}", self.input.escape_ascii());
+        }
     }
 
     /// Exactly this many bytes.

@@ -1,27 +1,28 @@
 //! What clients write and read: requests, answers, frames.
 
-use sockring_protocol::websocket::{Fin, Opcode, ServerFrames, encode_client_frame};
+use sockring_protocol::http::{ClientRequest, Framing, HeadLimits, KeepAlive, ResponseHead};
+use sockring_protocol::websocket::{Fin, Handshake, Opcode, ServerFrames, encode_client_frame};
 
 /// The path of the simulated shard.
 pub const PATH: &str = "/socket.io/";
 
 /// `GET` of a new polling session.
 pub fn handshake() -> Vec<u8> {
-    request("GET", "EIO=4&transport=polling", "", None)
+    request("GET", "EIO=4&transport=polling", &[], None)
 }
 
 pub fn poll(sid: &str) -> Vec<u8> {
-    request("GET", &format!("EIO=4&transport=polling&sid={sid}"), "", None)
+    request("GET", &format!("EIO=4&transport=polling&sid={sid}"), &[], None)
 }
 
 pub fn post(sid: &str, body: &[u8]) -> Vec<u8> {
-    request("POST", &format!("EIO=4&transport=polling&sid={sid}"), "", Some(body))
+    request("POST", &format!("EIO=4&transport=polling&sid={sid}"), &[], Some(body))
 }
 
 /// The same in two chunks.
 pub fn post_chunked(sid: &str, body: &[u8]) -> Vec<u8> {
     let query = format!("EIO=4&transport=polling&sid={sid}");
-    let mut bytes = request("POST", &query, "Transfer-Encoding: chunked\r\n", None);
+    let mut bytes = request("POST", &query, &[("Transfer-Encoding", "chunked")], None);
     let (first, second) = body.split_at(body.len() / 2);
     for chunk in [first, second] {
         if !chunk.is_empty() {
@@ -40,9 +41,9 @@ pub fn websocket(sid: Option<&str>) -> Vec<u8> {
         Some(sid) => format!("EIO=4&transport=websocket&sid={sid}"),
         None => "EIO=4&transport=websocket".to_owned(),
     };
-    let headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    request("GET", &query, headers, None)
+    let mut bytes = Vec::new();
+    Handshake::new(*b"the sample nonce").encode(&format!("{PATH}?{query}"), "sim", &[], &mut bytes);
+    bytes
 }
 
 /// A request that the shard does not serve itself.
@@ -50,13 +51,9 @@ pub fn elsewhere() -> Vec<u8> {
     b"GET /page HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec()
 }
 
-fn request(method: &str, query: &str, headers: &str, body: Option<&[u8]>) -> Vec<u8> {
-    let mut bytes = format!("{method} {PATH}?{query} HTTP/1.1\r\nHost: sim\r\n{headers}").into_bytes();
-    if let Some(body) = body {
-        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body.unwrap_or_default());
+fn request(method: &str, query: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ClientRequest { method, target: &format!("{PATH}?{query}"), host: "sim", headers, body }.encode(&mut bytes);
     bytes
 }
 
@@ -70,17 +67,19 @@ pub struct Answer {
 
 /// Takes one whole answer from the front of `bytes`.
 pub fn take_answer(bytes: &mut Vec<u8>) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&bytes[..end]).expect("a head is ASCII").to_owned();
-    let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
-    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
-    let length = value("Content-Length: ").map_or(0, |length| length.parse().expect("a length"));
+    let head = ResponseHead::decode(bytes, &mut 0, &HeadLimits::default()).expect("an answer");
+    let (head, end) = head?;
+    let (status, closes) = (head.status, head.keep_alive == KeepAlive::Close);
+    let length = match head.framing {
+        Some(Framing::Length(length)) => usize::try_from(length).expect("a body that fits in memory"),
+        _ => 0,
+    };
     if bytes.len() < end + length {
         return None;
     }
     let body = String::from_utf8(bytes[end..end + length].to_vec()).expect("a body is UTF-8");
     bytes.drain(..end + length);
-    Some(Answer { status, body, closes: value("Connection: close").is_some() })
+    Some(Answer { status, body, closes })
 }
 
 /// Takes all whole frames of the server from the front of `bytes`.
