@@ -1,84 +1,52 @@
-//! WebSocket frames (RFC 6455 section 5.2), as far as a load needs them: whole text frames, both ways.
+//! WebSocket frames (RFC 6455 section 5.2), as far as a load needs them: whole messages, both ways.
 
-const FIN_TEXT: u8 = 0x81;
-const FIN_CLOSE: u8 = 0x88;
-const FIN_PONG: u8 = 0x8a;
-const MASKED: u8 = 0x80;
+use sockring_protocol::websocket::{
+    Fin, Opcode, ServerFrames, encode_client_frame, encode_frame, frame_header_length, unmask,
+};
+
 /// A mask hides nothing here; it has to cost the server what any mask costs.
 const MASK: [u8; 4] = [0x12, 0x9a, 0x55, 0xe3];
 
-pub const OPCODE_TEXT: u8 = 1;
-pub const OPCODE_CLOSE: u8 = 8;
-pub const OPCODE_PING: u8 = 9;
-
 /// A text frame of a client: masked.
 pub fn masked_text(payload: &[u8]) -> Vec<u8> {
-    masked(FIN_TEXT, payload)
+    masked(Opcode::Text, payload)
 }
 
 /// The answer to a ping frame.
 pub fn masked_pong(payload: &[u8]) -> Vec<u8> {
-    masked(FIN_PONG, payload)
+    masked(Opcode::Pong, payload)
 }
 
 /// A close frame with code 1000.
 pub fn masked_close() -> Vec<u8> {
-    masked(FIN_CLOSE, &1000u16.to_be_bytes())
+    masked(Opcode::Close, &1000u16.to_be_bytes())
 }
 
 /// A text frame of a server.
 pub fn plain_text(payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + 10);
-    write_head(&mut frame, FIN_TEXT, 0, payload.len());
-    frame.extend_from_slice(payload);
+    let mut frame = Vec::new();
+    encode_frame(Opcode::Text, payload, &mut frame);
     frame
 }
 
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + 14);
-    write_head(&mut frame, first, MASKED, payload.len());
-    frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(frame_header_length(payload.len()) + MASK.len() + payload.len());
+    encode_client_frame(opcode, Fin::Last, MASK, payload, &mut frame);
     frame
-}
-
-fn write_head(frame: &mut Vec<u8>, first: u8, masked: u8, length: usize) {
-    frame.push(first);
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short), _) if short < 126 => frame.push(masked | short),
-        (_, Ok(medium)) => {
-            frame.push(masked | 126);
-            frame.extend_from_slice(&medium.to_be_bytes());
-        }
-        _ => {
-            frame.push(masked | 127);
-            frame.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
 }
 
 /// A whole frame of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'b> {
-    pub opcode: u8,
+    pub opcode: Opcode,
     pub payload: &'b [u8],
 }
 
 /// The frame of a server at the front of `bytes` and its length with the head, or `None` while it is not whole.
 pub fn next_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    let (head, length) = lengths(second & 0x7f, bytes)?;
-    let payload = bytes.get(head..head.checked_add(length)?)?;
-    Some((Frame { opcode: first & 0x0f, payload }, head + length))
-}
-
-/// Bytes of the head without a mask, and of the payload.
-fn lengths(short: u8, bytes: &[u8]) -> Option<(usize, usize)> {
-    match short {
-        126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
-        127 => Some((10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?)),
-        short => Some((2, usize::from(short))),
-    }
+    let mut frames = ServerFrames::new(bytes);
+    let (opcode, payload) = frames.next()?;
+    Some((Frame { opcode, payload }, bytes.len() - frames.rest().len()))
 }
 
 /// Turns the client's frames in `bytes` into a server's, in place and packed to the front: their length, or `None` if
@@ -91,7 +59,7 @@ pub fn unmask_in_place(bytes: &mut [u8]) -> Option<usize> {
         let (head, length) = lengths(second & 0x7f, rest)?;
         let mask: [u8; 4] = rest.get(head..head + 4)?.try_into().ok()?;
         let payload = rest.get_mut(head + 4..(head + 4).checked_add(length)?)?;
-        unmask(payload, mask);
+        unmask(payload, mask, 0);
         rest[1] &= 0x7f;
         bytes.copy_within(read..read + head, written);
         bytes.copy_within(read + head + 4..read + head + 4 + length, written + head);
@@ -101,17 +69,12 @@ pub fn unmask_in_place(bytes: &mut [u8]) -> Option<usize> {
     Some(written)
 }
 
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut chunks = payload.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        if let Ok(bytes) = <[u8; 8]>::try_from(&*chunk) {
-            chunk.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
-        }
-    }
-    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
+/// Bytes of the head without a mask, and of the payload.
+fn lengths(short: u8, bytes: &[u8]) -> Option<(usize, usize)> {
+    match short {
+        126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
+        127 => Some((10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?)),
+        short => Some((2, usize::from(short))),
     }
 }
 
@@ -129,7 +92,7 @@ mod tests {
             let expected = [plain_text(&payload), plain_text(b"next")].concat();
             assert!(bytes[..written] == expected, "{length}");
             let (frame, used) = next_frame(&bytes[..written]).unwrap();
-            assert!(frame.payload == payload && frame.opcode == OPCODE_TEXT);
+            assert!(frame.payload == payload && frame.opcode == Opcode::Text);
             assert_eq!(used, expected.len() - plain_text(b"next").len());
         }
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use sockring::auth::{TokenKey, TokenRules, Verifier};
 use sockring::ring::{Armed, Behind, Completion, Descriptor, GENERATION_MASK, ReceiveError, SendBytes, Token};
-use sockring_load::frames::{self, Frame, OPCODE_CLOSE, OPCODE_PING, OPCODE_TEXT};
+use sockring_load::frames::{self, Frame};
+use sockring_protocol::http::{HeadLimits, ResponseHead};
+use sockring_protocol::websocket::{Handshake, Opcode};
 
 use crate::flags::Protocol;
 use crate::http;
@@ -110,6 +112,7 @@ pub(super) struct Connection {
 /// Bytes that are the same for all.
 pub(super) struct Speech {
     protocol: Protocol,
+    handshake: Handshake,
     pub(super) upgrade: Arc<[u8]>,
     pong: Arc<[u8]>,
     close: Arc<[u8]>,
@@ -124,11 +127,9 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 impl Speech {
     pub(super) fn new(protocol: Protocol, host: &str, path: &str, secret: Option<&str>) -> Result<Speech, String> {
         let query = if protocol == Protocol::Socketio { "?EIO=4&transport=websocket" } else { "" };
-        // The key of RFC 6455 section 1.3; the answer to it is not looked at.
-        let upgrade = format!(
-            "GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
+        let handshake = Handshake::new(*b"the sample nonce");
+        let mut upgrade = Vec::new();
+        handshake.encode(&format!("{path}{query}"), host, &[], &mut upgrade);
         let tokens = secret.map(|secret| {
             Verifier::new(TokenRules {
                 keys: vec![TokenKey::from_secret(secret)],
@@ -140,7 +141,8 @@ impl Speech {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(Speech {
             protocol,
-            upgrade: upgrade.into_bytes().into(),
+            handshake,
+            upgrade: upgrade.into(),
             pong: frames::masked_text(b"3").into(),
             close: frames::masked_close().into(),
             connect: frames::masked_text(b"40").into(),
@@ -369,12 +371,13 @@ impl Crowd {
     }
 
     fn on_upgrade(&mut self, index: u32, bytes: &[u8], todo: &mut Todo, handler: &mut impl Handler) -> Option<usize> {
-        let length = http::head_length(bytes)?;
-        if !bytes.starts_with(b"HTTP/1.1 101") {
+        let head = ResponseHead::decode(bytes, &mut 0, &HeadLimits::default()).transpose()?;
+        let is_accepted = head.as_ref().is_ok_and(|(head, _)| self.speech.handshake.check(head).is_ok());
+        let Some((_, length)) = head.ok().filter(|_| is_accepted) else {
             complain("the upgrade was refused", bytes);
             self.on_end(index, todo, handler);
             return Some(bytes.len());
-        }
+        };
         match self.speech.protocol {
             Protocol::Socketio => self.connections[index as usize].state = State::Opening,
             Protocol::Websocket => {
@@ -387,14 +390,14 @@ impl Crowd {
 
     fn on_frame(&mut self, index: u32, frame: &Frame<'_>, todo: &mut Todo, handler: &mut impl Handler) {
         match frame.opcode {
-            OPCODE_TEXT if self.speech.protocol == Protocol::Websocket => {
+            Opcode::Text if self.speech.protocol == Protocol::Websocket => {
                 handler.handle(Event::Message(index, frame.payload), todo);
             }
-            OPCODE_TEXT => self.on_packet(index, frame.payload, todo, handler),
-            OPCODE_PING => todo.send(index, SendBytes::Owned(frames::masked_pong(frame.payload))),
+            Opcode::Text => self.on_packet(index, frame.payload, todo, handler),
+            Opcode::Ping => todo.send(index, SendBytes::Owned(frames::masked_pong(frame.payload))),
             // The end of the connection follows.
-            OPCODE_CLOSE => {}
-            other => complain(&format!("a frame with opcode {other}"), frame.payload),
+            Opcode::Close => {}
+            other => complain(&format!("a frame with opcode {other:?}"), frame.payload),
         }
     }
 

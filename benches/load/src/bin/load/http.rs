@@ -1,5 +1,7 @@
 //! HTTP as a client of the API needs it: requests with a body, and answers with a Content-Length.
 
+use sockring_protocol::http::{ClientRequest, Framing, HeadLimits, KeepAlive, ResponseHead};
+
 use crate::crowd::AfterAnswer;
 
 /// A whole answer.
@@ -11,27 +13,22 @@ pub struct Answer {
     pub length: usize,
 }
 
-/// Bytes up to and with the empty line, if it is there.
-pub fn head_length(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
-}
-
-/// The answer at the front of `bytes`, or `None` while it is not whole.
+/// The answer at the front of `bytes`, or `None` while it is not whole. What is no answer is one with status 0.
 pub fn next_answer(bytes: &[u8]) -> Option<Answer> {
-    let head_length = head_length(bytes)?;
-    let head = String::from_utf8_lossy(&bytes[..head_length]);
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let (mut body, mut after) = (0, AfterAnswer::KeepAlive);
-    for line in head.lines() {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        if name.eq_ignore_ascii_case("content-length") {
-            body = value.trim().parse().unwrap_or(0);
-        } else if name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close") {
-            after = AfterAnswer::Close;
-        }
-    }
-    let length = head_length + body;
-    (bytes.len() >= length).then_some(Answer { status, after, length })
+    let Some((head, head_length)) = ResponseHead::decode(bytes, &mut 0, &HeadLimits::default()).transpose()?.ok()
+    else {
+        return Some(Answer { status: 0, after: AfterAnswer::Close, length: bytes.len() });
+    };
+    let body = match head.framing {
+        Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
+        _ => 0,
+    };
+    let after = match head.keep_alive {
+        KeepAlive::Keep => AfterAnswer::KeepAlive,
+        KeepAlive::Close => AfterAnswer::Close,
+    };
+    let length = head_length.saturating_add(body);
+    (bytes.len() >= length).then_some(Answer { status: head.status, after, length })
 }
 
 /// How requests are written.
@@ -48,14 +45,11 @@ impl Requests {
 
     /// A POST of a JSON body.
     pub fn post(&self, path: &str, body: &[u8]) -> Vec<u8> {
-        let key = self.api_key.as_ref().map(|key| format!("x-api-key: {key}\r\n")).unwrap_or_default();
-        let mut request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\n{key}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            self.host,
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(self.api_key.as_deref().map(|key| ("x-api-key", key)));
+        let mut request = Vec::new();
+        ClientRequest { method: "POST", target: path, host: &self.host, headers: &headers, body: Some(body) }
+            .encode(&mut request);
         request
     }
 }
