@@ -1,5 +1,6 @@
 //! Rules about the documents: what they show is what there is, and a person can read it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
@@ -53,6 +54,27 @@ fn the_readme_is_short() {
     let unknown: Vec<_> = numbers.filter(|number| !measured.contains(number)).map(str::to_owned).collect();
     assert_none("numbers of README.md that docs/performance.md does not have", &unknown);
     assert!(bytes <= README_BYTES_MAX && lines <= README_LINES_MAX, "README.md: {bytes} bytes, {lines} lines");
+}
+
+/// Whoever looks for something begins with the tree in the architecture: every folder and file that is at the top is in it.
+#[test]
+fn the_architecture_names_what_there_is() {
+    let text = read("docs/ARCHITECTURE.md");
+    let named: Vec<_> = text.split(|sign: char| sign.is_whitespace() || matches!(sign, '`' | ';' | ',')).collect();
+    let mut missing = BTreeSet::new();
+    for path in files() {
+        for place in ["src/", "src/shard/", "protocol/src/"] {
+            let Some(rest) = path.strip_prefix(place) else { continue };
+            let (first, is_folder) = rest.split_once('/').map_or((rest, false), |(folder, _)| (folder, true));
+            let name = if is_folder { format!("{first}/") } else { first.to_owned() };
+            // A folder of a file's tests and parts has the file's place.
+            let is_part = is_folder && root().join(format!("{place}{first}.rs")).exists();
+            if !is_part && !matches!(first, "lib.rs" | "mod.rs") && !named.contains(&name.as_str()) {
+                missing.insert(format!("{place}{name}"));
+            }
+        }
+    }
+    assert_none("docs/ARCHITECTURE.md, Where things are, does not name", &missing.into_iter().collect::<Vec<_>>());
 }
 
 /// Blocks of code in a language are programs that tests run: those that stand in a file of the tests, word for word, and
