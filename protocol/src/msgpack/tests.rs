@@ -13,7 +13,7 @@ fn json_of(bytes: &[u8]) -> Result<String, MessageError> {
     Ok(String::from_utf8(json.text).expect("text"))
 }
 
-/// redis-wire 1.3, and the forms that other writers choose.
+/// The forms that notepack chooses, which Node's adapters use, and those of other writers.
 #[test]
 fn every_form_becomes_the_json_that_node_would_send() {
     for (bytes, expected) in [
