@@ -1,11 +1,12 @@
 //! `Inbox`: what a connection has received, on its way to shards, in letters as large as what came at once.
 
+use std::iter;
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{self, Broadcast, ChannelKind, Envelope, Message, MessageError, Place};
+use sockring_protocol::adapter::{self, Adapter, Broadcast, ChannelKind, Envelope, Message, MessageError, Place};
 
-use crate::shard::{Mail, USER_PREFIX};
+use crate::shard::{Mail, RoomName, USER_PREFIX};
 
 use super::Cluster;
 use super::counters::{BusLimit, Loss};
@@ -65,12 +66,19 @@ impl Inbox {
         let counters = &self.cluster.counters;
         counters.received.add(1);
         counters.received_bytes.add((channel.len() + body.len()) as u64);
-        if let Some(Value::BulkString(pattern)) = pattern
-            && !self.concerns_us(&pattern, &channel, wanted)
-        {
-            return;
-        }
-        match adapter::decode(&self.cluster.channels, &channel, &body) {
+        let channels = &self.cluster.channels;
+        let message = match pattern {
+            Some(Value::BulkString(pattern)) => {
+                let place = channels.place_by_pattern(&pattern, &channel);
+                let Some(place) = place.filter(|place| self.concerns_us(*place, wanted)) else { return };
+                adapter::decode_at(channels, iter::once(place), &body)
+            }
+            _ => {
+                let places = channels.places(&channel).filter(|place| !self.comes_by_pattern(*place));
+                adapter::decode_at(channels, places, &body)
+            }
+        };
+        match message {
             // Other namespaces' messages are not for us, and harm nobody.
             Err(MessageError::OtherNamespace) => {}
             Err(error) => {
@@ -82,22 +90,21 @@ impl Inbox {
     }
 
     /// Whether what came by a pattern is for a socket of ours, or a room that has members here, or may have by now.
-    fn concerns_us(&self, pattern: &[u8], channel: &[u8], wanted: &Subscriptions) -> bool {
-        let Some(Place { namespace, kind: ChannelKind::Room(name) }) = self.cluster.channels.place(channel) else {
-            return false;
-        };
-        if !self.cluster.channels.is_pattern_of(namespace, pattern) {
-            return false;
-        }
+    fn concerns_us(&self, place: Place<'_>, wanted: &Subscriptions) -> bool {
+        let ChannelKind::Room(name) = place.kind else { return false };
         if self.cluster.instance.covers(name) {
             return true;
         }
         // A room that only looks like one of those has a subscription of its own.
-        if !self.cluster.is_heard_by_pattern(name) {
-            return false;
-        }
-        let Some(room) = self.cluster.room(namespace, name) else { return false };
-        wanted.has(&room) || self.cluster.joins.may_be_anywhere(&room)
+        let may_have_members = |room: RoomName| wanted.has(&room) || self.cluster.joins.may_be_anywhere(&room);
+        self.cluster.is_heard_by_pattern(name) && self.cluster.rooms_at(place).any(may_have_members)
+    }
+
+    /// Whether this is a room that a pattern brings: where its channel is subscribed, that is for another that is called alike.
+    fn comes_by_pattern(&self, place: Place<'_>) -> bool {
+        let ChannelKind::Room(name) = place.kind else { return false };
+        let is_classic = self.cluster.adapter() == Adapter::Classic;
+        is_classic && (self.cluster.instance.covers(name) || self.cluster.is_heard_by_pattern(name))
     }
 
     fn receive(&mut self, envelope: Envelope) {

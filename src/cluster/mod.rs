@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use sockring_protocol::adapter::{self, Adapter, Channels, Envelope, Message, Outgoing, RequestId};
+use sockring_protocol::adapter::{self, Adapter, ChannelKind, Channels, Envelope, Message, Outgoing, Place, RequestId};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -293,6 +293,17 @@ impl Cluster {
     fn room(&self, namespace: &str, name: &str) -> Option<RoomName> {
         let namespace = NamespaceId(u16::try_from(self.namespace(namespace)?).ok()?);
         Some(RoomName { namespace, name: name.into() })
+    }
+
+    /// The rooms whose messages come on a channel.
+    fn rooms_of<'a>(&'a self, channel: &'a [u8]) -> impl Iterator<Item = RoomName> + 'a {
+        self.channels.places(channel).flat_map(|place| self.rooms_at(place))
+    }
+
+    /// Those of one namespace.
+    fn rooms_at<'a>(&'a self, place: Place<'a>) -> impl Iterator<Item = RoomName> + 'a {
+        let name = if let ChannelKind::Room(name) = place.kind { Some(name) } else { None };
+        name.into_iter().filter_map(move |name| self.room(place.namespace, name))
     }
 
     fn shards(&self) -> u16 {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{Adapter, ChannelKind, Place};
+use sockring_protocol::adapter::Adapter;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::mailbox::Letter;
-use crate::shard::{BusMail, NamespaceId, RoomName};
+use crate::shard::{BusMail, RoomName};
 
 use super::Cluster;
 use super::flow::{Flow, size_of_push};
@@ -333,17 +333,14 @@ impl Line {
                 PushKind::Message | PushKind::PMessage | PushKind::SMessage => self.inbox.take(push, &self.rooms),
                 PushKind::Disconnection => result = Err(closed()),
                 PushKind::SSubscribe => {
-                    let room = self.named_in(&push);
                     self.was_leaving(&push);
-                    self.confirmed.extend(room);
+                    self.confirmed
+                        .extend(named_in(&push).into_iter().flat_map(|channel| self.cluster.rooms_of(channel)));
                 }
                 PushKind::SUnsubscribe if !self.was_leaving(&push) => {
                     // Its slot has gone to another node: which one, this one says when it is asked for it.
                     self.cluster.topology_is_stale.notify_one();
-                    match self.named_in(&push) {
-                        Some(room) => self.rooms.lose(room),
-                        None => self.has_moved = true,
-                    }
+                    self.lose(named_in(&push).unwrap_or_default());
                 }
                 _ => {}
             }
@@ -355,18 +352,22 @@ impl Line {
         result
     }
 
-    /// The room whose shard channel a push names. Channels of the instance are none.
-    fn named_in(&self, push: &PushInfo) -> Option<RoomName> {
-        let Some(Value::BulkString(channel)) = push.data.first() else { return None };
-        let Place { namespace, kind: ChannelKind::Room(name) } = self.cluster.channels.place(channel)? else {
-            return None;
-        };
-        let index = self.cluster.namespace(namespace)?;
-        if *self.cluster.uids[index] == *name {
-            return None;
-        }
-        let namespace = NamespaceId(u16::try_from(index).ok()?);
-        Some(RoomName { namespace, name: name.into() })
+    /// Redis has ended the subscription of a shard channel by itself.
+    fn lose(&mut self, channel: &[u8]) {
+        // Whatever is not known to be a room's may be the instance's.
+        self.has_moved |= self.is_fixed(channel) || self.cluster.rooms_of(channel).next().is_none();
+        self.cluster.rooms_of(channel).for_each(|room| self.rooms.lose(room));
+    }
+
+    fn is_fixed(&self, name: &[u8]) -> bool {
+        let is_this = |fixed: &Fixed| matches!(fixed, Fixed::Channel(channel) if channel.as_bytes() == name);
+        self.fixed.iter().any(is_this)
+    }
+
+    /// Whether messages on a channel are for others, too: names of rooms and of namespaces may make the same one.
+    fn is_needed(&self, channel: &[u8]) -> bool {
+        let is_subscribed = |room: &RoomName| self.rooms.has(room) && self.cluster.channel_of(room).is_some();
+        self.is_fixed(channel) || self.cluster.rooms_of(channel).any(|room| is_subscribed(&room))
     }
 
     /// Gives rooms that were asked for to the nodes that have their slots, as this one says. Gives back those of which nothing
@@ -394,10 +395,7 @@ impl Line {
     }
 
     fn was_leaving(&mut self, push: &PushInfo) -> bool {
-        match push.data.first() {
-            Some(Value::BulkString(channel)) => self.leaving.remove(channel.as_slice()),
-            _ => false,
-        }
+        named_in(push).is_some_and(|channel| self.leaving.remove(channel))
     }
 
     /// Whether this channel is to be had at this node.
@@ -488,7 +486,10 @@ impl Line {
     }
 
     fn unsubscribe(&mut self, rooms: Vec<RoomName>, link: &Link) {
-        let channels: Vec<_> = rooms.iter().filter_map(|room| self.cluster.channel_of(room)).collect();
+        let mut channels: Vec<_> = rooms.iter().filter_map(|room| self.cluster.channel_of(room)).collect();
+        channels.retain(|channel| !self.is_needed(channel.as_bytes()));
+        channels.sort_unstable();
+        channels.dedup();
         let adapter = self.cluster.adapter();
         if adapter == Adapter::Sharded {
             self.leaving.extend(channels.iter().map(|channel| channel.as_bytes().into()));
@@ -532,6 +533,11 @@ fn complaints(results: Vec<Result<(), String>>, address: &Address) -> Complaints
         complaints.moved.extend(moved.filter(|moved| !complaints.moved.contains(moved)));
     }
     complaints
+}
+
+/// The channel that a push is about.
+fn named_in(push: &PushInfo) -> Option<&[u8]> {
+    if let Some(Value::BulkString(channel)) = push.data.first() { Some(channel) } else { None }
 }
 
 fn closed() -> String {

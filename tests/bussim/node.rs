@@ -195,7 +195,7 @@ impl Node {
     }
 
     fn take(&self, channel: &[u8], body: &[u8]) {
-        let place = self.channels.place(channel).expect("it subscribes its own channels only");
+        let place = self.channels.places(channel).next().expect("it subscribes its own channels only");
         if let ChannelKind::Room(room) = place.kind
             && self.channels.adapter() == Adapter::Classic
             && !self.sockets.borrow().values().any(|rooms| rooms.contains(room))

@@ -159,41 +159,36 @@ impl Channels {
         patterns.collect()
     }
 
-    /// Whether a pattern is one of this namespace's: a namespace with `#` in its name looks like rooms of another.
-    pub fn is_pattern_of(&self, namespace: &str, pattern: &[u8]) -> bool {
-        let known = self.namespaces.iter().zip(&self.beginnings).find(|(name, _)| ***name == *namespace);
-        known.is_some_and(|(_, beginning)| pattern.starts_with(beginning.as_bytes()))
+    /// What a channel is that came by a pattern. Where a namespace contains `#`, patterns of others bring its channels as
+    /// rooms, too.
+    pub fn place_by_pattern<'a>(&'a self, pattern: &[u8], channel: &'a [u8]) -> Option<Place<'a>> {
+        let known = self.namespaces.iter().zip(&self.beginnings);
+        let (namespace, _) = known.clone().find(|(_, beginning)| pattern.starts_with(beginning.as_bytes()))?;
+        self.places(channel).find(|place| *place.namespace == **namespace)
     }
 
-    /// What a channel is; `None` for others. Where a namespace contains `#`, the longest name that fits counts.
-    pub fn place<'a>(&'a self, channel: &'a [u8]) -> Option<Place<'a>> {
-        let rest = core::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?;
-        if let Some(rest) = rest.strip_prefix('#') {
-            let (namespace, room) = self.namespace_of(rest)?;
-            return Some(Place { namespace, kind: room.map_or(ChannelKind::Namespace, ChannelKind::Room) });
-        }
-        if self.adapter == Adapter::Sharded {
-            return None;
-        }
-        if let Some(rest) = rest.strip_prefix("-request#") {
-            let (namespace, room) = self.namespace_of(rest)?;
-            return room.is_none().then_some(Place { namespace, kind: ChannelKind::Requests });
-        }
-        let (namespace, uid) = self.namespace_of(rest.strip_prefix("-response#")?)?;
-        Some(Place { namespace, kind: ChannelKind::Answers(uid) })
+    /// What a channel is, nothing for others. Where a namespace contains `#` it may be several things: the one with the longest
+    /// name of a namespace first.
+    pub fn places<'a>(&'a self, channel: &'a [u8]) -> impl Iterator<Item = Place<'a>> {
+        let rest = core::str::from_utf8(channel).ok().and_then(|channel| channel.strip_prefix(&*self.prefix));
+        let rest = rest.filter(|rest| rest.starts_with('#') || self.adapter == Adapter::Classic);
+        self.namespaces.iter().filter_map(move |namespace| place_in(namespace, rest?))
     }
+}
 
-    /// `/#` or `/#room#`, in parts.
-    fn namespace_of<'a>(&'a self, text: &'a str) -> Option<(&'a str, Option<&'a str>)> {
-        self.namespaces.iter().find_map(|namespace| {
-            let rest = text.strip_prefix(&**namespace)?.strip_prefix('#')?;
-            if rest.is_empty() {
-                Some((&**namespace, None))
-            } else {
-                Some((&**namespace, Some(rest.strip_suffix('#')?)))
-            }
-        })
-    }
+/// What a channel is to a namespace, from what stands behind the prefix: `#/#`, `#/#room#`, `-request#/#` and so on.
+fn place_in<'a>(namespace: &'a str, rest: &'a str) -> Option<Place<'a>> {
+    let (sort, rest) = rest.split_once('#')?;
+    let rest = rest.strip_prefix(namespace)?.strip_prefix('#')?;
+    let name = if rest.is_empty() { None } else { Some(rest.strip_suffix('#')?) };
+    let kind = match (sort, name) {
+        ("", None) => ChannelKind::Namespace,
+        ("", Some(room)) => ChannelKind::Room(room),
+        ("-request", None) => ChannelKind::Requests,
+        ("-response", uid) => ChannelKind::Answers(uid),
+        _ => return None,
+    };
+    Some(Place { namespace, kind })
 }
 
 /// A name as a pattern of Redis that only it matches.
@@ -280,12 +275,14 @@ mod tests {
             ("socket.io-response#/#", "/", ChannelKind::Answers(None)),
             ("socket.io-response#/#vfUuRQ#", "/", ChannelKind::Answers(Some("vfUuRQ"))),
         ] {
-            assert_eq!(classic.place(channel.as_bytes()), Some(Place { namespace, kind }), "{channel}");
+            assert_eq!(classic.places(channel.as_bytes()).next(), Some(Place { namespace, kind }), "{channel}");
             let is_broadcast = channel.starts_with("socket.io#");
-            assert_eq!(sharded.place(channel.as_bytes()).is_some(), is_broadcast, "{channel}");
+            assert_eq!(sharded.places(channel.as_bytes()).next().is_some(), is_broadcast, "{channel}");
         }
+        let both: Vec<_> = classic.places(b"socket.io#/#x#r#").map(|place| (place.namespace, place.kind)).collect();
+        assert_eq!(both, [("/#x", ChannelKind::Room("r")), ("/", ChannelKind::Room("x#r"))]);
         for channel in ["socket.io-request#/#x", "socket.io-request#/#r#", "socket.io#/other#", "socket.io#/#r", "x"] {
-            assert_eq!(classic.place(channel.as_bytes()), None, "{channel}");
+            assert_eq!(classic.places(channel.as_bytes()).next(), None, "{channel}");
         }
     }
 
@@ -327,17 +324,15 @@ mod tests {
     #[test]
     fn what_a_pattern_of_another_namespace_brings_is_known() {
         let channels = channels(Adapter::Classic);
-        let of_main = channels.patterns_of_rooms_but("/", "user:");
         let channel = channels.of_room("/#x", "r").unwrap();
-        assert!(matches(of_main[0].as_bytes(), channel.as_bytes()), "Redis cannot tell");
-        assert!(of_main.iter().all(|pattern| !channels.is_pattern_of("/#x", pattern.as_bytes())));
-        assert!(
-            channels
-                .patterns_of_rooms_but("/#x", "user:")
-                .iter()
-                .all(|one| channels.is_pattern_of("/#x", one.as_bytes()))
-        );
-        assert!(of_main.iter().all(|pattern| channels.is_pattern_of("/", pattern.as_bytes())));
+        for (namespace, room) in [("/", "x#r"), ("/#x", "r")] {
+            let patterns = channels.patterns_of_rooms_but(namespace, "user:");
+            assert!(matches(patterns[0].as_bytes(), channel.as_bytes()), "Redis cannot tell");
+            let place = Some(Place { namespace, kind: ChannelKind::Room(room) });
+            let brought = patterns.iter().map(|one| channels.place_by_pattern(one.as_bytes(), channel.as_bytes()));
+            assert!(brought.into_iter().all(|brought| brought == place), "{namespace}");
+        }
+        assert_eq!(channels.place_by_pattern(b"others*", channel.as_bytes()), None);
     }
 
     #[test]

@@ -30,8 +30,8 @@ mod kind {
     pub(super) const BROADCAST_ACK: u64 = 9;
 }
 
-pub(super) fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelope, MessageError> {
-    let Place { namespace, kind } = channels.place(channel).ok_or(MessageError::Channel)?;
+pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
+    let Place { namespace, kind } = place;
     if let ChannelKind::Namespace | ChannelKind::Room(_) = kind {
         return decode_broadcast(Part::msgpack(body)?, namespace);
     }

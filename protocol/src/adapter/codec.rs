@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::channels::{Adapter, Channels};
+use super::channels::{Adapter, Channels, Place};
 use super::error::MessageError;
 use super::message::{Envelope, Message};
 use super::{classic, sharded};
@@ -22,13 +22,29 @@ pub struct Outgoing {
 
 /// What came on a channel. Messages of one's own come back as well: who compares `uid` is the caller.
 pub fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelope, MessageError> {
+    decode_at(channels, channels.places(channel), body)
+}
+
+/// What came on a channel that is one of these, of which the message itself says which one: it names its namespace.
+pub fn decode_at<'a>(
+    channels: &Channels,
+    places: impl Iterator<Item = Place<'a>>,
+    body: &[u8],
+) -> Result<Envelope, MessageError> {
     if body.len() > MESSAGE_BYTES_MAX {
         return Err(MessageError::TooLong);
     }
-    match channels.adapter() {
-        Adapter::Classic => classic::decode(channels, channel, body),
-        Adapter::Sharded => sharded::decode(channels, channel, body),
+    let mut result = Err(MessageError::Channel);
+    for place in places {
+        result = match channels.adapter() {
+            Adapter::Classic => classic::decode(place, body),
+            Adapter::Sharded => sharded::decode(place, body),
+        };
+        if result != Err(MessageError::OtherNamespace) {
+            break;
+        }
     }
+    result
 }
 
 /// A message as the other instances want it. `None`: the adapter has no such message, or an answer's asker has no channel.

@@ -28,8 +28,7 @@ mod kind {
     pub(super) const BROADCAST_ACK: u64 = 12;
 }
 
-pub(super) fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelope, MessageError> {
-    let place = channels.place(channel).ok_or(MessageError::Channel)?;
+pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
     let text;
     let message = if body.first() == Some(&b'{') {
         text = String::from_utf8_lossy(body);
