@@ -23,11 +23,14 @@ mod subscriber;
 mod subscriptions;
 mod topology;
 
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use sockring_protocol::adapter::{self, Adapter, ChannelKind, Channels, Envelope, Message, Outgoing, Place, RequestId};
+use sockring_protocol::adapter::{
+    self, Adapter, ChannelKind, Channels, Envelope, Message, Outgoing, Place, RequestId, namesake_of,
+};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -300,10 +303,11 @@ impl Cluster {
         self.channels.places(channel).flat_map(|place| self.rooms_at(place))
     }
 
-    /// Those of one namespace.
+    /// Those of one namespace: channels do not tell a room that is a number from the one of its digits.
     fn rooms_at<'a>(&'a self, place: Place<'a>) -> impl Iterator<Item = RoomName> + 'a {
         let name = if let ChannelKind::Room(name) = place.kind { Some(name) } else { None };
-        name.into_iter().filter_map(move |name| self.room(place.namespace, name))
+        let names = name.into_iter().flat_map(|name| iter::once(name.into()).chain(namesake_of(name)));
+        names.filter_map(move |name: Box<str>| self.room(place.namespace, &name))
     }
 
     fn shards(&self) -> u16 {

@@ -6,6 +6,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::room::{name_in_channel, number_of};
+
 /// Which of Node's two Redis adapters the cluster speaks. They do not understand each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapter {
@@ -94,10 +96,12 @@ impl Channels {
     pub fn of_room(&self, namespace: &str, room: &str) -> Option<String> {
         let is_own = match (self.adapter, self.mode) {
             (Adapter::Classic, _) | (Adapter::Sharded, SubscriptionMode::DynamicPrivate) => true,
-            (Adapter::Sharded, SubscriptionMode::Dynamic) => room.encode_utf16().count() != SID_UNITS,
+            (Adapter::Sharded, SubscriptionMode::Dynamic) => {
+                number_of(room).is_some() || room.encode_utf16().count() != SID_UNITS
+            }
             (Adapter::Sharded, SubscriptionMode::Static) => false,
         };
-        is_own.then(|| format!("{}#{namespace}#{room}#", self.prefix))
+        is_own.then(|| format!("{}#{namespace}#{}#", self.prefix, name_in_channel(room)))
     }
 
     /// Where a message to these rooms is published: a receiver that does not know the room of the channel drops it, so that

@@ -106,8 +106,8 @@ fn selection_and_rooms(fields: &Fields<'_>, namespace: &str) -> Result<(Selectio
     if fields.options.is_some() {
         return Ok((selection, fields.rooms()?));
     }
-    let room = fields.room.and_then(Part::name).ok_or(MessageError::Shape)?;
-    Ok((selection, vec![room.into()]))
+    let room = fields.room.and_then(Part::room).ok_or(MessageError::Shape)?;
+    Ok((selection, vec![room]))
 }
 
 fn confirm(fields: &Fields<'_>) -> Result<Option<Box<str>>, MessageError> {
@@ -160,7 +160,7 @@ fn encode_request(uid: &str, message: &Message) -> Vec<u8> {
     match message {
         Message::Ids { request: id, rooms } => {
             request(&mut json, id);
-            json.kind(kind::SOCKETS).raw(",\"rooms\":").texts(rooms);
+            json.kind(kind::SOCKETS).raw(",\"rooms\":").rooms(rooms);
         }
         Message::Rooms { request: id } => {
             request(&mut json, id);
@@ -196,7 +196,7 @@ fn encode_request(uid: &str, message: &Message) -> Vec<u8> {
 }
 
 fn order(json: &mut Writer, kind: u64, selection: &Selection, rooms: &[Box<str>]) {
-    json.kind(kind).raw(",\"opts\":").selection(selection).raw(",\"rooms\":").texts(rooms);
+    json.kind(kind).raw(",\"opts\":").selection(selection).raw(",\"rooms\":").rooms(rooms);
 }
 
 /// As Node's, with one key more: the uid of who answers, which Node does not look at. Who asks can tell from it whose
@@ -216,7 +216,7 @@ fn encode_answer(uid: &str, request: &str, answer: &Answer) -> Vec<u8> {
     json.raw("\"requestId\":").text(request);
     match answer {
         Answer::Ids(ids) => json.raw(",\"sockets\":").texts(ids),
-        Answer::Rooms(rooms) => json.raw(",\"rooms\":").texts(rooms),
+        Answer::Rooms(rooms) => json.raw(",\"rooms\":").rooms(rooms),
         Answer::Sockets(sockets) => json.raw(",\"sockets\":").sockets(sockets),
         Answer::Done => &mut json,
         Answer::ServerSide(value) => json.raw(",\"data\":").json(value),

@@ -230,7 +230,7 @@ fn event(args: &str) -> Result<(), MessageError> {
 /// the empty one, which stands for everybody.
 fn names(list: Option<Part<'_>>) -> Result<Vec<Box<str>>, MessageError> {
     let Some(list) = list.filter(|list| !is_none(*list)) else { return Ok(Vec::new()) };
-    let names: Vec<Box<str>> = list.elements()?.filter_map(Part::name).map(boxed).collect();
+    let names: Vec<Box<str>> = list.elements()?.filter_map(Part::room).collect();
     if names.is_empty() && list.elements()?.next().is_some() { Err(MessageError::Shape) } else { Ok(names) }
 }
 

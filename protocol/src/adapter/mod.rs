@@ -8,6 +8,7 @@ mod error;
 mod fields;
 mod message;
 mod part;
+mod room;
 mod sharded;
 mod writer;
 
@@ -16,3 +17,4 @@ pub use channels::{Adapter, ChannelKind, Channels, Place, SubscriptionMode};
 pub use codec::{MESSAGE_BYTES_MAX, Outgoing, decode, decode_at, encode};
 pub use error::{ATTACHMENTS_MAX, MessageError};
 pub use message::{Answer, Ending, Envelope, Message, RequestId, SocketDescription, blobs_bytes};
+pub use room::{namesake_of, number_of};

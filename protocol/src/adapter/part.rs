@@ -1,13 +1,15 @@
 //! `Part`: a part of a message, as the JSON text or the msgpack bytes that it is, and what it can be read as.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::json::{self, JsonError, Value};
-use crate::msgpack::{self, Bytes, ToJson, Token, Tokens, number_text};
+use crate::msgpack::{self, Bytes, ToJson, Token, Tokens};
 
 use super::error::MessageError;
+use super::room;
 
 /// A value within a checked message.
 #[derive(Clone, Copy, Debug)]
@@ -70,16 +72,12 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A room as text. In JavaScript it may be a number; here it is the text of that.
-    pub(super) fn name(self) -> Option<Cow<'a, str>> {
-        self.text().or_else(|| match self {
-            Part::Json(text) if text.parse::<i64>().is_ok() => Some(text.into()),
-            Part::Json(_) => self.number().map(|number| number_text(number).into()),
-            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
-                number @ (Token::Unsigned(_) | Token::Negative(_) | Token::Float(_)) => number.key(),
-                _ => None,
-            },
-        })
+    /// A room. In JavaScript it may be a number.
+    pub(super) fn room(self) -> Option<Box<str>> {
+        match self.text() {
+            Some(text) => Some(text.into()),
+            None => self.number().map(room::of_number),
+        }
     }
 
     pub(super) fn number(self) -> Option<f64> {

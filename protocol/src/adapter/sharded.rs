@@ -135,10 +135,10 @@ fn encode_data(json: &mut Writer, message: &Message) -> Option<()> {
             json.options(&broadcast.rooms, &broadcast.except, Flags::for_ack(broadcast, *timeout_ms));
         }
         Message::Join { selection, rooms, .. } => {
-            options(data(json, kind::SOCKETS_JOIN), selection).raw(",\"rooms\":").texts(rooms);
+            options(data(json, kind::SOCKETS_JOIN), selection).raw(",\"rooms\":").rooms(rooms);
         }
         Message::Leave { selection, rooms, .. } => {
-            options(data(json, kind::SOCKETS_LEAVE), selection).raw(",\"rooms\":").texts(rooms);
+            options(data(json, kind::SOCKETS_LEAVE), selection).raw(",\"rooms\":").rooms(rooms);
         }
         Message::Disconnect { selection, ending, .. } => {
             options(data(json, kind::DISCONNECT_SOCKETS), selection).raw(",").ending(*ending);

@@ -8,6 +8,7 @@ use crate::json::{encode_integer, encode_string};
 
 use super::broadcast::{Broadcast, Delivery, Selection};
 use super::message::{Ending, SocketDescription};
+use super::room::number_of;
 
 /// What stands where Node says how a client came: all nine keys, since code on Node reads through them, and nothing in them,
 /// since addresses and headers of clients are nobody else's.
@@ -80,6 +81,14 @@ impl Writer {
         self.raw(",\"type\":").number(kind)
     }
 
+    /// Rooms, some of which may be numbers.
+    pub(super) fn rooms(&mut self, rooms: &[Box<str>]) -> &mut Writer {
+        self.list(rooms, |writer, room| match number_of(room) {
+            Some(digits) => drop(writer.raw(digits)),
+            None => drop(writer.text(room)),
+        })
+    }
+
     pub(super) fn texts(&mut self, texts: &[Box<str>]) -> &mut Writer {
         self.list(texts, |writer, text| {
             writer.text(text);
@@ -109,7 +118,7 @@ impl Writer {
     }
 
     pub(super) fn options(&mut self, rooms: &[Box<str>], except: &[Box<str>], flags: Flags<'_>) -> &mut Writer {
-        self.raw("{\"rooms\":").texts(rooms).raw(",\"except\":").texts(except).raw(",\"flags\":{");
+        self.raw("{\"rooms\":").rooms(rooms).raw(",\"except\":").rooms(except).raw(",\"flags\":{");
         let begin = self.out.len();
         if flags.delivery == Delivery::Volatile {
             self.raw("\"volatile\":true");
@@ -129,7 +138,7 @@ impl Writer {
 
     /// Options without flags, as the classic adapter's orders have them.
     pub(super) fn selection(&mut self, selection: &Selection) -> &mut Writer {
-        self.raw("{\"rooms\":").texts(&selection.rooms).raw(",\"except\":").texts(&selection.except).raw("}")
+        self.raw("{\"rooms\":").rooms(&selection.rooms).raw(",\"except\":").rooms(&selection.except).raw("}")
     }
 
     /// `reconnect` is for our like: a server of Node ends a client for good.
@@ -144,7 +153,7 @@ impl Writer {
     pub(super) fn sockets(&mut self, sockets: &[SocketDescription]) -> &mut Writer {
         self.list(sockets, |writer, socket| {
             writer.raw("{\"id\":").text(&socket.id).raw(",\"handshake\":").raw(HANDSHAKE);
-            writer.raw(",\"rooms\":").texts(&socket.rooms).raw(",\"data\":{");
+            writer.raw(",\"rooms\":").rooms(&socket.rooms).raw(",\"data\":{");
             if let Some(user) = &socket.user {
                 writer.raw("\"userId\":").text(user);
             }

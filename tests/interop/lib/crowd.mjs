@@ -46,8 +46,8 @@ export class Crowd {
     for (const [nsp, room, members] of MEMBERS) {
       for (const name of members) {
         const server = this.servers[name[0]];
-        // Another namespace's sockets are joined from afar: sockring's API knows those of the main one only.
-        if (nsp !== '/' && server.kind !== 'node') await C.ask('socketsJoin', { nsp, rooms: [this.id(name)], join: [room] });
+        // Another namespace's sockets are joined from afar, and so are those of a number: sockring's API knows the main one and texts.
+        if ((nsp !== '/' || typeof room === 'number') && server.kind !== 'node') await C.ask('socketsJoin', { nsp, rooms: [this.id(name)], join: [room] });
         else await server.join(this.id(name), [room], nsp);
       }
       await until(5000, `${members.length} sockets are in ${room} of ${nsp}`, () => C.ask('fetchSockets', { nsp, rooms: [room] }), (answer) => answer.value?.length === members.length);

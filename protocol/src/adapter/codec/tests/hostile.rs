@@ -110,7 +110,10 @@ fn broadcasts_that_are_merely_odd_are_read_as_node_reads_them() {
     for (body, rooms) in [
         (json!(["x", packet, {}]), json!([])),
         (json!(["x", packet, {"rooms": null, "except": null, "flags": null}]), json!([])),
-        (json!(["x", packet, {"rooms": [42, "r", null, {}, 1.5, -1]}]), json!(["42", "r", "1.5", "-1"])),
+        (
+            json!(["x", packet, {"rooms": [42, "r", null, {}, 1.5, -1]}]),
+            json!(["\u{fdd0}42", "r", "\u{fdd0}1.5", "\u{fdd0}-1"]),
+        ),
         (json!([1, packet, {"rooms": ["r"], "flags": {"local": true, "broadcast": true}}, "more"]), json!(["r"])),
     ] {
         let envelope = read(Adapter::Classic, "socket.io#/#r#", &msgpack(&body)).expect("read");

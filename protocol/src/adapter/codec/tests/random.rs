@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{again, channels, decode, encode};
+use crate::adapter::room::of_number;
 use crate::adapter::{Adapter, Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription};
 use crate::msgpack::number_text;
 
@@ -31,8 +32,17 @@ impl Random {
         (0..1 + self.below(4)).map(|_| PIECES[self.below(PIECES.len())]).collect::<String>().into()
     }
 
-    fn texts(&mut self) -> Vec<Box<str>> {
-        (0..self.below(4)).map(|_| self.text()).collect()
+    /// Names of rooms.
+    fn rooms(&mut self) -> Vec<Box<str>> {
+        (0..self.below(4))
+            .map(|_| if self.below(4) == 0 { of_number(self.room_number()) } else { self.text() })
+            .collect()
+    }
+
+    fn room_number(&mut self) -> f64 {
+        let number = f64::from_bits(self.number());
+        let numbers = [0.0, 7.0, -1.0, 0.25, 1e21, 2f64.powi(53), if number.is_finite() { number } else { 1.5 }];
+        numbers[self.below(numbers.len())]
     }
 
     fn bytes(&mut self) -> Vec<u8> {
@@ -89,8 +99,8 @@ impl Random {
         let args = format!("[{}{rest}]", serde_json::to_string(&self.text()).unwrap());
         Broadcast {
             namespace: "/".into(),
-            rooms: self.texts(),
-            except: self.texts(),
+            rooms: self.rooms(),
+            except: self.rooms(),
             delivery: if self.is() { Delivery::Volatile } else { Delivery::Queue },
             conflate: if self.is() { Some(self.text()) } else { None },
             args: Arc::from(args.as_bytes()),
@@ -99,18 +109,18 @@ impl Random {
     }
 
     fn selection(&mut self) -> Selection {
-        Selection { namespace: "/".into(), rooms: self.texts(), except: self.texts() }
+        Selection { namespace: "/".into(), rooms: self.rooms(), except: self.rooms() }
     }
 
     fn answer(&mut self) -> Answer {
         match self.below(7) {
             0 => Answer::Ids(vec![self.text(), self.text()]),
-            1 => Answer::Rooms(self.texts()),
+            1 => Answer::Rooms(self.rooms()),
             2 => Answer::Sockets(
                 (0..self.below(3))
                     .map(|_| SocketDescription {
                         id: self.text(),
-                        rooms: self.texts(),
+                        rooms: self.rooms(),
                         user: if self.is() { Some(self.text()) } else { None },
                     })
                     .collect(),
@@ -136,11 +146,11 @@ impl Random {
         match self.below(10) {
             0 | 1 => Message::Broadcast(self.broadcast()),
             2 => Message::BroadcastForAck { request, broadcast: self.broadcast(), timeout_ms: self.number() >> 30 },
-            3 => Message::Ids { request, rooms: self.texts() },
+            3 => Message::Ids { request, rooms: self.rooms() },
             4 => Message::Rooms { request },
             5 => Message::Fetch { request, selection: self.selection() },
-            6 => Message::Join { selection: self.selection(), rooms: self.texts(), confirm: None },
-            7 => Message::Leave { selection: self.selection(), rooms: self.texts(), confirm: None },
+            6 => Message::Join { selection: self.selection(), rooms: self.rooms(), confirm: None },
+            7 => Message::Leave { selection: self.selection(), rooms: self.rooms(), confirm: None },
             8 => {
                 let ending = [Ending::Socket, Ending::Client, Ending::Session][self.below(3)];
                 Message::Disconnect { selection: self.selection(), ending, confirm: None }
