@@ -13,7 +13,7 @@ use crate::worker::Bus;
 
 use super::Cluster;
 use super::health::{Part, Target};
-use super::subscriber::{Fixed, Line, LineParts, Order};
+use super::subscriber::{Fixed, Order, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
 
@@ -50,11 +50,11 @@ pub(super) fn listen(cluster: Arc<Cluster>, orders: mpsc::UnboundedReceiver<Orde
     let fixed = cluster.fixed();
     match cluster.adapter() {
         Adapter::Classic => {
-            let parts = LineParts { cluster, target: Target::Any, orders, returned: None, fixed };
-            tokio::task::spawn_local(Line::new(parts).run());
+            let parts = SubscriberParts { cluster, target: Target::Any, orders, returned: None, fixed };
+            tokio::task::spawn_local(Subscriber::new(parts).run());
         }
         Adapter::Sharded => {
-            let spreader = Spreader { cluster, fixed, lines: HashMap::new() };
+            let spreader = Spreader { cluster, fixed, subscribers: HashMap::new() };
             tokio::task::spawn_local(spreader.run(orders));
         }
     }
@@ -90,7 +90,7 @@ impl Cluster {
 struct Spreader {
     cluster: Arc<Cluster>,
     fixed: Vec<Fixed>,
-    lines: HashMap<Target, mpsc::UnboundedSender<Order>>,
+    subscribers: HashMap<Target, mpsc::UnboundedSender<Order>>,
 }
 
 impl Spreader {
@@ -121,8 +121,8 @@ impl Spreader {
                     Some(Order::Leave(room)) => {
                         waiting.remove(&room);
                         // It may be on its way from one to another.
-                        for line in self.lines.values() {
-                            let _ = line.send(Order::Leave(room.clone()));
+                        for subscriber in self.subscribers.values() {
+                            let _ = subscriber.send(Order::Leave(room.clone()));
                         }
                     }
                     Some(Order::Settled(join, outcome)) => self.cluster.joins.end(join, outcome),
@@ -141,7 +141,7 @@ impl Spreader {
     ) {
         match self.target_of(&room) {
             None => drop(waiting.insert(room, epoch)),
-            Some(target) => drop(self.line(target, returned).send(Order::Want(room, epoch))),
+            Some(target) => drop(self.subscriber(target, returned).send(Order::Want(room, epoch))),
         }
     }
 
@@ -158,14 +158,14 @@ impl Spreader {
         }
     }
 
-    fn line(&mut self, target: Target, returned: &mpsc::UnboundedSender<Wish>) -> &mpsc::UnboundedSender<Order> {
+    fn subscriber(&mut self, target: Target, returned: &mpsc::UnboundedSender<Wish>) -> &mpsc::UnboundedSender<Order> {
         let (cluster, fixed) = (&self.cluster, &self.fixed);
-        self.lines.entry(target).or_insert_with_key(|target| {
+        self.subscribers.entry(target).or_insert_with_key(|target| {
             let (sender, orders) = mpsc::unbounded_channel();
             let (cluster, returned) = (Arc::clone(cluster), Some(returned.clone()));
             let fixed = fixed.clone();
-            let parts = LineParts { cluster, target: target.clone(), orders, returned, fixed };
-            tokio::task::spawn_local(Line::new(parts).run());
+            let parts = SubscriberParts { cluster, target: target.clone(), orders, returned, fixed };
+            tokio::task::spawn_local(Subscriber::new(parts).run());
             sender
         })
     }
@@ -175,16 +175,16 @@ impl Spreader {
         match topology {
             Topology::Unknown => {}
             Topology::Single => {
-                self.line(Target::Any, returned);
+                self.subscriber(Target::Any, returned);
             }
             Topology::Slots(map) => {
-                // Lines to nodes that are no masters any more end, and give back what they had.
-                self.lines.retain(|target, _| map.masters().iter().any(|master| Target::node(master) == *target));
+                // Subscribers at nodes that are no masters any more end, and give back what they had.
+                self.subscribers.retain(|target, _| map.masters().iter().any(|master| Target::node(master) == *target));
                 for target in self.targets_of_fixed(map) {
-                    self.line(target, returned);
+                    self.subscriber(target, returned);
                 }
-                for line in self.lines.values() {
-                    let _ = line.send(Order::Relocate);
+                for subscriber in self.subscribers.values() {
+                    let _ = subscriber.send(Order::Relocate);
                 }
                 // The nodes are known, whichever of them are needed.
                 let is_up = self.cluster.presence.set(&Target::Any, true);

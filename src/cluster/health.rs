@@ -172,39 +172,39 @@ impl Health {
 #[derive(Debug)]
 pub(super) struct Presence {
     shards: Vec<Postbox>,
-    lines: Mutex<Lines>,
+    subscribers: Mutex<Subscribers>,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct Subscribers {
     are_up: BTreeMap<Target, bool>,
     was_up: bool,
 }
 
 impl Presence {
     pub(super) fn new(shards: Vec<Postbox>) -> Presence {
-        Presence { shards, lines: Mutex::default() }
+        Presence { shards, subscribers: Mutex::default() }
     }
 
     /// A connection is up, or not any more. Says whether all are.
     pub(super) fn set(&self, target: &Target, is_up: bool) -> bool {
-        self.change(|lines| {
-            lines.insert(target.clone(), is_up);
+        self.change(|subscribers| {
+            subscribers.insert(target.clone(), is_up);
         })
     }
 
     pub(super) fn forget(&self, target: &Target) -> bool {
-        self.change(|lines| {
-            lines.remove(target);
+        self.change(|subscribers| {
+            subscribers.remove(target);
         })
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Target, bool>)) -> bool {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut lines.are_up);
-        let is_up = !lines.are_up.is_empty() && lines.are_up.values().all(|is_up| *is_up);
-        if is_up != lines.was_up {
-            lines.was_up = is_up;
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut subscribers.are_up);
+        let is_up = !subscribers.are_up.is_empty() && subscribers.are_up.values().all(|is_up| *is_up);
+        if is_up != subscribers.was_up {
+            subscribers.was_up = is_up;
             for shard in &self.shards {
                 shard.post(Letter::Bus(if is_up { BusMail::Up } else { BusMail::Down }));
             }

@@ -143,15 +143,15 @@ impl Outbox {
 
 /// Spreads jobs over connections, until the outbox is gone.
 pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut lines: HashMap<Target, mpsc::UnboundedSender<Job>> = HashMap::new();
+    let mut publishers: HashMap<Target, mpsc::UnboundedSender<Job>> = HashMap::new();
     let mut topology = cluster.topology.subscribe();
     let open = |target: &Target| {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let line = Line { cluster: Arc::clone(&cluster), target: target.clone(), jobs: receiver };
-        tokio::task::spawn_local(line.run());
+        let publisher = Publisher { cluster: Arc::clone(&cluster), target: target.clone(), jobs: receiver };
+        tokio::task::spawn_local(publisher.run());
         sender
     };
-    lines.insert(Target::Any, open(&Target::Any));
+    publishers.insert(Target::Any, open(&Target::Any));
     loop {
         tokio::select! {
             biased;
@@ -161,18 +161,18 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
                 }
                 if let Topology::Slots(map) = &*topology.borrow_and_update() {
                     let is_master = |target: &Target| map.masters().iter().any(|master| Target::node(master) == *target);
-                    lines.retain(|target, _| *target == Target::Any || is_master(target));
+                    publishers.retain(|target, _| *target == Target::Any || is_master(target));
                     // With the classic adapter all goes to anybody.
                     for master in map.masters().iter().filter(|_| cluster.adapter() == Adapter::Sharded) {
-                        lines.entry(Target::node(master)).or_insert_with_key(open);
+                        publishers.entry(Target::node(master)).or_insert_with_key(open);
                     }
                 }
             }
             job = jobs.recv() => {
                 let Some(job) = job else { return };
                 let target = target_of(&topology.borrow(), &job.to);
-                let line = lines.entry(target).or_insert_with_key(open);
-                if let Err(mpsc::error::SendError(job)) = line.send(job) {
+                let publisher = publishers.entry(target).or_insert_with_key(open);
+                if let Err(mpsc::error::SendError(job)) = publisher.send(job) {
                     job.finish(Err(PublishError::Down));
                 }
             }
@@ -189,7 +189,7 @@ fn target_of(topology: &Topology, to: &To) -> Target {
 }
 
 /// One connection, for as long as there are jobs for it.
-struct Line {
+struct Publisher {
     cluster: Arc<Cluster>,
     target: Target,
     jobs: mpsc::UnboundedReceiver<Job>,
@@ -202,7 +202,7 @@ enum End {
     Lost(String),
 }
 
-impl Line {
+impl Publisher {
     async fn run(mut self) {
         let part = Part::Publisher(self.target.clone());
         let name = format!("{}-publisher", self.cluster.client_name());

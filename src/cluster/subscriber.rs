@@ -59,7 +59,7 @@ pub(super) enum Fixed {
 }
 
 /// One connection.
-pub(super) struct Line {
+pub(super) struct Subscriber {
     cluster: Arc<Cluster>,
     target: Target,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -80,8 +80,8 @@ pub(super) struct Line {
     counted: u64,
 }
 
-/// What a line is made of.
-pub(super) struct LineParts {
+/// What a subscriber is made of.
+pub(super) struct SubscriberParts {
     pub(super) cluster: Arc<Cluster>,
     pub(super) target: Target,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
@@ -106,13 +106,26 @@ enum End {
     Lost(String),
 }
 
-impl Line {
-    pub(super) fn new(parts: LineParts) -> Line {
-        let LineParts { cluster, target, orders, returned, fixed } = parts;
+impl Subscriber {
+    pub(super) fn new(parts: SubscriberParts) -> Subscriber {
+        let SubscriberParts { cluster, target, orders, returned, fixed } = parts;
         let inbox = Inbox::new(Arc::clone(&cluster));
         let (rooms, leaving) = Default::default();
         let (confirmed, sent_on, counted, has_moved) = Default::default();
-        Line { cluster, target, orders, returned, fixed, rooms, inbox, leaving, has_moved, confirmed, sent_on, counted }
+        Subscriber {
+            cluster,
+            target,
+            orders,
+            returned,
+            fixed,
+            rooms,
+            inbox,
+            leaving,
+            has_moved,
+            confirmed,
+            sent_on,
+            counted,
+        }
     }
 
     /// Connects again and again until it is not needed any more.
@@ -199,7 +212,7 @@ impl Line {
         self.count();
     }
 
-    /// Does something else, while what is wanted changes. `None`: this line is not needed any more.
+    /// Does something else, while what is wanted changes. `None`: this subscriber is not needed any more.
     async fn while_taking_orders<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(something);
         loop {
