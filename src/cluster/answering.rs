@@ -13,7 +13,7 @@ use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 use super::awaiting::Asker;
 use super::counters::BusLimit;
 use super::joins::{Join, Outcome};
-use super::subscriber::Order;
+use super::subscriber::Instruction;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
 /// How long shards may take.
@@ -228,7 +228,7 @@ impl Cluster {
             cluster.joins.tell_of_refused(full);
             // Who has found no room in the last of the rooms may be in the others.
             let outcome = if joined + full > 0 { Outcome::Joined } else { Outcome::Nobody };
-            cluster.order(Order::Settled(join, outcome));
+            cluster.instruct(Instruction::Settled(join, outcome));
             if let Some(Asker { namespace, uid, request }) = asker.filter(|_| joined > 0) {
                 cluster.reply(&namespace, uid, request, Answer::Done);
             }

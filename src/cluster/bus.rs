@@ -13,7 +13,7 @@ use crate::worker::Bus;
 
 use super::Cluster;
 use super::health::{Part, Target};
-use super::subscriber::{Fixed, Order, Subscriber, SubscriberParts};
+use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
 
@@ -31,12 +31,12 @@ impl CoreBus {
 
 impl Bus for CoreBus {
     fn subscribe(&mut self, room: RoomName, epoch: u32) {
-        self.cluster.order(Order::Want(room, epoch));
+        self.cluster.instruct(Instruction::Want(room, epoch));
     }
 
     fn unsubscribe(&mut self, room: RoomName) {
         self.cluster.joins.forget(&room);
-        self.cluster.order(Order::Leave(room));
+        self.cluster.instruct(Instruction::Leave(room));
     }
 
     fn acknowledge(&mut self, answer: Acknowledgement) {
@@ -46,16 +46,16 @@ impl Bus for CoreBus {
 
 /// Starts to listen for the whole instance, on one core: what one sender sends comes in its order over one connection only,
 /// and goes on in it, from mailbox to mailbox. With the sharded adapter on a Redis Cluster there is one for each master.
-pub(super) fn listen(cluster: Arc<Cluster>, orders: mpsc::UnboundedReceiver<Order>) {
+pub(super) fn listen(cluster: Arc<Cluster>, instructions: mpsc::UnboundedReceiver<Instruction>) {
     let fixed = cluster.fixed();
     match cluster.adapter() {
         Adapter::Classic => {
-            let parts = SubscriberParts { cluster, target: Target::Any, orders, returned: None, fixed };
+            let parts = SubscriberParts { cluster, target: Target::Any, instructions, returned: None, fixed };
             tokio::task::spawn_local(Subscriber::new(parts).run());
         }
         Adapter::Sharded => {
             let spreader = Spreader { cluster, fixed, subscribers: HashMap::new() };
-            tokio::task::spawn_local(spreader.run(orders));
+            tokio::task::spawn_local(spreader.run(instructions));
         }
     }
 }
@@ -80,9 +80,9 @@ impl Cluster {
     }
 
     /// Tells the subscriber what is wanted of it.
-    pub(super) fn order(&self, order: Order) {
-        // Who takes orders lives as long as the runtime.
-        let _ = self.orders.send(order);
+    pub(super) fn instruct(&self, instruction: Instruction) {
+        // Who takes instructions lives as long as the runtime.
+        let _ = self.instructions.send(instruction);
     }
 }
 
@@ -90,16 +90,16 @@ impl Cluster {
 struct Spreader {
     cluster: Arc<Cluster>,
     fixed: Vec<Fixed>,
-    subscribers: HashMap<Target, mpsc::UnboundedSender<Order>>,
+    subscribers: HashMap<Target, mpsc::UnboundedSender<Instruction>>,
 }
 
 impl Spreader {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    async fn run(mut self, mut instructions: mpsc::UnboundedReceiver<Instruction>) {
         let mut topology = self.cluster.topology.subscribe();
         // It may be known already.
         topology.mark_changed();
         let (returned, mut homeless) = mpsc::unbounded_channel::<Wish>();
-        // Without a map nobody knows where to go: orders wait, bounded by the rooms that there are.
+        // Without a map nobody knows where to go: instructions wait, bounded by the rooms that there are.
         let mut waiting: HashMap<RoomName, u32> = HashMap::new();
         loop {
             tokio::select! {
@@ -115,18 +115,18 @@ impl Spreader {
                     }
                 }
                 Some((room, epoch)) = homeless.recv() => self.want(room, epoch, &returned, &mut waiting),
-                order = orders.recv() => match order {
+                instruction = instructions.recv() => match instruction {
                     None => return,
-                    Some(Order::Want(room, epoch)) => self.want(room, epoch, &returned, &mut waiting),
-                    Some(Order::Leave(room)) => {
+                    Some(Instruction::Want(room, epoch)) => self.want(room, epoch, &returned, &mut waiting),
+                    Some(Instruction::Leave(room)) => {
                         waiting.remove(&room);
                         // It may be on its way from one to another.
                         for subscriber in self.subscribers.values() {
-                            let _ = subscriber.send(Order::Leave(room.clone()));
+                            let _ = subscriber.send(Instruction::Leave(room.clone()));
                         }
                     }
-                    Some(Order::Settled(join, outcome)) => self.cluster.joins.end(join, outcome),
-                    Some(Order::Relocate) => {}
+                    Some(Instruction::Settled(join, outcome)) => self.cluster.joins.end(join, outcome),
+                    Some(Instruction::Relocate) => {}
                 },
             }
         }
@@ -141,7 +141,7 @@ impl Spreader {
     ) {
         match self.target_of(&room) {
             None => drop(waiting.insert(room, epoch)),
-            Some(target) => drop(self.subscriber(target, returned).send(Order::Want(room, epoch))),
+            Some(target) => drop(self.subscriber(target, returned).send(Instruction::Want(room, epoch))),
         }
     }
 
@@ -158,13 +158,17 @@ impl Spreader {
         }
     }
 
-    fn subscriber(&mut self, target: Target, returned: &mpsc::UnboundedSender<Wish>) -> &mpsc::UnboundedSender<Order> {
+    fn subscriber(
+        &mut self,
+        target: Target,
+        returned: &mpsc::UnboundedSender<Wish>,
+    ) -> &mpsc::UnboundedSender<Instruction> {
         let (cluster, fixed) = (&self.cluster, &self.fixed);
         self.subscribers.entry(target).or_insert_with_key(|target| {
-            let (sender, orders) = mpsc::unbounded_channel();
+            let (sender, instructions) = mpsc::unbounded_channel();
             let (cluster, returned) = (Arc::clone(cluster), Some(returned.clone()));
             let fixed = fixed.clone();
-            let parts = SubscriberParts { cluster, target: target.clone(), orders, returned, fixed };
+            let parts = SubscriberParts { cluster, target: target.clone(), instructions, returned, fixed };
             tokio::task::spawn_local(Subscriber::new(parts).run());
             sender
         })
@@ -184,7 +188,7 @@ impl Spreader {
                     self.subscriber(target, returned);
                 }
                 for subscriber in self.subscribers.values() {
-                    let _ = subscriber.send(Order::Relocate);
+                    let _ = subscriber.send(Instruction::Relocate);
                 }
                 // The nodes are known, whichever of them are needed.
                 let is_up = self.cluster.presence.set(&Target::Any, true);

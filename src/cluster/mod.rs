@@ -45,7 +45,7 @@ use held::Held;
 use joins::Joins;
 use link::Dialler;
 use publisher::{Job, Outbox, To};
-use subscriber::Order;
+use subscriber::Instruction;
 use topology::Topology;
 
 pub use asking::Gathered;
@@ -91,7 +91,7 @@ pub struct Cluster {
     held: Held,
     joins: Joins,
     /// What all cores want subscribed.
-    orders: mpsc::UnboundedSender<Order>,
+    instructions: mpsc::UnboundedSender<Instruction>,
     requests: mpsc::Sender<Envelope>,
     topology: watch::Sender<Topology>,
     topology_is_stale: Notify,
@@ -105,7 +105,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Receivers {
     jobs: mpsc::UnboundedReceiver<Job>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    instructions: mpsc::UnboundedReceiver<Instruction>,
     requests: mpsc::Receiver<Envelope>,
 }
 
@@ -128,7 +128,7 @@ impl Cluster {
         let ClusterParts { settings, namespaces, instance, postboxes, outside } = parts;
         let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
-        let (orders, orders_in) = mpsc::unbounded_channel();
+        let (instructions, instructions_in) = mpsc::unbounded_channel();
         let health = Health::default();
         health.expect(Part::Publisher(Target::Any));
         health.expect(Part::Subscriber(Target::Any));
@@ -150,13 +150,13 @@ impl Cluster {
             outbox,
             peers: Peers::default(),
             joins: Joins::default(),
-            orders,
+            instructions,
             requests,
             topology: watch::Sender::new(Topology::Unknown),
             topology_is_stale: Notify::new(),
             master: watch::Sender::new(None),
             master_is_stale: Notify::new(),
-            receivers: Mutex::new(Some(Receivers { jobs, orders: orders_in, requests: requests_in })),
+            receivers: Mutex::new(Some(Receivers { jobs, instructions: instructions_in, requests: requests_in })),
         }))
     }
 
@@ -170,7 +170,7 @@ impl Cluster {
         if core == FIRST_CORE
             && let Some(receivers) = self.receivers.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
-            bus::listen(Arc::clone(self), receivers.orders);
+            bus::listen(Arc::clone(self), receivers.instructions);
             tokio::task::spawn_local(publisher::run(Arc::clone(self), receivers.jobs));
             tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
             tokio::task::spawn_local(awaiting::expire(Arc::clone(self)));

@@ -42,7 +42,7 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// What is wanted of the subscriber.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Instruction {
     Want(RoomName, u32),
     Leave(RoomName),
     /// Every shard has done an order to join, and what they want for it stands before this.
@@ -62,7 +62,7 @@ pub(super) enum Fixed {
 pub(super) struct Subscriber {
     cluster: Arc<Cluster>,
     target: Target,
-    orders: mpsc::UnboundedReceiver<Order>,
+    instructions: mpsc::UnboundedReceiver<Instruction>,
     /// Takes rooms that belong to other nodes; `None`: there are none.
     returned: Option<mpsc::UnboundedSender<Wish>>,
     fixed: Vec<Fixed>,
@@ -84,7 +84,7 @@ pub(super) struct Subscriber {
 pub(super) struct SubscriberParts {
     pub(super) cluster: Arc<Cluster>,
     pub(super) target: Target,
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) instructions: mpsc::UnboundedReceiver<Instruction>,
     pub(super) returned: Option<mpsc::UnboundedSender<Wish>>,
     pub(super) fixed: Vec<Fixed>,
 }
@@ -108,14 +108,14 @@ enum End {
 
 impl Subscriber {
     pub(super) fn new(parts: SubscriberParts) -> Subscriber {
-        let SubscriberParts { cluster, target, orders, returned, fixed } = parts;
+        let SubscriberParts { cluster, target, instructions, returned, fixed } = parts;
         let inbox = Inbox::new(Arc::clone(&cluster));
         let (rooms, leaving) = Default::default();
         let (confirmed, sent_on, counted, has_moved) = Default::default();
         Subscriber {
             cluster,
             target,
-            orders,
+            instructions,
             returned,
             fixed,
             rooms,
@@ -137,7 +137,7 @@ impl Subscriber {
         loop {
             let opening = cluster.open(self.target.clone(), attempts, &name);
             attempts += 1;
-            let reason = match self.while_taking_orders(opening).await {
+            let reason = match self.while_taking_instructions(opening).await {
                 None => break,
                 Some(Err(error)) => error.to_string(),
                 Some(Ok(link)) => {
@@ -155,7 +155,7 @@ impl Subscriber {
                 }
             };
             self.on_down(&reason);
-            if self.while_taking_orders(cluster.health.rest(backoff.next(cluster.chance()))).await.is_none() {
+            if self.while_taking_instructions(cluster.health.rest(backoff.next(cluster.chance()))).await.is_none() {
                 break;
             }
         }
@@ -213,33 +213,33 @@ impl Subscriber {
     }
 
     /// Does something else, while what is wanted changes. `None`: this subscriber is not needed any more.
-    async fn while_taking_orders<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
+    async fn while_taking_instructions<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(something);
         loop {
             tokio::select! {
                 biased;
                 output = &mut something => return Some(output),
-                order = self.orders.recv() => {
+                instruction = self.instructions.recv() => {
                     // There is nobody to tell: it is told when the connection stands.
-                    self.take_order(order?);
+                    self.take_instruction(instruction?);
                 }
             }
         }
     }
 
-    /// Notes an order. `Some`: it is fulfilled already.
-    fn take_order(&mut self, order: Order) -> Option<Wish> {
-        match order {
-            Order::Want(room, epoch) => self.rooms.want(room, epoch),
-            Order::Leave(room) => {
+    /// Notes an instruction. `Some`: it is fulfilled already.
+    fn take_instruction(&mut self, instruction: Instruction) -> Option<Wish> {
+        match instruction {
+            Instruction::Want(room, epoch) => self.rooms.want(room, epoch),
+            Instruction::Leave(room) => {
                 self.rooms.leave(room, Instant::now());
                 None
             }
-            Order::Settled(join, outcome) => {
+            Instruction::Settled(join, outcome) => {
                 self.cluster.joins.end(join, outcome);
                 None
             }
-            Order::Relocate => None,
+            Instruction::Relocate => None,
         }
     }
 
@@ -284,9 +284,9 @@ impl Subscriber {
                         None => self.tell(wishes),
                     }
                 }
-                order = self.orders.recv() => {
-                    let Some(order) = order else { return End::Retired };
-                    self.take_orders(order, &link, address, confirmed.as_mut());
+                instruction = self.instructions.recv() => {
+                    let Some(instruction) = instruction else { return End::Retired };
+                    self.take_instructions(instruction, &link, address, confirmed.as_mut());
                 }
                 voice = pulse.next() => {
                     match voice {
@@ -317,16 +317,22 @@ impl Subscriber {
         }
     }
 
-    /// Takes all orders that there are, so that what is wanted in one turn is one command.
-    fn take_orders(&mut self, first: Order, link: &Link, address: &Address, confirmed: Option<&mut Vec<Wish>>) {
+    /// Takes all instructions that there are, so that what is wanted in one turn is one command.
+    fn take_instructions(
+        &mut self,
+        first: Instruction,
+        link: &Link,
+        address: &Address,
+        confirmed: Option<&mut Vec<Wish>>,
+    ) {
         let mut fulfilled = Vec::new();
         let mut next = Some(first);
-        while let Some(order) = next {
-            if matches!(order, Order::Relocate) {
+        while let Some(instruction) = next {
+            if matches!(instruction, Instruction::Relocate) {
                 self.relocate(link, address);
             }
-            fulfilled.extend(self.take_order(order));
-            next = self.orders.try_recv().ok();
+            fulfilled.extend(self.take_instruction(instruction));
+            next = self.instructions.try_recv().ok();
         }
         match confirmed {
             Some(confirmed) => confirmed.extend(fulfilled),
