@@ -12,7 +12,7 @@ use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 use crate::worker::Bus;
 
 use super::Cluster;
-use super::health::{Part, Target};
+use super::health::{ConnectionId, Target};
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
@@ -193,7 +193,7 @@ impl Spreader {
                 // The nodes are known, whichever of them are needed.
                 let is_up = self.cluster.presence.set(&Target::Any, true);
                 self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
-                self.cluster.health.forget(&Part::Subscriber(Target::Any));
+                self.cluster.health.forget(&ConnectionId::Subscriber(Target::Any));
             }
         }
     }

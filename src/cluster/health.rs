@@ -31,16 +31,16 @@ impl Target {
 
 /// A connection that the instance needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum ConnectionId {
     Subscriber(Target),
     Publisher(Target),
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Subscriber(_) => f.write_str("subscriber"),
-            Part::Publisher(_) => f.write_str("publisher"),
+            ConnectionId::Subscriber(_) => f.write_str("subscriber"),
+            ConnectionId::Publisher(_) => f.write_str("publisher"),
         }
     }
 }
@@ -61,9 +61,9 @@ const REASONS_LOGGED: usize = 4;
 
 #[derive(Debug, Default)]
 struct State {
-    down: BTreeSet<Part>,
+    down: BTreeSet<ConnectionId>,
     /// Of those that stand.
-    silent: BTreeSet<Part>,
+    silent: BTreeSet<ConnectionId>,
     /// What was logged since everything was up.
     logged: BTreeSet<String>,
 }
@@ -79,58 +79,58 @@ pub(super) struct Health {
 
 impl Health {
     /// A connection that is still to be opened.
-    pub(super) fn expect(&self, part: Part) {
-        self.lock().down.insert(part);
+    pub(super) fn expect(&self, connection: ConnectionId) {
+        self.lock().down.insert(connection);
     }
 
-    pub(super) fn on_up(&self, part: &Part) {
-        tracing::debug!(%part, "a connection to Redis stands");
+    pub(super) fn on_up(&self, connection: &ConnectionId) {
+        tracing::debug!(%connection, "a connection to Redis stands");
         self.answered.notify_waiters();
-        self.remove(part);
+        self.remove(connection);
     }
 
     /// What is heard on a connection that stands.
-    pub(super) fn on_voice(&self, part: &Part, voice: Voice) {
+    pub(super) fn on_voice(&self, connection: &ConnectionId, voice: Voice) {
         let mut state = self.lock();
         match voice {
             Voice::Heard => {
-                if state.silent.remove(part) && state.silent.is_empty() {
+                if state.silent.remove(connection) && state.silent.is_empty() {
                     tracing::info!("Redis answers again");
                 }
             }
             Voice::Silent => {
-                if state.silent.insert(part.clone()) && state.silent.len() == 1 {
-                    tracing::warn!("Redis is silent for the {part}; what it still has is waited for");
+                if state.silent.insert(connection.clone()) && state.silent.len() == 1 {
+                    tracing::warn!("Redis is silent for the {connection}; what it still has is waited for");
                 }
             }
         }
     }
 
     /// A connection is as it should be: it stands, or nobody needs it.
-    fn remove(&self, part: &Part) {
+    fn remove(&self, connection: &ConnectionId) {
         let mut state = self.lock();
-        state.silent.remove(part);
-        if state.down.remove(part) && state.down.is_empty() {
+        state.silent.remove(connection);
+        if state.down.remove(connection) && state.down.is_empty() {
             state.logged.clear();
             tracing::info!("Redis is up: events reach the other instances");
             self.changed.notify_all();
         }
     }
 
-    pub(super) fn on_down(&self, part: Part, reason: &str) {
-        tracing::debug!(%part, reason, "a connection to Redis is lost");
+    pub(super) fn on_down(&self, connection: ConnectionId, reason: &str) {
+        tracing::debug!(%connection, reason, "a connection to Redis is lost");
         let mut state = self.lock();
         // Other connections go down for the same reason at the same time.
         if state.logged.len() < REASONS_LOGGED && state.logged.insert(reason.to_owned()) {
-            tracing::warn!("Redis is down for the {part}: {reason}; this instance's clients are served on");
+            tracing::warn!("Redis is down for the {connection}: {reason}; this instance's clients are served on");
         }
-        state.silent.remove(&part);
-        state.down.insert(part);
+        state.silent.remove(&connection);
+        state.down.insert(connection);
     }
 
     /// A connection that is not needed any more.
-    pub(super) fn forget(&self, part: &Part) {
-        self.remove(part);
+    pub(super) fn forget(&self, connection: &ConnectionId) {
+        self.remove(connection);
     }
 
     /// Waits before the next attempt of a connection: this long, or until another one stands, since Redis is back then.
@@ -224,38 +224,38 @@ mod tests {
     #[test]
     fn an_instance_is_up_when_all_its_connections_are() {
         let health = Health::default();
-        let parts = [Part::Subscriber(Target::Any), Part::Publisher(Target::Any)];
-        parts.iter().cloned().for_each(|part| health.expect(part));
-        health.on_up(&parts[0]);
+        let connections = [ConnectionId::Subscriber(Target::Any), ConnectionId::Publisher(Target::Any)];
+        connections.iter().cloned().for_each(|connection| health.expect(connection));
+        health.on_up(&connections[0]);
         assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Down, false));
-        health.on_up(&parts[1]);
+        health.on_up(&connections[1]);
         assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Up, true));
-        health.on_down(parts[0].clone(), "a test");
+        health.on_down(connections[0].clone(), "a test");
         assert_eq!(health.condition(), Condition::Down);
-        health.forget(&parts[0]);
+        health.forget(&connections[0]);
         assert_eq!(health.condition(), Condition::Up);
     }
 
     #[test]
     fn who_does_not_answer_is_silent_until_it_is_heard_or_lost() {
         let health = Health::default();
-        let parts = [Part::Subscriber(Target::Any), Part::Publisher(Target::Any)];
-        parts.iter().for_each(|part| health.on_voice(part, Voice::Silent));
+        let connections = [ConnectionId::Subscriber(Target::Any), ConnectionId::Publisher(Target::Any)];
+        connections.iter().for_each(|connection| health.on_voice(connection, Voice::Silent));
         assert_eq!((health.condition(), health.silent()), (Condition::Silent, 2));
-        health.on_voice(&parts[0], Voice::Heard);
+        health.on_voice(&connections[0], Voice::Heard);
         assert_eq!(health.condition(), Condition::Silent);
-        health.on_down(parts[1].clone(), "a test");
+        health.on_down(connections[1].clone(), "a test");
         assert_eq!((health.condition(), health.silent()), (Condition::Down, 0));
-        health.on_up(&parts[1]);
+        health.on_up(&connections[1]);
         assert_eq!(health.condition(), Condition::Up);
     }
 
     #[tokio::test]
     async fn a_connection_that_stands_ends_the_rest_of_the_others() {
         let health = Health::default();
-        let part = Part::Publisher(Target::Any);
+        let connection = ConnectionId::Publisher(Target::Any);
         let begun = tokio::time::Instant::now();
-        health.on_up(&part);
+        health.on_up(&connection);
         health.rest(2 * REST_MIN).await;
         assert!(begun.elapsed() >= 2 * REST_MIN, "what stood before does not count");
         // Even when it stands before the least time is over.
@@ -263,7 +263,7 @@ mod tests {
             let begun = tokio::time::Instant::now();
             let stands = async {
                 sleep(after).await;
-                health.on_up(&part);
+                health.on_up(&connection);
             };
             tokio::join!(health.rest(Duration::from_secs(600)), stands);
             let took = begun.elapsed();

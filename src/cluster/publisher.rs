@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::health::{Part, Target};
+use super::health::{ConnectionId, Target};
 use super::link::{Backoff, Link};
 use super::pulse::{Pulse, Voice};
 use super::settings::Address;
@@ -204,7 +204,7 @@ enum End {
 
 impl Publisher {
     async fn run(mut self) {
-        let part = Part::Publisher(self.target.clone());
+        let id = ConnectionId::Publisher(self.target.clone());
         let name = format!("{}-publisher", self.cluster.client_name());
         let mut backoff = Backoff::default();
         let (mut attempts, mut is_first) = (0, true);
@@ -227,7 +227,7 @@ impl Publisher {
                     }
                     backoff.reset();
                     attempts = 0;
-                    cluster.health.on_up(&part);
+                    cluster.health.on_up(&id);
                     let end = self.serve(link).await;
                     cluster.counters.publisher_reconnects.add(1);
                     match end {
@@ -241,12 +241,12 @@ impl Publisher {
                 cluster.counters.publisher_is_up.set(0);
             }
             cluster.topology_is_stale.notify_one();
-            cluster.health.on_down(part.clone(), &reason);
+            cluster.health.on_down(id.clone(), &reason);
             if self.refusing(cluster.health.rest(backoff.next(cluster.chance()))).await.is_none() {
                 break;
             }
         }
-        self.cluster.health.forget(&part);
+        self.cluster.health.forget(&id);
     }
 
     /// Refuses all jobs while something else goes on. `None`: there will be no more.
@@ -262,7 +262,7 @@ impl Publisher {
     }
 
     fn on_voice(&self, voice: Voice) {
-        self.cluster.health.on_voice(&Part::Publisher(self.target.clone()), voice);
+        self.cluster.health.on_voice(&ConnectionId::Publisher(self.target.clone()), voice);
         if self.target == Target::Any {
             self.cluster.outbox.is_silent.store(voice == Voice::Silent, Ordering::Release);
         }

@@ -15,7 +15,7 @@ use crate::shard::{BusMail, RoomName};
 
 use super::Cluster;
 use super::flow::{Flow, size_of_push};
-use super::health::{Part, Target};
+use super::health::{ConnectionId, Target};
 use super::inbox::Inbox;
 use super::joins::{Join, Outcome};
 use super::link::{Backoff, Link};
@@ -162,21 +162,21 @@ impl Subscriber {
         self.retire();
     }
 
-    fn part(&self) -> Part {
-        Part::Subscriber(self.target.clone())
+    fn id(&self) -> ConnectionId {
+        ConnectionId::Subscriber(self.target.clone())
     }
 
     fn on_up(&mut self, confirmed: Vec<Wish>) {
         let is_up = self.cluster.presence.set(&self.target, true);
         self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
-        self.cluster.health.on_up(&self.part());
+        self.cluster.health.on_up(&self.id());
         self.tell(confirmed);
     }
 
     fn on_down(&mut self, reason: &str) {
         self.cluster.presence.set(&self.target, false);
         self.cluster.counters.subscriber_is_up.set(0);
-        self.cluster.health.on_down(self.part(), reason);
+        self.cluster.health.on_down(self.id(), reason);
         self.cluster.topology_is_stale.notify_one();
     }
 
@@ -189,7 +189,7 @@ impl Subscriber {
         self.count();
         let is_up = self.cluster.presence.forget(&self.target);
         self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
-        self.cluster.health.forget(&self.part());
+        self.cluster.health.forget(&self.id());
     }
 
     /// Adds what is subscribed here to what is at other nodes.
@@ -291,7 +291,7 @@ impl Subscriber {
                 voice = pulse.next() => {
                     match voice {
                         Err(reason) => return End::Lost(reason),
-                        Ok(voice) => self.cluster.health.on_voice(&self.part(), voice),
+                        Ok(voice) => self.cluster.health.on_voice(&self.id(), voice),
                     }
                     let expired = self.rooms.expire(Instant::now());
                     self.unsubscribe(expired, &link);
