@@ -12,7 +12,7 @@ use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 use crate::worker::Bus;
 
 use super::Cluster;
-use super::health::{ConnectionId, Target};
+use super::health::{ConnectionId, Node};
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
@@ -50,7 +50,7 @@ pub(super) fn listen(cluster: Arc<Cluster>, instructions: mpsc::UnboundedReceive
     let fixed = cluster.fixed();
     match cluster.adapter() {
         Adapter::Classic => {
-            let parts = SubscriberParts { cluster, target: Target::Any, instructions, returned: None, fixed };
+            let parts = SubscriberParts { cluster, node: Node::Any, instructions, returned: None, fixed };
             tokio::task::spawn_local(Subscriber::new(parts).run());
         }
         Adapter::Sharded => {
@@ -90,7 +90,7 @@ impl Cluster {
 struct Spreader {
     cluster: Arc<Cluster>,
     fixed: Vec<Fixed>,
-    subscribers: HashMap<Target, mpsc::UnboundedSender<Instruction>>,
+    subscribers: HashMap<Node, mpsc::UnboundedSender<Instruction>>,
 }
 
 impl Spreader {
@@ -139,36 +139,36 @@ impl Spreader {
         returned: &mpsc::UnboundedSender<Wish>,
         waiting: &mut HashMap<RoomName, u32>,
     ) {
-        match self.target_of(&room) {
+        match self.node_of(&room) {
             None => drop(waiting.insert(room, epoch)),
-            Some(target) => drop(self.subscriber(target, returned).send(Instruction::Want(room, epoch))),
+            Some(node) => drop(self.subscriber(node, returned).send(Instruction::Want(room, epoch))),
         }
     }
 
     /// Who has a room's channel; `None`: not known.
-    fn target_of(&self, room: &RoomName) -> Option<Target> {
+    fn node_of(&self, room: &RoomName) -> Option<Node> {
         match &*self.cluster.topology.borrow() {
             Topology::Unknown => None,
-            Topology::Single => Some(Target::Any),
+            Topology::Single => Some(Node::Any),
             Topology::Slots(map) => match self.cluster.channel_of(room) {
-                Some(channel) => map.owner(&channel).map(Target::node),
+                Some(channel) => map.owner(&channel).map(Node::at),
                 // Its messages come on a channel that is subscribed anyway.
-                None => map.masters().first().map(Target::node),
+                None => map.masters().first().map(Node::at),
             },
         }
     }
 
     fn subscriber(
         &mut self,
-        target: Target,
+        node: Node,
         returned: &mpsc::UnboundedSender<Wish>,
     ) -> &mpsc::UnboundedSender<Instruction> {
         let (cluster, fixed) = (&self.cluster, &self.fixed);
-        self.subscribers.entry(target).or_insert_with_key(|target| {
+        self.subscribers.entry(node).or_insert_with_key(|node| {
             let (sender, instructions) = mpsc::unbounded_channel();
             let (cluster, returned) = (Arc::clone(cluster), Some(returned.clone()));
             let fixed = fixed.clone();
-            let parts = SubscriberParts { cluster, target: target.clone(), instructions, returned, fixed };
+            let parts = SubscriberParts { cluster, node: node.clone(), instructions, returned, fixed };
             tokio::task::spawn_local(Subscriber::new(parts).run());
             sender
         })
@@ -179,31 +179,31 @@ impl Spreader {
         match topology {
             Topology::Unknown => {}
             Topology::Single => {
-                self.subscriber(Target::Any, returned);
+                self.subscriber(Node::Any, returned);
             }
             Topology::Slots(map) => {
                 // Subscribers at nodes that are no masters any more end, and give back what they had.
-                self.subscribers.retain(|target, _| map.masters().iter().any(|master| Target::node(master) == *target));
-                for target in self.targets_of_fixed(map) {
-                    self.subscriber(target, returned);
+                self.subscribers.retain(|node, _| map.masters().iter().any(|master| Node::at(master) == *node));
+                for node in self.nodes_of_fixed(map) {
+                    self.subscriber(node, returned);
                 }
                 for subscriber in self.subscribers.values() {
                     let _ = subscriber.send(Instruction::Relocate);
                 }
                 // The nodes are known, whichever of them are needed.
-                let is_up = self.cluster.presence.set(&Target::Any, true);
+                let is_up = self.cluster.presence.set(&Node::Any, true);
                 self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
-                self.cluster.health.forget(&ConnectionId::Subscriber(Target::Any));
+                self.cluster.health.forget(&ConnectionId::Subscriber(Node::Any));
             }
         }
     }
 
     /// The nodes that have channels which the instance subscribes once.
-    fn targets_of_fixed(&self, map: &SlotMap) -> Vec<Target> {
+    fn nodes_of_fixed(&self, map: &SlotMap) -> Vec<Node> {
         let channels = self.fixed.iter().filter_map(|fixed| match fixed {
             Fixed::Channel(channel) => map.owner(channel),
             Fixed::Pattern(_) => None,
         });
-        channels.map(Target::node).collect()
+        channels.map(Node::at).collect()
     }
 }

@@ -16,24 +16,24 @@ use super::settings::Address;
 
 /// Which node a connection is to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Target {
+pub(super) enum Node {
     /// The one of the settings, or another of its Redis Cluster.
     Any,
     /// This master, by name.
-    Node(String, u16),
+    Master(String, u16),
 }
 
-impl Target {
-    pub(super) fn node(address: &Address) -> Target {
-        Target::Node(address.host.clone(), address.port)
+impl Node {
+    pub(super) fn at(address: &Address) -> Node {
+        Node::Master(address.host.clone(), address.port)
     }
 }
 
 /// A connection that the instance needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ConnectionId {
-    Subscriber(Target),
-    Publisher(Target),
+    Subscriber(Node),
+    Publisher(Node),
 }
 
 impl fmt::Display for ConnectionId {
@@ -177,7 +177,7 @@ pub(super) struct Presence {
 
 #[derive(Debug, Default)]
 struct Subscribers {
-    are_up: BTreeMap<Target, bool>,
+    are_up: BTreeMap<Node, bool>,
     was_up: bool,
 }
 
@@ -187,19 +187,19 @@ impl Presence {
     }
 
     /// A connection is up, or not any more. Says whether all are.
-    pub(super) fn set(&self, target: &Target, is_up: bool) -> bool {
+    pub(super) fn set(&self, node: &Node, is_up: bool) -> bool {
         self.change(|subscribers| {
-            subscribers.insert(target.clone(), is_up);
+            subscribers.insert(node.clone(), is_up);
         })
     }
 
-    pub(super) fn forget(&self, target: &Target) -> bool {
+    pub(super) fn forget(&self, node: &Node) -> bool {
         self.change(|subscribers| {
-            subscribers.remove(target);
+            subscribers.remove(node);
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Target, bool>)) -> bool {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Node, bool>)) -> bool {
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut subscribers.are_up);
         let is_up = !subscribers.are_up.is_empty() && subscribers.are_up.values().all(|is_up| *is_up);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn an_instance_is_up_when_all_its_connections_are() {
         let health = Health::default();
-        let connections = [ConnectionId::Subscriber(Target::Any), ConnectionId::Publisher(Target::Any)];
+        let connections = [ConnectionId::Subscriber(Node::Any), ConnectionId::Publisher(Node::Any)];
         connections.iter().cloned().for_each(|connection| health.expect(connection));
         health.on_up(&connections[0]);
         assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Down, false));
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_silent_until_it_is_heard_or_lost() {
         let health = Health::default();
-        let connections = [ConnectionId::Subscriber(Target::Any), ConnectionId::Publisher(Target::Any)];
+        let connections = [ConnectionId::Subscriber(Node::Any), ConnectionId::Publisher(Node::Any)];
         connections.iter().for_each(|connection| health.on_voice(connection, Voice::Silent));
         assert_eq!((health.condition(), health.silent()), (Condition::Silent, 2));
         health.on_voice(&connections[0], Voice::Heard);
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_stands_ends_the_rest_of_the_others() {
         let health = Health::default();
-        let connection = ConnectionId::Publisher(Target::Any);
+        let connection = ConnectionId::Publisher(Node::Any);
         let begun = tokio::time::Instant::now();
         health.on_up(&connection);
         health.rest(2 * REST_MIN).await;
@@ -275,20 +275,20 @@ mod tests {
     fn a_shard_hears_of_changes_only() {
         let mailbox = Arc::new(Mailbox::new(1000));
         let presence = Presence::new(vec![Postbox::new(Arc::clone(&mailbox), 0)]);
-        let node = Target::Node("a".to_owned(), 1);
+        let node = Node::Master("a".to_owned(), 1);
         let mut letters = VecDeque::new();
-        let mut heard = |presence: &Presence, target: &Target, is_up| {
-            presence.set(target, is_up);
+        let mut heard = |presence: &Presence, node: &Node, is_up| {
+            presence.set(node, is_up);
             letters.clear();
             mailbox.collect(&mut letters);
             letters.iter().map(|letter| format!("{letter:?}")).collect::<String>()
         };
-        assert_eq!(heard(&presence, &Target::Any, false), "");
-        assert_eq!(heard(&presence, &Target::Any, true), "Bus(Up)");
+        assert_eq!(heard(&presence, &Node::Any, false), "");
+        assert_eq!(heard(&presence, &Node::Any, true), "Bus(Up)");
         assert_eq!(heard(&presence, &node, true), "");
         assert_eq!(heard(&presence, &node, false), "Bus(Down)");
-        assert_eq!(heard(&presence, &Target::Any, false), "");
+        assert_eq!(heard(&presence, &Node::Any, false), "");
         assert!(!presence.forget(&node));
-        assert_eq!(heard(&presence, &Target::Any, true), "Bus(Up)");
+        assert_eq!(heard(&presence, &Node::Any, true), "Bus(Up)");
     }
 }

@@ -40,7 +40,7 @@ use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
 use counters::{Counters, Loss};
-use health::{ConnectionId, Health, Presence, Target};
+use health::{ConnectionId, Health, Node, Presence};
 use held::Held;
 use joins::Joins;
 use link::Dialler;
@@ -130,8 +130,8 @@ impl Cluster {
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
         let health = Health::default();
-        health.expect(ConnectionId::Publisher(Target::Any));
-        health.expect(ConnectionId::Subscriber(Target::Any));
+        health.expect(ConnectionId::Publisher(Node::Any));
+        health.expect(ConnectionId::Subscriber(Node::Any));
         Ok(Arc::new(Cluster {
             dialler: Dialler::new(Arc::clone(&outside), &settings)?,
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),

@@ -7,7 +7,7 @@ use redis::cmd;
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::health::Target;
+use super::health::Node;
 use super::link::{Link, LinkError, Mode, ServerInfo};
 use super::publisher::To;
 use super::sentinels;
@@ -73,10 +73,10 @@ impl Cluster {
     }
 
     /// The next attempt for a connection.
-    pub(super) async fn open(&self, target: Target, attempts: usize, name: &str) -> Result<Link, LinkError> {
-        let address = match (&target, &self.settings.sentinels) {
-            (Target::Any, Some(sentinels)) => sentinels::master(self, sentinels).await?,
-            _ => self.address_of(&target, attempts),
+    pub(super) async fn open(&self, node: Node, attempts: usize, name: &str) -> Result<Link, LinkError> {
+        let address = match (&node, &self.settings.sentinels) {
+            (Node::Any, Some(sentinels)) => sentinels::master(self, sentinels).await?,
+            _ => self.address_of(&node, attempts),
         };
         let link = self.dialler.open(&address, name).await;
         if link.is_err() {
@@ -86,10 +86,10 @@ impl Cluster {
     }
 
     /// Where the next attempt goes. One to anybody goes round.
-    fn address_of(&self, target: &Target, attempts: usize) -> Address {
-        match target {
-            Target::Node(host, port) => Address { host: host.clone(), port: *port },
-            Target::Any => {
+    fn address_of(&self, node: &Node, attempts: usize) -> Address {
+        match node {
+            Node::Master(host, port) => Address { host: host.clone(), port: *port },
+            Node::Any => {
                 let mut known = vec![self.settings.address.clone()];
                 if let Topology::Slots(map) = &*self.topology.borrow() {
                     known.extend(map.masters().iter().filter(|master| **master != self.settings.address).cloned());

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::health::{ConnectionId, Target};
+use super::health::{ConnectionId, Node};
 use super::link::{Backoff, Link};
 use super::pulse::{Pulse, Voice};
 use super::settings::Address;
@@ -143,15 +143,15 @@ impl Outbox {
 
 /// Spreads jobs over connections, until the outbox is gone.
 pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut publishers: HashMap<Target, mpsc::UnboundedSender<Job>> = HashMap::new();
+    let mut publishers: HashMap<Node, mpsc::UnboundedSender<Job>> = HashMap::new();
     let mut topology = cluster.topology.subscribe();
-    let open = |target: &Target| {
+    let open = |node: &Node| {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let publisher = Publisher { cluster: Arc::clone(&cluster), target: target.clone(), jobs: receiver };
+        let publisher = Publisher { cluster: Arc::clone(&cluster), node: node.clone(), jobs: receiver };
         tokio::task::spawn_local(publisher.run());
         sender
     };
-    publishers.insert(Target::Any, open(&Target::Any));
+    publishers.insert(Node::Any, open(&Node::Any));
     loop {
         tokio::select! {
             biased;
@@ -160,18 +160,18 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
                     return;
                 }
                 if let Topology::Slots(map) = &*topology.borrow_and_update() {
-                    let is_master = |target: &Target| map.masters().iter().any(|master| Target::node(master) == *target);
-                    publishers.retain(|target, _| *target == Target::Any || is_master(target));
+                    let is_master = |node: &Node| map.masters().iter().any(|master| Node::at(master) == *node);
+                    publishers.retain(|node, _| *node == Node::Any || is_master(node));
                     // With the classic adapter all goes to anybody.
                     for master in map.masters().iter().filter(|_| cluster.adapter() == Adapter::Sharded) {
-                        publishers.entry(Target::node(master)).or_insert_with_key(open);
+                        publishers.entry(Node::at(master)).or_insert_with_key(open);
                     }
                 }
             }
             job = jobs.recv() => {
                 let Some(job) = job else { return };
-                let target = target_of(&topology.borrow(), &job.to);
-                let publisher = publishers.entry(target).or_insert_with_key(open);
+                let node = node_of(&topology.borrow(), &job.to);
+                let publisher = publishers.entry(node).or_insert_with_key(open);
                 if let Err(mpsc::error::SendError(job)) = publisher.send(job) {
                     job.finish(Err(PublishError::Down));
                 }
@@ -180,18 +180,18 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
     }
 }
 
-fn target_of(topology: &Topology, to: &To) -> Target {
+fn node_of(topology: &Topology, to: &To) -> Node {
     match (to, topology) {
-        (To::Node(address), _) => Target::node(address),
-        (To::OwnerOf(channel), Topology::Slots(map)) => map.owner(channel).map_or(Target::Any, Target::node),
-        (To::OwnerOf(_) | To::Anybody, _) => Target::Any,
+        (To::Node(address), _) => Node::at(address),
+        (To::OwnerOf(channel), Topology::Slots(map)) => map.owner(channel).map_or(Node::Any, Node::at),
+        (To::OwnerOf(_) | To::Anybody, _) => Node::Any,
     }
 }
 
 /// One connection, for as long as there are jobs for it.
 struct Publisher {
     cluster: Arc<Cluster>,
-    target: Target,
+    node: Node,
     jobs: mpsc::UnboundedReceiver<Job>,
 }
 
@@ -204,13 +204,13 @@ enum End {
 
 impl Publisher {
     async fn run(mut self) {
-        let id = ConnectionId::Publisher(self.target.clone());
+        let id = ConnectionId::Publisher(self.node.clone());
         let name = format!("{}-publisher", self.cluster.client_name());
         let mut backoff = Backoff::default();
         let (mut attempts, mut is_first) = (0, true);
         loop {
             let cluster = Arc::clone(&self.cluster);
-            let opening = cluster.open(self.target.clone(), attempts, &name);
+            let opening = cluster.open(self.node.clone(), attempts, &name);
             attempts += 1;
             // What comes before the first attempt is over can wait for it.
             let opened = if is_first { Some(opening.await) } else { self.refusing(opening).await };
@@ -219,7 +219,7 @@ impl Publisher {
                 None => break,
                 Some(Err(error)) => error.to_string(),
                 Some(Ok(link)) => {
-                    if self.target == Target::Any {
+                    if self.node == Node::Any {
                         cluster.on_server(&link.server, &link.address);
                         cluster.outbox.is_silent.store(false, Ordering::Release);
                         cluster.outbox.is_up.store(true, Ordering::Release);
@@ -236,7 +236,7 @@ impl Publisher {
                     }
                 }
             };
-            if self.target == Target::Any {
+            if self.node == Node::Any {
                 cluster.outbox.is_up.store(false, Ordering::Release);
                 cluster.counters.publisher_is_up.set(0);
             }
@@ -262,8 +262,8 @@ impl Publisher {
     }
 
     fn on_voice(&self, voice: Voice) {
-        self.cluster.health.on_voice(&ConnectionId::Publisher(self.target.clone()), voice);
-        if self.target == Target::Any {
+        self.cluster.health.on_voice(&ConnectionId::Publisher(self.node.clone()), voice);
+        if self.node == Node::Any {
             self.cluster.outbox.is_silent.store(voice == Voice::Silent, Ordering::Release);
         }
     }

@@ -15,7 +15,7 @@ use crate::shard::{BusMail, RoomName};
 
 use super::Cluster;
 use super::flow::{Flow, size_of_push};
-use super::health::{ConnectionId, Target};
+use super::health::{ConnectionId, Node};
 use super::inbox::Inbox;
 use super::joins::{Join, Outcome};
 use super::link::{Backoff, Link};
@@ -61,7 +61,7 @@ pub(super) enum Fixed {
 /// One connection.
 pub(super) struct Subscriber {
     cluster: Arc<Cluster>,
-    target: Target,
+    node: Node,
     instructions: mpsc::UnboundedReceiver<Instruction>,
     /// Takes rooms that belong to other nodes; `None`: there are none.
     returned: Option<mpsc::UnboundedSender<Wish>>,
@@ -83,7 +83,7 @@ pub(super) struct Subscriber {
 /// What a subscriber is made of.
 pub(super) struct SubscriberParts {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) target: Target,
+    pub(super) node: Node,
     pub(super) instructions: mpsc::UnboundedReceiver<Instruction>,
     pub(super) returned: Option<mpsc::UnboundedSender<Wish>>,
     pub(super) fixed: Vec<Fixed>,
@@ -108,13 +108,13 @@ enum End {
 
 impl Subscriber {
     pub(super) fn new(parts: SubscriberParts) -> Subscriber {
-        let SubscriberParts { cluster, target, instructions, returned, fixed } = parts;
+        let SubscriberParts { cluster, node, instructions, returned, fixed } = parts;
         let inbox = Inbox::new(Arc::clone(&cluster));
         let (rooms, leaving) = Default::default();
         let (confirmed, sent_on, counted, has_moved) = Default::default();
         Subscriber {
             cluster,
-            target,
+            node,
             instructions,
             returned,
             fixed,
@@ -135,7 +135,7 @@ impl Subscriber {
         let mut backoff = Backoff::default();
         let mut attempts = 0;
         loop {
-            let opening = cluster.open(self.target.clone(), attempts, &name);
+            let opening = cluster.open(self.node.clone(), attempts, &name);
             attempts += 1;
             let reason = match self.while_taking_instructions(opening).await {
                 None => break,
@@ -163,18 +163,18 @@ impl Subscriber {
     }
 
     fn id(&self) -> ConnectionId {
-        ConnectionId::Subscriber(self.target.clone())
+        ConnectionId::Subscriber(self.node.clone())
     }
 
     fn on_up(&mut self, confirmed: Vec<Wish>) {
-        let is_up = self.cluster.presence.set(&self.target, true);
+        let is_up = self.cluster.presence.set(&self.node, true);
         self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
         self.cluster.health.on_up(&self.id());
         self.tell(confirmed);
     }
 
     fn on_down(&mut self, reason: &str) {
-        self.cluster.presence.set(&self.target, false);
+        self.cluster.presence.set(&self.node, false);
         self.cluster.counters.subscriber_is_up.set(0);
         self.cluster.health.on_down(self.id(), reason);
         self.cluster.topology_is_stale.notify_one();
@@ -187,7 +187,7 @@ impl Subscriber {
             wishes.into_iter().for_each(|wish| drop(returned.send(wish)));
         }
         self.count();
-        let is_up = self.cluster.presence.forget(&self.target);
+        let is_up = self.cluster.presence.forget(&self.node);
         self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
         self.cluster.health.forget(&self.id());
     }
