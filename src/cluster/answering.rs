@@ -311,7 +311,7 @@ impl Cluster {
 
     /// Waits for Redis to take an answer, while so much waits for it that others would find no room.
     async fn make_room(&self, sent: Sent) {
-        if self.outbox.is_half_full() {
+        if self.backlog.is_half_full() {
             // Whatever becomes of it is counted where it happens.
             let _ = timeout(PUBLISHED_WITHIN, sent.answer).await;
         }

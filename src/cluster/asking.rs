@@ -250,7 +250,7 @@ impl Cluster {
         let mut count = 0;
         for node in nodes {
             let command = cmd("PUBSUB").arg(subcommand).arg(channel).take();
-            let answer = self.outbox.ask(command, node, COUNT_WITHIN).await?;
+            let answer = self.backlog.ask(command, node, COUNT_WITHIN).await?;
             count += subscribers(&answer).ok_or(PublishError::Refused)?;
         }
         Ok(count)

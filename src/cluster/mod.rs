@@ -44,7 +44,7 @@ use health::{ConnectionId, Health, Node, Presence};
 use held::Held;
 use joins::Joins;
 use link::Dialler;
-use publisher::{Job, Outbox, To};
+use publisher::{Backlog, Job, To};
 use subscriber::Instruction;
 use topology::Topology;
 
@@ -84,7 +84,7 @@ pub struct Cluster {
     presence: Presence,
     health: Health,
     counters: Counters,
-    outbox: Outbox,
+    backlog: Backlog,
     questions: Questions,
     peers: Peers,
     awaiting: Awaiting,
@@ -126,7 +126,7 @@ impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
         let ClusterParts { settings, namespaces, instance, postboxes, outside } = parts;
-        let (outbox, jobs) = Outbox::new(settings.queue_bytes_max);
+        let (backlog, jobs) = Backlog::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
         let health = Health::default();
@@ -147,7 +147,7 @@ impl Cluster {
             instance,
             postboxes,
             health,
-            outbox,
+            backlog,
             peers: Peers::default(),
             joins: Joins::default(),
             instructions,
@@ -198,7 +198,7 @@ impl Cluster {
 
     /// What was counted so far.
     pub fn metrics(&self) -> ClusterMetrics {
-        let (queue_bytes, acks_awaited) = (self.outbox.waiting_bytes() as u64, self.awaiting.len() as u64);
+        let (queue_bytes, acks_awaited) = (self.backlog.waiting_bytes() as u64, self.awaiting.len() as u64);
         let (answers_bytes, silent) = (self.held.bytes() as u64, self.health.silent() as u64);
         ClusterMetrics { queue_bytes, answers_bytes, acks_awaited, silent, ..self.counters.snapshot() }
     }
@@ -227,7 +227,7 @@ impl Cluster {
     fn send(&self, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
         let index = self.namespace(namespace).ok_or(PublishError::Refused)?;
         let uid = &self.uids[index];
-        let sent = match self.outbox.is_up() {
+        let sent = match self.backlog.is_up() {
             false => Err(PublishError::Down),
             true => match adapter::encode(&self.channels, uid, namespace, message) {
                 None => Err(PublishError::Refused),
@@ -242,7 +242,7 @@ impl Cluster {
                         Adapter::Classic => To::Anybody,
                         Adapter::Sharded => To::OwnerOf(channel),
                     };
-                    let answer = self.outbox.send(command, to, bytes);
+                    let answer = self.backlog.send(command, to, bytes);
                     answer.map(|answer| Sent { answer, bytes, at: Instant::now() })
                 }
             },
@@ -252,7 +252,7 @@ impl Cluster {
 
     /// Until when Redis may say that it has something. While it is silent nobody is held up by that.
     fn deadline(&self) -> Instant {
-        let within = if self.outbox.is_silent() { Duration::ZERO } else { PUBLISHED_WITHIN };
+        let within = if self.backlog.is_silent() { Duration::ZERO } else { PUBLISHED_WITHIN };
         Instant::now() + within
     }
 

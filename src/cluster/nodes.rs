@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub(super) async fn watch(cluster: Arc<Cluster>) {
     loop {
         let _ = timeout(NOW_AND_THEN, cluster.topology_is_stale.notified()).await;
-        if *cluster.topology.borrow() != Topology::Single && cluster.outbox.is_up() {
+        if *cluster.topology.borrow() != Topology::Single && cluster.backlog.is_up() {
             cluster.refresh_topology().await;
         }
         tokio::time::sleep(PAUSE).await;
@@ -44,7 +44,7 @@ impl Cluster {
 
     async fn refresh_topology(&self) {
         let command = cmd("CLUSTER").arg("SLOTS").take();
-        if let Ok(answer) = self.outbox.ask(command, To::Anybody, ANSWER_WITHIN).await
+        if let Ok(answer) = self.backlog.ask(command, To::Anybody, ANSWER_WITHIN).await
             && let Some(map) = SlotMap::from_answer(&answer, &self.settings.address)
         {
             self.learn(Topology::Slots(map));

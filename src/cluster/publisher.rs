@@ -75,7 +75,7 @@ impl Drop for Weight {
 
 /// Where every core puts what it has for Redis.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Backlog {
     jobs: mpsc::UnboundedSender<Job>,
     waiting: Arc<AtomicUsize>,
     bytes_max: usize,
@@ -83,12 +83,12 @@ pub(super) struct Outbox {
     is_silent: AtomicBool,
 }
 
-impl Outbox {
-    pub(super) fn new(bytes_max: usize) -> (Outbox, mpsc::UnboundedReceiver<Job>) {
+impl Backlog {
+    pub(super) fn new(bytes_max: usize) -> (Backlog, mpsc::UnboundedReceiver<Job>) {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let (is_up, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
-        let outbox = Outbox { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
-        (outbox, receiver)
+        let backlog = Backlog { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
+        (backlog, receiver)
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -141,7 +141,7 @@ impl Outbox {
     }
 }
 
-/// Spreads jobs over connections, until the outbox is gone.
+/// Spreads jobs over connections, until the backlog is gone.
 pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut publishers: HashMap<Node, mpsc::UnboundedSender<Job>> = HashMap::new();
     let mut topology = cluster.topology.subscribe();
@@ -221,8 +221,8 @@ impl Publisher {
                 Some(Ok(link)) => {
                     if self.node == Node::Any {
                         cluster.on_server(&link.server, &link.address);
-                        cluster.outbox.is_silent.store(false, Ordering::Release);
-                        cluster.outbox.is_up.store(true, Ordering::Release);
+                        cluster.backlog.is_silent.store(false, Ordering::Release);
+                        cluster.backlog.is_up.store(true, Ordering::Release);
                         cluster.counters.publisher_is_up.set(1);
                     }
                     backoff.reset();
@@ -237,7 +237,7 @@ impl Publisher {
                 }
             };
             if self.node == Node::Any {
-                cluster.outbox.is_up.store(false, Ordering::Release);
+                cluster.backlog.is_up.store(false, Ordering::Release);
                 cluster.counters.publisher_is_up.set(0);
             }
             cluster.topology_is_stale.notify_one();
@@ -264,7 +264,7 @@ impl Publisher {
     fn on_voice(&self, voice: Voice) {
         self.cluster.health.on_voice(&ConnectionId::Publisher(self.node.clone()), voice);
         if self.node == Node::Any {
-            self.cluster.outbox.is_silent.store(voice == Voice::Silent, Ordering::Release);
+            self.cluster.backlog.is_silent.store(voice == Voice::Silent, Ordering::Release);
         }
     }
 
@@ -341,7 +341,7 @@ pub(super) fn is_elsewhere(code: &str) -> bool {
 impl Cluster {
     /// A moment later, when it is known better who has the slot.
     fn send_again(&self, job: Job) {
-        let jobs = self.outbox.jobs.clone();
+        let jobs = self.backlog.jobs.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
             if let Err(mpsc::error::SendError(job)) = jobs.send(job) {
