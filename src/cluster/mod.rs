@@ -20,6 +20,7 @@ mod pulse;
 mod sentinels;
 mod settings;
 mod subscriber;
+mod subscribing;
 mod subscriptions;
 mod topology;
 

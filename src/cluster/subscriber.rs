@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use sockring_protocol::adapter::Adapter;
 use tokio::sync::mpsc;
@@ -19,9 +18,9 @@ use super::health::{ConnectionId, Node};
 use super::inbox::Inbox;
 use super::joins::{Join, Outcome};
 use super::link::{Backoff, Link};
-use super::publisher::is_elsewhere;
 use super::pulse::Pulse;
 use super::settings::Address;
+use super::subscribing::{Complaints, complaints, pipeline, subscribe};
 use super::subscriptions::{Subscriptions, Wish};
 use super::topology::{Moved, Topology, slot};
 
@@ -529,31 +528,6 @@ impl Subscriber {
     }
 }
 
-/// What a node has against subscriptions.
-#[derive(Debug, Default)]
-struct Complaints {
-    moved: Vec<Moved>,
-    /// Some of their slots are elsewhere.
-    is_stale: bool,
-    refused: Option<String>,
-}
-
-/// `address` is the node's.
-fn complaints(results: Vec<Result<(), String>>, address: &Address) -> Complaints {
-    let mut complaints = Complaints::default();
-    for reason in results.into_iter().filter_map(Result::err) {
-        let (code, details) = reason.split_once([' ', ':']).unwrap_or((&reason, ""));
-        if !is_elsewhere(code) {
-            complaints.refused = Some(reason);
-            continue;
-        }
-        complaints.is_stale = true;
-        let moved = Moved::from_details(details.trim_start(), address).filter(|_| code == "MOVED");
-        complaints.moved.extend(moved.filter(|moved| !complaints.moved.contains(moved)));
-    }
-    complaints
-}
-
 /// The channel that a push is about.
 fn named_in(push: &PushInfo) -> Option<&[u8]> {
     if let Some(Value::BulkString(channel)) = push.data.first() { Some(channel) } else { None }
@@ -561,45 +535,4 @@ fn named_in(push: &PushInfo) -> Option<&[u8]> {
 
 fn closed() -> String {
     "the connection was closed".to_owned()
-}
-
-/// Subscribes channels; says of each what came of it.
-async fn subscribe(
-    connection: &mut MultiplexedConnection,
-    adapter: Adapter,
-    channels: &[String],
-) -> Vec<Result<(), String>> {
-    if channels.is_empty() {
-        return Vec::new();
-    }
-    match adapter {
-        Adapter::Classic => {
-            let result = connection.subscribe(channels).await.map_err(|error| error.to_string());
-            vec![result; channels.len()]
-        }
-        // Channels of one command would have to be of one slot.
-        Adapter::Sharded => pipeline(connection, "SSUBSCRIBE", channels).await,
-    }
-}
-
-/// The same command for each channel.
-async fn pipeline(
-    connection: &mut MultiplexedConnection,
-    command: &str,
-    channels: &[String],
-) -> Vec<Result<(), String>> {
-    let mut commands = redis::Pipeline::with_capacity(channels.len());
-    for channel in channels {
-        commands.cmd(command).arg(channel);
-    }
-    match connection.send_packed_commands(&commands, 0, channels.len()).await {
-        Err(error) => vec![Err(error.to_string()); channels.len()],
-        Ok(answers) => answers
-            .into_iter()
-            .map(|answer| match answer {
-                Value::ServerError(error) => Err(format!("{}: {}", error.code(), error.details().unwrap_or_default())),
-                _ => Ok(()),
-            })
-            .collect(),
-    }
 }
