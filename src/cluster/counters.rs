@@ -121,11 +121,15 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn lost(&self, reason: Loss, messages: u64) {
-        self.lost[reason as usize].add(messages);
+        if let Some(count) = self.lost.get(reason as usize) {
+            count.add(messages);
+        }
     }
 
     pub(super) fn hit(&self, limit: BusLimit) {
-        self.hits[limit as usize].add(1);
+        if let Some(count) = self.hits.get(limit as usize) {
+            count.add(1);
+        }
     }
 
     pub(super) fn malformed(&self, reason: MessageError) {

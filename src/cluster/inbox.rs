@@ -110,7 +110,7 @@ impl Inbox {
     fn receive(&mut self, envelope: Envelope) {
         let Some(namespace) = self.cluster.namespace(&envelope.namespace) else { return };
         if let Some(uid) = &envelope.uid {
-            if *uid == self.cluster.uids[namespace] {
+            if self.cluster.uids.get(namespace) == Some(uid) {
                 return;
             }
             self.cluster.peers.saw(uid);
@@ -156,11 +156,11 @@ impl Inbox {
 
     fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast) {
         let bytes = broadcast.bytes();
-        let run = &self.runs[shard];
-        if way != run.way || run.bytes + bytes > LETTER_BYTES_MAX {
+        let is_full = |run: &Run| way != run.way || run.bytes + bytes > LETTER_BYTES_MAX;
+        if self.runs.get(shard).is_some_and(is_full) {
             self.post(shard);
         }
-        let run = &mut self.runs[shard];
+        let Some(run) = self.runs.get_mut(shard) else { return };
         run.way = way;
         run.bytes += bytes;
         run.broadcasts.push(broadcast);
@@ -172,7 +172,7 @@ impl Inbox {
     }
 
     fn post(&mut self, shard: usize) {
-        let run = &mut self.runs[shard];
+        let (Some(run), Some(postbox)) = (self.runs.get_mut(shard), self.cluster.postboxes.get(shard)) else { return };
         if run.broadcasts.is_empty() {
             return;
         }
@@ -184,7 +184,7 @@ impl Inbox {
             Way::Everywhere => Mail::Deliver(broadcasts),
         };
         // What becomes of it concerns nobody: the answer is not awaited.
-        if self.cluster.postboxes[shard].ask(mail).is_none() {
+        if postbox.ask(mail).is_none() {
             self.cluster.counters.lost(Loss::MailboxFull, count);
         }
     }

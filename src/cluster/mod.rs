@@ -2,6 +2,15 @@
 //!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 mod answering;
 mod asking;
 mod awaiting;
@@ -226,8 +235,7 @@ impl Cluster {
 
     /// Puts a message where Redis' connection takes it from.
     fn send(&self, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
-        let index = self.namespace(namespace).ok_or(PublishError::Refused)?;
-        let uid = &self.uids[index];
+        let uid = self.namespace(namespace).and_then(|index| self.uids.get(index)).ok_or(PublishError::Refused)?;
         let sent = match self.backlog.is_up() {
             false => Err(PublishError::Down),
             true => match adapter::encode(&self.channels, uid, namespace, message) {
@@ -362,8 +370,8 @@ fn new_id(outside: &dyn Outside, adapter: Adapter) -> Box<str> {
     outside.fill(&mut bytes);
     match adapter {
         Adapter::Classic => {
-            let character = |byte: &u8| char::from(ALPHABET[usize::from(byte % 64)]);
-            bytes.iter().take(CLASSIC_ID_CHARS).map(character).collect()
+            let character = |byte: &u8| ALPHABET.get(usize::from(byte % 64)).copied().map(char::from);
+            bytes.iter().take(CLASSIC_ID_CHARS).filter_map(character).collect()
         }
         Adapter::Sharded => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
     }

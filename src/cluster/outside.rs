@@ -41,6 +41,7 @@ impl Outside for OperatingSystem {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
+        #[expect(clippy::expect_used, reason = "an operating system without random bytes is none to start on")]
         getrandom::fill(bytes).expect("the operating system has random bytes");
     }
 }

@@ -203,7 +203,9 @@ impl Subscriber {
     fn tell(&mut self, confirmed: Vec<Wish>) {
         let mut of_shards = vec![Vec::new(); self.cluster.postboxes.len()];
         for (room, epoch) in confirmed {
-            of_shards[self.cluster.home_of(&room.name)].push((room, epoch));
+            if let Some(of_home) = of_shards.get_mut(self.cluster.home_of(&room.name)) {
+                of_home.push((room, epoch));
+            }
         }
         for (shard, rooms) in self.cluster.postboxes.iter().zip(of_shards).filter(|(_, rooms)| !rooms.is_empty()) {
             shard.post(Letter::Bus(BusMail::Subscribed(rooms)));
