@@ -46,7 +46,7 @@ use redis::Redis;
 use sender::{Sender, Taste};
 use world::{Beginning, By, Server, World, channels};
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 120;
 /// Milliseconds between a connection's ends, each time one of them.
 const DISTANCES: [Delays; 5] = [&[0], &[0, 1, 1, 2], &[0, 1, 5, 20], &[5], &[1, 20, 40]];
 /// One seed in so many has a storm of questions.
