@@ -80,7 +80,7 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("queued_bytes", "Bytes that wait for clients, with what is kept about them", |stats| stats.queued_bytes),
     ("input_bytes", "Bytes of heads, messages, bodies and attachments that have begun", |stats| stats.input_bytes),
     ("closing_bytes", "Bytes that connections without a client have still to send", |stats| stats.closing_bytes),
-    ("sending_bytes", "Bytes that the kernel was given and has not taken", |stats| stats.sending_bytes),
+    ("sending_bytes", "Bytes of what has begun to leave that the kernel has not taken", |stats| stats.sending_bytes),
 ];
 
 const COUNTERS: &[Row<Counters>] = &[

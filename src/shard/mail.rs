@@ -190,7 +190,7 @@ pub struct ShardStats {
     pub queued_bytes: u64,
     /// The same of connections whose client is gone and that have still to send it.
     pub closing_bytes: u64,
-    /// Bytes that the kernel was given and has not taken.
+    /// Bytes of what has begun to leave that the kernel has not taken.
     pub sending_bytes: u64,
     /// Bytes of heads, messages, bodies and attachments that peers have begun and not ended.
     pub input_bytes: u64,

@@ -105,7 +105,9 @@ fn clients_that_are_ended_take_no_copies_of_what_waits() {
     assert_eq!(metrics.sum("sockring_queued_bytes", ""), 0);
     let closing = metrics.sum("sockring_closing_bytes", "");
     assert!(closing >= waiting, "what connections that close hold is counted: {closing} of {waiting}");
-    assert!(metrics.sum("sockring_sending_bytes", "") >= (CROWD * LARGE) as u64);
+    // The kernel has taken some pieces of what is large, and has still to take the others.
+    let sending = metrics.sum("sockring_sending_bytes", "");
+    assert!(((CROWD * LARGE / 4) as u64..(CROWD * LARGE) as u64).contains(&sending), "{sending}");
     // One that reads on gets it all, in order, and then its end.
     let mut last = crowd.pop().expect("one of them");
     for bytes in [&[LARGE][..], &[MESSAGE_BYTES; MESSAGES]].concat() {
