@@ -26,7 +26,8 @@
 //! ```
 //!
 //! All of it at once, for any number of connections, is [`server::Server`]: tell it bytes and times, it gives events, bytes
-//! and its next deadline. With the feature `client`, `client::Client` is the other side.
+//! and its next deadline. With the feature `client`, `client::Client` is the other side. Beside them, [`adapter`] and
+//! [`msgpack`] are what servers tell each other over Redis.
 //!
 //! # A frame
 //!
