@@ -34,10 +34,9 @@ use moving::sid::RandomPool;
 use rooms::table::Rooms;
 use slots::Slots;
 use timers::Timers;
-use wire::connection::{Connection, Stage};
-use wire::http::{HttpStage, Request};
+use wire::idlers::{self, Idlers};
 use wire::parcel::Luggage;
-use wire::room_making::Idlers;
+use wire::stage::{Connection, HttpStage, Request, Stage};
 
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::Frames;
@@ -210,7 +209,7 @@ impl<A: Application> Shard<A> {
         };
         let patience_ms = match standing {
             Standing::Member => self.hub.settings.head_timeout_ms,
-            Standing::Guest => self.hub.settings.head_timeout_ms.min(wire::room_making::GUEST_HEAD_TIMEOUT_MS),
+            Standing::Guest => self.hub.settings.head_timeout_ms.min(idlers::GUEST_HEAD_TIMEOUT_MS),
         };
         if let Some(connection) = self.connections.get_mut(key.0) {
             connection.deadline = attended + patience_ms;
@@ -377,7 +376,7 @@ fn count(connections: &Slots<Connection>, now: Millis) -> ConnectionCounts {
         if let Stage::Http(stage) = &connection.stage {
             counts.heads += u64::from(matches!(stage.request, Request::Head) && !stage.input.is_empty());
             counts.bodies += u64::from(matches!(stage.request, Request::Body(_)));
-            counts.idle += u64::from(connection.is_idle_since(wire::room_making::idle_before(now)));
+            counts.idle += u64::from(connection.is_idle_since(idlers::idle_before(now)));
         }
     }
     counts

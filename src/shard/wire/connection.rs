@@ -1,195 +1,25 @@
-//! `Connection`: one TCP connection as the shard sees it: what its bytes mean now, and what it has to send itself.
+//! What happens to a connection, whatever it carries: its bytes, its end, its time and its leaving for elsewhere.
 
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
-use sockring_protocol::http::Response;
 
 use crate::app::Application;
-use crate::capacity::{Seat, Standing};
+use crate::capacity::Seat;
 use crate::shard::Shard;
-use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
-use crate::shard::clients::outbox::{Frames, Outbox};
-use crate::shard::effects::{Bytes, Destination, Effect};
+use crate::shard::clients::client::{CloseReason, ConnectionKey, Role};
+use crate::shard::clients::outbox::Outbox;
+use crate::shard::effects::{Destination, Effect};
 use crate::shard::limit::Limit;
 
-use super::frames::WebSocketStage;
-use super::http::{HttpStage, Request, refusal};
+use super::answers::refusal;
 use super::parcel::Parcel;
+use super::stage::{Connection, Request, SEND_TIMEOUT_MS, Stage};
 
 /// After our end a connection is read and discarded for this long, so that the peer still gets what was sent last.
 const LINGER_MS: u64 = 1_000;
 /// And up to this many bytes: enough for the rest of a body that was refused by its length, and nothing is kept of it.
 const LINGER_BYTES_MAX: u32 = 8 << 20;
-/// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
-/// WebSocket: more, and the connection ends.
-pub(crate) const PENDING_BYTES_MAX: usize = 64 << 10;
-/// A peer that takes nothing of what is being sent for this long is given up, where no heartbeat would notice.
-pub(crate) const SEND_TIMEOUT_MS: u64 = 30_000;
-
-/// One TCP connection.
-pub(crate) struct Connection {
-    pub(crate) stage: Stage,
-    /// Bytes of the connection's own: answers, handshakes, control frames. They go before the client's outbox.
-    pub(crate) pending: Option<Box<Pending>>,
-    /// By the clock that runs against peers.
-    pub(crate) deadline: Millis,
-    pub(crate) timer_at: Millis,
-    /// Of what has begun to leave and is not with the kernel yet.
-    pub(crate) sending_bytes: u32,
-    /// Of what the peer has begun, as they were last counted.
-    pub(crate) input_bytes: u32,
-    pub(crate) is_sending: bool,
-    /// What is under way is not all: when it is sent there is something to do.
-    pub(crate) has_more: bool,
-    pub(crate) is_dirty: bool,
-    pub(crate) standing: Standing,
-    /// Its deadline has passed, and what has come is looked for.
-    pub(crate) is_suspect: bool,
-    /// It was given away.
-    pub(crate) has_left: bool,
-}
-
-/// What a connection has to send before its client's outbox.
-#[derive(Default)]
-pub(crate) struct Pending {
-    /// The rest of what has begun to leave. It goes before all else.
-    rest: Option<Rest>,
-    own: Vec<u8>,
-}
-
-/// What is left of bytes that are sent in pieces.
-struct Rest {
-    frames: Frames,
-    from: u32,
-}
-
-/// What a connection's bytes mean.
-pub(crate) enum Stage {
-    Http(Box<HttpStage>),
-    WebSocket(WebSocketStage),
-    /// Our side is done: flush, shut down, discard what still comes.
-    Closing {
-        /// What waited for its client, shared with all others whom it waits for.
-        unsent: Option<Box<Outbox>>,
-        discarded: u32,
-        is_shut: bool,
-    },
-    /// Being given away.
-    Leaving,
-    /// Closed; the worker has yet to say so.
-    Gone,
-}
-
-impl Connection {
-    pub(crate) fn new(stage: Stage, standing: Standing) -> Connection {
-        Connection {
-            stage,
-            pending: None,
-            deadline: Millis::NEVER,
-            timer_at: Millis::NEVER,
-            sending_bytes: 0,
-            input_bytes: 0,
-            is_sending: false,
-            has_more: false,
-            is_dirty: false,
-            standing,
-            is_suspect: false,
-            has_left: false,
-        }
-    }
-
-    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
-        Pending::own(&mut self.pending)
-    }
-
-    /// All of it, for whoever sends it instead.
-    pub(crate) fn take_pending(&mut self) -> Vec<u8> {
-        let Some(Pending { rest, mut own }) = self.pending.take().map(|pending| *pending) else { return Vec::new() };
-        if let Some(rest) = rest {
-            own.splice(..0, rest.bytes().iter().copied());
-        }
-        own
-    }
-
-    /// Whether the peer has not taken all that was said to it.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.is_sending || self.rest_bytes() > 0 || self.own_bytes() > PENDING_BYTES_MAX
-    }
-
-    /// What has begun to leave and has not been handed to the kernel.
-    pub(crate) fn rest_bytes(&self) -> usize {
-        self.pending.as_ref().and_then(|pending| pending.rest.as_ref()).map_or(0, |rest| rest.bytes().len())
-    }
-
-    /// The connection's own bytes that wait.
-    pub(crate) fn own_bytes(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.own.len())
-    }
-
-    /// Cuts what is to be sent now down to one piece, and keeps the rest.
-    pub(crate) fn cut(&mut self, bytes: Bytes, bytes_max: usize) -> Bytes {
-        let count = bytes.as_slice().len();
-        let (true, Ok(_)) = (count > bytes_max, u32::try_from(count)) else { return bytes };
-        let frames = match bytes {
-            Bytes::Shared(frames) => frames,
-            Bytes::Owned(own) => own.into(),
-            piece @ Bytes::Piece(..) => return piece,
-        };
-        self.pending.get_or_insert_default().rest.insert(Rest { frames, from: 0 }).take(bytes_max)
-    }
-
-    /// The next piece of what has begun to leave.
-    pub(crate) fn take_piece(&mut self, bytes_max: usize) -> Option<Bytes> {
-        let pending = self.pending.as_mut()?;
-        let rest = pending.rest.as_mut()?;
-        let piece = rest.take(bytes_max);
-        if rest.bytes().is_empty() {
-            pending.rest = None;
-            self.pending.take_if(|pending| pending.own.is_empty());
-        }
-        Some(piece)
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.stage, Stage::Closing { .. } | Stage::Leaving | Stage::Gone)
-    }
-
-    /// What a connection that closes has still to send.
-    pub(crate) fn unsent_bytes(&self) -> usize {
-        match &self.stage {
-            Stage::Closing { unsent: Some(unsent), .. } => unsent.bytes(),
-            _ => 0,
-        }
-    }
-
-    /// The client whose outbox this connection sends, if it is a client's transport.
-    pub(crate) fn transport_of(&self) -> Option<ClientKey> {
-        match &self.stage {
-            Stage::WebSocket(WebSocketStage { client, role: Role::Transport, .. }) => Some(*client),
-            _ => None,
-        }
-    }
-}
-
-impl Pending {
-    pub(crate) fn own(pending: &mut Option<Box<Pending>>) -> &mut Vec<u8> {
-        &mut pending.get_or_insert_default().own
-    }
-}
-
-impl Rest {
-    fn bytes(&self) -> &[u8] {
-        self.frames.get(self.from as usize..).unwrap_or_default()
-    }
-
-    fn take(&mut self, bytes_max: usize) -> Bytes {
-        let count = self.bytes().len().min(bytes_max);
-        let from = self.from;
-        self.from += u32::try_from(count).unwrap_or(u32::MAX);
-        Bytes::Piece(Frames::clone(&self.frames), from..self.from)
-    }
-}
 
 impl<A: Application> Shard<A> {
     /// Bytes came from a connection. They may be changed in place.
@@ -428,23 +258,5 @@ impl<A: Application> Shard<A> {
             Stage::Closing { .. } | Stage::Leaving => self.finish(key),
             Stage::Gone => {}
         }
-    }
-
-    /// Appends an answer to what the connection sends.
-    pub(in crate::shard) fn answer(&mut self, key: ConnectionKey, response: &Response<'_>) {
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            response.encode(connection.pending());
-        }
-        self.mark_dirty(key);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 64, "{}", size_of::<Connection>());
     }
 }

@@ -9,7 +9,7 @@ use crate::shard::clients::outbox::Outbox;
 use crate::shard::effects::{Bytes, Effect};
 use crate::shard::hub::Order;
 
-use super::connection::Stage;
+use super::stage::Stage;
 
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.

@@ -14,31 +14,8 @@ use crate::shard::hub::ProbeOutcome;
 use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
-use super::connection::{Connection, PENDING_BYTES_MAX, Pending, Stage};
 use super::parcel::{Luggage, Papers, Parcel};
-
-/// A WebSocket: a client's transport, or a probe beside its polling.
-pub(crate) struct WebSocketStage {
-    pub(crate) decoder: Decoder,
-    pub(crate) client: ClientKey,
-    pub(crate) role: Role,
-    reading: Reading,
-}
-
-/// How a WebSocket is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    /// Once per request: its client may still move to another shard, and the connection with it.
-    OnRequest,
-    /// Whenever it has bytes: it stays.
-    Settled,
-}
-
-impl WebSocketStage {
-    pub(crate) fn new(client: ClientKey, role: Role) -> WebSocketStage {
-        WebSocketStage { decoder: Decoder::default(), client, role, reading: Reading::OnRequest }
-    }
-}
+use super::stage::{Connection, PENDING_BYTES_MAX, Pending, Reading, Stage, WebSocketStage};
 
 impl<A: Application> Shard<A> {
     pub(in crate::shard) fn on_frames(&mut self, key: ConnectionKey, bytes: &mut [u8]) {

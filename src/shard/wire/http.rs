@@ -1,73 +1,22 @@
 //! The HTTP stage of a connection: request after request, one at a time, each with its body or its wait.
 
-use core::net::IpAddr;
-
 use sockring_protocol::Millis;
-use sockring_protocol::http::{BodyDecoder, BodyState, Head, KeepAlive, RequestError, Response};
+use sockring_protocol::http::{BodyState, Head, KeepAlive, RequestError};
 
 use crate::app::Application;
-use crate::capacity::Stranger;
 use crate::shard::Shard;
-use crate::shard::clients::client::{ClientKey, ConnectionKey};
+use crate::shard::clients::client::ConnectionKey;
 use crate::shard::effects::{Destination, Effect};
 use crate::shard::faults::UnknownSid;
 use crate::shard::hub::PostOutcome;
 use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
-use super::connection::{Connection, SEND_TIMEOUT_MS, Stage};
+use super::answers::refusal;
 use super::flush::Cut;
 use super::parcel::{Luggage, Papers, Parcel};
-use super::requests::{Outcome, ReplyHead};
-
-/// A connection between or within HTTP requests.
-#[derive(Default)]
-pub(crate) struct HttpStage {
-    /// Bytes that are not a whole head yet, or that came behind a request that is still open.
-    pub(crate) input: Vec<u8>,
-    scanned: usize,
-    pub(crate) request: Request,
-    pub(crate) requests: u32,
-    /// Whether nothing waited after the bytes before.
-    input_was_empty: bool,
-    /// The next request came from another shard, which read its session id.
-    pub(crate) is_forwarded: bool,
-    pub(crate) peer: Option<IpAddr>,
-    /// Until it has served a session.
-    pub(crate) stranger: Option<Stranger>,
-    /// When it was accepted, or the request before was answered.
-    pub(crate) since: Millis,
-}
-
-#[derive(Default)]
-pub(crate) enum Request {
-    #[default]
-    Head,
-    Body(Box<PostBody>),
-    /// A GET that waits for something to say.
-    Held(ClientKey, ReplyHead),
-}
-
-pub(crate) struct PostBody {
-    pub(crate) client: ClientKey,
-    decoder: BodyDecoder,
-    body: Vec<u8>,
-    reply: ReplyHead,
-    /// Set when the head came; bytes that dribble in do not move it.
-    deadline: Millis,
-}
-
-impl HttpStage {
-    /// What is held of a head or a body that has begun, or of what came behind.
-    pub(crate) fn begun_bytes(&self) -> usize {
-        let body = if let Request::Body(post) = &self.request { post.body.capacity() } else { 0 };
-        self.input.capacity() + body
-    }
-
-    pub(crate) fn new(peer: Option<IpAddr>, requests: u32, stranger: Option<Stranger>, since: Millis) -> HttpStage {
-        HttpStage { peer, requests, stranger, since, ..HttpStage::default() }
-    }
-}
+use super::requests::Outcome;
+use super::stage::{Connection, HttpStage, PostBody, ReplyHead, Request, SEND_TIMEOUT_MS, Stage};
 
 impl<A: Application> Shard<A> {
     /// Continues with the bytes that came while a request was being answered.
@@ -312,15 +261,4 @@ enum Next {
     Frames(usize),
     /// The connection is no longer in this stage.
     Over,
-}
-
-pub(crate) fn refusal(status: u16, reason: &str) -> Response<'_> {
-    Response {
-        status,
-        content_type: "text/plain; charset=UTF-8",
-        headers: &[],
-        cors: b"",
-        body: reason.as_bytes(),
-        keep_alive: KeepAlive::Close,
-    }
 }

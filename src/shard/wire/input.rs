@@ -5,22 +5,11 @@ use crate::shard::Shard;
 use crate::shard::clients::client::{CloseReason, ConnectionKey};
 use crate::shard::limit::Limit;
 
-use super::connection::{Connection, Stage};
-use super::http::refusal;
+use super::answers::refusal;
+use super::stage::Stage;
 
 /// RFC 6455's registry: try again later.
 const TRY_AGAIN_LATER: u16 = 1013;
-
-impl Connection {
-    /// The bytes of a head, a body, a frame or a message that have come.
-    fn begun_bytes(&self) -> usize {
-        match &self.stage {
-            Stage::Http(stage) => stage.begun_bytes(),
-            Stage::WebSocket(stage) => stage.decoder.held_bytes(),
-            Stage::Closing { .. } | Stage::Leaving | Stage::Gone => 0,
-        }
-    }
-}
 
 impl<A: Application> Shard<A> {
     /// Counts what a connection holds of what its peer has begun. Ends it where the process holds too much.

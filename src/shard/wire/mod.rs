@@ -1,10 +1,13 @@
 //! The wire: connections, what is read from them and what is written to them, whichever client they carry.
 
-pub(super) mod connection;
+mod answers;
+mod connection;
 pub(super) mod flush;
 mod frames;
-pub(super) mod http;
+mod http;
+pub(super) mod idlers;
 mod input;
 pub(super) mod parcel;
 mod requests;
-pub(super) mod room_making;
+mod room_making;
+pub(super) mod stage;

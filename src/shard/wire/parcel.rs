@@ -5,7 +5,7 @@ use sockring_protocol::websocket::Decoder;
 use crate::capacity::{Seat, Stranger};
 use crate::shard::moving::sid::Sid;
 
-use super::requests::ReplyHead;
+use super::stage::ReplyHead;
 
 /// A connection's bytes that were read and not used, and what they mean.
 pub struct Parcel {

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use sockring_protocol::engineio::{Transport, Upgrades};
 use sockring_protocol::http::{
-    BodyDecoder, CONTINUE, Framing, Head, KeepAlive, Method, OriginDecision, Origins, Response, Upgrade,
+    BodyDecoder, CONTINUE, Framing, Head, KeepAlive, Method, OriginDecision, Origins, Upgrade,
 };
 use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 
@@ -18,8 +18,7 @@ use crate::shard::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
 use crate::shard::limit::Limit;
 use crate::shard::settings::{Elsewhere, Layer};
 
-use super::frames::WebSocketStage;
-use super::http::HttpStage;
+use super::stage::{HttpStage, ReplyHead, WebSocketStage};
 
 /// What a request head leads to.
 pub(crate) enum Outcome {
@@ -31,31 +30,7 @@ pub(crate) enum Outcome {
     HandOver(Destination),
 }
 
-/// What an answer needs to know of its request's head.
-pub(crate) struct ReplyHead {
-    pub(crate) keep_alive: KeepAlive,
-    /// Header lines for the request's origin.
-    cors: Vec<u8>,
-    body: BodyIn,
-}
-
-/// Whether an answer has a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BodyIn {
-    Answer,
-    /// HEAD: its length only.
-    LengthOnly,
-}
-
-/// The reference's refusals: code and words.
-const REFUSALS: [&str; 6] = [
-    "Transport unknown",
-    "Session ID unknown",
-    "Bad handshake method",
-    "Bad request",
-    "Forbidden",
-    "Unsupported protocol version",
-];
+/// The reference's refusals by their codes.
 const TRANSPORT_UNKNOWN: u8 = 0;
 const SESSION_UNKNOWN: u8 = 1;
 const BAD_METHOD: u8 = 2;
@@ -307,168 +282,7 @@ impl<A: Application> Shard<A> {
             }
         }
     }
-
-    fn reply_head(&self, head: &Head<'_>) -> ReplyHead {
-        let mut cors = Vec::new();
-        self.hub.settings.cors.encode_headers(head.origin(), head.host(), &mut cors);
-        let body = match head.method {
-            Method::Head => BodyIn::LengthOnly,
-            _ => BodyIn::Answer,
-        };
-        ReplyHead { keep_alive: head.keep_alive, cors, body }
-    }
-
-    /// A request with a body that nobody reads cannot be followed by another.
-    fn after_answer(&self, head: &Head<'_>, reply: &ReplyHead) -> Outcome {
-        match head.framing {
-            Framing::None | Framing::Length(0) => Outcome::Answered(reply.keep_alive),
-            _ => Outcome::Answered(KeepAlive::Close),
-        }
-    }
-
-    /// A refusal in the reference's form: JSON for a request, plain text for an upgrade.
-    fn refuse(&mut self, key: ConnectionKey, head: &Head<'_>, status: u16, code: u8, reply: &ReplyHead) -> Outcome {
-        if head.upgrade == Upgrade::WebSocket {
-            let words = REFUSALS[usize::from(code)];
-            let response = Response {
-                status,
-                content_type: "text/html",
-                headers: &[],
-                cors: b"",
-                body: words.as_bytes(),
-                keep_alive: KeepAlive::Close,
-            };
-            self.answer(key, &response);
-            return Outcome::Answered(KeepAlive::Close);
-        }
-        let outcome = self.after_answer(head, reply);
-        let keep_alive = match outcome {
-            Outcome::Answered(keep_alive) => keep_alive,
-            _ => KeepAlive::Close,
-        };
-        let reply = ReplyHead { keep_alive, cors: reply.cors.clone(), body: reply.body };
-        self.answer_engine(key, status, code, &reply);
-        outcome
-    }
-
-    fn refuse_upgrade(&mut self, key: ConnectionKey, error: websocket::UpgradeError) -> Outcome {
-        self.hub.counters.malformed += 1;
-        let response = Response {
-            status: error.status(),
-            content_type: "text/plain; charset=UTF-8",
-            headers: error.headers(),
-            cors: b"",
-            body: error.reason().as_bytes(),
-            keep_alive: KeepAlive::Close,
-        };
-        self.answer(key, &response);
-        Outcome::Answered(KeepAlive::Close)
-    }
-
-    /// No room for another client, or no more of them.
-    fn answer_full(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
-        if self.hub.is_draining() {
-            return self.answer_busy(key, 503, "1", "the server is shutting down", reply);
-        }
-        self.hub.counters.hit(Limit::ClientsMax);
-        self.answer_busy(key, 503, "5", "no room for another client", reply)
-    }
-
-    /// A connection that may not stay is to become a session's.
-    fn answer_no_room(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
-        self.on_full();
-        self.answer_busy(key, 503, "5", "no room for another connection", reply)
-    }
-
-    fn answer_busy(&mut self, key: ConnectionKey, status: u16, after_s: &str, why: &str, reply: &ReplyHead) -> Outcome {
-        let response = Response {
-            status,
-            content_type: "text/plain; charset=UTF-8",
-            headers: &[("Retry-After", after_s)],
-            cors: &reply.cors,
-            body: why.as_bytes(),
-            keep_alive: KeepAlive::Close,
-        };
-        self.answer(key, &response);
-        Outcome::Answered(KeepAlive::Close)
-    }
-
-    fn answer_preflight(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
-        let mut answer = Vec::new();
-        let wanted = head.header("access-control-request-headers");
-        self.hub.settings.cors.encode_preflight(head.origin(), head.host(), wanted, &mut answer);
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.pending().extend_from_slice(&answer);
-        }
-        self.mark_dirty(key);
-        let reply = self.reply_head(head);
-        self.after_answer(head, &reply)
-    }
-
-    fn answer_not_found(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
-        let response = Response {
-            status: 404,
-            content_type: "text/plain; charset=UTF-8",
-            headers: &[],
-            cors: b"",
-            body: b"not found",
-            keep_alive: KeepAlive::Close,
-        };
-        match head.method {
-            Method::Head => {
-                if let Some(connection) = self.connections.get_mut(key.0) {
-                    response.encode_head_only(connection.pending());
-                }
-                self.mark_dirty(key);
-            }
-            _ => self.answer(key, &response),
-        }
-        Outcome::Answered(KeepAlive::Close)
-    }
-
-    /// 400 and the like with the reference's JSON.
-    pub(in crate::shard) fn answer_engine(&mut self, key: ConnectionKey, status: u16, code: u8, reply: &ReplyHead) {
-        let words = REFUSALS[usize::from(code)];
-        let body = format!("{{\"code\":{code},\"message\":\"{words}\"}}");
-        self.answer_with(key, status, "application/json", &[], body.as_bytes(), reply);
-    }
-
-    pub(in crate::shard) fn answer_ok(&mut self, key: ConnectionKey, reply: &ReplyHead) {
-        self.answer_with(key, 200, "text/html", NO_STORE, b"ok", reply);
-    }
-
-    pub(in crate::shard) fn answer_payload(&mut self, key: ConnectionKey, payload: &[u8], reply: &ReplyHead) {
-        self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE, payload, reply);
-    }
-
-    /// An answer without a body; the connection closes behind it.
-    pub(in crate::shard) fn answer_empty(&mut self, key: ConnectionKey, status: u16, reply: &ReplyHead) {
-        let reply = ReplyHead { keep_alive: KeepAlive::Close, cors: reply.cors.clone(), body: reply.body };
-        self.answer_with(key, status, "", &[], b"", &reply);
-    }
-
-    fn answer_with(
-        &mut self,
-        key: ConnectionKey,
-        status: u16,
-        content_type: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-        reply: &ReplyHead,
-    ) {
-        let response =
-            Response { status, content_type, headers, cors: &reply.cors, body, keep_alive: reply.keep_alive };
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            match reply.body {
-                BodyIn::Answer => response.encode(connection.pending()),
-                BodyIn::LengthOnly => response.encode_head_only(connection.pending()),
-            }
-        }
-        self.mark_dirty(key);
-    }
 }
-
-const NO_STORE: &[(&str, &str)] = &[("Cache-Control", "no-store")];
 
 /// What a request under the path is about.
 enum Target {

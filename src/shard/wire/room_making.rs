@@ -7,48 +7,16 @@ use crate::capacity::Standing;
 use crate::shard::Shard;
 use crate::shard::clients::client::ConnectionKey;
 
-use super::connection::{Connection, Stage};
-use super::http::Request;
+use super::idlers::idle_before;
+use super::stage::Stage;
 
-/// A connection that has not asked for anything for so long goes when another one comes.
-const IDLE_MS: u64 = 1_000;
 /// And for so long where not even a guest would find a seat.
 const IDLE_LEAST_MS: u64 = 50;
-/// In which time a guest has to say what it wants.
-pub(crate) const GUEST_HEAD_TIMEOUT_MS: u64 = 2_000;
 /// How many are found by one look at all, and how long at the most a look that found nothing is believed.
 const FOUND_MAX: usize = 1_024;
 const LOOK_AGAIN_MS: u64 = 100;
 /// Connections that are closed at once where there is no seat left.
 const CLOSED_AT_ONCE: usize = 32;
-
-/// Connections that idle, as they were seen last: the one that has longest comes last.
-#[derive(Debug, Default)]
-pub(crate) struct Idlers {
-    found: Vec<ConnectionKey>,
-    /// No use to look before.
-    look_at: Millis,
-}
-
-/// Whoever has idled since before this time may go.
-pub(crate) fn idle_before(now: Millis) -> Millis {
-    Millis(now.0.saturating_sub(IDLE_MS))
-}
-
-impl Connection {
-    /// Whether it has waited for a request, or for the rest of a head, since before this time.
-    pub(crate) fn is_idle_since(&self, before: Millis) -> bool {
-        match &self.stage {
-            Stage::Http(stage) => {
-                matches!(stage.request, Request::Head)
-                    && stage.since <= before
-                    && !self.is_sending
-                    && self.pending.is_none()
-            }
-            _ => false,
-        }
-    }
-}
 
 impl<A: Application> Shard<A> {
     /// A connection has come for which there is room only as a guest: it takes the place of one that idles, if there is one.
