@@ -1,31 +1,9 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
-use core::ops::Range;
-
 use super::clients::client::ConnectionKey;
-use super::clients::outbox::Frames;
+use super::clients::outbox::Bytes;
 use super::mail::{Reply, RoomName, SiblingMail, Ticket};
 use super::wire::parcel::Parcel;
-
-/// Bytes to send.
-#[derive(Clone, Debug)]
-pub enum Bytes {
-    /// One message that others may be getting too.
-    Shared(Frames),
-    /// A piece of one that is too large to be sent at once.
-    Piece(Frames, Range<u32>),
-    Owned(Vec<u8>),
-}
-
-impl Bytes {
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Shared(bytes) => bytes,
-            Bytes::Piece(bytes, Range { start, end }) => bytes.get(*start as usize..*end as usize).unwrap_or_default(),
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
-}
 
 /// Who takes over a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

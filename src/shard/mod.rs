@@ -39,8 +39,8 @@ use wire::parcel::Luggage;
 use wire::stage::{Connection, HttpStage, Request, Stage};
 
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
-pub use clients::outbox::Frames;
-pub use effects::{Acknowledgement, Bytes, Destination, Effect};
+pub use clients::outbox::{Bytes, Frames};
+pub use effects::{Acknowledgement, Destination, Effect};
 pub use faults::{Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;

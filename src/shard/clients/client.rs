@@ -117,6 +117,13 @@ pub(crate) enum Phase {
     Farewell,
 }
 
+/// Whether a polling client that has no GET open may still fetch how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    Now,
+    NextPoll,
+}
+
 /// What the first request said that an admission may need. It goes with the first accepted CONNECT, where there is no other
 /// namespace for which the client might need it.
 pub struct Handshake {

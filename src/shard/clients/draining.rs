@@ -10,8 +10,7 @@ use crate::app::Application;
 use crate::shard::hub::Hub;
 use crate::shard::rooms::deliver::{Asker, Incoming};
 
-use super::client::{ClientKey, CloseReason};
-use super::ending::Farewell;
+use super::client::{ClientKey, CloseReason, Farewell};
 
 /// How often a shard without clients looks whether its siblings still have some.
 const LOOK_MS: u64 = 20;

@@ -3,22 +3,16 @@
 use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
-use crate::shard::hub::{Hub, Order, polling_payload};
+use crate::shard::clients::outbox::polling_payload;
+use crate::shard::hub::{Hub, Order};
 use crate::shard::limit::Limit;
 use crate::shard::rooms::sockets::SocketStage;
 
-use super::client::{ClientKey, CloseReason, Phase};
+use super::client::{ClientKey, CloseReason, Farewell, Phase};
 use super::outbox::Outbox;
 
 /// How long a client that was ended by us may take to fetch its last packets.
 const FAREWELL_MS: u64 = 10_000;
-
-/// Whether a polling client that has no GET open may still fetch how it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
-    Now,
-    NextPoll,
-}
 
 impl<A: Application> Hub<A> {
     /// The one place where a client ends: its sockets leave, its connections are told, its slot becomes free.

@@ -3,17 +3,37 @@
 //! A message is kept as the WebSocket frames that carry it; the form for long-polling is read off those frames when it is
 //! needed, into the answer's body, where it has to be copied anyway.
 
+use core::ops::Range;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sockring_protocol::engineio::PayloadEncoder;
 use sockring_protocol::websocket::{Opcode, ServerFrames};
 
-use crate::shard::effects::Bytes;
 use crate::shard::rooms::sockets::NamespaceId;
 
 /// One message, encoded once per shard: whole server frames, one per Engine.IO packet.
 pub type Frames = Arc<[u8]>;
+
+/// Bytes to send.
+#[derive(Clone, Debug)]
+pub enum Bytes {
+    /// One message that others may be getting too.
+    Shared(Frames),
+    /// A piece of one that is too large to be sent at once.
+    Piece(Frames, Range<u32>),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Shared(bytes) => bytes,
+            Bytes::Piece(bytes, Range { start, end }) => bytes.get(*start as usize..*end as usize).unwrap_or_default(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
 
 /// What a message that waits takes besides its own bytes: its place in the queue, and the counts of its references.
 const MESSAGE_BYTES: usize = 40;
@@ -263,6 +283,19 @@ impl Queue {
             self.keys.shrink_to(self.keys.len() * 2);
         }
     }
+}
+
+/// All of an outbox and perhaps one more packet as one polling payload.
+pub(crate) fn polling_payload(mut outbox: Outbox, last: Option<&[u8]>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let mut encoder = PayloadEncoder::new(&mut payload);
+    while let Some(frames) = outbox.pop() {
+        encode_for_polling(&frames, &mut encoder);
+    }
+    if let Some(last) = last {
+        encoder.push_text(last);
+    }
+    payload
 }
 
 /// Appends a message in the form of a polling payload.

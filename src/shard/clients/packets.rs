@@ -18,9 +18,8 @@ use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, Socke
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
 
-use super::client::{Client, ClientKey, CloseReason, Handshake, Phase};
+use super::client::{Client, ClientKey, CloseReason, Farewell, Handshake, Phase};
 use super::encode::{self, Carrier};
-use super::ending::Farewell;
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
 const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;

@@ -3,8 +3,9 @@
 use sockring_protocol::engineio::{self, Input, Step};
 
 use crate::app::Application;
+use crate::shard::clients::outbox::polling_payload;
 use crate::shard::faults::{Forbidden, PacketFault};
-use crate::shard::hub::{Hub, Order, polling_payload};
+use crate::shard::hub::{Hub, Order};
 use crate::shard::limit::Limit;
 
 use super::client::{ClientKey, ConnectionKey, Phase};

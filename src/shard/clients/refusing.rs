@@ -11,9 +11,8 @@ use crate::shard::faults::PacketFault;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 
-use super::client::{ClientKey, CloseReason};
+use super::client::{ClientKey, CloseReason, Farewell};
 use super::encode;
-use super::ending::Farewell;
 
 impl<A: Application> Hub<A> {
     /// Whether a CONNECT from this address is refused unread, because too many of its were refused lately.

@@ -16,8 +16,7 @@ use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
 
-use super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Handshake, Phase};
-use super::ending::Farewell;
+use super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, Handshake, Phase};
 use super::outbox::Outbox;
 
 /// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays

@@ -12,13 +12,11 @@ use sockring_protocol::engineio::{Input, Moment, Step, Transport};
 
 use crate::app::Application;
 use crate::shard::effects::Effect;
-use crate::shard::hub::Hub;
-use crate::shard::hub::Now;
+use crate::shard::hub::{Hub, Now};
 use crate::shard::limit::Limit;
 use crate::shard::mail::{Away, SiblingMail};
 
-use super::client::{ClientKey, CloseReason, Phase, Role};
-use super::ending::Farewell;
+use super::client::{ClientKey, CloseReason, Farewell, Phase, Role};
 
 /// Shards that do not say within this time that they have looked are not waited for.
 const ROUND_MS_MAX: u64 = 30_000;

@@ -17,25 +17,25 @@ use mailing::Pending;
 use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
-use sockring_protocol::engineio;
 
 use crate::app::{Actions, Application, SocketInfo};
 use crate::capacity::Capacity;
+use crate::shard::clients::client::Farewell;
 use crate::shard::clients::draining::Draining;
-use crate::shard::clients::ending::Farewell;
 use crate::shard::clients::packets::Greeting;
 use crate::shard::clients::silence::Around;
 
 use super::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
 use super::clients::encode;
-use super::clients::outbox::{ConflateKey, Frames, Outbox, encode_for_polling, weight};
+use super::clients::outbox::{ConflateKey, Frames, Outbox, weight};
 use super::effects::Effect;
 use super::limit::Limit;
 use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
 use super::moving::placement::Place;
 use super::moving::sid::{RandomPool, Sid};
-use super::rooms::table::{RoomId, Rooms, USER_PREFIX};
+use super::rooms::sockets::RoomId;
+use super::rooms::table::{Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};
 use super::slots::Slots;
 use super::timers::Timers;
@@ -364,17 +364,4 @@ pub(super) fn enqueue(
         None => client.outbox.push(frames),
     }
     Queued::Yes
-}
-
-/// All of an outbox and perhaps one more packet as one polling payload.
-pub(super) fn polling_payload(mut outbox: Outbox, last: Option<&[u8]>) -> Vec<u8> {
-    let mut payload = Vec::new();
-    let mut encoder = engineio::PayloadEncoder::new(&mut payload);
-    while let Some(frames) = outbox.pop() {
-        encode_for_polling(&frames, &mut encoder);
-    }
-    if let Some(last) = last {
-        encoder.push_text(last);
-    }
-    payload
 }

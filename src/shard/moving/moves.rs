@@ -9,8 +9,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Transport};
 
 use crate::app::{Admission, Application, ConnectRequest};
-use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Phase, Role};
-use crate::shard::clients::ending::Farewell;
+use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Farewell, Phase, Role};
 use crate::shard::faults::UnknownSid;
 use crate::shard::hub::{Hub, Order};
 use crate::shard::mail::SiblingMail;

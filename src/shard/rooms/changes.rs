@@ -9,8 +9,7 @@ use crate::shard::hub::Hub;
 use crate::shard::mail::Ticket;
 
 use super::deliver::{Asker, Deed};
-use super::seats::Seat;
-use super::sockets::NamespaceId;
+use super::sockets::{NamespaceId, Seat};
 use super::table::USER_PREFIX;
 
 /// Rooms that sockets are put into, or taken out of.

@@ -12,9 +12,8 @@ use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, CloseReason};
+use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::clients::encode::{self, Carrier};
-use crate::shard::clients::ending::Farewell;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::{Hub, Queued, enqueue};
 use crate::shard::limit::Limit;
@@ -22,8 +21,7 @@ use crate::shard::mail::SiblingMail;
 use crate::shard::settings::TurnLimits;
 
 use super::changes::Change;
-use super::seats::Seat;
-use super::sockets::{NamespaceId, SocketStage};
+use super::sockets::{NamespaceId, Seat, SocketStage};
 
 /// Instead of the place of a seat that has been served out of its turn.
 const SERVED: u16 = u16::MAX;

@@ -20,8 +20,8 @@ use crate::shard::moving::placement::home_of;
 use crate::shard::moving::sid::RANDOM_BYTES;
 use crate::shard::settings::Cluster;
 
-use super::sockets::{Link, NamespaceId, SocketStage};
-use super::table::{RoomId, Rooms, USER_PREFIX};
+use super::sockets::{Link, NamespaceId, RoomId, SocketStage};
+use super::table::{Rooms, USER_PREFIX};
 
 /// At home: the other shards that have members of a room, with the epoch of their `RoomUp`.
 type Outposts = Vec<(u16, u32)>;

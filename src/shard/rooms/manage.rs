@@ -3,13 +3,11 @@
 use sockring_protocol::adapter::Ending;
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, CloseReason};
-use crate::shard::clients::ending::Farewell;
+use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::hub::Hub;
 use crate::shard::mail::Target;
 
-use super::seats::Seat;
-use super::sockets::NamespaceId;
+use super::sockets::{NamespaceId, Seat};
 use super::table::USER_PREFIX;
 
 impl<A: Application> Hub<A> {

@@ -4,10 +4,7 @@ use crate::app::Application;
 use crate::shard::hub::Hub;
 use crate::shard::moving::sid::Sid;
 
-use super::sockets::NamespaceId;
-
-/// A socket of this shard: its client's slot and its place there.
-pub(crate) type Seat = (u32, u16);
+use super::sockets::{NamespaceId, Seat};
 
 impl<A: Application> Hub<A> {
     /// The sockets that rooms name, without those that others do.

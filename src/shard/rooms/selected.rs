@@ -6,8 +6,7 @@ use crate::app::Application;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
 
-use super::seats::Seat;
-use super::sockets::SocketStage;
+use super::sockets::{Seat, SocketStage};
 use super::table::Member;
 
 impl<A: Application> Hub<A> {

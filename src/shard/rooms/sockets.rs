@@ -2,11 +2,15 @@
 
 use crate::shard::moving::sid::RANDOM_BYTES;
 
-use super::table::RoomId;
-
 /// A namespace by its place in the settings; 0 is `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NamespaceId(pub u16);
+
+/// Names a room while it exists.
+pub type RoomId = u32;
+
+/// A socket of this shard: its client's slot and its place there.
+pub(crate) type Seat = (u32, u16);
 
 /// A socket's place in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

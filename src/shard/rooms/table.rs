@@ -8,10 +8,7 @@ use slab::Slab;
 
 use crate::shard::moving::placement::{Place, home_of};
 
-use super::sockets::{Link, NamespaceId};
-
-/// Names a room while it exists.
-pub type RoomId = u32;
+use super::sockets::{Link, NamespaceId, RoomId};
 
 /// A socket in a room, and which of the socket's links leads back here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

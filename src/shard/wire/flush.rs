@@ -5,8 +5,8 @@ use sockring_protocol::http::KeepAlive;
 use crate::app::Application;
 use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, ConnectionKey};
-use crate::shard::clients::outbox::Outbox;
-use crate::shard::effects::{Bytes, Effect};
+use crate::shard::clients::outbox::{Bytes, Outbox};
+use crate::shard::effects::Effect;
 use crate::shard::hub::Order;
 
 use super::stage::Stage;

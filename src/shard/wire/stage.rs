@@ -8,8 +8,7 @@ use sockring_protocol::websocket::Decoder;
 
 use crate::capacity::{Standing, Stranger};
 use crate::shard::clients::client::{ClientKey, Role};
-use crate::shard::clients::outbox::{Frames, Outbox};
-use crate::shard::effects::Bytes;
+use crate::shard::clients::outbox::{Bytes, Frames, Outbox};
 
 /// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
 /// WebSocket: more, and the connection ends.
