@@ -28,8 +28,9 @@ use sockring_protocol::adapter::Broadcast;
 use crate::app::Application;
 use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
-use clients::client::Client;
-use hub::{ConnectionCounts, Hub};
+use clients::directory::Directory;
+use hub::Hub;
+use hub::stats::ConnectionCounts;
 use moving::sid::RandomPool;
 use rooms::table::Rooms;
 use slots::Slots;
@@ -106,7 +107,7 @@ pub struct Turn {
 /// come to one.
 pub fn reserved(limits: &CapacityLimits) -> Vec<usize> {
     let connections = Slots::<Connection>::reserved(limits.all_connections_max());
-    let mut blocks = [connections, Slots::<Client>::reserved(limits.clients_max)].concat();
+    let mut blocks = [connections, Directory::reserved(limits.clients_max)].concat();
     blocks.push(Rooms::reserved(limits.clients_max));
     blocks
 }
@@ -279,7 +280,7 @@ impl<A: Application> Shard<A> {
         let (now, closing_bytes, sending_bytes) = (hub.now.at, *closing_bytes as u64, *sending_bytes);
         hub.on_mail(ticket, mail, |hub| {
             // However many ask: counting takes some part of a hundredth of the time.
-            let fresh_ms = ((hub.clients.len() + connections.len()) / hub.settings.turn.counted_per_ms) as u64;
+            let fresh_ms = ((hub.directory.len() + connections.len()) / hub.settings.turn.counted_per_ms) as u64;
             let stats = match counted {
                 Some((at, stats)) if hub.now.at - *at < fresh_ms => *stats,
                 _ => {
@@ -336,7 +337,7 @@ impl<A: Application> Shard<A> {
 
     /// Sends the connections of a client that has just moved after it.
     fn see_off(&mut self) {
-        let Some(departed) = self.hub.departed.take() else { return };
+        let Some(departed) = self.hub.outbound.departed.take() else { return };
         if let Some(key) = departed.held {
             self.send_poll_after(key, departed.sid, departed.home);
         }

@@ -10,8 +10,9 @@ use sockring_protocol::socketio::Assembler;
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::slots::Key;
+use sockring_protocol::adapter::Delivery;
 
-use super::outbox::Outbox;
+use super::outbox::{ConflateKey, Frames, Outbox, weight};
 
 /// Names a TCP connection of this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +118,14 @@ pub(crate) enum Phase {
     Farewell,
 }
 
+/// What became of a message for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    Yes,
+    Dropped,
+    Full,
+}
+
 /// Whether a polling client that has no GET open may still fetch how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
@@ -215,10 +224,48 @@ impl CloseReason {
 }
 
 impl Client {
+    /// Whether it has a socket in any namespace.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+
     /// When the timer wheel has to ask this client at the latest.
     pub(crate) fn deadline(&self, now: Moment) -> Millis {
         let half_open_by = if self.is_suspect { Millis::NEVER } else { now.when(self.half_open_by) };
         self.session.deadline(now).min(half_open_by).min(self.expiries.first())
+    }
+
+    /// Puts a message into the outbox if its delivery and the limit allow. With a key it replaces the one that waits under
+    /// that key.
+    #[inline]
+    pub(crate) fn queue(
+        &mut self,
+        frames: Frames,
+        key: Option<&ConflateKey>,
+        delivery: Delivery,
+        queue_bytes_max: usize,
+    ) -> Queued {
+        if self.phase == Phase::Farewell {
+            return Queued::Dropped;
+        }
+        if delivery == Delivery::Volatile && (!self.outbox.is_empty() || self.connection.is_none()) {
+            return Queued::Dropped;
+        }
+        if self.outbox.is_empty() && key.is_none() {
+            // The usual case. A single message may be larger than the limit: it was let in by a limit of its own.
+            self.outbox.push(frames);
+            return Queued::Yes;
+        }
+        let replaced = key.map_or(0, |key| self.outbox.bytes_under(key));
+        let waiting = self.outbox.bytes() - replaced;
+        if waiting > 0 && waiting + weight(&frames, key) > queue_bytes_max {
+            return Queued::Full;
+        }
+        match key {
+            Some(key) => self.outbox.push_under(key, frames),
+            None => self.outbox.push(frames),
+        }
+        Queued::Yes
     }
 }
 

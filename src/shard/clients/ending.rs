@@ -4,8 +4,10 @@ use sockring_protocol::engineio::Transport;
 
 use crate::app::Application;
 use crate::shard::clients::outbox::polling_payload;
-use crate::shard::hub::{Hub, Order};
+use crate::shard::hub::Hub;
+use crate::shard::hub::outbound::Order;
 use crate::shard::limit::Limit;
+use crate::shard::mail::SiblingMail;
 use crate::shard::rooms::sockets::SocketStage;
 
 use super::client::{ClientKey, CloseReason, Farewell, Phase};
@@ -18,7 +20,7 @@ impl<A: Application> Hub<A> {
     /// The one place where a client ends: its sockets leave, its connections are told, its slot becomes free.
     pub(crate) fn drop_client(&mut self, key: ClientKey, reason: CloseReason, code: Option<u16>, farewell: Farewell) {
         self.leave_all(key);
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         // Its last packets wait for its next poll, or for their own deadline.
         if client.phase == Phase::Farewell {
             return;
@@ -29,19 +31,19 @@ impl<A: Application> Hub<A> {
         }
         client.session.close();
         if let Some(probe) = client.probe.take() {
-            self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
         }
         let outbox = std::mem::take(&mut client.outbox);
         match (client.session.transport(), client.connection.take()) {
             (_, Some(connection)) if reason == CloseReason::QueueFull => {
-                self.orders.push(Order::Abort(connection));
+                self.outbound.orders.push(Order::Abort(connection));
             }
             // What it does not read is not sent to it.
             (Transport::WebSocket, Some(connection)) if reason == CloseReason::PingTimeout => {
-                self.orders.push(Order::GiveUp(connection));
+                self.outbound.orders.push(Order::GiveUp(connection));
             }
             (Transport::WebSocket, Some(connection)) => {
-                self.orders.push(Order::CloseWebSocket(connection, outbox, code));
+                self.outbound.orders.push(Order::CloseWebSocket(connection, outbox, code));
             }
             // The stock client loses an event that comes in one payload with the close packet: that is for the next poll.
             (Transport::Polling, connection)
@@ -49,7 +51,7 @@ impl<A: Application> Hub<A> {
             {
                 match connection {
                     Some(connection) => {
-                        self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, None)));
+                        self.outbound.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, None)));
                     }
                     None => client.outbox = outbox,
                 }
@@ -57,7 +59,7 @@ impl<A: Application> Hub<A> {
             }
             (Transport::Polling, Some(connection)) => {
                 let last = last_packet(reason);
-                self.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, Some(last))));
+                self.outbound.orders.push(Order::AnswerPoll(connection, polling_payload(outbox, Some(last))));
             }
             // Its WebSocket is on its way from the shard that it has moved from.
             (Transport::WebSocket, None) => {
@@ -72,7 +74,7 @@ impl<A: Application> Hub<A> {
     /// Keeps a client that is over until its last packets are fetched, for a while.
     fn await_farewell(&mut self, key: ClientKey) {
         let attended = self.attended();
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         client.phase = Phase::Farewell;
         let begun = client.assembler.take().map_or(0, |assembler| assembler.held_bytes());
         client.half_open_by = attended + FAREWELL_MS;
@@ -83,15 +85,15 @@ impl<A: Application> Hub<A> {
 
     /// Frees the slot of a client that nothing refers to any more.
     pub(crate) fn forget(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.remove(key.0) else { return };
+        let Some((client, sender)) = self.directory.remove(key) else { return };
         self.capacity.give_back_client();
         self.give_back_input(client.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes()));
-        self.forget_move(&client);
+        self.outbound.mails.extend(sender.map(|shard| (shard, SiblingMail::Gone(client.sid))));
     }
 
     /// Takes all sockets of a client out of their rooms and tells the application.
     fn leave_all(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(client) = self.directory.get(key) else { return };
         let places: Vec<u16> = client.sockets.iter().map(|(place, _)| place).collect();
         for place in places {
             self.drop_socket(key, place);
@@ -102,14 +104,14 @@ impl<A: Application> Hub<A> {
     pub(crate) fn drop_socket(&mut self, key: ClientKey, place: u16) {
         self.catch_up(key.0.index);
         // One that the application was never told of is not told gone, and its greeting goes with it.
-        let is_joining = self.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
+        let is_joining = self.directory.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
         if self.take_greeting(key, place).is_none() && !is_joining {
             self.call_app(key, place, |app, info| app.disconnected(info));
         }
         self.acks.forget(key, place);
         while self.leave_at(key, place, 0).is_some() {}
         self.unsubscribe_sid(key, place);
-        if let Some(client) = self.clients.get_mut(key.0)
+        if let Some(client) = self.directory.get_mut(key)
             && let Some(socket) = client.sockets.remove(place)
         {
             client.outbox.forget_keys(socket.namespace);

@@ -18,7 +18,7 @@ use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, Socke
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
 
-use super::client::{Client, ClientKey, CloseReason, Farewell, Handshake, Phase};
+use super::client::{ClientKey, CloseReason, Farewell, Handshake, Phase};
 use super::encode::{self, Carrier};
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
@@ -52,7 +52,7 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), CloseReason> {
-        let Some(client) = self.clients.get(key.0) else { return Ok(()) };
+        let Some(client) = self.directory.get(key) else { return Ok(()) };
         if client.assembler.is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::TextForAttachment)));
         }
@@ -98,7 +98,7 @@ impl<A: Application> Hub<A> {
             return Err(self.input_is_full());
         }
         let attended = self.attended();
-        if let Some(client) = self.clients.get_mut(key.0) {
+        if let Some(client) = self.directory.get_mut(key) {
             client.assembler = Some(Box::new(assembler));
             client.half_open_by = attended + self.settings.message_timeout_ms;
         }
@@ -112,14 +112,14 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), CloseReason> {
-        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        let Some(client) = self.directory.get_mut(key) else { return Ok(()) };
         let Some(mut assembler) = client.assembler.take() else {
             return Err(self.fault(PacketFault::Session(Forbidden::Unannounced)));
         };
         let held = assembler.held_bytes();
         let progress = assembler.push(bytes);
         if progress == Ok(Progress::More) && self.take_input(bytes.len()) {
-            if let Some(client) = self.clients.get_mut(key.0) {
+            if let Some(client) = self.directory.get_mut(key) {
                 client.assembler = Some(assembler);
             }
             return Ok(());
@@ -127,7 +127,7 @@ impl<A: Application> Hub<A> {
         self.give_back_input(held);
         match progress {
             Ok(Progress::Complete) => {
-                if let Some(client) = self.clients.get_mut(key.0) {
+                if let Some(client) = self.directory.get_mut(key) {
                     client.half_open_by = Millis::NEVER;
                 }
                 self.on_assembled(key, &assembler)
@@ -167,14 +167,10 @@ impl<A: Application> Hub<A> {
 
     fn connected_place(&self, key: ClientKey, namespace: &str) -> Option<u16> {
         let id = self.settings.namespace(namespace)?;
-        let client = self.clients.get(key.0)?;
+        let client = self.directory.get(key)?;
         let place = client.sockets.place_in(id)?;
         let is_told = client.sockets.get(place).is_some_and(|socket| socket.stage == SocketStage::Connected);
         is_told.then_some(place)
-    }
-
-    pub(crate) fn socket(&self, key: ClientKey, place: u16) -> Option<&Socket> {
-        self.clients.get(key.0)?.sockets.get(place)
     }
 
     /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`; between the
@@ -188,7 +184,7 @@ impl<A: Application> Hub<A> {
             self.counters.hit(Limit::ConnectBytesMax);
             return Err(CloseReason::PayloadTooBig);
         }
-        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        let Some(client) = self.directory.get_mut(key) else { return Ok(()) };
         if client.sockets.place_in(id).is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::AlreadyConnected)));
         }
@@ -206,7 +202,7 @@ impl<A: Application> Hub<A> {
             self.refuse(key, namespace, &refusal("Authentication failed", RefusalReason::TooMany));
             return Ok(());
         }
-        let handshake = self.clients.get_mut(key.0).and_then(|client| client.handshake.take());
+        let handshake = self.directory.get_mut(key).and_then(|client| client.handshake.take());
         let request = ConnectRequest {
             namespace,
             payload,
@@ -217,7 +213,7 @@ impl<A: Application> Hub<A> {
         let refused = match admitted {
             Ok(admission) => match self.home_elsewhere(key, &admission) {
                 Some(home) => {
-                    if let Some(client) = self.clients.get_mut(key.0) {
+                    if let Some(client) = self.directory.get_mut(key) {
                         client.handshake = handshake;
                     }
                     self.emigrate(key, home, id, admission, payload);
@@ -245,7 +241,7 @@ impl<A: Application> Hub<A> {
             let length = handshake.authorization.as_deref().map_or(0, str::len);
             has_others && (1..=AUTHORIZATION_BYTES_KEPT).contains(&length)
         };
-        if let Some(client) = self.clients.get_mut(key.0) {
+        if let Some(client) = self.directory.get_mut(key) {
             let is_claimed = client.phase != Phase::Unclaimed;
             client.handshake = handshake.filter(|handshake| !is_claimed || is_kept(handshake));
         }
@@ -267,7 +263,7 @@ impl<A: Application> Hub<A> {
             return self.refuse(key, request.namespace, &refusal);
         }
         let (random, attended) = (self.random.take(), self.attended());
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         if client.phase == Phase::Unclaimed {
             let left_ms = client.half_open_by - attended;
             self.counters.handshakes.observe(self.settings.connect_timeout_ms.saturating_sub(left_ms));
@@ -282,7 +278,7 @@ impl<A: Application> Hub<A> {
         }
         if let Some(name) = user_room {
             let room = self.join(key, place, &name);
-            let socket = self.clients.get_mut(key.0).and_then(|client| client.sockets.get_mut(place));
+            let socket = self.directory.socket_mut(key, place);
             if let (Some(socket), Some(room)) = (socket, room) {
                 socket.user = NonMaxRoom::new(room);
             }
@@ -298,11 +294,11 @@ impl<A: Application> Hub<A> {
     pub(crate) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
         // What was emitted before is not for a socket that was not connected then.
         self.catch_up(key.0.index);
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         let Some(socket) = client.sockets.get_mut(place) else { return };
         socket.stage = SocketStage::Connected;
         let (random, namespace) = (socket.random, request.namespace);
-        let sid = self.sid_of(key, random).text();
+        let sid = self.directory.sid_of(key, random).text();
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
         self.push(key, frames, Delivery::Queue);
         match self.settings.connect_gap_ms {
@@ -333,7 +329,7 @@ impl<A: Application> Hub<A> {
     }
 
     fn greet_one(&mut self, Greeting { client, place, payload, .. }: Greeting) {
-        let socket = self.clients.get(client.0).and_then(|client| client.sockets.get(place));
+        let socket = self.directory.socket(client, place);
         let Some(socket) = socket else { return };
         let settings = Arc::clone(&self.settings);
         let request = ConnectRequest {
@@ -364,7 +360,7 @@ impl<A: Application> Hub<A> {
         if let Some(number) = self.acks.take(ack, key, place) {
             let args = args.text().as_bytes().into();
             let answer = Acknowledgement { number, args, attachments: attachments.to_vec() };
-            return self.for_bus.push(Effect::Acknowledged(Box::new(answer)));
+            return self.outbound.for_bus.push(Effect::Acknowledged(Box::new(answer)));
         }
         self.with_socket(key, place, |app, info, actions| app.acknowledged(info, ack, args, actions));
     }
@@ -411,7 +407,7 @@ impl<A: Application> Hub<A> {
     }
 
     fn send_args(&mut self, key: ClientKey, place: u16, carrier: Carrier, args: &[u8], attachments: &[Box<[u8]>]) {
-        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(client) = self.directory.get(key) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
         let namespace = self.settings.namespace_name(socket.namespace);
         let frames = encode::packet_with_args(&mut self.scratch, namespace, carrier, args, attachments);
@@ -420,7 +416,7 @@ impl<A: Application> Hub<A> {
 
     /// A Socket.IO DISCONNECT: the socket ends, the session goes on.
     pub(crate) fn disconnect(&mut self, key: ClientKey, place: u16) {
-        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return };
+        let Some(socket) = self.directory.socket(key, place) else { return };
         let namespace = self.settings.namespace_name(socket.namespace);
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
         self.push(key, frames, Delivery::Queue);
@@ -429,7 +425,7 @@ impl<A: Application> Hub<A> {
 
     /// Puts a socket into a room; `None` when it is in too many. Being in it already is no error.
     pub(crate) fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
-        let client = self.clients.get_mut(key.0)?;
+        let client = self.directory.get_mut(key)?;
         let socket = client.sockets.get_mut(place)?;
         let links = socket.links.as_slice();
         if let Some(room) = self.rooms.find(socket.namespace, name)
@@ -453,7 +449,7 @@ impl<A: Application> Hub<A> {
 
     /// Takes a socket out of a room; says whether it was in it.
     pub(crate) fn leave(&mut self, key: ClientKey, place: u16, name: &str) -> bool {
-        let Some(socket) = self.clients.get(key.0).and_then(|client| client.sockets.get(place)) else { return false };
+        let Some(socket) = self.directory.socket(key, place) else { return false };
         let Some(room) = self.rooms.find(socket.namespace, name) else { return false };
         // The user's own room holds its identity.
         if socket.user.is_some_and(|user| user.room() == room) {
@@ -466,11 +462,4 @@ impl<A: Application> Hub<A> {
 
 fn refusal(message: &'static str, reason: RefusalReason) -> Refusal {
     Refusal { message: message.into(), reason }
-}
-
-impl Client {
-    /// Whether it has a socket in any namespace.
-    pub(crate) fn is_connected(&self) -> bool {
-        !self.sockets.is_empty()
-    }
 }

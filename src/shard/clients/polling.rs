@@ -5,7 +5,8 @@ use sockring_protocol::engineio::{self, Input, Step};
 use crate::app::Application;
 use crate::shard::clients::outbox::polling_payload;
 use crate::shard::faults::{Forbidden, PacketFault};
-use crate::shard::hub::{Hub, Order};
+use crate::shard::hub::Hub;
+use crate::shard::hub::outbound::Order;
 use crate::shard::limit::Limit;
 
 use super::client::{ClientKey, ConnectionKey, Phase};
@@ -35,7 +36,7 @@ pub(crate) enum PostOutcome {
 
 impl<A: Application> Hub<A> {
     pub(crate) fn on_poll(&mut self, key: ClientKey, connection: ConnectionKey) -> PollOutcome {
-        if let Some(client) = self.clients.get_mut(key.0)
+        if let Some(client) = self.directory.get_mut(key)
             && client.phase == Phase::Farewell
         {
             let outbox = std::mem::take(&mut client.outbox);
@@ -47,10 +48,10 @@ impl<A: Application> Hub<A> {
         }
         match self.step(key, Input::Poll) {
             Step::Accept => {
-                let Some(client) = self.clients.get_mut(key.0) else { return PollOutcome::Refuse };
+                let Some(client) = self.directory.get_mut(key) else { return PollOutcome::Refuse };
                 client.connection = Some(connection);
                 if !client.outbox.is_empty() {
-                    self.mark_dirty(key);
+                    self.directory.mark_dirty(key);
                 }
                 PollOutcome::Held
             }
@@ -68,7 +69,7 @@ impl<A: Application> Hub<A> {
 
     /// The connection of a held GET ended.
     pub(crate) fn on_poll_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         if client.connection == Some(connection) {
             client.connection = None;
             self.on_session_input(key, Input::PollLost);
@@ -126,13 +127,13 @@ impl<A: Application> Hub<A> {
                 }
                 Ok(packet) => self.on_packet(key, packet),
             }
-            if self.departed.is_some() {
+            if self.outbound.departed.is_some() {
                 if let Some(rest) = packets.rest() {
                     self.send_rest_along(rest);
                 }
                 break;
             }
-            let over = self.clients.get(key.0).is_none_or(|client| client.session.is_ending());
+            let over = self.directory.get(key).is_none_or(|client| client.session.is_ending());
             if over || !self.is_alive(key) {
                 break;
             }
@@ -142,19 +143,19 @@ impl<A: Application> Hub<A> {
 
     /// A noop for the held GET, so that the client can go on with its upgrade.
     pub(crate) fn release_poll(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         let Some(connection) = client.connection.take() else { return };
         let mut payload = polling_payload(std::mem::take(&mut client.outbox), None);
         if payload.is_empty() {
             payload.push(b'6');
         }
-        self.orders.push(Order::AnswerPoll(connection, payload));
+        self.outbound.orders.push(Order::AnswerPoll(connection, payload));
         self.step(key, Input::PollAnswered);
     }
 
     /// Answers the held GET with what is queued, if both are there.
     pub(crate) fn answer_poll(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         if client.outbox.is_empty() {
             return;
         }
@@ -167,7 +168,7 @@ impl<A: Application> Hub<A> {
             taken += frames.len();
             encode_for_polling(&frames, &mut encoder);
         }
-        self.orders.push(Order::AnswerPoll(connection, payload));
+        self.outbound.orders.push(Order::AnswerPoll(connection, payload));
         self.step(key, Input::PollAnswered);
     }
 }

@@ -3,7 +3,8 @@
 use sockring_protocol::engineio::{self, Input, ProbePacket, Step};
 
 use crate::app::Application;
-use crate::shard::hub::{Hub, Order};
+use crate::shard::hub::Hub;
+use crate::shard::hub::outbound::Order;
 
 use super::client::{ClientKey, ConnectionKey};
 use super::outbox::Outbox;
@@ -33,7 +34,7 @@ impl<A: Application> Hub<A> {
         if !self.is_alive(key) || self.step(key, Input::Probe) != Step::Accept {
             return ProbeAdmission::Refused;
         }
-        if let Some(client) = self.clients.get_mut(key.0) {
+        if let Some(client) = self.directory.get_mut(key) {
             client.probe = Some(connection);
         }
         ProbeAdmission::Accepted
@@ -55,7 +56,7 @@ impl<A: Application> Hub<A> {
         packet: ProbePacket,
     ) -> ProbeOutcome {
         // One that was dropped in this turn still has frames behind.
-        if self.clients.get(key.0).is_none_or(|client| client.probe != Some(connection)) {
+        if self.directory.get(key).is_none_or(|client| client.probe != Some(connection)) {
             return ProbeOutcome::Nothing;
         }
         match self.step(key, Input::ProbePacket(packet)) {
@@ -76,7 +77,7 @@ impl<A: Application> Hub<A> {
     }
 
     pub(crate) fn on_probe_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         if client.probe == Some(connection) {
             client.probe = None;
             self.step(key, Input::ProbeLost);
@@ -84,20 +85,20 @@ impl<A: Application> Hub<A> {
     }
 
     pub(crate) fn drop_probe(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         if let Some(probe) = client.probe.take() {
-            self.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
         }
     }
 
     fn take_over(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         let probe = client.probe.take();
         if let Some(held) = std::mem::replace(&mut client.connection, probe) {
-            self.orders.push(Order::RefusePoll(held));
+            self.outbound.orders.push(Order::RefusePoll(held));
         }
         if !client.outbox.is_empty() {
-            self.mark_dirty(key);
+            self.directory.mark_dirty(key);
         }
     }
 }

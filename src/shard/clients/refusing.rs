@@ -37,7 +37,7 @@ impl<A: Application> Hub<A> {
         if refusal.reason == RefusalReason::UnknownNamespace {
             return;
         }
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         let address = client.handshake.as_deref().and_then(|handshake| handshake.address);
         // That it was one too many shows with the next one.
         self.capacity.admit(Rate::ConnectRefusals, address, self.now.at);

@@ -12,7 +12,6 @@ use crate::app::Application;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
-use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
 
@@ -33,18 +32,20 @@ impl<A: Application> Hub<A> {
         handshake: Option<Box<Handshake>>,
     ) -> Option<ClientKey> {
         let now = self.now.at;
-        let slot = self.clients.next_key()?;
-        if self.is_draining() || !self.capacity.take_client() {
+        if self.is_draining() {
             return None;
         }
-        let sid = Sid::new(self.settings.instance, self.shard.number, slot.index, self.random.take());
+        let sid = self.directory.next_sid(|| self.random.take())?;
+        if !self.capacity.take_client() {
+            return None;
+        }
         let interval_ms = self.settings.times.ping_interval_ms;
         let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
         let half_open_by = match self.settings.layer {
             Layer::SocketIo => self.attended() + self.settings.connect_timeout_ms,
             Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
         };
-        let key = ClientKey(self.clients.insert(Client {
+        let key = self.directory.insert(Client {
             sid,
             session: Session::open(transport, now, &self.settings.times, early_ms),
             connection,
@@ -62,7 +63,7 @@ impl<A: Application> Hub<A> {
             began: transport,
             is_dirty: false,
             is_suspect: false,
-        })?);
+        })?;
         self.counters.opened += 1;
         self.arm(key);
         Some(key)
@@ -70,7 +71,7 @@ impl<A: Application> Hub<A> {
 
     /// The open packet of a client: `0{...}`.
     pub(crate) fn open_packet(&self, key: ClientKey, upgrades: Upgrades, out: &mut Vec<u8>) {
-        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(client) = self.directory.get(key) else { return };
         let times = &self.settings.times;
         OpenPacket {
             sid: client.sid.text().as_str(),
@@ -83,12 +84,12 @@ impl<A: Application> Hub<A> {
     }
 
     pub(crate) fn is_alive(&self, key: ClientKey) -> bool {
-        self.clients.get(key.0).is_some_and(|client| client.phase != Phase::Farewell)
+        self.directory.get(key).is_some_and(|client| client.phase != Phase::Farewell)
     }
 
     /// The transport that carries a client now; `None` if it is gone.
     pub(crate) fn transport(&self, key: ClientKey) -> Option<Transport> {
-        Some(self.clients.get(key.0)?.session.transport())
+        Some(self.directory.get(key)?.session.transport())
     }
 
     /// One text frame came by the client's WebSocket.
@@ -112,7 +113,7 @@ impl<A: Application> Hub<A> {
 
     /// One Engine.IO packet came by the client's transport.
     pub(crate) fn on_packet(&mut self, key: ClientKey, packet: engineio::EnginePacket<'_>) {
-        if let Some(client) = self.clients.get_mut(key.0)
+        if let Some(client) = self.directory.get_mut(key)
             && client.rate.count(self.now.at) > self.settings.events_per_second_max
         {
             self.counters.hit(Limit::EventsPerSecondMax);
@@ -146,7 +147,7 @@ impl<A: Application> Hub<A> {
         reason: CloseReason,
         code: Option<u16>,
     ) {
-        if self.clients.get(key.0).is_some_and(|client| client.connection == Some(connection)) {
+        if self.directory.get(key).is_some_and(|client| client.connection == Some(connection)) {
             self.drop_client(key, reason, code, Farewell::Now);
         }
     }
@@ -161,7 +162,7 @@ impl<A: Application> Hub<A> {
     /// Feeds the session and sees to its timer.
     pub(crate) fn step(&mut self, key: ClientKey, input: Input) -> Step {
         let moment = self.moment();
-        let Some(client) = self.clients.get_mut(key.0) else { return Step::Refuse };
+        let Some(client) = self.directory.get_mut(key) else { return Step::Refuse };
         let step = client.session.receive(input, moment, &self.settings.times);
         if step == Step::Pardoned {
             self.counters.pardoned += 1;
@@ -183,7 +184,7 @@ impl<A: Application> Hub<A> {
 
     pub(crate) fn expire_client(&mut self, key: ClientKey) {
         let (now, moment) = (self.now.at, self.moment());
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.directory.get_mut(key) else { return };
         // A hint that is older than the one armed now.
         if client.timer_at > now {
             return;
@@ -201,7 +202,7 @@ impl<A: Application> Hub<A> {
             self.look_at(key);
         }
         loop {
-            let Some(client) = self.clients.get_mut(key.0) else { return };
+            let Some(client) = self.directory.get_mut(key) else { return };
             match client.session.expire(moment, &self.settings.times) {
                 Step::SendPing => self.push(key, Arc::clone(&self.ping), Delivery::Queue),
                 Step::ReleasePoll => self.release_poll(key),

@@ -103,14 +103,14 @@ impl<A: Application> Hub<A> {
                 return self.emit_for_ack(ticket, *broadcast, number, timeout_ms);
             }
         };
-        self.replies.push((ticket, reply));
+        self.outbound.replies.push((ticket, reply));
     }
 
     /// Takes one mail of another shard.
     pub(crate) fn on_sibling_mail(&mut self, mail: SiblingMail) {
         match mail {
             SiblingMail::MoveIn(emigrant) => self.immigrate(*emigrant),
-            SiblingMail::Gone(sid) => self.on_gone(&sid),
+            SiblingMail::Gone(sid) => self.directory.on_gone(&sid),
             SiblingMail::RoomUp { room, epoch, from } => self.on_room_up(room, epoch, from),
             SiblingMail::RoomDown { room, epoch, from } => self.on_room_down(&room, epoch, from),
             SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
@@ -119,7 +119,7 @@ impl<A: Application> Hub<A> {
                 self.deliver(Incoming { broadcast, ack: None, is_home: false, asker });
             }
             SiblingMail::Delivered { pending, index, count } => self.settle_pending(pending, index, count),
-            SiblingMail::Look { from, round } => self.on_look(from, round),
+            SiblingMail::Look { from, round } => self.lookout.on_look(from, round),
             SiblingMail::Looked { round, away } => self.on_looked(round, away),
         }
     }
@@ -144,7 +144,7 @@ impl<A: Application> Hub<A> {
     /// Delivers to the members here, and at the home of each broadcast's room sends on to the shards that have others.
     fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>, role: Role) {
         if broadcasts.is_empty() {
-            return self.replies.push((ticket, Reply::Delivered(Vec::new())));
+            return self.outbound.replies.push((ticket, Reply::Delivered(Vec::new())));
         }
         let pending = self.await_delivery(ticket, broadcasts.len());
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
@@ -251,6 +251,6 @@ impl<A: Application> Hub<A> {
             PendingKind::Describe { descriptions, .. } => Reply::Described(descriptions),
             PendingKind::TooMuch => Reply::TooMuch,
         };
-        self.replies.push((pending.ticket, reply));
+        self.outbound.replies.push((pending.ticket, reply));
     }
 }

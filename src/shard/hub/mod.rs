@@ -3,65 +3,44 @@
 //! The hub knows connections by key only. What it wants of them goes on `orders`, which `flush` works off.
 
 mod mailing;
-mod stats;
+pub(super) mod outbound;
+pub(super) mod stats;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::shard::moving::moves::{Departed, Moves};
-use crate::shard::rooms::acks::Acks;
-use crate::shard::rooms::deliver::FanOuts;
-use crate::shard::rooms::homes::{Announced, Homes, Waiting};
-use crate::shard::rooms::subscriptions::Subscriptions;
-use mailing::Pending;
 use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 
 use crate::app::{Actions, Application, SocketInfo};
 use crate::capacity::Capacity;
-use crate::shard::clients::client::Farewell;
-use crate::shard::clients::draining::Draining;
-use crate::shard::clients::packets::Greeting;
-use crate::shard::clients::silence::Around;
 
-use super::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Phase};
+use super::clients::client::{ClientKey, CloseReason, Farewell, Phase, Queued};
+use super::clients::directory::Directory;
+use super::clients::drain::Drain;
 use super::clients::encode;
-use super::clients::outbox::{ConflateKey, Frames, Outbox, weight};
-use super::effects::Effect;
+use super::clients::lookout::Lookout;
+use super::clients::outbox::{Frames, Outbox};
+use super::clients::packets::Greeting;
 use super::limit::Limit;
-use super::mail::{Reply, SiblingMail, Ticket};
 use super::metrics::Counters;
 use super::moving::placement::Place;
-use super::moving::sid::{RandomPool, Sid};
+use super::moving::sid::RandomPool;
+use super::rooms::acks::Acks;
+use super::rooms::deliver::FanOuts;
+use super::rooms::homes::{Announced, Homes, Waiting};
 use super::rooms::sockets::RoomId;
+use super::rooms::subscriptions::Subscriptions;
 use super::rooms::table::{Rooms, USER_PREFIX};
 use super::settings::{EngineSettings, Layer};
-use super::slots::Slots;
-use super::timers::Timers;
 
-pub(super) use crate::shard::clients::polling::{PollOutcome, PostOutcome};
-pub(super) use crate::shard::clients::probe::{ProbeAdmission, ProbeOutcome};
-pub(super) use crate::shard::moving::moves::Found;
-pub(super) use stats::ConnectionCounts;
+use mailing::Pending;
+use outbound::Outbound;
 
 /// Refused origins that are logged, and how long they may be.
 const ORIGINS_LOGGED_MAX: usize = 64;
 const ORIGIN_BYTES_MAX: usize = 256;
-
-/// What the hub wants of a connection.
-pub(super) enum Order {
-    /// Answer the held GET with this payload.
-    AnswerPoll(ConnectionKey, Vec<u8>),
-    /// Answer the held GET with 400 code 3.
-    RefusePoll(ConnectionKey),
-    /// Send what is queued, then a close frame with this code, then close.
-    CloseWebSocket(ConnectionKey, Outbox, Option<u16>),
-    /// The peer is silent: a close frame is all that it is sent, and not even that if it takes nothing.
-    GiveUp(ConnectionKey),
-    /// Close without sending what is queued: the peer does not read.
-    Abort(ConnectionKey),
-}
 
 /// The clock as a shard sees it. All shards of a process have the same origin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,48 +57,31 @@ pub(super) struct Hub<A> {
     pub(super) capacity: Arc<Capacity>,
     pub(super) shard: Place,
     pub(super) now: Now,
-    /// For how long this shard was late in all: this does not count against peers.
-    pub(super) late_ms: u64,
     pub(super) app: A,
-    pub(super) clients: Slots<Client>,
+    pub(super) directory: Directory,
     pub(super) rooms: Rooms,
-    pub(super) timers: Timers<ClientKey>,
     pub(super) random: RandomPool,
-    pub(super) orders: Vec<Order>,
-    /// Connections to look at, for what has come and is not read.
-    pub(super) looks: Vec<ConnectionKey>,
-    pub(super) around: Around,
-    /// Clients that something was queued for in this turn.
-    pub(super) dirty: Vec<ClientKey>,
-    /// For other shards, in order.
-    pub(super) mails: Vec<(u16, SiblingMail)>,
-    pub(super) replies: Vec<(Ticket, Reply)>,
-    /// What the bus is wanted to do, in order.
-    pub(super) for_bus: Vec<Effect>,
-    /// A client that has just moved to another shard; its connections are still here.
-    pub(super) departed: Option<Departed>,
+    pub(super) outbound: Outbound,
+    pub(super) lookout: Lookout,
     pub(super) counters: Counters,
     pub(super) actions: Actions,
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
     /// Of what peers have begun, here.
     pub(super) input_bytes: usize,
-    pub(super) moves: Moves,
     pub(super) homes: Homes,
     pub(super) announced: Announced,
     pub(super) subscriptions: Subscriptions<Waiting>,
     pub(super) acks: Acks,
     pub(super) fan_outs: FanOuts,
     pub(super) pending: Slab<Pending>,
-    pub(super) draining: Option<Draining>,
+    pub(super) draining: Option<Drain>,
     pub(super) greetings: VecDeque<Greeting>,
     /// An event that every new socket gets behind its greeting: a JSON array.
     pub(super) standing: Option<Arc<[u8]>>,
     /// Those that were logged.
     pub(super) refused_origins: Vec<Box<str>>,
     pub(super) ping: Frames,
-    /// Those whose time has come, and who have not been seen to.
-    pub(super) due: VecDeque<ClientKey>,
 }
 
 impl<A: Application> Hub<A> {
@@ -133,33 +95,24 @@ impl<A: Application> Hub<A> {
     ) -> Hub<A> {
         let namespaces = u16::try_from(settings.namespaces.len()).unwrap_or(u16::MAX);
         Hub {
-            clients: Slots::with_capacity(capacity.limits().clients_max),
+            directory: Directory::new(settings.instance, shard, capacity.limits().clients_max, now.at),
             rooms: Rooms::new(namespaces, shard, capacity.limits().clients_max),
             homes: Homes::new(namespaces),
             subscriptions: Subscriptions::new(namespaces),
             acks: Acks::default(),
             fan_outs: FanOuts::default(),
-            timers: Timers::new(now.at, shard),
             settings,
             capacity,
             shard,
             now,
-            late_ms: 0,
             app,
             random,
-            orders: Vec::new(),
-            looks: Vec::new(),
-            around: Around::default(),
-            dirty: Vec::new(),
-            mails: Vec::new(),
-            replies: Vec::new(),
-            for_bus: Vec::new(),
-            departed: None,
+            outbound: Outbound::default(),
+            lookout: Lookout::default(),
             counters: Counters::default(),
             actions: Actions::default(),
             scratch: Vec::new(),
             input_bytes: 0,
-            moves: Moves::default(),
             announced: Announced::default(),
             pending: Slab::new(),
             draining: None,
@@ -167,7 +120,6 @@ impl<A: Application> Hub<A> {
             standing: None,
             refused_origins: Vec::new(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
-            due: VecDeque::new(),
         }
     }
 
@@ -187,10 +139,9 @@ impl<A: Application> Hub<A> {
     /// Fires what has become due.
     pub(super) fn expire(&mut self) {
         let now = self.now.at;
-        let Hub { timers, due, .. } = self;
-        timers.advance(now, |key| due.push_back(key));
+        self.directory.advance(now);
         for _ in 0..self.settings.turn.clients_due_max {
-            let Some(key) = self.due.pop_front() else { break };
+            let Some(key) = self.directory.pop_due() else { break };
             self.expire_client(key);
         }
         self.expire_subscriptions();
@@ -204,59 +155,44 @@ impl<A: Application> Hub<A> {
     /// Whether this turn has left something to the next one.
     pub(super) fn is_behind(&self) -> bool {
         let drains_late = self.draining.as_ref().is_some_and(|draining| draining.is_behind(self.now.at));
-        !self.due.is_empty() || !self.fan_outs.is_empty() || drains_late
+        self.directory.has_due() || !self.fan_outs.is_empty() || drains_late
     }
 
     /// When something will be due.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let greeting = self.greetings.front().map(|greeting| greeting.at);
-        let draining = self.draining.as_ref().map(Draining::next_at);
+        let draining = self.draining.as_ref().map(Drain::next_at);
         let (subscriptions, acks, around) =
-            (self.subscriptions.deadline(), self.acks.deadline(), self.around.deadline());
-        [self.timers.deadline(), greeting, draining, subscriptions, acks, around].into_iter().flatten().min()
+            (self.subscriptions.deadline(), self.acks.deadline(), self.lookout.deadline());
+        [self.directory.deadline(), greeting, draining, subscriptions, acks, around].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.
     pub(super) fn arm(&mut self, key: ClientKey) {
         let moment = self.moment();
-        let Some(client) = self.clients.get_mut(key.0) else { return };
-        let deadline = client.deadline(moment);
-        if deadline < client.timer_at {
-            client.timer_at = self.timers.put(deadline, key, self.now.at);
-        }
+        self.directory.arm(key, moment);
     }
 
     /// Queues a message for one client. A client whose queue is full is closed.
     pub(super) fn push(&mut self, key: ClientKey, frames: Frames, delivery: Delivery) {
         self.catch_up(key.0.index);
-        let Some(client) = self.clients.get_mut(key.0) else { return };
-        match enqueue(client, frames, None, delivery, self.settings.queue_bytes_max) {
-            Queued::Yes => self.mark_dirty(key),
-            Queued::Dropped => self.counters.volatile_dropped += 1,
-            Queued::Full => self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now),
-        }
-    }
-
-    /// Puts a client on the list of those that are flushed.
-    pub(super) fn mark_dirty(&mut self, key: ClientKey) {
-        if let Some(client) = self.clients.get_mut(key.0)
-            && !client.is_dirty
-        {
-            client.is_dirty = true;
-            self.dirty.push(key);
+        match self.directory.queue(key, frames, delivery, self.settings.queue_bytes_max) {
+            None | Some(Queued::Yes) => {}
+            Some(Queued::Dropped) => self.counters.volatile_dropped += 1,
+            Some(Queued::Full) => self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now),
         }
     }
 
     /// Everything that waits for a client, for a connection that is about to close.
     pub(super) fn take_outbox(&mut self, key: ClientKey) -> Outbox {
-        self.outbox(key).map(std::mem::take).unwrap_or_default()
+        self.directory.outbox(key).map(std::mem::take).unwrap_or_default()
     }
 
     /// How many bytes one message or body of a client may have now, and the limit that says so. Without an accepted CONNECT
     /// there is nothing to say but that.
     pub(super) fn message_limit(&self, key: ClientKey) -> (usize, Limit) {
         let EngineSettings { layer, payload_bytes_max, connect_bytes_max, .. } = *self.settings;
-        let is_unclaimed = || self.clients.get(key.0).is_some_and(|client| client.phase == Phase::Unclaimed);
+        let is_unclaimed = || self.directory.get(key).is_some_and(|client| client.phase == Phase::Unclaimed);
         match layer == Layer::SocketIo && connect_bytes_max < payload_bytes_max && is_unclaimed() {
             true => (connect_bytes_max, Limit::ConnectBytesMax),
             false => (payload_bytes_max, Limit::PayloadBytesMax),
@@ -280,21 +216,11 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// What waits for a client.
-    pub(super) fn outbox(&mut self, key: ClientKey) -> Option<&mut Outbox> {
-        self.clients.get_mut(key.0).map(|client| &mut client.outbox)
-    }
-
-    /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
-    pub(super) fn sid_of(&self, key: ClientKey, random: [u8; super::moving::sid::RANDOM_BYTES]) -> Sid {
-        Sid::new(self.settings.instance, self.shard.number, key.0.index, random)
-    }
-
     /// Calls the application about a socket, if it exists.
     pub(super) fn call_app(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>)) {
-        let Some(client) = self.clients.get(key.0) else { return };
+        let Some(client) = self.directory.get(key) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
-        let sid = self.sid_of(key, socket.random).text();
+        let sid = self.directory.sid_of(key, socket.random).text();
         let info = SocketInfo {
             namespace: self.settings.namespace_name(socket.namespace),
             sid: sid.as_str(),
@@ -306,7 +232,7 @@ impl<A: Application> Hub<A> {
 
     /// Leaves the room that a link of a socket leads to, and keeps all ways between rooms and sockets right.
     pub(super) fn leave_at(&mut self, key: ClientKey, place: u16, link: usize) -> Option<RoomId> {
-        let client = self.clients.get_mut(key.0)?;
+        let client = self.directory.get_mut(key)?;
         let socket = client.sockets.get_mut(place)?;
         if link >= socket.links.as_slice().len() {
             return None;
@@ -317,51 +243,11 @@ impl<A: Application> Hub<A> {
         }
         self.before_leave(left);
         if let Some(member) = self.rooms.leave(left) {
-            let moved =
-                self.clients.at_mut(member.client).and_then(|(_, client)| client.sockets.get_mut(member.socket));
+            let moved = self.directory.socket_at_mut((member.client, member.socket));
             if let Some(link) = moved.and_then(|socket| socket.links.as_mut_slice().get_mut(usize::from(member.link))) {
                 link.position = left.position;
             }
         }
         Some(left.room)
     }
-}
-
-/// What became of a message for one client.
-pub(super) enum Queued {
-    Yes,
-    Dropped,
-    Full,
-}
-
-/// Puts a message into a client's outbox if its delivery and the limit allow. With a key it replaces the one that waits
-/// under that key.
-pub(super) fn enqueue(
-    client: &mut Client,
-    frames: Frames,
-    key: Option<&ConflateKey>,
-    delivery: Delivery,
-    queue_bytes_max: usize,
-) -> Queued {
-    if client.phase == Phase::Farewell {
-        return Queued::Dropped;
-    }
-    if delivery == Delivery::Volatile && (!client.outbox.is_empty() || client.connection.is_none()) {
-        return Queued::Dropped;
-    }
-    if client.outbox.is_empty() && key.is_none() {
-        // The usual case. A single message may be larger than the limit: it was let in by a limit of its own.
-        client.outbox.push(frames);
-        return Queued::Yes;
-    }
-    let replaced = key.map_or(0, |key| client.outbox.bytes_under(key));
-    let waiting = client.outbox.bytes() - replaced;
-    if waiting > 0 && waiting + weight(&frames, key) > queue_bytes_max {
-        return Queued::Full;
-    }
-    match key {
-        Some(key) => client.outbox.push_under(key, frames),
-        None => client.outbox.push(frames),
-    }
-    Queued::Yes
 }

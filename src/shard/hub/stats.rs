@@ -30,14 +30,14 @@ impl<A: Application> Hub<A> {
         let mut stats = ShardStats {
             connections: connections.all,
             closing: connections.closing,
-            clients: self.clients.len() as u64,
+            clients: self.directory.len() as u64,
             heads: connections.heads,
             bodies: connections.bodies,
             closing_bytes: connections.closing_bytes,
             sending_bytes: connections.sending_bytes,
             input_bytes: self.input_bytes as u64,
             idle: connections.idle,
-            moved_away: self.moved_away() as u64,
+            moved_away: self.directory.moved_away() as u64,
             users: (self.rooms.users_at_home() + users) as u64,
             rooms: (self.rooms.at_home() + rooms) as u64,
             subscriptions_pending: self.subscriptions.len() as u64,
@@ -46,7 +46,7 @@ impl<A: Application> Hub<A> {
             is_draining: self.is_draining(),
             ..ShardStats::default()
         };
-        for (_, client) in self.clients.iter() {
+        for (_, client) in self.directory.iter() {
             stats.queued_bytes += client.outbox.bytes() as u64;
             stats.sockets += client.sockets.len() as u64;
             let joining = |(_, socket): &(u16, &Socket)| socket.stage == SocketStage::Joining;

@@ -6,7 +6,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 
 use crate::app::Admission;
-use crate::shard::clients::client::{EventRate, Handshake};
+use crate::shard::clients::client::{ConnectionKey, EventRate, Handshake};
 use crate::shard::clients::outbox::Outbox;
 use crate::shard::rooms::sockets::NamespaceId;
 
@@ -28,6 +28,16 @@ pub struct Emigrant {
     pub(crate) payload: Option<Box<str>>,
     /// Packets that came in one POST behind the CONNECT.
     pub(crate) rest: Option<Box<str>>,
+}
+
+/// A client that has just moved away: what it has left behind.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    pub(crate) sid: Sid,
+    pub(crate) home: u16,
+    /// The connection whose GET is held.
+    pub(crate) held: Option<ConnectionKey>,
+    pub(crate) probe: Option<ConnectionKey>,
 }
 
 impl fmt::Debug for Emigrant {

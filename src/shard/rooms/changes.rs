@@ -45,7 +45,7 @@ impl<A: Application> Hub<A> {
     /// Puts a socket into these rooms; says whether it is in all of them now.
     pub(crate) fn join_rooms(&mut self, key: ClientKey, place: u16, rooms: &[Box<str>]) -> bool {
         // It is in the room of its own sid as long as it is there.
-        let own = self.socket(key, place).map(|socket| self.sid_of(key, socket.random).text());
+        let own = self.directory.socket(key, place).map(|socket| self.directory.sid_of(key, socket.random).text());
         let mut others = rooms.iter().filter(|room| own.is_none_or(|own| own.as_str() != &***room));
         others.all(|room| self.join(key, place, room).is_some())
     }
@@ -65,8 +65,8 @@ impl<A: Application> Hub<A> {
     }
 
     fn description_of(&self, key: ClientKey, place: u16) -> Option<SocketDescription> {
-        let socket = self.socket(key, place)?;
-        let id: Box<str> = self.sid_of(key, socket.random).text().as_str().into();
+        let socket = self.directory.socket(key, place)?;
+        let id: Box<str> = self.directory.sid_of(key, socket.random).text().as_str().into();
         let joined = socket.links.as_slice().iter().map(|link| Box::from(self.rooms.name(link.room)));
         let rooms = std::iter::once(id.clone()).chain(joined).collect();
         let user = socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX));

@@ -12,16 +12,16 @@ use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
-use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
+use crate::shard::clients::client::{CloseReason, Farewell, Queued};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::outbox::{ConflateKey, Frames};
-use crate::shard::hub::{Hub, Queued, enqueue};
+use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::SiblingMail;
 use crate::shard::settings::TurnLimits;
 
 use super::changes::Change;
-use super::sockets::{NamespaceId, Seat, SocketStage};
+use super::sockets::{NamespaceId, Seat};
 
 /// Instead of the place of a seat that has been served out of its turn.
 const SERVED: u16 = u16::MAX;
@@ -254,12 +254,8 @@ impl<A: Application> Hub<A> {
         if let Deed::Queue(message) = deed {
             return self.queue_for((slot, place), message);
         }
-        let Some((key, client)) = self.clients.at(slot) else { return false };
-        if client.sockets.get(place).is_none() {
-            return false;
-        }
+        let Some((key, _)) = self.directory.socket_at((slot, place)) else { return false };
         self.fan_outs.spend(deed.parts(&self.settings.turn));
-        let key = ClientKey(key);
         match deed {
             Deed::Queue(_) => false,
             Deed::Join(change) => self.join_rooms(key, place, &change.rooms),
@@ -278,7 +274,7 @@ impl<A: Application> Hub<A> {
         let from = self.shard.number;
         for (shard, _) in self.homes.outposts(namespace, room) {
             let mail = SiblingMail::Deliver { broadcast: Arc::clone(broadcast), pending, index, from };
-            self.mails.push((*shard, mail));
+            self.outbound.mails.push((*shard, mail));
             if let Some(pending) = self.pending.get_mut(pending) {
                 pending.outstanding += 1;
             }
@@ -298,32 +294,27 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues a message for one of its receivers; says whether it gets it.
-    fn queue_for(&mut self, (slot, place): Seat, message: &Message) -> bool {
-        let Some((key, client)) = self.clients.at_mut(slot) else { return false };
-        // A socket that has not been told that it is connected is promised nothing yet, and `SERVED` is nobody's place.
-        if client.sockets.get(place).is_none_or(|socket| socket.stage == SocketStage::Joining) {
-            return false;
-        }
-        self.fan_outs.spend(self.settings.turn.changes_per_message);
+    fn queue_for(&mut self, seat: Seat, message: &Message) -> bool {
+        let Message { frames, conflate, delivery, .. } = message;
         let max = self.settings.queue_bytes_max;
-        match enqueue(client, Arc::clone(&message.frames), message.conflate.as_ref(), message.delivery, max) {
+        let Some((key, queued)) = self.directory.queue_at(seat, frames, conflate.as_ref(), *delivery, max) else {
+            return false;
+        };
+        self.fan_outs.spend(self.settings.turn.changes_per_message);
+        match queued {
             Queued::Yes => {}
             Queued::Dropped => {
                 self.counters.volatile_dropped += 1;
                 return false;
             }
             Queued::Full => {
-                self.drop_client(ClientKey(key), CloseReason::QueueFull, None, Farewell::Now);
+                self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now);
                 return false;
             }
         }
-        if !client.is_dirty {
-            client.is_dirty = true;
-            self.dirty.push(ClientKey(key));
-        }
         if let Some(ack) = message.ack {
             match self.acks.len() < self.settings.acks_pending_max {
-                true => self.acks.expect(ack, ClientKey(key), place),
+                true => self.acks.expect(ack, key, seat.1),
                 false => self.counters.hit(Limit::AcksPendingMax),
             }
         }
@@ -373,7 +364,7 @@ impl<A: Application> Hub<A> {
             Asker::Nobody => {}
             Asker::Pending(pending, index) => self.settle_pending(pending, index, count),
             Asker::Home { shard, pending, index } => {
-                self.mails.push((shard, SiblingMail::Delivered { pending, index, count }));
+                self.outbound.mails.push((shard, SiblingMail::Delivered { pending, index, count }));
             }
         }
     }

@@ -120,7 +120,7 @@ impl<A: Application> Hub<A> {
         let announcement = Announcement { epoch, is_acknowledged: false, waiting: Vec::new() };
         self.announced.rooms.insert(room, announcement);
         let room = RoomName { namespace, name: name.into() };
-        self.mails.push((home, SiblingMail::RoomUp { room, epoch, from: self.shard.number }));
+        self.outbound.mails.push((home, SiblingMail::RoomUp { room, epoch, from: self.shard.number }));
     }
 
     /// A member is about to leave its room: if it is the last, the home is told, or at home the bus.
@@ -141,7 +141,7 @@ impl<A: Application> Hub<A> {
         let (namespace, name) = self.rooms.full_name(link.room);
         let room = RoomName { namespace, name: name.into() };
         let (home, epoch, from) = (home_of(name, self.shard.of), announcement.epoch, self.shard.number);
-        self.mails.push((home, SiblingMail::RoomDown { room, epoch, from }));
+        self.outbound.mails.push((home, SiblingMail::RoomDown { room, epoch, from }));
         self.give_up(announcement.waiting);
     }
 
@@ -153,7 +153,7 @@ impl<A: Application> Hub<A> {
         let room = RoomName { namespace, name: name.into() };
         let epoch = self.subscriptions.begin(&room, self.now.at);
         self.counters.subscriptions_unawaited += u64::from(!self.subscriptions.bus_is_up());
-        self.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
+        self.outbound.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
     }
 
     /// At home: the last one has gone.
@@ -163,7 +163,7 @@ impl<A: Application> Hub<A> {
         }
         let waiting = self.subscriptions.end(&room);
         self.give_up(waiting);
-        self.for_bus.push(Effect::Unsubscribe(Box::new(room)));
+        self.outbound.for_bus.push(Effect::Unsubscribe(Box::new(room)));
     }
 
     /// The last member of a room is gone, and with it all that its sockets, or other shards, waited for.
@@ -189,8 +189,8 @@ impl<A: Application> Hub<A> {
         if self.settings.cluster != Cluster::OverBusBySid {
             return None;
         }
-        let socket = self.socket(key, place)?;
-        let name = self.sid_of(key, socket.random).text().as_str().into();
+        let socket = self.directory.socket(key, place)?;
+        let name = self.directory.sid_of(key, socket.random).text().as_str().into();
         Some(RoomName { namespace: socket.namespace, name })
     }
 
@@ -199,7 +199,7 @@ impl<A: Application> Hub<A> {
         let Some(room) = self.room_of_sid(key, place) else { return };
         let epoch = self.subscriptions.begin(&room, self.now.at);
         self.counters.subscriptions_unawaited += u64::from(!self.subscriptions.bus_is_up());
-        self.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
+        self.outbound.for_bus.push(Effect::Subscribe(Box::new(room), epoch));
     }
 
     /// A socket is about to go.
@@ -207,13 +207,13 @@ impl<A: Application> Hub<A> {
         let Some(room) = self.room_of_sid(key, place) else { return };
         let waiting = self.subscriptions.end(&room);
         self.give_up(waiting);
-        self.for_bus.push(Effect::Unsubscribe(Box::new(room)));
+        self.outbound.for_bus.push(Effect::Unsubscribe(Box::new(room)));
     }
 
     /// A socket waits for its CONNECT answer until emits to its user, and to itself, reach it from everywhere; `false`: they
     /// do.
     pub(crate) fn connect_waits(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
-        let Some(socket) = self.socket(key, place) else { return false };
+        let Some(socket) = self.directory.socket(key, place) else { return false };
         let (user, random) = (socket.user, socket.random);
         let connect = || Waiting::Connect { client: key, place, random, payload: request.payload.map(Box::from) };
         if let Some(user) = user
@@ -246,7 +246,7 @@ impl<A: Application> Hub<A> {
         }
         match self.subscriptions.waiting(room.namespace, &room.name) {
             Some(waiting) => waiting.push(Waiting::Outpost { shard: from, epoch }),
-            None => self.mails.push((from, SiblingMail::RoomReady { room, epoch })),
+            None => self.outbound.mails.push((from, SiblingMail::RoomReady { room, epoch })),
         }
     }
 
@@ -295,11 +295,11 @@ impl<A: Application> Hub<A> {
             match waiting {
                 Waiting::Pending(pending) => self.settle_pending(pending, 0, 0),
                 Waiting::Outpost { shard, epoch } => {
-                    self.mails.push((shard, SiblingMail::RoomReady { room: room.clone(), epoch }));
+                    self.outbound.mails.push((shard, SiblingMail::RoomReady { room: room.clone(), epoch }));
                 }
                 Waiting::Connect { client, place, random, payload } => {
                     // It may be gone, and another have its place.
-                    let socket = self.socket(client, place);
+                    let socket = self.directory.socket(client, place);
                     let Some(socket) =
                         socket.filter(|socket| socket.stage == SocketStage::Joining && socket.random == random)
                     else {

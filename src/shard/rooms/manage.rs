@@ -15,7 +15,7 @@ impl<A: Application> Hub<A> {
         match ending {
             Ending::Socket => self.disconnect(key, place),
             Ending::Client => {
-                let client = self.clients.get(key.0);
+                let client = self.directory.get(key);
                 let places: Vec<u16> =
                     client.iter().flat_map(|client| client.sockets.iter()).map(|(place, _)| place).collect();
                 places.into_iter().for_each(|place| self.disconnect(key, place));
@@ -36,7 +36,7 @@ impl<A: Application> Hub<A> {
                     let members = room.map_or(&[][..], |room| self.rooms.members(room));
                     places.extend(members.iter().map(|member| (member.client, member.socket)));
                 }
-                Target::Socket(sid) => places.extend(self.socket_with(namespace, sid)),
+                Target::Socket(sid) => places.extend(self.directory.socket_with(namespace, sid)),
             }
         }
         places

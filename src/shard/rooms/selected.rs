@@ -3,7 +3,6 @@
 use sockring_protocol::adapter::Selection;
 
 use crate::app::Application;
-use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
 
 use super::sockets::{Seat, SocketStage};
@@ -18,9 +17,8 @@ impl<A: Application> Hub<A> {
         selected
     }
 
-    fn is_connected_at(&self, (slot, place): Seat) -> bool {
-        let socket = self.clients.at(slot).and_then(|(_, client)| client.sockets.get(place));
-        socket.is_some_and(|socket| socket.stage == SocketStage::Connected)
+    fn is_connected_at(&self, seat: Seat) -> bool {
+        self.directory.socket_at(seat).is_some_and(|(_, socket)| socket.stage == SocketStage::Connected)
     }
 
     /// The rooms of a namespace that have members here, those of their own sids among them. `None` where they take more bytes
@@ -30,10 +28,10 @@ impl<A: Application> Hub<A> {
         let has_member =
             |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
         let rooms = self.rooms.of(namespace).filter(|(_, members)| has_member(members));
-        let sids = self.clients.iter().filter_map(|(key, client)| {
+        let sids = self.directory.iter().filter_map(|(key, client)| {
             let socket = client.sockets.get(client.sockets.place_in(namespace)?)?;
             let is_there = socket.stage == SocketStage::Connected;
-            is_there.then(|| Box::<str>::from(self.sid_of(ClientKey(key), socket.random).text().as_str()))
+            is_there.then(|| Box::<str>::from(self.directory.sid_of(key, socket.random).text().as_str()))
         });
         let mut names: Vec<Box<str>> = Vec::new();
         let mut bytes = 0;

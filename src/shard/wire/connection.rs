@@ -195,7 +195,7 @@ impl<A: Application> Shard<A> {
         };
         if may_have_come {
             connection.is_suspect = true;
-            return self.hub.looks.push(key);
+            return self.hub.outbound.looks.push(key);
         }
         self.end_overdue(key);
     }

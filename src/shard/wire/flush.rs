@@ -7,7 +7,7 @@ use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, ConnectionKey};
 use crate::shard::clients::outbox::{Bytes, Outbox};
 use crate::shard::effects::Effect;
-use crate::shard::hub::Order;
+use crate::shard::hub::outbound::Order;
 
 use super::stage::Stage;
 
@@ -15,7 +15,7 @@ impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
     pub fn flush(&mut self, effects: &mut Vec<Effect>) {
         loop {
-            let clients = std::mem::take(&mut self.hub.dirty);
+            let clients = self.hub.directory.take_dirty();
             for client in &clients {
                 self.flush_client(*client);
             }
@@ -24,22 +24,20 @@ impl<A: Application> Shard<A> {
             for key in std::mem::take(&mut self.resumable) {
                 self.resume(key);
             }
-            if self.hub.dirty.is_empty() && self.hub.orders.is_empty() && self.resumable.is_empty() {
-                if self.hub.dirty.capacity() < clients.capacity() {
-                    self.hub.dirty = clients;
-                    self.hub.dirty.clear();
-                }
+            if !self.hub.directory.has_dirty() && self.hub.outbound.orders.is_empty() && self.resumable.is_empty() {
+                self.hub.directory.reuse_dirty(clients);
                 break;
             }
         }
         self.flush_connections();
         let around = self.hub.begin_looks_around();
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
-        effects.extend(self.hub.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
-        effects.append(&mut self.hub.for_bus);
+        effects.extend(self.hub.outbound.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
+        effects.append(&mut self.hub.outbound.for_bus);
         // Whoever asked need not wait for what is queued to be sent.
-        effects.extend(self.hub.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));
-        effects.extend(self.hub.looks.drain(..).map(Effect::Look));
+        effects
+            .extend(self.hub.outbound.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));
+        effects.extend(self.hub.outbound.looks.drain(..).map(Effect::Look));
         effects.extend(around);
         effects.append(&mut self.effects);
     }
@@ -75,7 +73,7 @@ impl<A: Application> Shard<A> {
             return rest.min(piece_bytes_max);
         }
         let outbox = match (connection.transport_of(), &connection.stage) {
-            (Some(client), _) => self.hub.clients.get(client.0).map(|client| &client.outbox),
+            (Some(client), _) => self.hub.directory.get(client).map(|client| &client.outbox),
             (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&**unsent),
             _ => None,
         };
@@ -83,7 +81,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn flush_client(&mut self, key: ClientKey) {
-        let Some(client) = self.hub.clients.get_mut(key.0) else { return };
+        let Some(client) = self.hub.directory.get_mut(key) else { return };
         client.is_dirty = false;
         let Some(connection) = client.connection else { return };
         match client.session.transport() {
@@ -93,7 +91,7 @@ impl<A: Application> Shard<A> {
     }
 
     fn carry_out_orders(&mut self) {
-        for order in std::mem::take(&mut self.hub.orders) {
+        for order in std::mem::take(&mut self.hub.outbound.orders) {
             match order {
                 Order::AnswerPoll(key, payload) => {
                     let Some(reply) = self.release_held(key) else { continue };
@@ -150,7 +148,7 @@ impl<A: Application> Shard<A> {
         let client = connection.transport_of();
         let is_closing = matches!(connection.stage, Stage::Closing { .. });
         let outbox = match (client, &mut connection.stage) {
-            (Some(client), _) => self.hub.outbox(client),
+            (Some(client), _) => self.hub.directory.outbox(client),
             (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&mut **unsent),
             _ => None,
         };

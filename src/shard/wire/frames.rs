@@ -9,8 +9,8 @@ use crate::app::Application;
 use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
 use crate::shard::clients::outbox::Outbox;
+use crate::shard::clients::probe::ProbeOutcome;
 use crate::shard::effects::{Destination, Effect};
-use crate::shard::hub::ProbeOutcome;
 use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
@@ -65,7 +65,7 @@ impl<A: Application> Shard<A> {
             }
             if role == Role::Transport && !self.hub.is_alive(client) {
                 // The client has moved, and this goes after it; or the order to close it is on the hub's list.
-                if let Some(departed) = self.hub.departed.take() {
+                if let Some(departed) = self.hub.outbound.departed.take() {
                     self.send_websocket_after(key, departed.sid, departed.home, bytes.get(at..).unwrap_or_default());
                 }
                 return;

@@ -6,9 +6,9 @@ use sockring_protocol::http::{BodyState, Head, KeepAlive, RequestError};
 use crate::app::Application;
 use crate::shard::Shard;
 use crate::shard::clients::client::ConnectionKey;
+use crate::shard::clients::polling::PostOutcome;
 use crate::shard::effects::{Destination, Effect};
 use crate::shard::faults::UnknownSid;
-use crate::shard::hub::PostOutcome;
 use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
@@ -235,7 +235,7 @@ impl<A: Application> Shard<A> {
     /// A GET arrived after the client that it polls for.
     pub(in crate::shard) fn on_poll_arrival(&mut self, key: ConnectionKey, sid: Sid, reply: ReplyHead) {
         let keep_alive = reply.keep_alive;
-        let outcome = match self.hub.find_here(&sid) {
+        let outcome = match self.hub.directory.find_here(&sid) {
             Some(client) => self.poll(key, client, reply),
             None => {
                 self.hub.counters.count_unknown_sid(UnknownSid::Gone);

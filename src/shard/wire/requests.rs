@@ -12,9 +12,11 @@ use crate::app::Application;
 use crate::capacity::Rate;
 use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, ConnectionKey, Handshake, Role};
+use crate::shard::clients::directory::Found;
+use crate::shard::clients::polling::{PollOutcome, PostOutcome};
+use crate::shard::clients::probe::ProbeAdmission;
 use crate::shard::effects::Destination;
 use crate::shard::faults::UnknownSid;
-use crate::shard::hub::{Found, PollOutcome, PostOutcome, ProbeAdmission};
 use crate::shard::limit::Limit;
 use crate::shard::settings::{Elsewhere, Layer};
 
@@ -129,7 +131,7 @@ impl<A: Application> Shard<A> {
         let revision = head.query.value("EIO");
         let is_upgrade = head.upgrade == Upgrade::WebSocket;
         if let Some(sid) = head.query.value("sid") {
-            let client = match self.hub.find(&sid) {
+            let client = match self.hub.directory.find(&sid) {
                 Found::Here(client) => client,
                 Found::Moved(shard) => return Ok(Target::Elsewhere(shard)),
                 // Whoever sent it here read that its session is here.

@@ -1,0 +1,171 @@
+//! `Lookout`: whom a shard suspects of silence, the looks around for them, and which time does not count against peers.
+
+use std::collections::VecDeque;
+
+use sockring_protocol::Millis;
+use sockring_protocol::engineio::Moment;
+
+use crate::shard::mail::Away;
+use crate::shard::moving::placement::Place;
+
+use super::client::{ClientKey, Role};
+
+/// Shards that do not say within this time that they have looked are not waited for.
+const ROUND_MS_MAX: u64 = 30_000;
+/// A turn that comes so much later than it is due is late; below it, looking for what has come is enough.
+pub(crate) const LATE_MS: u64 = 100;
+/// Of a late turn's time so much counts against peers all the same: a shard that is always late must not stop their clock.
+const COUNTED_MS: u64 = 25;
+/// Of so many times it is known that they do not count: what others say may be about the same.
+const UNCOUNTED_MAX: usize = 8;
+
+/// The looks around of a shard: its own for its suspects, and those for others.
+#[derive(Default)]
+pub(crate) struct Lookout {
+    /// For how long this shard was late in all.
+    late_ms: u64,
+    /// For the next round, and whether for themselves or for their probes.
+    suspects: Vec<(ClientKey, Role)>,
+    round: Option<Round>,
+    rounds: u32,
+    /// When the last round ended.
+    ended: Moment,
+    /// When this shard was away for long.
+    away: Away,
+    /// The latest times that do not count, from when until when.
+    uncounted: VecDeque<(Millis, Millis)>,
+    /// Whose rounds wait for this shard's next look, and for the one under way.
+    asked: Vec<Asked>,
+    answering: Vec<Asked>,
+}
+
+/// All shards look around for these.
+struct Round {
+    suspects: Vec<(ClientKey, Role)>,
+    /// Shards that have still to say that they have.
+    outstanding: u16,
+    begun: Millis,
+    by: Millis,
+    /// When they were late.
+    late: Vec<(Millis, Millis)>,
+}
+
+/// A round of some shard, this one or another.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) from: u16,
+    pub(crate) round: u32,
+}
+
+impl Lookout {
+    /// The time as it runs against peers: it stands still while this shard is late.
+    pub(crate) fn moment(&self, at: Millis) -> Moment {
+        Moment { at, late_ms: self.late_ms }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.round.as_ref().map(|round| round.by)
+    }
+
+    /// This shard has been away for long. Who waits for its look hears of the longest time.
+    pub(crate) fn on_away(&mut self, away: Away) {
+        let is_awaited = !self.asked.is_empty() || !self.answering.is_empty();
+        if !is_awaited || away.for_ms > self.away.for_ms {
+            self.away = away;
+        }
+    }
+
+    /// A turn that was due then came late: what of that time has counted does so no more.
+    pub(crate) fn on_late(&mut self, away: Away, due: Millis) {
+        self.late_ms += self.discount(lateness(away, due));
+    }
+
+    /// Somebody to look for in the next round.
+    pub(crate) fn suspect(&mut self, key: ClientKey, role: Role) {
+        self.suspects.push((key, role));
+    }
+
+    /// Begins a round for those who are suspected, if none is under way; its number, which all other shards have to hear.
+    pub(crate) fn begin_round(&mut self, shard: Place, now: Millis) -> Option<u32> {
+        if self.round.is_some() || self.suspects.is_empty() {
+            return None;
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        self.round = Some(Round {
+            suspects: std::mem::take(&mut self.suspects),
+            outstanding: shard.of,
+            begun: now,
+            by: now + ROUND_MS_MAX,
+            late: Vec::new(),
+        });
+        self.on_look(shard.number, self.rounds);
+        Some(self.rounds)
+    }
+
+    /// A shard wants this one to look around.
+    pub(crate) fn on_look(&mut self, from: u16, round: u32) {
+        self.asked.push(Asked { from, round });
+    }
+
+    /// Whether this shard looks around now: somebody has asked, and no look is under way.
+    pub(crate) fn begins_to_look(&mut self) -> bool {
+        let begins = self.answering.is_empty() && !self.asked.is_empty();
+        if begins {
+            self.answering = std::mem::take(&mut self.asked);
+        }
+        begins
+    }
+
+    /// This shard has looked around: whom to tell, and when it was away.
+    pub(crate) fn on_looked_around(&mut self) -> (Vec<Asked>, Away) {
+        (std::mem::take(&mut self.answering), self.away)
+    }
+
+    /// A shard has looked around: it was late if it was away when it was asked. Says whether it was the last.
+    pub(crate) fn on_looked(&mut self, number: u32, away: Away) -> bool {
+        let Some(round) = self.round.as_mut().filter(|_| number == self.rounds) else { return false };
+        if away.for_ms > LATE_MS && away.until - round.begun > COUNTED_MS {
+            round.late.push(lateness(away, round.begun));
+        }
+        round.outstanding = round.outstanding.saturating_sub(1);
+        round.outstanding == 0
+    }
+
+    /// Ends the round under way; those whom it was for.
+    ///
+    /// The clock that runs against peers stood still while another shard was late, too. It goes on a little with each round,
+    /// however late they are.
+    pub(crate) fn end_round(&mut self, now: Millis) -> Vec<(ClientKey, Role)> {
+        let Some(round) = self.round.take() else { return Vec::new() };
+        let late_ms: u64 = round.late.iter().map(|late| self.discount(*late)).sum();
+        let since_ms = self.moment(now).attended() - self.ended.attended();
+        self.late_ms += late_ms.min(since_ms.saturating_sub(COUNTED_MS));
+        self.ended = self.moment(now);
+        round.suspects
+    }
+
+    /// How much of this time has counted so far; it does no more.
+    fn discount(&mut self, (mut from, mut until): (Millis, Millis)) -> u64 {
+        let mut known_ms = 0;
+        self.uncounted.retain(|(begun, ended)| {
+            let overlaps = *begun <= until && from <= *ended;
+            if overlaps {
+                known_ms += *ended - *begun;
+                (from, until) = (from.min(*begun), until.max(*ended));
+            }
+            !overlaps
+        });
+        if self.uncounted.len() == UNCOUNTED_MAX {
+            self.uncounted.pop_front();
+        }
+        self.uncounted.push_back((from, until));
+        (until - from) - known_ms
+    }
+}
+
+/// From when until when a shard was late that was away and had something to do since `due`. It may have been away for some time
+/// before that, too; no more of it than as long again is supposed.
+fn lateness(away: Away, due: Millis) -> (Millis, Millis) {
+    let late_ms = ((away.until - due) * 2).min(away.for_ms.saturating_sub(COUNTED_MS));
+    (Millis(away.until.0.saturating_sub(late_ms)), away.until)
+}
