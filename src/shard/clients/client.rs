@@ -4,13 +4,13 @@ use core::net::IpAddr;
 use std::fmt;
 
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::slots::Key;
-use sockring_protocol::adapter::Delivery;
 
 use super::outbox::{ConflateKey, Frames, Outbox, weight};
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{Moment, Transport};
 
 use crate::shard::faults::UnknownSid;
@@ -21,7 +22,6 @@ use crate::shard::moving::sid::{Instance, RANDOM_BYTES, Sid};
 use crate::shard::rooms::sockets::{NamespaceId, Seat, Socket, SocketStage};
 use crate::shard::slots::Slots;
 use crate::shard::timers::Timers;
-use sockring_protocol::adapter::Delivery;
 
 use super::client::{Client, ClientKey, Queued};
 use super::outbox::{ConflateKey, Frames, Outbox};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use sockring_protocol::adapter::Broadcast;
+
 use crate::app::Application;
 use crate::shard::hub::Hub;
 use crate::shard::rooms::deliver::{Asker, Incoming};
-use sockring_protocol::adapter::Broadcast;
 
 use super::client::{CloseReason, Farewell};
 use super::drain::Drain;

@@ -256,7 +256,8 @@ impl<A: Application> Hub<A> {
         request: &ConnectRequest<'_>,
     ) {
         let user_room = admission.user.as_ref().map(|user| [USER_PREFIX, user].concat());
-        let members = |name: &String| self.rooms.find(id, name).map_or(0, |room| self.rooms.members(room).len());
+        let members =
+            |name: &String| self.membership.find(id, name).map_or(0, |room| self.membership.members(room).len());
         if user_room.as_ref().map_or(0, members) >= self.settings.user_connections_max {
             self.counters.hit(Limit::UserConnectionsMax);
             let refusal = refusal("Too many connections", RefusalReason::TooMany);
@@ -428,7 +429,7 @@ impl<A: Application> Hub<A> {
         let client = self.directory.get_mut(key)?;
         let socket = client.sockets.get_mut(place)?;
         let links = socket.links.as_slice();
-        if let Some(room) = self.rooms.find(socket.namespace, name)
+        if let Some(room) = self.membership.find(socket.namespace, name)
             && links.iter().any(|link| link.room == room)
         {
             return Some(room);
@@ -439,18 +440,17 @@ impl<A: Application> Hub<A> {
         }
         let link = u16::try_from(links.len()).ok()?;
         let namespace = socket.namespace;
-        let link = self.rooms.join(namespace, name, Member { client: key.0.index, socket: place, link });
+        let member = Member { client: key.0.index, socket: place, link };
+        let (link, notice) = self.membership.join(namespace, name, member, self.now.at);
         socket.links.push(link);
-        if self.rooms.members(link.room).len() == 1 {
-            self.announce(link.room, namespace, name);
-        }
+        self.tell(notice);
         Some(link.room)
     }
 
     /// Takes a socket out of a room; says whether it was in it.
     pub(crate) fn leave(&mut self, key: ClientKey, place: u16, name: &str) -> bool {
         let Some(socket) = self.directory.socket(key, place) else { return false };
-        let Some(room) = self.rooms.find(socket.namespace, name) else { return false };
+        let Some(room) = self.membership.find(socket.namespace, name) else { return false };
         // The user's own room holds its identity.
         if socket.user.is_some_and(|user| user.room() == room) {
             return false;

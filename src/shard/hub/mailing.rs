@@ -81,8 +81,8 @@ impl<A: Application> Hub<A> {
                 Reply::Metrics(Box::new(metrics))
             }
             Mail::UserStatus(user) => {
-                let room = self.rooms.find(NamespaceId(0), &[USER_PREFIX, &user].concat());
-                Reply::Sockets(room.map_or(0, |room| self.rooms.members(room).len() as u64))
+                let members = self.membership.members_of(NamespaceId(0), &[USER_PREFIX, &user].concat());
+                Reply::Sockets(members.len() as u64)
             }
             Mail::Describe(selection, bytes_max) => return self.describe(ticket, &selection, bytes_max),
             Mail::Outposts { namespace, room } => Reply::Outposts(self.outposts_of(&namespace, &room)),
@@ -127,7 +127,7 @@ impl<A: Application> Hub<A> {
     /// Takes what the bus says.
     pub(crate) fn on_bus_mail(&mut self, mail: BusMail) {
         match mail {
-            BusMail::Up => self.subscriptions.on_up(),
+            BusMail::Up => self.membership.on_bus_up(),
             BusMail::Down => self.on_bus_down(),
             BusMail::Subscribed(rooms) => rooms.iter().for_each(|(room, epoch)| self.on_subscribed(room, *epoch)),
         }
@@ -168,7 +168,7 @@ impl<A: Application> Hub<A> {
 
     fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {
         let Some(namespace) = self.settings.namespace(namespace) else { return Vec::new() };
-        self.homes.outposts(namespace, room).iter().map(|(shard, _)| *shard).collect()
+        self.membership.outposts(namespace, room).iter().map(|(shard, _)| *shard).collect()
     }
 
     /// An answer that waits until a change is done.

@@ -29,10 +29,9 @@ use super::moving::placement::Place;
 use super::moving::sid::RandomPool;
 use super::rooms::acks::Acks;
 use super::rooms::deliver::FanOuts;
-use super::rooms::homes::{Announced, Homes, Waiting};
+use super::rooms::membership::{Left, Membership};
 use super::rooms::sockets::RoomId;
-use super::rooms::subscriptions::Subscriptions;
-use super::rooms::table::{Rooms, USER_PREFIX};
+use super::rooms::table::USER_PREFIX;
 use super::settings::{EngineSettings, Layer};
 
 use mailing::Pending;
@@ -59,7 +58,7 @@ pub(super) struct Hub<A> {
     pub(super) now: Now,
     pub(super) app: A,
     pub(super) directory: Directory,
-    pub(super) rooms: Rooms,
+    pub(super) membership: Membership,
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
@@ -69,9 +68,6 @@ pub(super) struct Hub<A> {
     pub(super) scratch: Vec<u8>,
     /// Of what peers have begun, here.
     pub(super) input_bytes: usize,
-    pub(super) homes: Homes,
-    pub(super) announced: Announced,
-    pub(super) subscriptions: Subscriptions<Waiting>,
     pub(super) acks: Acks,
     pub(super) fan_outs: FanOuts,
     pub(super) pending: Slab<Pending>,
@@ -96,9 +92,13 @@ impl<A: Application> Hub<A> {
         let namespaces = u16::try_from(settings.namespaces.len()).unwrap_or(u16::MAX);
         Hub {
             directory: Directory::new(settings.instance, shard, capacity.limits().clients_max, now.at),
-            rooms: Rooms::new(namespaces, shard, capacity.limits().clients_max),
-            homes: Homes::new(namespaces),
-            subscriptions: Subscriptions::new(namespaces),
+            membership: Membership::new(
+                namespaces,
+                shard,
+                capacity.limits().clients_max,
+                settings.cluster,
+                settings.instance,
+            ),
             acks: Acks::default(),
             fan_outs: FanOuts::default(),
             settings,
@@ -113,7 +113,6 @@ impl<A: Application> Hub<A> {
             actions: Actions::default(),
             scratch: Vec::new(),
             input_bytes: 0,
-            announced: Announced::default(),
             pending: Slab::new(),
             draining: None,
             greetings: VecDeque::new(),
@@ -162,8 +161,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn deadline(&self) -> Option<Millis> {
         let greeting = self.greetings.front().map(|greeting| greeting.at);
         let draining = self.draining.as_ref().map(Drain::next_at);
-        let (subscriptions, acks, around) =
-            (self.subscriptions.deadline(), self.acks.deadline(), self.lookout.deadline());
+        let (subscriptions, acks, around) = (self.membership.deadline(), self.acks.deadline(), self.lookout.deadline());
         [self.directory.deadline(), greeting, draining, subscriptions, acks, around].into_iter().flatten().min()
     }
 
@@ -224,7 +222,7 @@ impl<A: Application> Hub<A> {
         let info = SocketInfo {
             namespace: self.settings.namespace_name(socket.namespace),
             sid: sid.as_str(),
-            user: socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX)),
+            user: socket.user.and_then(|user| self.membership.name(user.room()).strip_prefix(USER_PREFIX)),
             now_unix_ms: self.now.unix_ms,
         };
         call(&mut self.app, &info);
@@ -239,10 +237,12 @@ impl<A: Application> Hub<A> {
         }
         let left = socket.links.swap_remove(link);
         if let Some(moved) = socket.links.as_slice().get(link) {
-            self.rooms.relink(*moved, u16::try_from(link).unwrap_or(u16::MAX));
+            self.membership.relink(*moved, u16::try_from(link).unwrap_or(u16::MAX));
         }
-        self.before_leave(left);
-        if let Some(member) = self.rooms.leave(left) {
+        let Left { moved, notice, given_up } = self.membership.leave(left);
+        self.give_up(given_up);
+        self.tell(notice);
+        if let Some(member) = moved {
             let moved = self.directory.socket_at_mut((member.client, member.socket));
             if let Some(link) = moved.and_then(|socket| socket.links.as_mut_slice().get_mut(usize::from(member.link))) {
                 link.position = left.position;

@@ -26,7 +26,7 @@ pub(crate) struct ConnectionCounts {
 impl<A: Application> Hub<A> {
     /// How many of each there are.
     pub(crate) fn stats(&self, connections: ConnectionCounts) -> ShardStats {
-        let (rooms, users) = self.homes.count_others(&self.rooms);
+        let counts = self.membership.counts();
         let mut stats = ShardStats {
             connections: connections.all,
             closing: connections.closing,
@@ -38,9 +38,9 @@ impl<A: Application> Hub<A> {
             input_bytes: self.input_bytes as u64,
             idle: connections.idle,
             moved_away: self.directory.moved_away() as u64,
-            users: (self.rooms.users_at_home() + users) as u64,
-            rooms: (self.rooms.at_home() + rooms) as u64,
-            subscriptions_pending: self.subscriptions.len() as u64,
+            users: counts.users as u64,
+            rooms: counts.rooms as u64,
+            subscriptions_pending: counts.subscriptions_pending as u64,
             acks_pending: self.acks.len() as u64,
             deliveries_pending: self.fan_outs.seats() as u64,
             is_draining: self.is_draining(),

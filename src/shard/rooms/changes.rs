@@ -67,9 +67,9 @@ impl<A: Application> Hub<A> {
     fn description_of(&self, key: ClientKey, place: u16) -> Option<SocketDescription> {
         let socket = self.directory.socket(key, place)?;
         let id: Box<str> = self.directory.sid_of(key, socket.random).text().as_str().into();
-        let joined = socket.links.as_slice().iter().map(|link| Box::from(self.rooms.name(link.room)));
+        let joined = socket.links.as_slice().iter().map(|link| Box::from(self.membership.name(link.room)));
         let rooms = std::iter::once(id.clone()).chain(joined).collect();
-        let user = socket.user.and_then(|user| self.rooms.name(user.room()).strip_prefix(USER_PREFIX));
+        let user = socket.user.and_then(|user| self.membership.name(user.room()).strip_prefix(USER_PREFIX));
         Some(SocketDescription { id, rooms, user: user.map(Box::from) })
     }
 }

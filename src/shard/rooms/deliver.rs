@@ -272,7 +272,7 @@ impl<A: Application> Hub<A> {
     fn send_on(&mut self, namespace: NamespaceId, broadcast: &Arc<Broadcast>, asker: Asker) {
         let ([room], Asker::Pending(pending, index)) = (&*broadcast.rooms, asker) else { return };
         let from = self.shard.number;
-        for (shard, _) in self.homes.outposts(namespace, room) {
+        for (shard, _) in self.membership.outposts(namespace, room) {
             let mail = SiblingMail::Deliver { broadcast: Arc::clone(broadcast), pending, index, from };
             self.outbound.mails.push((*shard, mail));
             if let Some(pending) = self.pending.get_mut(pending) {

@@ -32,8 +32,7 @@ impl<A: Application> Hub<A> {
             let namespace = NamespaceId(namespace);
             match target {
                 Target::User(user) => {
-                    let room = self.rooms.find(namespace, &[USER_PREFIX, user].concat());
-                    let members = room.map_or(&[][..], |room| self.rooms.members(room));
+                    let members = self.membership.members_of(namespace, &[USER_PREFIX, user].concat());
                     places.extend(members.iter().map(|member| (member.client, member.socket)));
                 }
                 Target::Socket(sid) => places.extend(self.directory.socket_with(namespace, sid)),

@@ -26,12 +26,12 @@ impl<A: Application> Hub<A> {
 
     /// The members of some rooms, sorted, each once. A room that is named often is looked at once.
     fn members_of(&self, namespace: NamespaceId, rooms: &[Box<str>]) -> Vec<Seat> {
-        let mut ids: Vec<_> = rooms.iter().filter_map(|room| self.rooms.find(namespace, room)).collect();
+        let mut ids: Vec<_> = rooms.iter().filter_map(|room| self.membership.find(namespace, room)).collect();
         ids.sort_unstable();
         ids.dedup();
         let mut places: Vec<_> = rooms.iter().filter_map(|room| self.directory.socket_with(namespace, room)).collect();
         for id in ids {
-            places.extend(self.rooms.members(id).iter().map(|member| (member.client, member.socket)));
+            places.extend(self.membership.members(id).iter().map(|member| (member.client, member.socket)));
         }
         places.sort_unstable();
         places.dedup();

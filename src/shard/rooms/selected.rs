@@ -27,7 +27,7 @@ impl<A: Application> Hub<A> {
         let Some(namespace) = self.settings.namespace(namespace) else { return Some(Vec::new()) };
         let has_member =
             |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
-        let rooms = self.rooms.of(namespace).filter(|(_, members)| has_member(members));
+        let rooms = self.membership.rooms_of(namespace).filter(|(_, members)| has_member(members));
         let sids = self.directory.iter().filter_map(|(key, client)| {
             let socket = client.sockets.get(client.sockets.place_in(namespace)?)?;
             let is_there = socket.stage == SocketStage::Connected;
