@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example echo -- --layer socketio --port 3000`
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,19 +67,45 @@ struct Flags {
 
 /// Gives back what comes.
 #[derive(Clone, Debug)]
-struct Echo;
+struct Echo {
+    connect_gap_ms: u64,
+    /// What sockets have said in their CONNECT that still wait for `auth`, by their sids.
+    payloads: HashMap<String, String>,
+}
+
+impl Echo {
+    /// Says `auth` to a socket, unless that was said.
+    fn greet(&mut self, socket: &SocketInfo<'_>, actions: &mut Actions) {
+        if let Some(payload) = self.payloads.remove(socket.sid) {
+            let args = format!("[\"auth\",{payload}]").into_bytes();
+            actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });
+        }
+    }
+}
 
 impl Application for Echo {
     fn admit(&mut self, _: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         Ok(Admission::default())
     }
 
-    fn connected(&mut self, _: &SocketInfo<'_>, request: &ConnectRequest<'_>, actions: &mut Actions) {
-        let args = format!("[\"auth\",{}]", request.payload.unwrap_or("{}"));
-        actions.push(Action::Emit { ack: None, args: args.into_bytes(), attachments: Vec::new() });
+    fn connected(&mut self, socket: &SocketInfo<'_>, request: &ConnectRequest<'_>, actions: &mut Actions) {
+        self.payloads.insert(socket.sid.to_owned(), request.payload.unwrap_or("{}").to_owned());
+        match self.connect_gap_ms {
+            0 => self.greet(socket, actions),
+            gap_ms => actions.push(Action::WakeAfter(gap_ms)),
+        }
+    }
+
+    fn woken(&mut self, socket: &SocketInfo<'_>, actions: &mut Actions) {
+        self.greet(socket, actions);
+    }
+
+    fn disconnected(&mut self, socket: &SocketInfo<'_>) {
+        self.payloads.remove(socket.sid);
     }
 
     fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+        self.greet(socket, actions);
         if socket.namespace != "/" {
             return;
         }
@@ -131,7 +158,6 @@ fn settings(flags: &Flags) -> EngineSettings {
         },
         cors: CorsPolicy { origins: Origins::Any, credentials: false },
         payload_bytes_max,
-        connect_gap_ms: flags.connect_gap,
         connect_timeout_ms: flags.connect_timeout,
         // Messages of many megabytes in small fragments are part of what an echo is tested with.
         fragments_max: if layer == Layer::WebSocket { 1 << 20 } else { 1024 },
@@ -171,7 +197,7 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
             settings: Arc::clone(&settings),
             capacity: Arc::clone(&capacity),
             place: Place { number, of: flags.shards },
-            app: Echo,
+            app: Echo { connect_gap_ms: flags.connect_gap, payloads: HashMap::new() },
             listener,
             mailbox: Arc::clone(&mailboxes[usize::from(number)]),
             siblings: siblings.collect(),

@@ -24,6 +24,11 @@ pub trait Application {
         let _ = (socket, event, actions);
     }
 
+    /// The time that `Action::WakeAfter` asked for has passed.
+    fn woken(&mut self, socket: &SocketInfo<'_>, actions: &mut Actions) {
+        let _ = (socket, actions);
+    }
+
     /// A client answered an emit that carried an id. Ids below 2^30 are the application's own; a client may answer any.
     fn acknowledged(&mut self, socket: &SocketInfo<'_>, ack: AckId, args: &Args<'_>, actions: &mut Actions) {
         let _ = (socket, ack, args, actions);
@@ -150,6 +155,8 @@ pub enum Action {
     },
     Join(String),
     Leave(String),
+    /// `Application::woken` is called in so many milliseconds, if the socket is still there.
+    WakeAfter(u64),
     /// A Socket.IO DISCONNECT: the client does not come back by itself.
     Disconnect,
     /// The end of the whole session: the client reconnects.

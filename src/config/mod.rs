@@ -360,7 +360,6 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         payload_bytes_max: values.number_up_to("payload_bytes_max", 128, BYTES_MOST)?,
         connect_bytes_max: values.number_up_to("connect_bytes_max", 128, BYTES_MOST)?,
         payload_packets_max: values.number("payload_packets_max", 1)?,
-        connect_gap_ms: 0,
         connect_timeout_ms: values.number("connect_timeout_ms", 10)?,
         head_timeout_ms: values.number("head_timeout_ms", 10)?,
         body_timeout_ms: values.number("body_timeout_ms", 10)?,

@@ -65,9 +65,6 @@ pub struct EngineSettings {
     pub connect_bytes_max: usize,
     /// Packets in one POST; more: 400, and the session ends.
     pub payload_packets_max: usize,
-    /// From the CONNECT answer to the application's call that a socket is connected, for clients that read one message at
-    /// a time; 0, as it should be: at once.
-    pub connect_gap_ms: u64,
     /// No CONNECT in this time: the session ends.
     pub connect_timeout_ms: u64,
     /// A request head has to be complete in this time, else the connection closes.
@@ -168,7 +165,6 @@ impl Default for EngineSettings {
             payload_bytes_max: 1_000_000,
             connect_bytes_max: 16 << 10,
             payload_packets_max: 1_000,
-            connect_gap_ms: 0,
             connect_timeout_ms: 45_000,
             head_timeout_ms: 10_000,
             body_timeout_ms: 30_000,

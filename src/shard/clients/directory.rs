@@ -5,10 +5,11 @@
 //! 2. A client that is armed (`timer_at`) has an entry on the wheel for that time, or one on `due`. More entries than
 //!    that are hints that have grown old.
 //! 3. `is_dirty` says whether a client is on `dirty`. Whoever takes the list clears the marks.
-//! 4. A sid in `moved_here` names another shard, and its client is here. One in `moved_away` names this shard, and its
+//! 4. An alarm is of a socket that is there.
+//! 5. A sid in `moved_here` names another shard, and its client is here. One in `moved_away` names this shard, and its
 //!    client is not here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -34,6 +35,8 @@ pub(crate) struct Directory {
     timers: Timers<ClientKey>,
     /// Those whose time has come, and who have not been seen to.
     due: VecDeque<ClientKey>,
+    /// When the application wants to be called about sockets.
+    alarms: BTreeSet<(Millis, ClientKey, u16)>,
     /// Those that something was queued for in this turn.
     dirty: Vec<ClientKey>,
     /// Polling clients that have moved away, and where they are now: their requests are sent on.
@@ -61,6 +64,7 @@ impl Directory {
             clients: Slots::with_capacity(clients_max),
             timers: Timers::new(now, shard),
             due: VecDeque::new(),
+            alarms: BTreeSet::new(),
             dirty: Vec::new(),
             moved_away: HashMap::default(),
             moved_here: HashMap::default(),
@@ -225,7 +229,25 @@ impl Directory {
     }
 
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        self.timers.deadline()
+        let alarm = self.alarms.first().map(|(at, ..)| *at);
+        [self.timers.deadline(), alarm].into_iter().flatten().min()
+    }
+
+    pub(crate) fn set_alarm(&mut self, at: Millis, key: ClientKey, place: u16) {
+        self.alarms.insert((at, key, place));
+    }
+
+    /// A socket whose alarm is due.
+    pub(crate) fn take_alarm(&mut self, now: Millis) -> Option<(ClientKey, u16)> {
+        self.alarms.first().filter(|(at, ..)| *at <= now)?;
+        self.alarms.pop_first().map(|(_, key, place)| (key, place))
+    }
+
+    /// A socket ends, and its alarms with it.
+    pub(crate) fn forget_alarms(&mut self, key: ClientKey, place: u16) {
+        if !self.alarms.is_empty() {
+            self.alarms.retain(|(_, client, of)| (*client, *of) != (key, place));
+        }
     }
 
     /// What waits for a client.
@@ -304,5 +326,40 @@ fn mark(client: &mut Client, key: ClientKey, dirty: &mut Vec<ClientKey>) {
     if !client.is_dirty {
         client.is_dirty = true;
         dirty.push(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::shard::slots::Key;
+
+    fn directory() -> Directory {
+        Directory::new(Instance::new(0), Place { number: 0, of: 1 }, 0, Millis(0))
+    }
+
+    #[test]
+    fn alarms_are_due_in_order_of_time_and_end_with_their_sockets() {
+        let mut directory = directory();
+        let key = |index| ClientKey(Key { index, generation: NonZeroU32::MIN });
+        for (at, client, place) in [(30, 1, 0), (10, 2, 1), (20, 2, 0), (10, 1, 0)] {
+            directory.set_alarm(Millis(at), key(client), place);
+        }
+        directory.forget_alarms(key(2), 0);
+        assert_eq!(directory.deadline(), Some(Millis(10)));
+        assert_eq!(directory.take_alarm(Millis(9)), None);
+        let due: Vec<_> = std::iter::from_fn(|| directory.take_alarm(Millis(30))).collect();
+        assert_eq!(due, [(key(1), 0), (key(2), 1), (key(1), 0)]);
+        assert_eq!(directory.deadline(), None);
+    }
+
+    #[test]
+    fn a_list_that_was_worked_off_serves_again() {
+        let mut directory = directory();
+        directory.reuse_dirty(Vec::with_capacity(64));
+        assert!(!directory.has_dirty());
+        assert!(directory.take_dirty().capacity() >= 64);
     }
 }

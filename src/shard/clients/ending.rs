@@ -103,11 +103,12 @@ impl<A: Application> Hub<A> {
     /// The one place where a socket ends.
     pub(crate) fn drop_socket(&mut self, key: ClientKey, place: u16) {
         self.catch_up(key.0.index);
-        // One that the application was never told of is not told gone, and its greeting goes with it.
+        // One that the application was never told of is not told gone.
         let is_joining = self.directory.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
-        if self.take_greeting(key, place).is_none() && !is_joining {
+        if !is_joining {
             self.call_app(key, place, |app, info| app.disconnected(info));
         }
+        self.directory.forget_alarms(key, place);
         self.acks.forget(key, place);
         while self.leave_at(key, place, 0).is_some() {}
         self.unsubscribe_sid(key, place);

@@ -8,7 +8,7 @@ pub(super) mod encode;
 mod ending;
 pub(super) mod lookout;
 pub(super) mod outbox;
-pub(super) mod packets;
+mod packets;
 pub(super) mod polling;
 pub(super) mod probe;
 mod refusing;

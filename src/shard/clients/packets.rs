@@ -1,7 +1,5 @@
 //! Socket.IO: what each packet from a client does, and how an application's actions are performed.
 
-use std::sync::Arc;
-
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::Data;
@@ -23,14 +21,6 @@ use super::encode::{self, Carrier};
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
 const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;
-
-/// A socket whose application is still to be told that it is connected; see `connect_gap_ms`.
-pub(crate) struct Greeting {
-    pub(crate) at: Millis,
-    client: ClientKey,
-    place: u16,
-    payload: Option<Box<str>>,
-}
 
 impl<A: Application> Hub<A> {
     /// One message of the layer that the settings name.
@@ -302,44 +292,14 @@ impl<A: Application> Hub<A> {
         let sid = self.directory.sid_of(key, random).text();
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
         self.push(key, frames, Delivery::Queue);
-        match self.settings.connect_gap_ms {
-            0 => self.tell_connected(key, place, request),
-            gap_ms => self.greetings.push_back(Greeting {
-                at: self.now.at + gap_ms,
-                client: key,
-                place,
-                payload: request.payload.map(Box::from),
-            }),
+        self.tell_connected(key, place, request);
+    }
+
+    /// Calls the application about sockets that it wanted to be called about by now.
+    pub(crate) fn wake(&mut self) {
+        while let Some((key, place)) = self.directory.take_alarm(self.now.at) {
+            self.with_socket(key, place, |app, info, actions| app.woken(info, actions));
         }
-    }
-
-    /// Calls the application about sockets whose CONNECT answer has had its time.
-    pub(crate) fn greet(&mut self) {
-        while self.greetings.front().is_some_and(|greeting| greeting.at <= self.now.at) {
-            if let Some(greeting) = self.greetings.pop_front() {
-                self.greet_one(greeting);
-            }
-        }
-    }
-
-    /// Takes the greeting that a socket still waits for.
-    pub(crate) fn take_greeting(&mut self, key: ClientKey, place: u16) -> Option<Greeting> {
-        let waits = |greeting: &Greeting| (greeting.client, greeting.place) == (key, place);
-        let waiting = self.greetings.iter().position(waits)?;
-        self.greetings.remove(waiting)
-    }
-
-    fn greet_one(&mut self, Greeting { client, place, payload, .. }: Greeting) {
-        let socket = self.directory.socket(client, place);
-        let Some(socket) = socket else { return };
-        let settings = Arc::clone(&self.settings);
-        let request = ConnectRequest {
-            namespace: settings.namespace_name(socket.namespace),
-            payload: payload.as_deref(),
-            authorization: None,
-            now_unix_ms: self.now.unix_ms,
-        };
-        self.tell_connected(client, place, &request);
     }
 
     fn tell_connected(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
@@ -350,10 +310,6 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
-        // An application hears that a socket is connected before it hears from it.
-        if let Some(greeting) = self.take_greeting(key, place) {
-            self.greet_one(greeting);
-        }
         self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
     }
 
@@ -389,6 +345,7 @@ impl<A: Application> Hub<A> {
                 (Action::Leave(room), Some(place)) => {
                     self.leave(key, place, &room);
                 }
+                (Action::WakeAfter(ms), Some(place)) => self.directory.set_alarm(self.now.at + ms, key, place),
                 (Action::Disconnect, Some(place)) => self.disconnect(key, place),
                 (Action::CloseSession, _) => {
                     self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll);

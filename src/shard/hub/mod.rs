@@ -6,7 +6,6 @@ mod mailing;
 pub(super) mod outbound;
 pub(super) mod stats;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -22,7 +21,6 @@ use super::clients::drain::Drain;
 use super::clients::encode;
 use super::clients::lookout::Lookout;
 use super::clients::outbox::{Frames, Outbox};
-use super::clients::packets::Greeting;
 use super::limit::Limit;
 use super::metrics::Counters;
 use super::moving::placement::Place;
@@ -72,7 +70,6 @@ pub(super) struct Hub<A> {
     pub(super) fan_outs: FanOuts,
     pub(super) pending: Slab<Pending>,
     pub(super) draining: Option<Drain>,
-    pub(super) greetings: VecDeque<Greeting>,
     /// An event that every new socket gets behind its greeting: a JSON array.
     pub(super) standing: Option<Arc<[u8]>>,
     /// Those that were logged.
@@ -115,7 +112,6 @@ impl<A: Application> Hub<A> {
             input_bytes: 0,
             pending: Slab::new(),
             draining: None,
-            greetings: VecDeque::new(),
             standing: None,
             refused_origins: Vec::new(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
@@ -146,7 +142,7 @@ impl<A: Application> Hub<A> {
         self.expire_subscriptions();
         self.acks.expire(now);
         self.expire_round();
-        self.greet();
+        self.wake();
         self.drain();
         self.fan_out();
     }
@@ -159,10 +155,9 @@ impl<A: Application> Hub<A> {
 
     /// When something will be due.
     pub(super) fn deadline(&self) -> Option<Millis> {
-        let greeting = self.greetings.front().map(|greeting| greeting.at);
         let draining = self.draining.as_ref().map(Drain::next_at);
         let (subscriptions, acks, around) = (self.membership.deadline(), self.acks.deadline(), self.lookout.deadline());
-        [self.directory.deadline(), greeting, draining, subscriptions, acks, around].into_iter().flatten().min()
+        [self.directory.deadline(), draining, subscriptions, acks, around].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.
