@@ -1,5 +1,6 @@
 //! How open files are shared out: what the program itself needs, the API's address, those who are only answered, and the rest.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockring::config::Settings;
 
 /// Of the process, of each shard, and of Redis' connections.
@@ -49,4 +50,15 @@ pub fn descriptors(settings: &Settings, allowed: usize) -> Result<Descriptors, S
         None => 0,
     };
     Ok(Descriptors { members: free - guests - api, guests, api })
+}
+
+/// Descriptors are needed for connections that are not WebSockets yet; the soft limit is often far below the hard one.
+/// Returns the limit that is in force then.
+pub fn raise_descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }

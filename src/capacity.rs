@@ -3,11 +3,12 @@
 //! by a message that comes whole.
 
 mod accepting;
+mod addresses;
 mod seat;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ use sockring_protocol::Millis;
 pub use accepting::{AcceptError, AcceptErrors, Door};
 pub use seat::{Seat, Standing, Stranger, TooMany};
 
-use seat::Addresses;
+use addresses::{Addresses, take, whole_site};
 
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 1 << 16;
@@ -239,22 +240,6 @@ fn forget_some(buckets: &mut HashMap<IpAddr, Bucket>, full: u64, now: Millis) ->
         !goes
     });
     surplus
-}
-
-/// Who has one IPv6 address usually has 2^64 of them.
-fn whole_site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
-    }
-}
-
-fn take(count: &AtomicUsize, max: usize) -> bool {
-    if count.fetch_add(1, Ordering::Relaxed) < max {
-        return true;
-    }
-    count.fetch_sub(1, Ordering::Relaxed);
-    false
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use sockring::ring;
 use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
-use crate::{listen, out, rings, serve, space};
+use crate::{listen, out, rings, space};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn given(settings: &Settings) -> impl Iterator<Item = Value> {
 
 /// The rings of all shards, as the server would have them.
 fn shards(settings: &Settings) -> Result<String, String> {
-    let options = rings::options(settings, serve::raise_descriptor_limit());
+    let options = rings::options(settings, budget::raise_descriptor_limit());
     rings::try_all(options, settings).map(|()| match settings.shards {
         1 => "1 has its ring".to_owned(),
         shards => format!("all {shards} have their rings"),

@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 use sockring::api::{Api, ApiParts};
 use sockring::app::notifications::Notifications;
@@ -54,7 +53,7 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     if let Err(error) = disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay allowed");
     }
-    let descriptors = raise_descriptor_limit();
+    let descriptors = budget::raise_descriptor_limit();
     let budget = budget::descriptors(&settings, descriptors)?;
     space::try_all(&settings)?;
     let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
@@ -424,17 +423,6 @@ fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
         LogFormat::Json => logs.json().init(),
     }
     Ok(())
-}
-
-/// Descriptors are needed for connections that are not WebSockets yet; the soft limit is often far below the hard one.
-/// Returns the limit that is in force then.
-pub fn raise_descriptor_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
-    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 fn made_up_secret() -> Result<String, Box<dyn Error>> {

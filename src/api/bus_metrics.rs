@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use crate::cluster::ClusterMetrics;
 
-use super::metrics::OneHistogram;
+use super::metric_rows::OneHistogram;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {

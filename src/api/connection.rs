@@ -18,8 +18,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::shard::{Limit, Papers, Parcel};
 
 use super::answer::{Answer, ApiError};
+use super::crowd::Class;
 use super::crowd::{Counted, Crowd, Full};
-use super::routes::{self, Class};
+use super::routes;
 use super::{Api, Entrance};
 
 const READ_BYTES: usize = 16 << 10;

@@ -4,7 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use super::routes::Class;
+/// What a request costs, and who may make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Always answered: by it others see that the server lives.
+    Vital,
+    /// Anybody's.
+    Open,
+    /// Of those who have a key.
+    Keyed,
+}
 
 /// At the port of the clients more than this part of those that may be served are too many: a shard takes who waits.
 const WAITING_SHARE: usize = 2;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::events::{self, Analysis, Completed, Failed, Progress, Started, Summary};
 
 use super::crowd::Counted;
-use super::routes::to_rooms;
+use super::emit::to_rooms;
 use super::{Api, unix_ms};
 
 /// Between two events.

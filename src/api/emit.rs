@@ -112,6 +112,11 @@ fn rooms_named(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
     }
 }
 
+/// An event to rooms of the main namespace.
+pub(super) fn to_rooms(rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
+    Broadcast::new("/", rooms, args)
+}
+
 /// The room of a user.
 pub(super) fn user_room(fields: &Fields<'_>, name: &str, user: &str) -> Result<Box<str>, ApiError> {
     if !is_user_id(user) {

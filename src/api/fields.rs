@@ -8,6 +8,9 @@ use sockring_protocol::json::{self, JsonError, Kind, Value};
 use super::answer::{ApiError, FieldError};
 use super::nearest::nearest;
 
+/// Bytes of a test message, and of the name of an interview.
+pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// The fields of a body, as they came.
 pub(super) struct Fields<'b> {
     entries: Vec<(Cow<'b, str>, &'b str)>,

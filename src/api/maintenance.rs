@@ -11,7 +11,7 @@ use crate::shard::Mail;
 
 use super::answer::{Answer, ApiError};
 use super::fields::Fields;
-use super::routes::TEXT_BYTES_MAX;
+use super::fields::TEXT_BYTES_MAX;
 use super::{Api, unix_ms};
 
 /// Before this, in 1973, a number of milliseconds is one of seconds.

@@ -19,11 +19,7 @@ use crate::shard::{CloseReason, Counters, Histogram, Limit, PacketFault, ShardMe
 use super::Api;
 use super::answer::Answer;
 use super::bus_metrics;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfShard {
-    pub(super) shard: u32,
-}
+use super::metric_rows::{OfShard, gauges, values};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
@@ -168,32 +164,6 @@ impl EncodeMetric for Histograms {
     }
 }
 
-/// A histogram of the whole instance.
-#[derive(Debug)]
-pub(super) struct OneHistogram {
-    pub(super) histogram: Histogram,
-    pub(super) unit: f64,
-}
-
-impl EncodeMetric for OneHistogram {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (sum, count, buckets) = values(&self.histogram, self.unit);
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Histogram
-    }
-}
-
-/// Sum, count and buckets in the metric's unit.
-fn values(histogram: &Histogram, unit: f64) -> (f64, u64, Vec<(f64, u64)>) {
-    let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 * unit);
-    let buckets: Vec<_> = histogram.buckets().map(|(up_to, count)| (bound(up_to), count)).collect();
-    let count = buckets.iter().map(|(_, count)| count).sum();
-    (histogram.sum() as f64 * unit, count, buckets)
-}
-
 /// The metrics of all shards, by their number.
 pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     let mut registry = Registry::with_prefix("sockring");
@@ -280,14 +250,6 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
         headers: vec![("Cache-Control", "no-store".to_owned())],
         body: text.into_bytes(),
     }
-}
-
-pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl Iterator<Item = u64>) {
-    let family = Family::<OfShard, Gauge>::default();
-    for (shard, value) in (0u32..).zip(values) {
-        family.get_or_create(&OfShard { shard }).set(i64::try_from(value).unwrap_or(i64::MAX));
-    }
-    registry.register(name, help, family);
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod demo;
 mod emit;
 mod fields;
 mod maintenance;
+mod metric_rows;
 mod metrics;
 mod nearest;
 mod page;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use sockring_protocol::adapter::{Broadcast, Ending};
+use sockring_protocol::adapter::Ending;
 use sockring_protocol::http::{Head, Method, decode_percent};
 
 use crate::auth::is_user_id;
@@ -13,15 +13,14 @@ use crate::shard::{ShardStats, Target, USER_PREFIX};
 
 use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};
-use super::emit::{self, NAME_BYTES_MAX, user_room};
-use super::fields::Fields;
+use super::crowd::Class;
+use super::emit::{self, NAME_BYTES_MAX, to_rooms, user_room};
+use super::fields::{Fields, TEXT_BYTES_MAX};
 use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
 use super::words::{self, Done};
 use super::{Api, Entrance, access, builds, demo, maintenance, metrics, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
-/// Bytes of a test message, and of the name of an interview.
-pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Emits of one batch.
 const BATCH_MAX: usize = 1000;
@@ -48,17 +47,6 @@ pub(super) enum Route<'h> {
     SetMaintenance,
     EmitToUser,
     AnalysisEvents(&'h str),
-}
-
-/// What a request costs, and who may make it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Always answered: by it others see that the server lives.
-    Vital,
-    /// Anybody's.
-    Open,
-    /// Of those who have a key.
-    Keyed,
 }
 
 impl Route<'_> {
@@ -315,11 +303,6 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let Changed { sockets, published, .. } = api.change_everywhere(&target, &Change::End(ending)).await?;
     let message = words::changed(Done::Ended, &target, (sockets, published));
     Ok(Answer::ok(json!({"sockets": sockets, "published": published}), &message))
-}
-
-/// An event to rooms of the main namespace.
-pub(super) fn to_rooms(rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
-    Broadcast::new("/", rooms, args)
 }
 
 async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {

@@ -1,11 +1,11 @@
 //! `Seat`: the place of one connection among those of the process, wherever the connection is.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Capacity, Door, take, whole_site};
+use super::addresses::{take, whole_site};
+use super::{Capacity, Door};
 
 /// Whether there was room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,16 +116,6 @@ impl Capacity {
     pub fn has_seat(&self) -> bool {
         let has_guest_seat = self.has_descriptors(self.limits.guests_max) && self.guests() < self.limits.guests_max;
         has_guest_seat || self.has_room_for_connection()
-    }
-}
-
-/// How many connections without a session each address has at one door.
-#[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<IpAddr, u32>>);
-
-impl Addresses {
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
