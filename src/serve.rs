@@ -16,6 +16,7 @@ use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 use sockring::api::{Api, ApiParts};
 use sockring::app::notifications::Notifications;
 use sockring::auth::Verifier;
+use sockring::bus::{Bus, NoBus};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Cluster, ClusterParts, OperatingSystem};
 use sockring::config::keys::TAKEN_OVER;
@@ -24,7 +25,7 @@ use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
 use sockring::shard::{self, EngineSettings, Instance, Place};
-use sockring::worker::{self, Bus, Clock, Listener, NoBus, Surroundings, WorkerError, WorkerParts};
+use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -8,8 +8,8 @@ use sockring_protocol::adapter::Adapter;
 use super::settings::HeardRooms;
 use tokio::sync::mpsc;
 
+use crate::bus::Bus;
 use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
-use crate::worker::Bus;
 
 use super::Cluster;
 use super::health::{ConnectionId, Node};

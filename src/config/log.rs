@@ -6,13 +6,14 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 26] = [
     "api",
     "app",
     "asking",
     "auth",
     "broadcast",
     "budget",
+    "bus",
     "capacity",
     "check",
     "cluster",

@@ -3,7 +3,6 @@
 
 mod acceptor;
 mod around;
-mod bus;
 mod clock;
 mod completions;
 mod effects;
@@ -26,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::app::Application;
+use crate::bus::{Bus, NoBus};
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::ring::{self, Kernel, Ring, RingError, RingOptions, Signal};
@@ -33,7 +33,6 @@ use crate::shard::{EngineSettings, Entropy, Place, ShardParts};
 
 use process::Process;
 
-pub use bus::{Bus, NoBus};
 pub use clock::Clock;
 pub use listener::{Listener, Sharing};
 pub use outside::Outside;

@@ -9,7 +9,7 @@ use crate::app::Application;
 use crate::mailbox::Letter;
 use crate::shard::{Now, Parcel, Shard};
 
-use super::bus::Bus;
+use crate::bus::Bus;
 
 /// All that a worker is told and wants that is not a descriptor's business. Nothing of it waits.
 pub trait Outside {

@@ -12,9 +12,9 @@ use crate::app::Application;
 use crate::mailbox::{Letter, Mailbox, Postbox};
 use crate::shard::{Now, Parcel, Shard};
 
-use super::bus::Bus;
 use super::clock::{Clock, thread_time};
 use super::outside::Outside;
+use crate::bus::Bus;
 
 /// Who takes over connections that the shard does not serve.
 pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;

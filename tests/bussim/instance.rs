@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sockring::api::{Api, ApiParts};
 use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
+use sockring::bus::Bus;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Address, Cluster, ClusterParts, ClusterSettings, CoreBus, Dialled, Outside, Stream};
 use sockring::config::{ApiSettings, Strictness};
@@ -20,7 +21,6 @@ use sockring::shard::{
     ConnectionKey, Destination, Effect, EngineSettings, Entropy, Now, Parcel, Place, Reply, Shard, ShardParts, Ticket,
     Turn,
 };
-use sockring::worker::Bus;
 use sockring_protocol::Millis;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;

@@ -9,10 +9,9 @@ use crate::msgpack::from_json;
 
 use super::broadcast::{Broadcast, Selection};
 use super::channels::{ChannelKind, Channels, Place};
-use super::codec::Outgoing;
 use super::error::MessageError;
 use super::fields::{Fields, broadcast, check_namespace};
-use super::message::{Answer, Envelope, Message};
+use super::message::{Answer, Envelope, Message, Outgoing};
 use super::part::Part;
 use super::writer::{Flags, Writer};
 

@@ -1,24 +1,12 @@
 //! `decode` and `encode`: bytes on a channel and messages, in the words of whichever adapter the cluster speaks.
 
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::channels::{Adapter, Channels, Place};
 use super::error::MessageError;
-use super::message::{Envelope, Message};
+use super::message::{Envelope, Message, Outgoing};
 use super::{classic, sharded};
 
 /// The longest message that is looked at. Answers that describe tens of thousands of sockets are the longest there are.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-
-/// What is published: with PUBLISH for the classic adapter, with SPUBLISH for the sharded one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Where it is published.
-    pub channel: String,
-    /// What is published: JSON or msgpack.
-    pub body: Vec<u8>,
-}
 
 /// What came on a channel. Messages of one's own come back as well: who compares `uid` is the caller.
 pub fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelope, MessageError> {

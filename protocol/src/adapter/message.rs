@@ -1,12 +1,22 @@
 //! `Message`: what instances tell each other, whichever adapter carries it.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::broadcast::{Broadcast, Selection};
 
 /// Names a question among instances, as its asker chose it.
 pub type RequestId = Box<str>;
+
+/// What is published: with PUBLISH for the classic adapter, with SPUBLISH for the sharded one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where it is published.
+    pub channel: String,
+    /// What is published: JSON or msgpack.
+    pub body: Vec<u8>,
+}
 
 /// A message with its sender.
 #[derive(Clone, Debug, PartialEq)]

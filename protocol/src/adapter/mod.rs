@@ -14,7 +14,7 @@ mod writer;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
 pub use channels::{Adapter, ChannelKind, Channels, Place, SubscriptionMode};
-pub use codec::{MESSAGE_BYTES_MAX, Outgoing, decode, decode_at, encode};
+pub use codec::{MESSAGE_BYTES_MAX, decode, decode_at, encode};
 pub use error::{ATTACHMENTS_MAX, MessageError};
-pub use message::{Answer, Ending, Envelope, Message, RequestId, SocketDescription, blobs_bytes};
+pub use message::{Answer, Ending, Envelope, Message, Outgoing, RequestId, SocketDescription, blobs_bytes};
 pub use room::{namesake_of, number_of};

@@ -1,7 +1,7 @@
 //! `Scanner`: walks over JSON text in one pass, without recursion and without memory.
 
+use super::error::{DEPTH_MAX, JsonError};
 use super::token::{skip_scalar, skip_string, skip_whitespace};
-use super::{DEPTH_MAX, JsonError};
 
 /// A place in a text, and the brackets that are open there.
 #[derive(Clone, Debug)]

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sockring::app::Application;
+use sockring::bus::Bus;
 use sockring::mailbox::Letter;
 use sockring::shard::{
     Acknowledgement, BusMail, EngineSettings, Mail, Now, Parcel, RoomName, Shard, SiblingMail, Ticket,
 };
-use sockring::worker::{Bus, Outside};
+use sockring::worker::Outside;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Broadcast;
 

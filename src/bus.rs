@@ -1,4 +1,4 @@
-//! `Bus`: the other instances, as a worker sees them.
+//! `Bus`: the other instances, as a worker sees them. The cluster is one, and a simulation is another.
 
 use crate::shard::{Acknowledgement, RoomName};
 
