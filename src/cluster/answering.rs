@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use sockring_protocol::adapter::{Adapter, Answer, Envelope, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::mailbox::Postbox;
 use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 
-use super::awaiting::Asker;
+use super::awaiting::{Asker, SHARDS_WITHIN, replies};
 use super::counters::BusLimit;
 use super::joins::{Join, Outcome};
 use super::subscriber::Instruction;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
-/// How long shards may take.
-const SHARDS_WITHIN: Duration = Duration::from_secs(1);
 /// Questions that are looked at together: what several ask is asked of the shards once.
 const TOGETHER_MAX: usize = 128;
 /// Whatever takes longer is followed by a pause of the same length, so that questions never take more than half of a
@@ -356,18 +354,6 @@ fn names_of(message: &Message) -> usize {
         Message::BroadcastForAck { broadcast, .. } => broadcast.rooms.len() + broadcast.except.len(),
         _ => 0,
     }
-}
-
-/// What shards answer in time.
-pub(super) async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
-    let deadline = Instant::now() + SHARDS_WITHIN;
-    let mut replies = Vec::with_capacity(asked.len());
-    for answer in asked {
-        if let Ok(Ok(reply)) = timeout_at(deadline, answer).await {
-            replies.push(reply);
-        }
-    }
-    replies
 }
 
 #[cfg(test)]

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use sockring_protocol::adapter::{Answer, Broadcast, RequestId, blobs_bytes};
 use sockring_protocol::json;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use crate::shard::{Acknowledgement, Mail, Reply};
 
 use super::Cluster;
-use super::answering::replies;
 use super::counters::{BusLimit, Loss};
 use super::held::{Held, Kept};
 
+/// How long shards may take.
+pub(super) const SHARDS_WITHIN: Duration = Duration::from_secs(1);
 /// Acknowledgements of one broadcast that may come before their number is known.
 const EARLY_MAX: usize = 100_000;
 /// How long after its time a broadcast's acknowledgements are still passed on.
@@ -193,6 +195,18 @@ impl Cluster {
         let answer = Answer::Acknowledgement { value, attachments: answer.attachments };
         self.reply(&asker.namespace, asker.uid.clone(), asker.request.clone(), answer);
     }
+}
+
+/// What shards answer in time.
+pub(super) async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> {
+    let deadline = Instant::now() + SHARDS_WITHIN;
+    let mut replies = Vec::with_capacity(asked.len());
+    for answer in asked {
+        if let Ok(Ok(reply)) = timeout_at(deadline, answer).await {
+            replies.push(reply);
+        }
+    }
+    replies
 }
 
 #[cfg(test)]

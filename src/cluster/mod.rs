@@ -24,6 +24,7 @@ mod joins;
 mod link;
 mod nodes;
 mod outside;
+mod probe;
 mod publisher;
 mod pulse;
 mod sentinels;

@@ -2,17 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Value, cmd};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
-use tokio::time::timeout;
-
-use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
-use super::outside::OperatingSystem;
-use super::publisher::is_elsewhere;
-use super::sentinels;
 
 /// What Redis must be for `/ready` to be 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,32 +132,5 @@ impl ClusterSettings {
             None => self.address.to_string(),
             Some(sentinels) => format!("the master `{}` of the sentinels", sentinels.master_name),
         }
-    }
-
-    /// Connects once and subscribes, as the server would, and says what is there. Has to be called within the local tasks
-    /// of a runtime.
-    pub async fn probe(&self) -> Result<(Address, ServerInfo), LinkError> {
-        timeout(PROBE_TIMEOUT, self.probe_at_leisure()).await.unwrap_or(Err(LinkError::Silent))
-    }
-
-    async fn probe_at_leisure(&self) -> Result<(Address, ServerInfo), LinkError> {
-        let dialler = Dialler::new(Arc::new(OperatingSystem), self)?;
-        let address = match &self.sentinels {
-            None => self.address.clone(),
-            Some(sentinels) => sentinels::find(&dialler.for_sentinels(sentinels), sentinels).await?,
-        };
-        let link = dialler.open(&address, "sockring-check").await?;
-        let (mut connection, name) = (link.connection.clone(), format!("{}#/#check", self.prefix));
-        let subscribed = match self.adapter {
-            Adapter::Classic => connection.psubscribe(name + "*#").await,
-            // Which node of a cluster has a channel does not matter here; whether we may, is said before that.
-            Adapter::Sharded => match connection.send_packed_command(cmd("SSUBSCRIBE").arg(name)).await {
-                Ok(Value::ServerError(error)) if !is_elsewhere(error.code()) => Err(error.into()),
-                Err(error) if !error.code().is_some_and(is_elsewhere) => Err(error),
-                _ => Ok(()),
-            },
-        };
-        subscribed.map_err(|error| LinkError::Refused(error.to_string()))?;
-        Ok((address, link.server.clone()))
     }
 }

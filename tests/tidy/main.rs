@@ -114,29 +114,6 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
     ),
 ];
 
-/// Inside the shard: connection, requests, hub, then what these are made of; nobody calls back up.
-const NOT_UP: [(&str, &[&str]); 5] = [
-    ("src/shard/clients/", &["shard::wire"]),
-    ("src/shard/hub/", &["shard::wire"]),
-    ("src/shard/moving/", &["shard::wire"]),
-    ("src/shard/rooms/", &["shard::wire"]),
-    ("src/shard/wire/requests.rs", &["shard::wire::flush"]),
-];
-const PARTS_OF_CLIENTS: [&str; 12] = [
-    "clients/client",
-    "moving/emigrant",
-    "clients/encode",
-    "limit",
-    "mail",
-    "clients/outbox",
-    "moving/placement",
-    "rooms/table",
-    "moving/sid",
-    "slots",
-    "rooms/sockets",
-    "timers",
-];
-
 /// What may not be written in the code of a place, tests included or not as the last column says.
 const NOT_HERE: [(&str, &[&str]); 6] = [
     (
@@ -367,18 +344,6 @@ fn modules_know_only_whom_they_may() {
             let of_module = used.iter().filter_map(|name| name.strip_prefix(module)?.strip_prefix("::"));
             offences
                 .extend(of_module.filter(|name| !names.contains(name)).map(|name| format!("{path}: {module}::{name}")));
-        }
-        for (_, above) in NOT_UP.iter().filter(|(place, _)| path.starts_with(place)) {
-            offences.extend(
-                used.iter()
-                    .filter(|name| above.iter().any(|above| is_within(name, above)))
-                    .map(|name| format!("{path}: {name}")),
-            );
-        }
-        if PARTS_OF_CLIENTS.iter().any(|part| path == format!("src/shard/{part}.rs")) {
-            let above = ["shard::hub", "shard::wire"];
-            let up = used.iter().filter(|name| above.iter().any(|above| is_within(name, above)));
-            offences.extend(up.map(|name| format!("{path}: {name}")));
         }
         let code = source.code();
         for (_, words) in NOT_HERE.iter().filter(|(place, _)| path.starts_with(place)) {

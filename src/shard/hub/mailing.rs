@@ -5,8 +5,7 @@ use std::sync::Arc;
 use sockring_protocol::adapter::{Broadcast, SocketDescription};
 
 use crate::app::Application;
-use crate::shard::rooms::changes::Change;
-use crate::shard::rooms::deliver::{Asker, Deed, Incoming};
+use crate::shard::rooms::deliver::{Asker, Change, Deed, Incoming};
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 

@@ -8,16 +8,9 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
 use crate::shard::mail::Ticket;
 
-use super::deliver::{Asker, Deed};
-use super::sockets::{NamespaceId, Seat};
+use super::deliver::{Asker, Change, Deed};
+use super::sockets::Seat;
 use super::table::USER_PREFIX;
-
-/// Rooms that sockets are put into, or taken out of.
-pub(crate) struct Change {
-    pub(crate) rooms: Vec<Box<str>>,
-    /// Where those sockets are; `None`: in any namespace.
-    pub(crate) namespace: Option<NamespaceId>,
-}
 
 impl<A: Application> Hub<A> {
     /// Changes something about these sockets, and then answers about how many.

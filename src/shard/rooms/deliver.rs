@@ -20,7 +20,6 @@ use crate::shard::limit::Limit;
 use crate::shard::mail::SiblingMail;
 use crate::shard::settings::TurnLimits;
 
-use super::changes::Change;
 use super::sockets::{NamespaceId, Seat};
 
 /// Instead of the place of a seat that has been served out of its turn.
@@ -58,6 +57,13 @@ pub(crate) struct Message {
     conflate: Option<ConflateKey>,
     delivery: Delivery,
     ack: Option<AckId>,
+}
+
+/// Rooms that sockets are put into, or taken out of.
+pub(crate) struct Change {
+    pub(crate) rooms: Vec<Box<str>>,
+    /// Where those sockets are; `None`: in any namespace.
+    pub(crate) namespace: Option<NamespaceId>,
 }
 
 /// What is done to each socket.

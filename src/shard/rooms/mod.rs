@@ -2,7 +2,7 @@
 
 pub(super) mod acks;
 mod announcing;
-pub(super) mod changes;
+mod changes;
 pub(super) mod deliver;
 mod homes;
 mod manage;
