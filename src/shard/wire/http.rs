@@ -73,8 +73,8 @@ impl<A: Application> Shard<A> {
         connection.deadline = match &stage.request {
             Request::Head if is_behind => now + SEND_TIMEOUT_MS,
             Request::Head if input.is_empty() => now + settings.idle_timeout_ms,
-            // A head that dribbles in does not move its deadline.
-            Request::Head if was_waiting => connection.deadline,
+            // A head that dribbles in does not move its deadline; what came behind a held GET had none.
+            Request::Head if was_waiting && connection.deadline != Millis::NEVER => connection.deadline,
             Request::Head => now + settings.head_timeout_ms,
             Request::Body(post) => post.deadline,
             Request::Held(..) => Millis::NEVER,
