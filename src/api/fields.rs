@@ -197,7 +197,7 @@ impl<'b> Fields<'b> {
 fn decode_text(body: &[u8]) -> Result<&str, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| whole(&format!("the body is not UTF-8: at byte {}", error.valid_up_to() + 1)))?;
-    if text.trim().is_empty() {
+    if text.trim_ascii().is_empty() {
         return Ok("");
     }
     json::check(text).map(|()| text).map_err(|error| match error {
