@@ -14,6 +14,7 @@ pub(crate) use scanner::{ArrayWalk, Ignore, Observer};
 use scanner::{ObjectWalk, Scanner};
 pub use string::encode_string;
 use string::unescape;
+pub(crate) use token::skip_scalar;
 
 /// Whether `text` is one JSON value, with nothing but whitespace around it.
 pub fn check(text: &str) -> Result<(), JsonError> {

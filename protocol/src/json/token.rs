@@ -11,7 +11,7 @@ pub(super) fn skip_whitespace(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// After a string, a number, `true`, `false` or `null`.
-pub(super) fn skip_scalar(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn skip_scalar(bytes: &[u8]) -> Option<&[u8]> {
     match bytes.first()? {
         b'"' => skip_string(bytes),
         b'-' | b'0'..=b'9' => skip_number(bytes),

@@ -5,7 +5,7 @@ use core::mem;
 
 use rmp::encode::{ByteBuf, write_array_len, write_bin, write_f64, write_map_len, write_sint, write_str, write_uint};
 
-use crate::json::{Value, check};
+use crate::json::{Value, check, skip_scalar};
 
 /// One bound of what a double holds as a 64-bit integer: 2^64 above, and half of it below.
 const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
@@ -154,29 +154,12 @@ impl<'a> Iterator for Tokens<'a> {
             b'[' => (Token::Array, 1),
             b'{' => (Token::Object, 1),
             b']' | b'}' => (Token::End, 1),
-            b'"' => {
-                let length = string_length(text.as_bytes());
-                (Token::Scalar(text.get(..length)?), length)
-            }
             _ => {
-                let length = text.find([',', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(text.len());
+                let length = text.len() - skip_scalar(text.as_bytes())?.len();
                 (Token::Scalar(text.get(..length)?), length)
             }
         };
         self.rest = text.get(length..)?;
         Some(token)
     }
-}
-
-/// How long the string is that begins here, with its quotes.
-fn string_length(text: &[u8]) -> usize {
-    let mut at = 1;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    text.len()
 }
