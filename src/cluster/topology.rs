@@ -1,5 +1,6 @@
 //! `Topology`: which node of a Redis Cluster has which shard channels.
 
+use crc::{CRC_16_XMODEM, Crc};
 use redis::Value;
 
 use super::link::text;
@@ -7,6 +8,8 @@ use super::settings::Address;
 
 const SLOTS: u16 = 16384;
 const NOBODY: u16 = u16::MAX;
+/// What Redis makes slots of.
+const SLOT_CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
 /// What is known of where channels are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +106,7 @@ pub(super) fn slot(key: &[u8]) -> u16 {
         let length = inside.iter().position(|byte| *byte == b'}').filter(|length| *length > 0)?;
         inside.get(..length)
     };
-    crc16::State::<crc16::XMODEM>::calculate(tag().unwrap_or(key)) % SLOTS
+    SLOT_CRC.checksum(tag().unwrap_or(key)) % SLOTS
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Query strings and percent-encoding: names and values as the sender meant them.
 
 use alloc::borrow::Cow;
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
+
+use percent_encoding::percent_decode_str;
 
 /// The part of a target after `?`, still encoded.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -65,28 +65,10 @@ fn decode(text: &str, plus: Plus) -> Option<Cow<'_, str>> {
     if !text.as_bytes().iter().any(is_special) {
         return Some(Cow::Borrowed(text));
     }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, after) {
-            (b'+', _) if plus == Plus::Space => decoded.push(b' '),
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                decoded.push(digit_value(*high) << 4 | digit_value(*low));
-                rest = after;
-            }
-            _ => decoded.push(*byte),
-        }
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-/// The value of a byte that is known to be a hexadecimal digit.
-fn digit_value(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20).wrapping_sub(b'a') + 10,
-    }
+    // Before the escapes: a plus that is written as one stays a plus.
+    let spaced = if plus == Plus::Space { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(Cow::Owned(decoded.into_owned()))
 }
 
 #[cfg(test)]

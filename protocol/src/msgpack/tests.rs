@@ -146,6 +146,8 @@ fn numbers_are_written_as_in_javascript() {
         (f64::MAX, "1.7976931348623157e+308"),
         (9_007_199_254_740_992.0, "9007199254740992"),
         (0.1 + 0.2, "0.30000000000000004"),
+        // As near to the shorter text above as to the one below: the even digit.
+        (1_363_692_754_784_573.2, "1363692754784573.2"),
         (f64::NAN, "NaN"),
         (f64::NEG_INFINITY, "-Infinity"),
     ] {
