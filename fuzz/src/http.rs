@@ -1,8 +1,8 @@
 //! `http`: the requests of one connection, however they are cut, and the answers made of what they say.
 
 use sockring_protocol::http::{
-    BodyDecoder, BodyState, CorsPolicy, Framing, HEADERS_MAX, Head, HeadLimits, KeepAlive, Method, Origins, Query,
-    RequestError, Response, Upgrade, Version, decode_percent,
+    BodyDecoder, BodyState, CorsPolicy, Framing, HEADERS_MAX, Head, HeadLimits, KeepAlive, Method, OriginDecision,
+    Origins, Query, RequestError, Response, Upgrade, Version, decode_percent,
 };
 use sockring_protocol::websocket;
 
@@ -26,6 +26,7 @@ pub fn http(data: &[u8]) {
         check_query(head.query);
         check_upgrade(&head);
         check_answers(&head);
+        check_origins(&head);
     }
     chunked_body(data, &mut random);
     counted_body(data, &mut random);
@@ -211,6 +212,57 @@ fn check_answers(head: &Head<'_>) {
     }
 }
 
+/// A page may talk to us if its origin is listed, or is ours: the decision, and what its browser is told.
+fn check_origins(head: &Head<'_>) {
+    const LISTED: &str = "https://app.example";
+    let Some(host) = head.host() else { return };
+    let own = [format!("http://{host}"), format!("https://{host}")];
+    let foreign = [
+        format!("{LISTED}.evil.example"),
+        format!("https://evil.example/{LISTED}"),
+        format!("https://app.example@{host}.evil"),
+        format!("ftp://{host}"),
+        "http://app.example".to_owned(),
+        "https://app.example:444".to_owned(),
+        "https://sub.app.example".to_owned(),
+        "null".to_owned(),
+        String::new(),
+    ];
+    let has_default_port = host.ends_with(":80") || host.ends_with(":443");
+    let list = || Origins::List(vec![LISTED.into()]);
+    for (origins, may_listed) in [(list(), true), (Origins::SameOrigin, false)] {
+        let policy = CorsPolicy { origins, credentials: true };
+        let decide = |origin: &str| policy.decide(Some(origin), Some(host));
+        assert_eq!(policy.decide(None, Some(host)), OriginDecision::NoOrigin);
+        for origin in &own {
+            // An authority of what no authority may have in an origin is none.
+            if !host.contains('@') && !has_default_port && !host.is_empty() {
+                assert_eq!(decide(origin), OriginDecision::Allowed, "{origin}");
+            }
+        }
+        if host != "app.example" {
+            let expected = if may_listed { OriginDecision::Allowed } else { OriginDecision::Refused };
+            for listed in [LISTED, "https://APP.example:443"] {
+                assert_eq!(policy.decide(Some(listed), Some("other.example")), expected, "{listed}");
+            }
+        }
+        for origin in &foreign {
+            assert_eq!(policy.decide(Some(origin), Some("other.example")), OriginDecision::Refused, "{origin}");
+        }
+        let other_scheme = format!("ftp://{host}");
+        assert_eq!(decide(&other_scheme), OriginDecision::Refused, "no page is there");
+        for origin in own.iter().chain(&foreign).map(String::as_str).chain(head.header("origin")) {
+            let mut headers = Vec::new();
+            policy.encode_headers(Some(origin), Some(host), &mut headers);
+            let echo = format!("Access-Control-Allow-Origin: {origin}\r\n");
+            let is_echoed = headers.windows(echo.len().max(1)).any(|window| window == echo.as_bytes());
+            let is_allowed = decide(origin) == OriginDecision::Allowed;
+            let is_plain = !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic());
+            assert_eq!(is_echoed, is_allowed && is_plain && may_listed, "{origin}");
+        }
+    }
+}
+
 /// How many lines the head of an answer has, and its body.
 fn split_answer(out: &[u8]) -> (usize, &[u8]) {
     let end = out.windows(4).position(|window| window == b"\r\n\r\n").expect("a blank line");
@@ -291,8 +343,11 @@ fn reference_chunks(body: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A line ends with both characters, and neither stands in it alone: for whoever takes one of them for an end, the line
+/// would be two.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.windows(2).position(|window| window == b"\r\n").expect("a line end");
+    assert!(!bytes[..end].iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'\0')), "half a line end in a line");
     (&bytes[..end], &bytes[end + 2..])
 }
 

@@ -3,21 +3,43 @@
 //! `fuzz_targets/` gives them to libFuzzer, `tests/replay.rs` gives them the committed seeds and changes of these.
 #![forbid(unsafe_code)]
 
+mod adapter;
+#[cfg(feature = "server")]
+mod api;
+mod bugs;
 mod engineio;
 mod http;
 mod json;
+mod msgpack;
+#[cfg(feature = "server")]
+mod proxies;
 mod random;
 mod server;
 mod session;
+#[cfg(feature = "server")]
+mod shard;
 mod socketio;
+#[cfg(feature = "server")]
+mod tokens;
 mod websocket;
 
+pub use adapter::adapter;
+#[cfg(feature = "server")]
+pub use api::api;
+pub use bugs::{BUGS, Bug};
 pub use engineio::engineio;
 pub use http::http;
 pub use json::json;
+pub use msgpack::msgpack;
+#[cfg(feature = "server")]
+pub use proxies::proxies;
 pub use random::Random;
 pub use session::session;
+#[cfg(feature = "server")]
+pub use shard::shard;
 pub use socketio::socketio;
+#[cfg(feature = "server")]
+pub use tokens::tokens;
 pub use websocket::websocket;
 
 /// What one body is fed with and what it does.
@@ -28,13 +50,24 @@ pub struct Target {
     pub body: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 6] = [
+/// All of them, or without the feature `server` those over the protocol crate.
+pub const TARGETS: &[Target] = &[
     Target { name: "http", body: http },
     Target { name: "websocket", body: websocket },
     Target { name: "engineio", body: engineio },
     Target { name: "session", body: session },
     Target { name: "socketio", body: socketio },
     Target { name: "json", body: json },
+    Target { name: "msgpack", body: msgpack },
+    Target { name: "adapter", body: adapter },
+    #[cfg(feature = "server")]
+    Target { name: "proxies", body: proxies },
+    #[cfg(feature = "server")]
+    Target { name: "tokens", body: tokens },
+    #[cfg(feature = "server")]
+    Target { name: "api", body: api },
+    #[cfg(feature = "server")]
+    Target { name: "shard", body: shard },
 ];
 
 /// The longest beginning of `bytes` that is text.

@@ -21,6 +21,7 @@ pub fn websocket(data: &[u8]) {
     let mut random = Random::of(data);
     round_trip(&said, &mut random);
     payload(data, &mut random);
+    fragments_at_limit(&data[..data.len().min(LIMITS.message_bytes_max)]);
     sent_by_server(data);
     text(data, &mut random);
     mask(data, &mut random);
@@ -172,6 +173,21 @@ fn round_trip(said: &[Said], random: &mut Random) {
     assert_eq!(run([whole.as_slice()]), expected);
     assert_eq!(run([fragmented.as_slice()]), expected_fragmented);
     assert_eq!(run(random.cut(&fragmented, 50)), expected_fragmented);
+}
+
+/// As many fragments as there may be, and one more.
+fn fragments_at_limit(payload: &[u8]) {
+    let mut frames = Vec::new();
+    encode_client_frame(Opcode::Binary, Fin::More, [0; 4], payload, &mut frames);
+    for _ in 2..LIMITS.fragments_max {
+        encode_client_frame(Opcode::Continuation, Fin::More, [0; 4], b"", &mut frames);
+    }
+    let mut one_more = frames.clone();
+    encode_client_frame(Opcode::Continuation, Fin::Last, [0; 4], b"", &mut frames);
+    assert_eq!(run([frames.as_slice()]), [Said::Binary(payload.into()), Said::Begun(false)]);
+    encode_client_frame(Opcode::Continuation, Fin::More, [0; 4], b"", &mut one_more);
+    encode_client_frame(Opcode::Continuation, Fin::Last, [0; 4], b"", &mut one_more);
+    assert_eq!(run([one_more.as_slice()]), [Said::Refused(FrameError::TooManyFragments)]);
 }
 
 /// Returns how many pings were put between the fragments.

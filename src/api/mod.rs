@@ -5,6 +5,7 @@
 mod access;
 mod across;
 mod answer;
+mod bodies;
 mod builds;
 mod bus_metrics;
 mod connection;
@@ -43,6 +44,8 @@ use crate::shard::{EngineSettings, Limit, Mail, Papers, Parcel, Reply, ShardMetr
 
 use answer::ApiError;
 use crowd::{Crowd, Full};
+
+pub use bodies::{BodyError, decode_emit, decode_emits};
 
 /// How long a question to the shards may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 
 mod hostile;
 mod random;
-mod replay;
 mod vectors;
 
 use std::sync::LazyLock;

@@ -7,25 +7,6 @@ use super::{VECTORS, again, bytes_of, channels, meaning};
 use crate::adapter::{Adapter, ChannelKind, Ending, Envelope, MESSAGE_BYTES_MAX, Message, MessageError, decode};
 use crate::msgpack::from_json;
 
-/// Reads it as each adapter does, on each kind of channel, and writes again what can be read.
-pub(super) fn survive(body: &[u8]) {
-    for adapter in [Adapter::Classic, Adapter::Sharded] {
-        for channel in CHANNELS {
-            if let Ok(envelope) = decode(&channels(adapter), channel.as_bytes(), body) {
-                again(adapter, &envelope);
-            }
-        }
-    }
-}
-
-const CHANNELS: [&str; 5] = [
-    "socket.io#/#",
-    "socket.io#/#user:2#",
-    "socket.io-request#/#",
-    "socket.io-response#/#",
-    "socket.io-response#/#vfUuRQ#",
-];
-
 #[test]
 fn a_message_that_is_cut_anywhere_is_refused() {
     for vector in VECTORS.iter() {
