@@ -52,7 +52,8 @@ impl Posted {
 pub enum Outgoing {
     Letter(usize, Letter<Socket>),
     ToApi(Socket, Parcel),
-    Subscribe(RoomName, u32),
+    /// With the time at which it was wanted.
+    Subscribe(RoomName, u32, u64),
     Unsubscribe(RoomName),
     Acknowledged(Acknowledgement),
 }
@@ -337,7 +338,8 @@ impl Outside for Around {
 
 impl Bus for Around {
     fn subscribe(&mut self, room: RoomName, epoch: u32) {
-        self.outgoing.push(Outgoing::Subscribe(room, epoch));
+        let at = self.at();
+        self.outgoing.push(Outgoing::Subscribe(room, epoch, at));
     }
 
     fn unsubscribe(&mut self, room: RoomName) {

@@ -101,10 +101,11 @@ impl Bus {
         }
     }
 
-    pub fn subscribe(&mut self, now: u64, shard: usize, room: &RoomName, epoch: u32) {
+    /// A shard that is in the middle of a long turn has wanted it for a while: it does not wait longer for that.
+    pub fn subscribe(&mut self, now: u64, shard: usize, room: &RoomName, epoch: u32, wanted_at: u64) {
         let key = key_of(room);
         assert_eq!(usize::from(home_of(&room.name, shards_of(&self.read))), shard, "not the home of {room:?}");
-        let wanted = Wanted { shard, epoch, at: now, generation: self.read[shard] };
+        let wanted = Wanted { shard, epoch, at: wanted_at, generation: self.read[shard] };
         assert!(self.wanted.insert(key.clone(), wanted).is_none(), "{room:?} is subscribed twice");
         self.command(now, Command::Subscribe(shard, key, epoch));
     }

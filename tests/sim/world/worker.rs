@@ -149,8 +149,8 @@ impl World {
                     self.post(to, Posted::new(letter));
                 }
                 Outgoing::ToApi(socket, parcel) => self.give_to_api(socket, parcel),
-                Outgoing::Subscribe(room, epoch) => {
-                    self.bus.as_mut().expect("there is a bus").subscribe(now, shard, &room, epoch);
+                Outgoing::Subscribe(room, epoch, wanted_at) => {
+                    self.bus.as_mut().expect("there is a bus").subscribe(now, shard, &room, epoch, wanted_at);
                 }
                 Outgoing::Unsubscribe(room) => {
                     self.bus.as_mut().expect("there is a bus").unsubscribe(now, shard, &room);
