@@ -141,8 +141,12 @@ impl<A: Application> Shard<A> {
             Cut::Whole => usize::MAX,
         };
         if let Some(piece) = connection.take_piece(bytes_max) {
+            let count = piece.as_slice().len();
+            connection.is_sending = true;
             connection.has_more = true;
-            return self.send(key, piece);
+            self.hub.counters.bytes_out += count as u64;
+            self.effects.push(Effect::Send(key, piece));
+            return count;
         }
         let own = connection.take_pending();
         let client = connection.transport_of();
@@ -165,12 +169,16 @@ impl<A: Application> Shard<A> {
         }
         match (taken, &mut connection.stage) {
             (Some((bytes, copied)), _) => {
-                connection.sending_bytes = u32::try_from(bytes.as_slice().len()).unwrap_or(u32::MAX);
+                let count = bytes.as_slice().len();
+                connection.is_sending = true;
+                connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
+                connection.has_more = waits || is_closing || count > bytes_max;
                 self.sending_bytes += u64::from(connection.sending_bytes);
                 self.hub.counters.bytes_copied += copied as u64;
-                let bytes = connection.cut(bytes, bytes_max);
-                connection.has_more = waits || is_closing || connection.pending.is_some();
-                return self.send(key, bytes);
+                self.hub.counters.bytes_out += count.min(bytes_max) as u64;
+                let bytes = if count > bytes_max { connection.cut(bytes, bytes_max) } else { bytes };
+                self.effects.push(Effect::Send(key, bytes));
+                return count.min(bytes_max);
             }
             (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
                 *is_shut = true;
@@ -180,16 +188,6 @@ impl<A: Application> Shard<A> {
             (None, _) => {}
         }
         0
-    }
-
-    fn send(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.is_sending = true;
-        }
-        let count = bytes.as_slice().len();
-        self.hub.counters.bytes_out += count as u64;
-        self.effects.push(Effect::Send(key, bytes));
-        count
     }
 
     /// All bytes of a send are with the kernel, or the connection is broken.
