@@ -206,6 +206,7 @@ impl Directory {
     }
 
     /// Makes sure that the timer wheel asks this client in time.
+    #[inline]
     pub(crate) fn arm(&mut self, key: ClientKey, moment: Moment) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         let deadline = client.deadline(moment);
@@ -215,6 +216,7 @@ impl Directory {
     }
 
     /// Whoever's time has come is due.
+    #[inline]
     pub(crate) fn advance(&mut self, now: Millis) {
         let Directory { timers, due, .. } = self;
         timers.advance(now, |key| due.push_back(key));
@@ -228,9 +230,14 @@ impl Directory {
         !self.due.is_empty()
     }
 
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        let alarm = self.alarms.first().map(|(at, ..)| *at);
-        [self.timers.deadline(), alarm].into_iter().flatten().min()
+        let timer = self.timers.deadline();
+        match self.alarms.first() {
+            // The usual case, once in each turn.
+            None => timer,
+            Some((alarm, ..)) => Some(timer.map_or(*alarm, |timer| timer.min(*alarm))),
+        }
     }
 
     pub(crate) fn set_alarm(&mut self, at: Millis, key: ClientKey, place: u16) {
@@ -238,6 +245,7 @@ impl Directory {
     }
 
     /// A socket whose alarm is due.
+    #[inline]
     pub(crate) fn take_alarm(&mut self, now: Millis) -> Option<(ClientKey, u16)> {
         self.alarms.first().filter(|(at, ..)| *at <= now)?;
         self.alarms.pop_first().map(|(_, key, place)| (key, place))
@@ -251,11 +259,13 @@ impl Directory {
     }
 
     /// What waits for a client.
+    #[inline]
     pub(crate) fn outbox(&mut self, key: ClientKey) -> Option<&mut Outbox> {
         self.get_mut(key).map(|client| &mut client.outbox)
     }
 
     /// Queues a message for one client, if its delivery and the limit allow.
+    #[inline]
     pub(crate) fn queue(
         &mut self,
         key: ClientKey,
@@ -293,21 +303,25 @@ impl Directory {
     }
 
     /// Puts a client on the list of those that are flushed.
+    #[inline]
     pub(crate) fn mark_dirty(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key.0) {
             mark(client, key, &mut self.dirty);
         }
     }
 
+    #[inline]
     pub(crate) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
+    #[inline]
     pub(crate) fn take_dirty(&mut self) -> Vec<ClientKey> {
         std::mem::take(&mut self.dirty)
     }
 
     /// A list that was taken and worked off: its memory serves again, while nobody has come onto a new one.
+    #[inline]
     pub(crate) fn reuse_dirty(&mut self, mut worked_off: Vec<ClientKey>) {
         if self.dirty.is_empty() && self.dirty.capacity() < worked_off.capacity() {
             worked_off.clear();

@@ -88,11 +88,13 @@ impl Connection {
         }
     }
 
+    #[inline]
     pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
         Pending::own(&mut self.pending)
     }
 
     /// All of it, for whoever sends it instead.
+    #[inline]
     pub(crate) fn take_pending(&mut self) -> Vec<u8> {
         let Some(Pending { rest, mut own }) = self.pending.take().map(|pending| *pending) else { return Vec::new() };
         if let Some(rest) = rest {
@@ -102,21 +104,25 @@ impl Connection {
     }
 
     /// Whether the peer has not taken all that was said to it.
+    #[inline]
     pub(crate) fn is_behind(&self) -> bool {
         self.is_sending || self.rest_bytes() > 0 || self.own_bytes() > PENDING_BYTES_MAX
     }
 
     /// What has begun to leave and has not been handed to the kernel.
+    #[inline]
     pub(crate) fn rest_bytes(&self) -> usize {
         self.pending.as_ref().and_then(|pending| pending.rest.as_ref()).map_or(0, |rest| rest.bytes().len())
     }
 
     /// The connection's own bytes that wait.
+    #[inline]
     pub(crate) fn own_bytes(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.own.len())
     }
 
     /// Cuts what is to be sent now down to one piece, and keeps the rest.
+    #[inline]
     pub(crate) fn cut(&mut self, bytes: Bytes, bytes_max: usize) -> Bytes {
         let count = bytes.as_slice().len();
         let (true, Ok(_)) = (count > bytes_max, u32::try_from(count)) else { return bytes };
@@ -129,6 +135,7 @@ impl Connection {
     }
 
     /// The next piece of what has begun to leave.
+    #[inline]
     pub(crate) fn take_piece(&mut self, bytes_max: usize) -> Option<Bytes> {
         let pending = self.pending.as_mut()?;
         let rest = pending.rest.as_mut()?;
@@ -140,11 +147,13 @@ impl Connection {
         Some(piece)
     }
 
+    #[inline]
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing { .. } | Stage::Leaving | Stage::Gone)
     }
 
     /// What a connection that closes has still to send.
+    #[inline]
     pub(crate) fn unsent_bytes(&self) -> usize {
         match &self.stage {
             Stage::Closing { unsent: Some(unsent), .. } => unsent.bytes(),
@@ -153,6 +162,7 @@ impl Connection {
     }
 
     /// The client whose outbox this connection sends, if it is a client's transport.
+    #[inline]
     pub(crate) fn transport_of(&self) -> Option<ClientKey> {
         match &self.stage {
             Stage::WebSocket(WebSocketStage { client, role: Role::Transport, .. }) => Some(*client),
@@ -161,6 +171,7 @@ impl Connection {
     }
 
     /// The bytes of a head, a body, a frame or a message that have come.
+    #[inline]
     pub(crate) fn begun_bytes(&self) -> usize {
         match &self.stage {
             Stage::Http(stage) => stage.begun_bytes(),
