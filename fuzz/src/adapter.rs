@@ -6,6 +6,7 @@ use sockring_protocol::adapter::{
     encode,
 };
 use sockring_protocol::json;
+use sockring_protocol::msgpack::{Bytes, ToJson};
 use sockring_protocol::socketio::{PacketLimits, SocketPacket, encode_event};
 
 use crate::text_of;
@@ -33,6 +34,9 @@ pub fn adapter(data: &[u8]) {
                 assert_eq!(read, Err(MessageError::Channel));
             }
             if let Ok(envelope) = read {
+                if adapter == Adapter::Classic && matches!(envelope.message, Message::Broadcast(_)) {
+                    named_namespace(data);
+                }
                 assert_eq!(&*envelope.namespace, "/", "the namespace is that of the channel");
                 check(&envelope.message);
                 again(&channels, &envelope);
@@ -54,6 +58,21 @@ fn room(channels: &Channels, name: &str) {
             let is_it = places.any(|place| (place.namespace, place.kind) == (namespace, ChannelKind::Room(name)));
             assert!(is_it, "{channel:?} is none of {name:?}");
         }
+    }
+}
+
+/// `[uid, packet, opts]`: the packet's namespace, where it has one, is that of the channel.
+fn named_namespace(data: &[u8]) {
+    let mut json = ToJson::new(Bytes::Spell);
+    // What is beside the parts that count may be what JSON has not.
+    if json.append(data).is_err() {
+        return;
+    }
+    let text = text_of(&json.text);
+    let packet = json::Elements::of(text).nth(1).expect("a packet");
+    let named = json::Entries::of(packet).filter(|(key, _)| key == "nsp").last();
+    if let Some((_, name)) = named.filter(|(_, name)| *name != "null") {
+        assert_eq!(name, "\"/\"", "{text}");
     }
 }
 

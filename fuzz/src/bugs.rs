@@ -246,16 +246,23 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         "shard",
-        "src/shard/mod.rs",
-        "        self.hub.give_back_input(connection.input_bytes as usize);",
-        "",
+        "src/shard/wire/connection.rs",
+        "connection.stage = Stage::Closing { unsent, discarded: 0, is_shut: false };\n        self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);",
+        "connection.stage = Stage::Closing { unsent, discarded: 0, is_shut: false };\n        connection.input_bytes = 0;",
         "input of who is gone counts for ever",
+    ),
+    bug(
+        "shard",
+        "src/shard/wire/http.rs",
+        "Request::Head if was_waiting && connection.deadline != Millis::NEVER =>",
+        "Request::Head if was_waiting =>",
+        "half a head behind a held GET stays for ever",
     ),
     bug(
         "shard",
         "src/shard/settings.rs",
         "fragments_max: self.fragments_max }",
         "fragments_max: 1 }",
-        "messages in fragments are refused or not by how they were cut",
+        "a message may not come in fragments",
     ),
 ];

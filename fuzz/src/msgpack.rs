@@ -1,6 +1,7 @@
 //! `msgpack`: what Node's adapters write, read by a second reader too; and JSON that becomes msgpack.
 
 use serde_json::{Map, Number, Value};
+use sockring_protocol::adapter::MessageError;
 use sockring_protocol::json::{self, DEPTH_MAX};
 use sockring_protocol::msgpack::{Bytes, ToJson, Token, Tokens, check, from_json, number_text};
 
@@ -33,8 +34,10 @@ fn to_json(data: &[u8], bytes: Bytes) {
     let written = json.append(data);
     let mut rest = Reader { rest: data, attachments: Vec::new(), bytes };
     let reference = rest.value();
-    // Keys that no object has, too many byte strings, a placeholder that is none.
-    if written.is_err() {
+    // Keys that no object has, too many byte strings, a placeholder that is none: the rest is found by the check.
+    if let Err(error) = written {
+        let is_left = matches!(error, MessageError::Shape | MessageError::TooManyAttachments | MessageError::Packet);
+        assert!(is_left, "checked, and yet {error}");
         return;
     }
     let text = String::from_utf8(json.text).expect("JSON is text");

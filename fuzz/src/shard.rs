@@ -8,7 +8,7 @@ use sockring::app::{Action, Actions, Admission, Application, ClientEvent, Connec
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{ConnectionKey, Effect, EngineSettings, Entropy, Now, Place, Shard, ShardParts};
 use sockring_protocol::Millis;
-use sockring_protocol::websocket::{MessageLimits, ServerFrames};
+use sockring_protocol::websocket::{Decoded, Decoder, FrameError, MessageLimits, ServerFrames};
 
 use crate::Random;
 
@@ -36,6 +36,26 @@ pub fn shard(data: &[u8]) {
         check_answers(whole);
         check_answers(cut);
     }
+    if let Some(sent) = whole.first() {
+        check_fragments(split(data)[0], sent);
+    }
+}
+
+/// Who is told that a message has too many fragments has sent one that has.
+fn check_fragments(data: &[u8], sent: &[u8]) {
+    let words = FrameError::TooManyFragments.to_string();
+    let is_told = sent.windows(words.len()).any(|window| window == words.as_bytes());
+    let Some(end) = data.windows(4).position(|window| window == b"\r\n\r\n").filter(|_| is_told) else { return };
+    let mut frames = data[end + 4..].to_vec();
+    let (mut rest, mut decoder) = (frames.as_mut_slice(), Decoder::default());
+    let error = loop {
+        match decoder.decode(rest, &LIMITS) {
+            Ok(Decoded { consumed, event: Some(_) }) => rest = &mut rest[consumed..],
+            Ok(_) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    assert_eq!(error, Some(FrameError::TooManyFragments));
 }
 
 /// Answers, and after the one that changes to WebSocket frames without a mask.
