@@ -1,5 +1,21 @@
 //! `Operations`: what is under way on one connection, and what has to be started next. No kernel in here.
 //!
+//! ```text
+//!   Open, on request                Open, watched
+//!   read: receive --> bytes         watch --> edge --> receive, until it is empty
+//!       |        \                      |
+//!       |         +------ watch ------->|
+//!       | leave                         | end
+//!       v                               v
+//!   Leaving -------- end ---------->  Ending
+//!   cancels its receive,            cancels what waits, cuts off what is sent
+//!   sends the rest                      |
+//!       |                               |
+//!       +---- all has come back --------+
+//!                     v
+//!                 Released: given away, or closed
+//! ```
+//!
 //! A connection in the HTTP stage is read when the shard says so. A settled one is watched by an edge-triggered poll, and
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
 //! meanwhile is remembered. A connection closes when everything under way has come back.

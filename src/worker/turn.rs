@@ -1,4 +1,19 @@
 //! One turn of a worker: completions and mail up to the shard, its effects down to the kernel.
+//!
+//! ```text
+//!   kernel                                       mailbox
+//!     |  complete                                   |  collect
+//!     |     what was accepted, received, sent       |     letters of siblings, API, bus
+//!     v                                             v
+//!   +-----------------------------------------------------+
+//!   |  shard     on_time, on_bytes, on_mail ..., on_tick  |
+//!   +-----------------------------------------------------+
+//!     |  flush: effects
+//!     +--> read, send, close ...  -->  what each connection has to start  -->  kernel: enter
+//!     +--> mail, connections, answers, subscriptions  -->  siblings, API, bus
+//! ```
+//!
+//! `enter` is outside of the turn, in `go_on`: it lets the kernel do what was started, and what it had put off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
