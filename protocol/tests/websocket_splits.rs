@@ -88,7 +88,7 @@ fn a_message_is_what_its_fragments_say_together() {
         }
         let mut expected = vec![format!("{:?}", Event::Ping(b"p")); last];
         expected.push(format!("{:?}", Event::Text(&text)));
-        expected.push("Decoder { has_partial: false }".into());
+        expected.push("MessageDecoder { has_partial: false }".into());
         let command = format!("SEED={seed} cargo test -p sockring-protocol --test websocket_splits fragments");
         assert_eq!(run(std::iter::once(stream.as_slice())), expected, "{command}");
         assert_eq!(run(random.cut(&stream, 40).into_iter()), expected, "{command}");

@@ -61,11 +61,17 @@ impl RedisServer {
     /// Runs one command.
     #[track_caller]
     pub fn run<T: FromRedisValue>(&self, command: &str) -> T {
+        self.try_run(command).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// Runs one command on a Redis that may not answer.
+    pub fn try_run<T: FromRedisValue>(&self, command: &str) -> Result<T, redis::RedisError> {
         let mut packed = Cmd::new();
         for word in command.split(' ') {
             packed.arg(word);
         }
-        packed.query(&mut self.connect()).unwrap_or_else(|error| panic!("{command}: {error}"))
+        let closed = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        packed.query(&mut self.try_connect().ok_or_else(closed)?)
     }
 
     /// How many connections subscribe to this channel.
