@@ -175,8 +175,10 @@ it('the first minute of the README works as it is written', { timeout: 120_000 }
 
   // Each sample sends one event, to the same user.
   const samples = blocksOf(API);
-  assert.deepEqual(samples.map(({ language }) => language), ['bash', 'js', 'python']);
-  const programs = { bash: (text) => text, js: (text) => `node --input-type=module -e ${quoted(text)}`, python: (text) => `python3 -c ${quoted(text)}` };
+  assert.deepEqual(samples.map(({ language }) => language), ['bash', 'js', 'python', 'sh']);
+  // The commands have the server's settings, but for the port, which is any here.
+  const commands = (text) => text.trim().split('\n').map((line) => `PORT=${port} ${line.replace(/ +#.*/, '')}`).join(' && ');
+  const programs = { sh: commands, bash: (text) => text, js: (text) => `node --input-type=module -e ${quoted(text)}`, python: (text) => `python3 -c ${quoted(text)}` };
   for (const [number, { language, text }] of samples.entries()) {
     await shell.run(programs[language](here(text, port)));
     await shows(mine, 'analysis:started', number + 1);
