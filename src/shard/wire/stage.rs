@@ -96,11 +96,7 @@ impl Connection {
     /// All of it, for whoever sends it instead.
     #[inline]
     pub(crate) fn take_pending(&mut self) -> Vec<u8> {
-        let Some(Pending { rest, mut own }) = self.pending.take().map(|pending| *pending) else { return Vec::new() };
-        if let Some(rest) = rest {
-            own.splice(..0, rest.bytes().iter().copied());
-        }
-        own
+        self.pending.take().map_or_else(Vec::new, |pending| pending.into_bytes())
     }
 
     /// Whether the peer has not taken all that was said to it.
@@ -195,6 +191,17 @@ impl Connection {
 }
 
 impl Pending {
+    /// Kept out of the way of those who have nothing that waits, which are nearly all.
+    #[cold]
+    #[inline(never)]
+    fn into_bytes(self: Box<Self>) -> Vec<u8> {
+        let Pending { rest, mut own } = *self;
+        if let Some(rest) = rest {
+            own.splice(..0, rest.bytes().iter().copied());
+        }
+        own
+    }
+
     pub(crate) fn own(pending: &mut Option<Box<Pending>>) -> &mut Vec<u8> {
         &mut pending.get_or_insert_default().own
     }
