@@ -186,8 +186,8 @@ fn environment(name: &str) -> Option<u64> {
 /// Seeds that fail, each with what is known of it; `SIM_SEED=n` runs them all the same.
 const OPEN: [(u64, &str); 1] = [(
     528,
-    "a shard says that it has looked around, and is stopped for seconds within that turn: a probe whose next frame comes \
-     then is given up",
+    "a shard says that it has looked around and is stopped for seconds within that turn, and another ends a probe that is \
+     honest; whether the server or the judge is wrong is not known",
 )];
 
 #[test]
