@@ -194,6 +194,7 @@ impl Pending {
     /// Kept out of the way of those who have nothing that waits, which are nearly all.
     #[cold]
     #[inline(never)]
+    #[expect(clippy::boxed_local, reason = "who has one hands over a pointer")]
     fn into_bytes(self: Box<Self>) -> Vec<u8> {
         let Pending { rest, mut own } = *self;
         if let Some(rest) = rest {
