@@ -65,14 +65,16 @@ export class SocketClient<Events = ServerEvents> extends Core<Events> {
       if (event === 'server:shutdown') this.#comeBackLater(args[0] as Partial<Shutdown> | undefined);
       this.dispatch(event, args);
     });
-    // A browser that is back on the network need not wait for the next attempt.
-    globalThis.addEventListener?.('online', () => {
-      if (this.status.state === 'offline') this.connect();
-    });
     if (autoConnect) this.connect();
   }
 
+  /** A browser that is back on the network need not wait for the next attempt. */
+  readonly #online = () => {
+    if (this.status.state === 'offline') this.connect();
+  };
+
   connect(): void {
+    globalThis.addEventListener?.('online', this.#online); // the same one again is none
     if (this.socket.connected || this.status.state === 'connecting') return;
     clearTimeout(this.#retry);
     if (this.socket.active) this.socket.disconnect(); // it waits for its next attempt: now is better
@@ -80,6 +82,7 @@ export class SocketClient<Events = ServerEvents> extends Core<Events> {
   }
 
   disconnect(): void {
+    globalThis.removeEventListener?.('online', this.#online); // else the window would keep every client that ever was
     clearTimeout(this.#retry);
     this.#attempt += 1;
     this.#offlineSince = undefined;

@@ -156,6 +156,19 @@ it('is idle after disconnect, whatever is on its way', async () => {
   expect(server.sockets.sockets.size).toBe(0);
 });
 
+it('leaves nothing at the window when it is not wanted any more', async () => {
+  const there = new Set<unknown>();
+  vi.stubGlobal('addEventListener', (name: string, listener: unknown) => name === 'online' && there.add(listener));
+  vi.stubGlobal('removeEventListener', (_: string, listener: unknown) => there.delete(listener));
+  const client = connect();
+  await reached(client, 'connected');
+  client.connect();
+  expect(there.size).toBe(1);
+  client.disconnect();
+  expect(there.size).toBe(0);
+  vi.unstubAllGlobals();
+});
+
 it('a listener that throws keeps nothing from the others', async () => {
   const thrown: unknown[] = [];
   const listener = (error: unknown) => thrown.push(error);
