@@ -11,6 +11,7 @@ use sockring::config::{CONFIG_VARIABLE, Mistakes, Settings, Source, Values};
 
 use crate::asking::{Emit, Whom};
 use crate::check::Form;
+use crate::tail::{Identity, Tail};
 
 /// What stands below the help of a subcommand.
 const SETTINGS_TOO: &str =
@@ -25,6 +26,7 @@ pub enum Command {
     Events,
     Emit(Whom, Emit),
     Stats(Whom),
+    Tail(Tail),
     ShowConfig,
     DefaultConfig,
     Completions(Shell),
@@ -77,6 +79,7 @@ pub fn parse() -> Invocation {
         Some(("events", flags)) => (Command::Events, flags),
         Some(("emit", flags)) => (Command::Emit(whom(flags), emit(flags)), flags),
         Some(("stats", flags)) => (Command::Stats(whom(flags)), flags),
+        Some(("tail", flags)) => (Command::Tail(tail(flags)), flags),
         Some(("config", flags)) => match flags.subcommand() {
             Some(("default", flags)) => (Command::DefaultConfig, flags),
             Some((_, flags)) => (Command::ShowConfig, flags),
@@ -118,6 +121,17 @@ fn emit(flags: &ArgMatches) -> Emit {
     }
 }
 
+fn tail(flags: &ArgMatches) -> Tail {
+    let token = flags.get_one::<String>("token").cloned();
+    Tail {
+        server: flags.get_one("server").cloned(),
+        identity: token.map_or_else(|| Identity::User(text(flags, "user")), Identity::Token),
+        events: flags.get_many("event").into_iter().flatten().cloned().collect(),
+        namespace: text(flags, "namespace"),
+        count: flags.get_one("count").copied(),
+    }
+}
+
 fn command_line() -> clap::Command {
     // Of the subcommands only their own flags are shown.
     let settings = |command: clap::Command| command.args(KEYS.iter().map(|key| flag(key).hide(true)));
@@ -152,6 +166,7 @@ fn commands(with_settings: impl Fn(clap::Command) -> clap::Command) -> clap::Com
         .subcommand(with_settings(to_server(
             clap::Command::new("stats").about("Print the numbers of a server that runs"),
         )))
+        .subcommand(with_settings(tail_command()))
         .subcommand(config)
         .subcommand(with_settings(clap::Command::new("events").about("Print the event constants as JSON")))
         .subcommand(clap::Command::new("completions").about("Print completions for a shell").arg(shell))
@@ -205,6 +220,22 @@ fn emit_command() -> clap::Command {
         )
         .arg(option("namespace", "NAME", "in this namespace and not in `/`"))
         .arg(volatile.help("it is dropped for who cannot take it at once"))
+}
+
+fn tail_command() -> clap::Command {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let count = option("count", "N", "end after so many events").value_parser(clap::value_parser!(u64).range(1..));
+    clap::Command::new("tail")
+        .about("Print the events of a user as they come, as one more client of a server that runs")
+        .arg(Arg::new("event").value_name("EVENT").num_args(0..).help("only events of these names"))
+        .arg(option("user", "ID", "whose; the token is signed with the secret of the settings"))
+        .arg(option("token", "TOKEN", "whose, by a token that there is"))
+        .group(ArgGroup::new("identity").args(["user", "token"]).required(true))
+        .arg(option("namespace", "NAME", "of which namespace").default_value("/"))
+        .arg(count)
+        .arg(option("server", "URL", "where clients connect; default: on this machine, as the settings say"))
 }
 
 /// Asks the server of the settings, or another one.

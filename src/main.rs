@@ -11,6 +11,7 @@ mod serve;
 mod show;
 mod space;
 mod supervisor;
+mod tail;
 mod token;
 
 use std::error::Error;
@@ -44,6 +45,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Box<dyn Error>> {
         Command::CheckToken(text) => token::check(&settings()?, text),
         Command::Emit(whom, emit) => asking::emit(&settings()?, whom, emit.clone()),
         Command::Stats(whom) => asking::stats(&settings()?, whom),
+        Command::Tail(tail) => tail::run(&settings()?, tail),
         Command::ShowConfig => show::in_force(&settings()?),
         Command::DefaultConfig => show::defaults(),
         Command::Events => printed(serde_json::to_string_pretty(&sockring::events::constants())?),

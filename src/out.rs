@@ -10,3 +10,8 @@ pub fn line(text: impl Display) -> io::Result<()> {
         result => result,
     }
 }
+
+/// Says something beside what was asked for, on standard error. Where nobody reads it, nothing is lost.
+pub fn remark(text: impl Display) {
+    let _ = writeln!(io::stderr(), "sockring: {text}");
+}

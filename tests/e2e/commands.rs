@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::command::{Ended, run};
+use crate::command::{Ended, finish, run, sockring};
 use crate::server::{SECRET, Server, signed, token_by, unix_ms};
 
 /// Runs one with the server's secret and port.
@@ -39,6 +39,36 @@ fn an_event_is_emitted_from_a_shell_and_the_status_says_whether_somebody_has_it(
     assert!(refused.stderr.contains("422") && refused.stderr.contains("event: is empty"), "{refused:?}");
     let stats = ask(&server, &["stats"]);
     assert!(stats.stdout.lines().any(|line| line == "connected       1"), "{stats:?}");
+}
+
+#[test]
+fn events_of_a_user_are_printed_as_they_come() {
+    let server = Server::start(&[]);
+    let tail = |arguments: &[&str]| {
+        let environment = [("PORT", &*server.port().to_string()), ("ACCESS_TOKEN_SECRET", SECRET)];
+        sockring(&[&["tail"], arguments].concat(), &environment).spawn().expect("the binary starts")
+    };
+    let token = token_by(SECRET, "bob");
+    let alices = tail(&["--user", "alice", "--count", "2", "news", "more"]);
+    let bobs = tail(&["--token", &token, "--count", "2"]);
+    // Nobody says when it listens but the server.
+    while server.emit(&json!({"users": ["alice", "bob"], "event": "unheard", "data": 1})) < 2 {}
+    server.emit(&json!({"user": "alice", "event": "news", "args": ["an \u{e9}", 2]}));
+    server.emit(&json!({"user": "alice", "event": "more", "args": []}));
+    let (alices, bobs) = (finish(alices), finish(bobs));
+    let lines_of = |ended: &Ended| {
+        let lines = ended.stdout.lines().map(|line| line.split_once(' ').expect("time, then the event").1.to_owned());
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(lines_of(&alices), [r#"news "an é" 2"#, "more"], "{alices:?}");
+    let bobs_lines = lines_of(&bobs);
+    assert!(bobs_lines[0].starts_with(r#"connected {"#) && bobs_lines[1] == "unheard 1", "{bobs:?}");
+    assert_eq!((alices.code, bobs.code), (Some(0), Some(0)), "{bobs:?}");
+
+    let refused = ask(&server, &["tail", "--token", "nonsense"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("Authentication failed"), "{refused:?}");
+    let nobody = run(&["tail", "--user", "a", "--server", "http://127.0.0.1:1"], &[("ACCESS_TOKEN_SECRET", SECRET)]);
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("--server"), "{nobody:?}");
 }
 
 #[test]
@@ -126,7 +156,9 @@ fn help_is_short_and_every_subcommand_shows_its_own_flags_only() {
         assert!(long.contains(heading), "{heading}: {long}");
     }
     assert!(long.contains("--fragments-max"));
-    for subcommand in [&["token"][..], &["token", "check"], &["check"], &["emit"], &["stats"], &["config", "show"]] {
+    for subcommand in
+        [&["token"][..], &["token", "check"], &["check"], &["emit"], &["stats"], &["tail"], &["config", "show"]]
+    {
         let help = run(&[subcommand, &["--help"]].concat(), &[]).stdout;
         assert!(!help.contains("--port") && help.contains("--config"), "{help}");
     }
