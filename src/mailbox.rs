@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_sender_is_refused_when_too_much_of_it_waits_and_others_are_not() {
         let mailbox = Arc::new(Mailbox::new(100));
-        let letter = || Letter::Sibling(SiblingMail::Delivered { pending: 0, index: 0, count: 0 });
+        let letter = || Letter::Sibling(SiblingMail::Look { from: 0, round: 0 });
         let [one, two] = [0, 1].map(|sender| Postbox::new(Arc::clone(&mailbox), sender));
         assert!(one.offer(letter(), 500).is_ok(), "a single one may be large");
         assert!(one.offer(letter(), 1).is_err());
@@ -198,7 +198,7 @@ mod tests {
     fn a_mailbox_is_busy_long_before_it_refuses() {
         let mailbox = Arc::new(Mailbox::new(100));
         let [one, two] = [0, 1].map(|sender| Postbox::new(Arc::clone(&mailbox), sender));
-        let letter = || Letter::Sibling(SiblingMail::Delivered { pending: 0, index: 0, count: 0 });
+        let letter = || Letter::Sibling(SiblingMail::Look { from: 0, round: 0 });
         assert!(one.offer(letter(), 50).is_ok() && !one.is_busy(1));
         assert!(one.offer(letter(), 1).is_ok());
         assert!(one.is_busy(9) && !two.is_busy(9) && two.is_busy(1));

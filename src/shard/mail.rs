@@ -15,6 +15,10 @@ use super::rooms::sockets::NamespaceId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+/// Names an answer that a shard puts together from its own counts and those of others (`Tally`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TallyKey(pub usize);
+
 /// One message to a shard.
 #[derive(Debug)]
 pub enum Mail {
@@ -96,9 +100,9 @@ pub enum SiblingMail {
     /// From a room's home: it knows of the `RoomUp` of this epoch.
     RoomReady { room: RoomName, epoch: u32 },
     /// From a room's home: deliver to the members there, and answer.
-    Deliver { broadcast: Arc<Broadcast>, pending: usize, index: usize, from: u16 },
+    Deliver { broadcast: Arc<Broadcast>, tally: TallyKey, index: usize, from: u16 },
     /// The answer.
-    Delivered { pending: usize, index: usize, count: u64 },
+    Delivered { tally: TallyKey, index: usize, count: u64 },
     /// Look for requests that are not read yet, and answer behind those that are for `from`: some of its polling clients
     /// are past a deadline.
     Look { from: u16, round: u32 },

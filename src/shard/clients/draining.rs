@@ -6,7 +6,8 @@ use sockring_protocol::adapter::Broadcast;
 
 use crate::app::Application;
 use crate::shard::hub::Hub;
-use crate::shard::rooms::deliver::{Asker, Incoming};
+use crate::shard::rooms::deliver::Incoming;
+use crate::shard::rooms::fan_out::Asker;
 
 use super::client::{CloseReason, Farewell};
 use super::drain::Drain;

@@ -109,7 +109,7 @@ impl<A: Application> Hub<A> {
             self.call_app(key, place, |app, info| app.disconnected(info));
         }
         self.directory.forget_alarms(key, place);
-        self.acks.forget(key, place);
+        self.broadcasts.forget_acks(key, place);
         while self.leave_at(key, place, 0).is_some() {}
         self.unsubscribe_sid(key, place);
         if let Some(client) = self.directory.get_mut(key)

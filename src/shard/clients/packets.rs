@@ -304,7 +304,7 @@ impl<A: Application> Hub<A> {
 
     fn tell_connected(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
         self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions));
-        if let Some(event) = self.standing.clone() {
+        if let Some(event) = self.broadcasts.standing() {
             self.send_args(key, place, Carrier::Event(None), &event, &[]);
         }
     }
@@ -314,7 +314,7 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_ack(&mut self, key: ClientKey, place: u16, ack: AckId, args: &Args<'_>, attachments: &[Box<[u8]>]) {
-        if let Some(number) = self.acks.take(ack, key, place) {
+        if let Some(number) = self.broadcasts.take_ack(ack, key, place) {
             let args = args.text().as_bytes().into();
             let answer = Acknowledgement { number, args, attachments: attachments.to_vec() };
             return self.outbound.for_bus.push(Effect::Acknowledged(Box::new(answer)));

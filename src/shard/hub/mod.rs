@@ -8,7 +8,6 @@ pub(super) mod stats;
 
 use std::sync::Arc;
 
-use slab::Slab;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 
@@ -25,14 +24,12 @@ use super::limit::Limit;
 use super::metrics::Counters;
 use super::moving::placement::Place;
 use super::moving::sid::RandomPool;
-use super::rooms::acks::Acks;
-use super::rooms::deliver::FanOuts;
+use super::rooms::broadcasts::Broadcasts;
 use super::rooms::membership::{Left, Membership};
 use super::rooms::sockets::RoomId;
 use super::rooms::table::USER_PREFIX;
 use super::settings::{EngineSettings, Layer};
 
-use mailing::Pending;
 use outbound::Outbound;
 
 /// Refused origins that are logged, and how long they may be.
@@ -57,6 +54,7 @@ pub(super) struct Hub<A> {
     pub(super) app: A,
     pub(super) directory: Directory,
     pub(super) membership: Membership,
+    pub(super) broadcasts: Broadcasts,
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
@@ -66,12 +64,7 @@ pub(super) struct Hub<A> {
     pub(super) scratch: Vec<u8>,
     /// Of what peers have begun, here.
     pub(super) input_bytes: usize,
-    pub(super) acks: Acks,
-    pub(super) fan_outs: FanOuts,
-    pub(super) pending: Slab<Pending>,
     pub(super) draining: Option<Drain>,
-    /// An event that every new socket gets behind its greeting: a JSON array.
-    pub(super) standing: Option<Arc<[u8]>>,
     /// Those that were logged.
     pub(super) refused_origins: Vec<Box<str>>,
     pub(super) ping: Frames,
@@ -96,8 +89,7 @@ impl<A: Application> Hub<A> {
                 settings.cluster,
                 settings.instance,
             ),
-            acks: Acks::default(),
-            fan_outs: FanOuts::default(),
+            broadcasts: Broadcasts::default(),
             settings,
             capacity,
             shard,
@@ -110,9 +102,7 @@ impl<A: Application> Hub<A> {
             actions: Actions::default(),
             scratch: Vec::new(),
             input_bytes: 0,
-            pending: Slab::new(),
             draining: None,
-            standing: None,
             refused_origins: Vec::new(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
         }
@@ -140,7 +130,7 @@ impl<A: Application> Hub<A> {
             self.expire_client(key);
         }
         self.expire_subscriptions();
-        self.acks.expire(now);
+        self.broadcasts.expire(now);
         self.expire_round();
         self.wake();
         self.drain();
@@ -150,14 +140,15 @@ impl<A: Application> Hub<A> {
     /// Whether this turn has left something to the next one.
     pub(super) fn is_behind(&self) -> bool {
         let drains_late = self.draining.as_ref().is_some_and(|draining| draining.is_behind(self.now.at));
-        self.directory.has_due() || !self.fan_outs.is_empty() || drains_late
+        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late
     }
 
     /// When something will be due.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let draining = self.draining.as_ref().map(Drain::next_at);
-        let (subscriptions, acks, around) = (self.membership.deadline(), self.acks.deadline(), self.lookout.deadline());
-        [self.directory.deadline(), draining, subscriptions, acks, around].into_iter().flatten().min()
+        let (rooms, broadcasts, around) =
+            (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
+        [self.directory.deadline(), draining, rooms, broadcasts, around].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.

@@ -41,8 +41,8 @@ impl<A: Application> Hub<A> {
             users: counts.users as u64,
             rooms: counts.rooms as u64,
             subscriptions_pending: counts.subscriptions_pending as u64,
-            acks_pending: self.acks.len() as u64,
-            deliveries_pending: self.fan_outs.seats() as u64,
+            acks_pending: self.broadcasts.acks_pending() as u64,
+            deliveries_pending: self.broadcasts.deliveries_pending() as u64,
             is_draining: self.is_draining(),
             ..ShardStats::default()
         };

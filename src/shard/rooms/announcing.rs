@@ -9,7 +9,7 @@ use crate::app::{Application, ConnectRequest};
 use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::Effect;
 use crate::shard::hub::Hub;
-use crate::shard::mail::{RoomName, SiblingMail};
+use crate::shard::mail::{RoomName, SiblingMail, TallyKey};
 
 use super::membership::{Notice, Waiting};
 use super::sockets::{NamespaceId, SocketStage};
@@ -31,8 +31,8 @@ impl<A: Application> Hub<A> {
     /// The last member of a room is gone, and with it all that its sockets, or other shards, waited for.
     pub(crate) fn give_up(&mut self, waiting: Vec<Waiting>) {
         for waiting in waiting {
-            if let Waiting::Pending(pending) = waiting {
-                self.settle_pending(pending, 0, 0);
+            if let Waiting::Tally(tally) = waiting {
+                self.count(tally, 0, 0);
             }
         }
     }
@@ -81,10 +81,10 @@ impl<A: Application> Hub<A> {
     }
 
     /// An answer waits until emits reach this room from everywhere; `false`: they do.
-    pub(crate) fn answer_waits(&mut self, namespace: NamespaceId, name: &str, pending: usize) -> bool {
+    pub(crate) fn answer_waits(&mut self, namespace: NamespaceId, name: &str, tally: TallyKey) -> bool {
         let Some(room) = self.membership.find(namespace, name) else { return false };
         let Some(waiting) = self.membership.waiting_for(room) else { return false };
-        waiting.push(Waiting::Pending(pending));
+        waiting.push(Waiting::Tally(tally));
         true
     }
 
@@ -135,7 +135,7 @@ impl<A: Application> Hub<A> {
         let settings = Arc::clone(&self.settings);
         for waiting in waiting {
             match waiting {
-                Waiting::Pending(pending) => self.settle_pending(pending, 0, 0),
+                Waiting::Tally(tally) => self.count(tally, 0, 0),
                 Waiting::Outpost { shard, epoch } => {
                     self.outbound.mails.push((shard, SiblingMail::RoomReady { room: room.clone(), epoch }));
                 }

@@ -6,33 +6,34 @@ use sockring_protocol::adapter::{Selection, SocketDescription};
 use crate::app::Application;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::hub::Hub;
-use crate::shard::mail::Ticket;
+use crate::shard::mail::{TallyKey, Ticket};
 
-use super::deliver::{Asker, Change, Deed};
-use super::sockets::Seat;
+use super::fan_out::{Asker, Change, Deed};
+use super::sockets::{NamespaceId, Seat};
 use super::table::USER_PREFIX;
+use super::tally::Tally;
 
 impl<A: Application> Hub<A> {
     /// Changes something about these sockets, and then answers about how many.
     pub(crate) fn change(&mut self, ticket: Ticket, mut seats: Vec<Seat>, deed: Deed) {
         seats.sort_unstable();
-        let pending = self.await_change(ticket);
-        self.spread(deed, seats, Asker::Pending(pending, 0));
+        let tally = self.broadcasts.open(Tally::of_change(ticket));
+        self.spread(deed, seats, Asker::Tally(tally, 0));
     }
 
     /// Puts the selected sockets into rooms, and answers how many that has been done to.
     pub(crate) fn join_selected(&mut self, ticket: Ticket, selection: &Selection, rooms: Vec<Box<str>>) {
         let seats = self.selected(selection);
-        let pending = self.await_joined(ticket, seats.len());
+        let tally = self.broadcasts.open(Tally::of_joins(ticket, seats.len()));
         let change = Change { rooms, namespace: self.settings.namespace(&selection.namespace) };
-        self.spread(Deed::Join(change), seats, Asker::Pending(pending, 0));
+        self.spread(Deed::Join(change), seats, Asker::Tally(tally, 0));
     }
 
     /// Answers who the selected sockets are, in so many bytes at the most.
     pub(crate) fn describe(&mut self, ticket: Ticket, selection: &Selection, bytes_max: usize) {
-        let pending = self.await_descriptions(ticket, bytes_max);
+        let tally = self.broadcasts.open(Tally::of_descriptions(ticket, bytes_max));
         let seats = self.selected(selection);
-        self.spread(Deed::Describe(pending), seats, Asker::Pending(pending, 0));
+        self.spread(Deed::Describe(tally), seats, Asker::Tally(tally, 0));
     }
 
     /// Puts a socket into these rooms; says whether it is in all of them now.
@@ -48,13 +49,32 @@ impl<A: Application> Hub<A> {
         rooms.iter().filter(|room| self.leave(key, place, room)).count() > 0
     }
 
-    /// Adds a socket to the answer that waits under this key; says whether that has room for it.
-    pub(crate) fn describe_in(&mut self, pending: usize, key: ClientKey, place: u16) -> bool {
-        if !self.wants_description(pending) {
+    /// Adds a socket to an answer; says whether that has room for it.
+    pub(crate) fn describe_in(&mut self, tally: TallyKey, key: ClientKey, place: u16) -> bool {
+        if !self.broadcasts.tally(tally).is_some_and(Tally::wants_description) {
             return false;
         }
-        let description = self.description_of(key, place);
-        description.is_some_and(|description| self.add_description(pending, description))
+        let Some(description) = self.description_of(key, place) else { return false };
+        self.broadcasts.tally_mut(tally).is_some_and(|tally| tally.describe(description))
+    }
+
+    /// So many sockets have joined, and whoever asked is told when emits to these rooms reach them.
+    pub(crate) fn await_rooms(&mut self, change: &Change, asker: Asker, count: u64) {
+        let Asker::Tally(tally, _) = asker else { return };
+        // Who was refused the last of them may be in the others.
+        let count = self.broadcasts.tally(tally).and_then(Tally::joining).unwrap_or(count);
+        if count == 0 {
+            return;
+        }
+        let all = 0..u16::try_from(self.settings.namespaces.len()).unwrap_or(u16::MAX);
+        let namespaces = all.map(NamespaceId).filter(|id| change.namespace.is_none_or(|namespace| namespace == *id));
+        for namespace in namespaces {
+            for room in &change.rooms {
+                if self.answer_waits(namespace, room, tally) {
+                    self.broadcasts.expect(tally);
+                }
+            }
+        }
     }
 
     fn description_of(&self, key: ClientKey, place: u16) -> Option<SocketDescription> {

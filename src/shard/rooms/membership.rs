@@ -27,7 +27,7 @@ use sockring_protocol::Millis;
 
 use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::Effect;
-use crate::shard::mail::{RoomName, SiblingMail};
+use crate::shard::mail::{RoomName, SiblingMail, TallyKey};
 use crate::shard::moving::placement::{Place, home_of};
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES};
 use crate::shard::settings::Cluster;
@@ -61,7 +61,7 @@ pub(crate) enum Waiting {
     /// A CONNECT answer.
     Connect { client: ClientKey, place: u16, random: [u8; RANDOM_BYTES], payload: Option<Box<str>> },
     /// The answer to a mail.
-    Pending(usize),
+    Tally(TallyKey),
     /// The acknowledgement of another shard's `RoomUp`.
     Outpost { shard: u16, epoch: u32 },
 }

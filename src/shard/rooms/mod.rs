@@ -2,8 +2,10 @@
 
 pub(super) mod acks;
 mod announcing;
+pub(super) mod broadcasts;
 mod changes;
 pub(super) mod deliver;
+pub(super) mod fan_out;
 mod homes;
 mod manage;
 pub(super) mod membership;
@@ -12,3 +14,4 @@ mod selected;
 pub(super) mod sockets;
 mod subscriptions;
 pub(super) mod table;
+pub(super) mod tally;

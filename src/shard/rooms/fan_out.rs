@@ -1,0 +1,111 @@
+//! `FanOut`: what is done to many sockets, over as many turns as it takes.
+
+use std::sync::Arc;
+
+use sockring_protocol::adapter::{Delivery, Ending};
+use sockring_protocol::socketio::AckId;
+
+use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::mail::TallyKey;
+use crate::shard::settings::TurnLimits;
+
+use super::sockets::{NamespaceId, Seat};
+
+/// Instead of the place of a seat that has been served out of its turn.
+const SERVED: u16 = u16::MAX;
+
+/// One broadcast, and who has not got it yet; or another deed, and to whom it has not been done.
+pub(crate) struct FanOut {
+    pub(crate) deed: Arc<Deed>,
+    /// In order, each once.
+    seats: Vec<Seat>,
+    next: usize,
+    pub(crate) reached: u64,
+    pub(crate) asker: Asker,
+}
+
+impl FanOut {
+    /// The seats are in order, each once.
+    pub(crate) fn new(deed: Deed, seats: Vec<Seat>, asker: Asker) -> FanOut {
+        FanOut { deed: Arc::new(deed), seats, next: 0, reached: 0, asker }
+    }
+
+    /// The next seat, which is done with by that.
+    #[inline]
+    pub(crate) fn next_seat(&mut self) -> Option<Seat> {
+        let seat = self.seats.get(self.next).copied()?;
+        self.next += 1;
+        Some(seat)
+    }
+
+    /// Seats that are not done with, those among them that have been served out of their turn.
+    pub(crate) fn left(&self) -> usize {
+        self.seats.len() - self.next
+    }
+
+    /// Takes a client's seat out of what is left.
+    pub(crate) fn take(&mut self, slot: u32) -> Option<Seat> {
+        let left = self.seats.get_mut(self.next..)?;
+        let at = left.partition_point(|(other, _)| *other < slot);
+        let of_client = left.get_mut(at..)?.iter_mut().take_while(|(other, _)| *other == slot);
+        let (_, place) = of_client.into_iter().find(|(_, place)| *place != SERVED)?;
+        Some((slot, std::mem::replace(place, SERVED)))
+    }
+}
+
+/// What each receiver of a broadcast gets.
+pub(crate) struct Message {
+    pub(crate) frames: Frames,
+    pub(crate) conflate: Option<ConflateKey>,
+    pub(crate) delivery: Delivery,
+    pub(crate) ack: Option<AckId>,
+}
+
+/// Rooms that sockets are put into, or taken out of.
+pub(crate) struct Change {
+    pub(crate) rooms: Vec<Box<str>>,
+    /// Where those sockets are; `None`: in any namespace.
+    pub(crate) namespace: Option<NamespaceId>,
+}
+
+/// What is done to each socket.
+pub(crate) enum Deed {
+    Queue(Message),
+    Join(Change),
+    /// Its user's own room a socket does not leave.
+    Leave(Change),
+    End(Ending),
+    /// It is described, in this answer.
+    Describe(TallyKey),
+}
+
+impl Deed {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Deed::Queue(message) => message.frames.len(),
+            _ => 0,
+        }
+    }
+
+    /// What it takes of a turn for each socket.
+    pub(crate) fn parts(&self, limits: &TurnLimits) -> usize {
+        match self {
+            Deed::Queue(_) | Deed::End(_) => limits.changes_per_message,
+            Deed::Join(_) | Deed::Leave(_) | Deed::Describe(_) => 1,
+        }
+    }
+}
+
+/// Who wants to know how many sockets got a broadcast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker {
+    Nobody,
+    /// An answer of this shard, and which of its counts.
+    Tally(TallyKey, usize),
+    /// The home of its room, and the answer there.
+    Home {
+        shard: u16,
+        tally: TallyKey,
+        index: usize,
+    },
+}
