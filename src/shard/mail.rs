@@ -106,8 +106,8 @@ pub enum SiblingMail {
     /// Look for requests that are not read yet, and answer behind those that are for `from`: some of its polling clients
     /// are past a deadline.
     Look { from: u16, round: u32 },
-    /// The answer, and when the shard did not turn for long before.
-    Looked { round: u32, away: Away },
+    /// The answer, and when the shard did not turn for long before and meanwhile.
+    Looked { round: u32, aways: Vec<Away> },
 }
 
 impl SiblingMail {

@@ -18,6 +18,8 @@ pub(crate) const LATE_MS: u64 = 100;
 const COUNTED_MS: u64 = 25;
 /// Of so many times it is known that they do not count: what others say may be about the same.
 const UNCOUNTED_MAX: usize = 8;
+/// Of so many times that it was away a shard tells who waits for its look: a look takes some turns, and each may be late.
+const AWAYS_MAX: usize = 8;
 
 /// The looks around of a shard: its own for its suspects, and those for others.
 #[derive(Default)]
@@ -30,8 +32,8 @@ pub(crate) struct Lookout {
     rounds: u32,
     /// When the last round ended.
     ended: Moment,
-    /// When this shard was away for long.
-    away: Away,
+    /// When this shard was away for long: the last time, and all times since somebody waits for its look.
+    aways: VecDeque<Away>,
     /// The latest times that do not count, from when until when.
     uncounted: VecDeque<(Millis, Millis)>,
     /// Whose rounds wait for this shard's next look, and for the one under way.
@@ -67,12 +69,16 @@ impl Lookout {
         self.round.as_ref().map(|round| round.by)
     }
 
-    /// This shard has been away for long. Who waits for its look hears of the longest time.
+    /// This shard has been away for long.
     pub(crate) fn on_away(&mut self, away: Away) {
         let is_awaited = !self.asked.is_empty() || !self.answering.is_empty();
-        if !is_awaited || away.for_ms > self.away.for_ms {
-            self.away = away;
+        if !is_awaited {
+            self.aways.clear();
         }
+        if self.aways.len() == AWAYS_MAX {
+            self.aways.pop_front();
+        }
+        self.aways.push_back(away);
     }
 
     /// A turn that was due then came late: what of that time has counted does so no more.
@@ -117,16 +123,16 @@ impl Lookout {
     }
 
     /// This shard has looked around: whom to tell, and when it was away.
-    pub(crate) fn on_looked_around(&mut self) -> (Vec<Asked>, Away) {
-        (std::mem::take(&mut self.answering), self.away)
+    pub(crate) fn on_looked_around(&mut self) -> (Vec<Asked>, Vec<Away>) {
+        (std::mem::take(&mut self.answering), self.aways.iter().copied().collect())
     }
 
-    /// A shard has looked around: it was late if it was away when it was asked. Says whether it was the last.
-    pub(crate) fn on_looked(&mut self, number: u32, away: Away) -> bool {
+    /// A shard has looked around: it was late each time that it was away since it was asked. Says whether it was the last.
+    pub(crate) fn on_looked(&mut self, number: u32, aways: &[Away]) -> bool {
         let Some(round) = self.round.as_mut().filter(|_| number == self.rounds) else { return false };
-        if away.for_ms > LATE_MS && away.until - round.begun > COUNTED_MS {
-            round.late.push(lateness(away, round.begun));
-        }
+        let begun = round.begun;
+        let late = aways.iter().filter(|away| away.until - begun > COUNTED_MS).map(|away| lateness(*away, begun));
+        round.late.extend(late);
         round.outstanding = round.outstanding.saturating_sub(1);
         round.outstanding == 0
     }
@@ -168,4 +174,49 @@ impl Lookout {
 fn lateness(away: Away, due: Millis) -> (Millis, Millis) {
     let late_ms = ((away.until - due) * 2).min(away.for_ms.saturating_sub(COUNTED_MS));
     (Millis(away.until.0.saturating_sub(late_ms)), away.until)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use crate::shard::slots::Key;
+
+    use super::*;
+
+    const HERE: Place = Place { number: 0, of: 2 };
+
+    /// A round of the first of two shards, for a probe.
+    fn looking(begun: u64) -> Lookout {
+        let mut lookout = Lookout::default();
+        lookout.suspect(ClientKey(Key { index: 0, generation: NonZeroU32::MIN }), Role::Probe);
+        assert_eq!(lookout.begin_round(HERE, Millis(begun)), Some(1));
+        lookout
+    }
+
+    fn away(from: u64, until: u64) -> Away {
+        Away { until: Millis(until), for_ms: until - from }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_look_hears_of_each_time_that_the_shard_was_away() {
+        let mut other = Lookout::default();
+        // Nobody waited for it then.
+        other.on_away(away(1_000, 2_000));
+        other.on_away(away(3_000, 9_000));
+        other.on_look(0, 1);
+        assert!(other.begins_to_look());
+        // A look takes some turns, and this one is shorter than what was before.
+        other.on_away(away(9_000, 13_000));
+        let (asked, aways) = other.on_looked_around();
+        assert_eq!((asked.len(), &aways[..]), (1, &[away(3_000, 9_000), away(9_000, 13_000)][..]));
+
+        let mut lookout = looking(8_900);
+        assert!(!lookout.on_looked(1, &[]));
+        assert!(lookout.on_looked(1, &aways));
+        lookout.end_round(Millis(13_000));
+        // All but a little of the second time, and of the first what it was late for the round, twice.
+        let attended = lookout.moment(Millis(13_000)).attended();
+        assert_eq!(13_000 - attended.0, (4_000 - COUNTED_MS) + 200);
+    }
 }

@@ -114,19 +114,19 @@ impl<A: Application> Hub<A> {
     /// This shard has looked around: what to tell others, behind what it has sent them before.
     pub(crate) fn on_looked_around(&mut self) -> Vec<(u16, SiblingMail)> {
         let mut answers = Vec::new();
-        let (asked, away) = self.lookout.on_looked_around();
+        let (asked, aways) = self.lookout.on_looked_around();
         for Asked { from, round } in asked {
             match from == self.shard.number {
-                true => self.on_looked(round, away),
-                false => answers.push((from, SiblingMail::Looked { round, away })),
+                true => self.on_looked(round, &aways),
+                false => answers.push((from, SiblingMail::Looked { round, aways: aways.clone() })),
             }
         }
         answers
     }
 
     /// A shard has looked around.
-    pub(crate) fn on_looked(&mut self, round: u32, away: Away) {
-        if self.lookout.on_looked(round, away) {
+    pub(crate) fn on_looked(&mut self, round: u32, aways: &[Away]) {
+        if self.lookout.on_looked(round, aways) {
             self.end_round();
         }
     }

@@ -95,7 +95,7 @@ impl<A: Application> Hub<A> {
             }
             SiblingMail::Delivered { tally, index, count } => self.count(tally, index, count),
             SiblingMail::Look { from, round } => self.lookout.on_look(from, round),
-            SiblingMail::Looked { round, away } => self.on_looked(round, away),
+            SiblingMail::Looked { round, aways } => self.on_looked(round, &aways),
         }
     }
 
