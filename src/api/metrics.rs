@@ -14,7 +14,9 @@ use crate::app::RefusalReason;
 use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
-use crate::shard::{CloseReason, Counters, Histogram, Limit, PacketFault, ShardMetrics, ShardStats, UnknownSid};
+use crate::shard::{
+    Broken, CloseReason, Counters, Histogram, Limit, PacketFault, ShardMetrics, ShardStats, UnknownSid,
+};
 
 use super::Api;
 use super::answer::Answer;
@@ -36,6 +38,11 @@ struct OfPacket {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfLimit {
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfErrno {
+    errno: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -194,6 +201,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     let hits = Family::<OfLimit, Counter>::default();
     let (refusals, unknown_sids) = (Family::<OfReason, Counter>::default(), Family::<OfReason, Counter>::default());
     let packets = Family::<OfPacket, Counter>::default();
+    let broken = Family::<OfErrno, Counter>::default();
     for (OfShard { shard }, metrics) in numbered() {
         for reason in CloseReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
@@ -210,6 +218,10 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
         for fault in PacketFault::all() {
             let label = OfPacket { layer: fault.layer(), reason: fault.label() };
             packets.get_or_create(&label).inc_by(metrics.counters.faults(fault));
+        }
+        for errno in Broken::ALL {
+            let label = OfErrno { errno: errno.label() };
+            broken.get_or_create(&label).inc_by(metrics.counters.broken(errno));
         }
         for limit in Limit::ALL {
             hits.get_or_create(&OfLimit { limit: limit.setting() }).inc_by(metrics.counters.hits(limit));
@@ -230,7 +242,8 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
     registry.register("connects_refused", "CONNECTs that were refused, by reason", refusals);
     registry.register("unknown_sids", "Requests of sessions that are not known, by reason", unknown_sids);
-    registry.register("packets_refused", "Packets that ended their clients, by the rules that they broke", packets);
+    registry.register("packets_refused", "Frames and packets that were refused, by the rules that they broke", packets);
+    registry.register("connections_broken", "Connections that broke, by errno", broken);
     let forgotten: Counter = Counter::default();
     forgotten.inc_by(api.capacity.forgotten());
     registry.register("addresses_forgotten", "Addresses whose rates were forgotten to make room for others", forgotten);
@@ -254,6 +267,8 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use sockring_protocol::websocket::FrameError;
+
     use super::*;
     use crate::capacity::CapacityLimits;
     use crate::shard::Forbidden;
@@ -277,6 +292,8 @@ mod tests {
         metrics.counters.count_refusal(RefusalReason::TokenExpired);
         metrics.counters.count_unknown_sid(UnknownSid::OtherInstance);
         metrics.counters.count_fault(PacketFault::Session(Forbidden::NotConnected));
+        metrics.counters.count_fault(PacketFault::WebSocket(FrameError::Unmasked));
+        metrics.counters.count_broken(Broken::TimedOut);
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.stats.rooms = 7;
         let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], api).body).unwrap();
@@ -289,6 +306,9 @@ mod tests {
             "sockring_unknown_sids_total{shard=\"1\",reason=\"other_instance\"} 1",
             "sockring_packets_refused_total{layer=\"session\",reason=\"not_connected\"} 1",
             "sockring_packets_refused_total{layer=\"socketio\",reason=\"bad_json\"} 0",
+            "sockring_packets_refused_total{layer=\"websocket\",reason=\"unmasked\"} 1",
+            "sockring_connections_broken_total{errno=\"ETIMEDOUT\"} 1",
+            "sockring_connections_broken_total{errno=\"other\"} 0",
             "sockring_addresses_forgotten_total 0",
             "sockring_limit_hits_total{limit=\"rooms_per_socket_max\"} 1",
             "sockring_limit_hits_total{limit=\"api_body_bytes_max\"} 3",

@@ -88,8 +88,8 @@ pub enum ReceiveError {
     WouldBlock,
     OutOfBuffers,
     Cancelled,
-    /// The connection is broken.
-    Broken,
+    /// The connection is broken, by this errno.
+    Broken(i32),
 }
 
 /// Whoever carries out a worker's operations.

@@ -465,7 +465,7 @@ fn receive_error(errno: i32) -> ReceiveError {
         libc::EAGAIN => ReceiveError::WouldBlock,
         libc::ENOBUFS => ReceiveError::OutOfBuffers,
         libc::ECANCELED => ReceiveError::Cancelled,
-        _ => ReceiveError::Broken,
+        _ => ReceiveError::Broken(errno),
     }
 }
 

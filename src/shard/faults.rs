@@ -1,11 +1,16 @@
-//! What peers are refused or closed for, as labels of counters: packets that no client may send, and sessions that nobody
-//! knows.
+//! What peers are refused or closed for, as labels of counters: frames and packets that no client may send, connections that
+//! break, and sessions that nobody knows.
 
+use std::fmt;
+
+use sockring_protocol::websocket::FrameError;
 use sockring_protocol::{engineio, socketio};
 
-/// A packet that ends its client ("parse error").
+/// A frame or a packet that ends its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketFault {
+    /// Not a frame of RFC 6455 from a client, or more than fits.
+    WebSocket(FrameError),
     /// Not a packet of Engine.IO.
     EngineIo(engineio::EnginePacketError),
     /// Not a packet of Socket.IO.
@@ -52,31 +57,36 @@ impl Forbidden {
     }
 }
 
+const WEBSOCKET: usize = FrameError::ALL.len();
 const ENGINE_IO: usize = engineio::EnginePacketError::ALL.len();
 const SOCKET_IO: usize = socketio::SocketPacketError::ALL.len();
 
 impl PacketFault {
     /// How many there are.
-    pub const COUNT: usize = ENGINE_IO + SOCKET_IO + Forbidden::ALL.len();
+    pub const COUNT: usize = WEBSOCKET + ENGINE_IO + SOCKET_IO + Forbidden::ALL.len();
 
     /// All of them, each at its `index`.
     pub fn all() -> impl Iterator<Item = PacketFault> {
+        let websocket = FrameError::ALL.into_iter().map(PacketFault::WebSocket);
         let engine_io = engineio::EnginePacketError::ALL.into_iter().map(PacketFault::EngineIo);
         let socket_io = socketio::SocketPacketError::ALL.into_iter().map(PacketFault::SocketIo);
-        engine_io.chain(socket_io).chain(Forbidden::ALL.into_iter().map(PacketFault::Session))
+        let session = Forbidden::ALL.into_iter().map(PacketFault::Session);
+        websocket.chain(engine_io).chain(socket_io).chain(session)
     }
 
     pub(super) fn index(self) -> usize {
         match self {
-            PacketFault::EngineIo(error) => error as usize,
-            PacketFault::SocketIo(error) => ENGINE_IO + error as usize,
-            PacketFault::Session(forbidden) => ENGINE_IO + SOCKET_IO + forbidden as usize,
+            PacketFault::WebSocket(error) => error as usize,
+            PacketFault::EngineIo(error) => WEBSOCKET + error as usize,
+            PacketFault::SocketIo(error) => WEBSOCKET + ENGINE_IO + error as usize,
+            PacketFault::Session(forbidden) => WEBSOCKET + ENGINE_IO + SOCKET_IO + forbidden as usize,
         }
     }
 
     /// Which rules it breaks.
     pub fn layer(self) -> &'static str {
         match self {
+            PacketFault::WebSocket(_) => "websocket",
             PacketFault::EngineIo(_) => "engineio",
             PacketFault::SocketIo(_) => "socketio",
             PacketFault::Session(_) => "session",
@@ -85,9 +95,77 @@ impl PacketFault {
 
     pub fn label(self) -> &'static str {
         match self {
+            PacketFault::WebSocket(error) => error.label(),
             PacketFault::EngineIo(error) => error.label(),
             PacketFault::SocketIo(error) => error.label(),
             PacketFault::Session(forbidden) => forbidden.label(),
+        }
+    }
+}
+
+/// How a connection broke, as the operating system says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The peer does not know it any more.
+    Reset,
+    /// It had ended before.
+    Pipe,
+    /// Nothing was heard of the peer for long.
+    TimedOut,
+    /// Somebody on this machine ended it.
+    Aborted,
+    HostUnreachable,
+    NetworkUnreachable,
+    NetworkDown,
+    Memory,
+    /// A firewall's rule.
+    Permission,
+    /// By another errno.
+    Other(i32),
+}
+
+impl Broken {
+    /// One of each label.
+    pub const ALL: [Broken; 10] = [
+        Broken::Reset,
+        Broken::Pipe,
+        Broken::TimedOut,
+        Broken::Aborted,
+        Broken::HostUnreachable,
+        Broken::NetworkUnreachable,
+        Broken::NetworkDown,
+        Broken::Memory,
+        Broken::Permission,
+        Broken::Other(0),
+    ];
+
+    pub(super) fn index(self) -> usize {
+        let others = Broken::ALL.len() - 1;
+        Broken::ALL.iter().position(|known| *known == self).unwrap_or(others)
+    }
+
+    /// Its errno.
+    pub fn label(self) -> &'static str {
+        match self {
+            Broken::Reset => "ECONNRESET",
+            Broken::Pipe => "EPIPE",
+            Broken::TimedOut => "ETIMEDOUT",
+            Broken::Aborted => "ECONNABORTED",
+            Broken::HostUnreachable => "EHOSTUNREACH",
+            Broken::NetworkUnreachable => "ENETUNREACH",
+            Broken::NetworkDown => "ENETDOWN",
+            Broken::Memory => "ENOMEM",
+            Broken::Permission => "EPERM",
+            Broken::Other(_) => "other",
+        }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Other(errno) => write!(f, "errno {errno}"),
+            known => f.write_str(known.label()),
         }
     }
 }
@@ -135,6 +213,9 @@ mod tests {
         assert_eq!(labels.len(), PacketFault::COUNT);
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         assert!(labels.iter().all(|(_, label)| label.bytes().all(is_plain)), "{labels:?}");
+        assert!(Broken::ALL.iter().enumerate().all(|(index, broken)| broken.index() == index));
+        let errnos: BTreeSet<_> = Broken::ALL.into_iter().map(Broken::label).collect();
+        assert_eq!((errnos.len(), Broken::Other(88).index()), (Broken::ALL.len(), Broken::Other(0).index()));
         assert!(UnknownSid::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
     }
 }

@@ -3,7 +3,7 @@
 use crate::app::RefusalReason;
 
 use super::clients::client::CloseReason;
-use super::faults::{PacketFault, UnknownSid};
+use super::faults::{Broken, PacketFault, UnknownSid};
 use super::limit::Limit;
 
 /// Counts since start.
@@ -47,6 +47,7 @@ pub struct Counters {
     hits: [u64; Limit::ALL.len()],
     refusals: [u64; RefusalReason::ALL.len()],
     faults: PerFault,
+    broken: [u64; Broken::ALL.len()],
     unknown_sids: [u64; UnknownSid::ALL.len()],
     closed: [u64; CloseReason::ALL.len()],
 }
@@ -66,14 +67,24 @@ impl Counters {
         self.refusals[reason as usize]
     }
 
-    /// A packet ended its client.
+    /// A frame or a packet ended its client.
     pub fn count_fault(&mut self, fault: PacketFault) {
         self.faults.0[fault.index()] += 1;
     }
 
-    /// Packets that ended their clients so.
+    /// Frames and packets that ended their clients so.
     pub fn faults(&self, fault: PacketFault) -> u64 {
         self.faults.0[fault.index()]
+    }
+
+    /// A connection broke.
+    pub fn count_broken(&mut self, broken: Broken) {
+        self.broken[broken.index()] += 1;
+    }
+
+    /// Connections that broke so.
+    pub fn broken(&self, broken: Broken) -> u64 {
+        self.broken[broken.index()]
     }
 
     /// A request named a session that there is not.

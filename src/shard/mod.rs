@@ -42,7 +42,7 @@ use wire::stage::{Connection, HttpStage, Request, Stage};
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
 pub use effects::{Acknowledgement, Destination, Effect};
-pub use faults::{Forbidden, PacketFault, UnknownSid};
+pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{BusMail, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
@@ -53,7 +53,6 @@ pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
 pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
 pub use slots::Key;
-pub use wire::flush::Broken;
 pub use wire::parcel::{Papers, Parcel};
 
 /// The connections, clients and rooms of one core.

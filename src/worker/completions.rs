@@ -13,6 +13,7 @@ use super::turn::{COMPLETIONS_PER_TURN, Worker};
 enum FromHttp {
     Bytes(Vec<u8>),
     End,
+    Broken(Broken),
 }
 
 impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> {
@@ -37,6 +38,7 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
             match request {
                 FromHttp::Bytes(mut bytes) => self.shard.on_bytes(key, &mut bytes),
                 FromHttp::End => self.shard.on_hangup(key),
+                FromHttp::Broken(broken) => self.shard.on_broken(key, broken),
             }
         }
         for key in self.looked.drain(..) {
@@ -98,7 +100,7 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 let received = match error {
                     ReceiveError::WouldBlock => Received::Empty,
                     ReceiveError::OutOfBuffers => Received::Starved,
-                    ReceiveError::Cancelled | ReceiveError::Broken => Received::Ended,
+                    ReceiveError::Cancelled | ReceiveError::Broken(_) => Received::Ended,
                 };
                 let Some(entry) = table.find(token) else { return };
                 let was_open = entry.operations.is_open();
@@ -106,7 +108,13 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 entry.note(start, &mut starts);
                 match received {
                     Received::Starved => starved.push(token),
-                    Received::Ended if was_open => requests.push((entry.key, FromHttp::End)),
+                    Received::Ended if was_open => {
+                        let end = match error {
+                            ReceiveError::Broken(errno) => FromHttp::Broken(broken_by(errno)),
+                            _ => FromHttp::End,
+                        };
+                        requests.push((entry.key, end));
+                    }
                     _ => {}
                 }
             }
@@ -124,7 +132,7 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 let start = entry.operations.on_sent();
                 entry.note(start, &mut starts);
                 if was_open {
-                    shard.on_sent(entry.key, result.map_err(|_| Broken));
+                    shard.on_sent(entry.key, result.map_err(|error| broken_by(error.raw_os_error().unwrap_or(0))));
                 }
             }
             Completion::ShutDown(token) => {
@@ -155,5 +163,33 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
         // Let in when what came from others has been seen: who idles goes for them.
         self.waiting.extend(accepted);
         count
+    }
+}
+
+/// What an errno of a receive or a send says.
+fn broken_by(errno: i32) -> Broken {
+    match errno {
+        libc::ECONNRESET => Broken::Reset,
+        libc::EPIPE => Broken::Pipe,
+        libc::ETIMEDOUT => Broken::TimedOut,
+        libc::ECONNABORTED => Broken::Aborted,
+        libc::EHOSTUNREACH => Broken::HostUnreachable,
+        libc::ENETUNREACH => Broken::NetworkUnreachable,
+        libc::ENETDOWN => Broken::NetworkDown,
+        libc::ENOMEM => Broken::Memory,
+        libc::EPERM => Broken::Permission,
+        other => Broken::Other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_that_has_a_label_is_known() {
+        let known: Vec<Broken> = (1..134).map(broken_by).filter(|broken| !matches!(broken, Broken::Other(_))).collect();
+        assert_eq!(known.len(), Broken::ALL.len() - 1);
+        assert!(Broken::ALL.iter().all(|broken| *broken == Broken::Other(0) || known.contains(broken)));
     }
 }

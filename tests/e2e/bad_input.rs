@@ -1,5 +1,7 @@
 //! Bad frames and packets over TCP: each ends its own session in the documented way, and harms nobody else.
 
+use std::collections::BTreeMap;
+
 use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
 
 use crate::client::{Client, MASK, WebSocket, frame};
@@ -52,43 +54,66 @@ fn raw(first: u8, second: u8, rest: &[u8]) -> Vec<u8> {
 #[test]
 fn bad_frames_end_with_the_close_code_of_the_rfc() {
     let mut scene = Scene::new();
-    let rows: Vec<(&str, Vec<u8>, u16)> = vec![
-        ("unmasked", raw(0x81, 0x02, b"40"), 1002),
-        ("reserved bit 1", raw(0xc1, 0x80, &MASK), 1002),
-        ("reserved bit 2", raw(0xa1, 0x80, &MASK), 1002),
-        ("reserved bit 3", raw(0x91, 0x80, &MASK), 1002),
-        ("reserved opcode", raw(0x83, 0x80, &MASK), 1002),
-        ("reserved control opcode", raw(0x8b, 0x80, &MASK), 1002),
-        ("long ping", frame(Opcode::Ping, &[0; 126]), 1002),
-        ("fragmented ping", begun(Opcode::Ping, b""), 1002),
-        ("continuation of nothing", frame(Opcode::Continuation, b"x"), 1002),
-        ("text within text", [begun(Opcode::Text, b"4"), frame(Opcode::Text, b"2")].concat(), 1002),
-        ("length not minimal in 16 bits", raw(0x81, 0xfe, &[0, 125]), 1002),
-        ("length not minimal in 64 bits", raw(0x81, 0xff, &[0, 0, 0, 0, 0, 0, 255, 255]), 1002),
-        ("length of 2^63", raw(0x81, 0xff, &[128, 0, 0, 0, 0, 0, 0, 0]), 1002),
-        ("length of 2^62", [raw(0x81, 0xff, &[64, 0, 0, 0, 0, 0, 0, 0]), MASK.to_vec()].concat(), 1009),
-        ("a byte too long", frame(Opcode::Text, &[b'4'; 10_001]), 1009),
+    let rows: Vec<(&str, Vec<u8>, u16, &str)> = vec![
+        ("unmasked", raw(0x81, 0x02, b"40"), 1002, "unmasked"),
+        ("reserved bit 1", raw(0xc1, 0x80, &MASK), 1002, "reserved_bits"),
+        ("reserved bit 2", raw(0xa1, 0x80, &MASK), 1002, "reserved_bits"),
+        ("reserved bit 3", raw(0x91, 0x80, &MASK), 1002, "reserved_bits"),
+        ("reserved opcode", raw(0x83, 0x80, &MASK), 1002, "reserved_opcode"),
+        ("reserved control opcode", raw(0x8b, 0x80, &MASK), 1002, "reserved_opcode"),
+        ("long ping", frame(Opcode::Ping, &[0; 126]), 1002, "control_too_long"),
+        ("fragmented ping", begun(Opcode::Ping, b""), 1002, "control_fragmented"),
+        ("continuation of nothing", frame(Opcode::Continuation, b"x"), 1002, "continuation_unexpected"),
+        (
+            "text within text",
+            [begun(Opcode::Text, b"4"), frame(Opcode::Text, b"2")].concat(),
+            1002,
+            "continuation_expected",
+        ),
+        ("length not minimal in 16 bits", raw(0x81, 0xfe, &[0, 125]), 1002, "length_not_minimal"),
+        ("length not minimal in 64 bits", raw(0x81, 0xff, &[0, 0, 0, 0, 0, 0, 255, 255]), 1002, "length_not_minimal"),
+        ("length of 2^63", raw(0x81, 0xff, &[128, 0, 0, 0, 0, 0, 0, 0]), 1002, "length_too_long"),
+        (
+            "length of 2^62",
+            [raw(0x81, 0xff, &[64, 0, 0, 0, 0, 0, 0, 0]), MASK.to_vec()].concat(),
+            1009,
+            "message_too_big",
+        ),
+        ("a byte too long", frame(Opcode::Text, &[b'4'; 10_001]), 1009, "message_too_big"),
         (
             "too long in fragments",
             [begun(Opcode::Text, &[b'4'; 9000]), frame(Opcode::Continuation, &[b'4'; 1001])].concat(),
             1009,
+            "message_too_big",
         ),
-        ("too many fragments", [begun(Opcode::Text, b"4"), begun(Opcode::Continuation, b"").repeat(9)].concat(), 1008),
-        ("text that is not UTF-8", frame(Opcode::Text, b"42[\"\xff\"]"), 1007),
-        ("text that ends within a character", frame(Opcode::Text, b"42[\"\xe2\x82"), 1007),
-        ("a surrogate", frame(Opcode::Text, b"\xed\xa0\x80"), 1007),
-        ("close payload of one byte", frame(Opcode::Close, b"\x03"), 1002),
-        ("close code 1005", frame(Opcode::Close, &1005_u16.to_be_bytes()), 1002),
-        ("close code 999", frame(Opcode::Close, &999_u16.to_be_bytes()), 1002),
-        ("close reason that is not UTF-8", frame(Opcode::Close, b"\x03\xe8\xff"), 1007),
+        (
+            "too many fragments",
+            [begun(Opcode::Text, b"4"), begun(Opcode::Continuation, b"").repeat(9)].concat(),
+            1008,
+            "too_many_fragments",
+        ),
+        ("text that is not UTF-8", frame(Opcode::Text, b"42[\"\xff\"]"), 1007, "invalid_utf8"),
+        ("text that ends within a character", frame(Opcode::Text, b"42[\"\xe2\x82"), 1007, "invalid_utf8"),
+        ("a surrogate", frame(Opcode::Text, b"\xed\xa0\x80"), 1007, "invalid_utf8"),
+        ("close payload of one byte", frame(Opcode::Close, b"\x03"), 1002, "bad_close_payload"),
+        ("close code 1005", frame(Opcode::Close, &1005_u16.to_be_bytes()), 1002, "bad_close_code"),
+        ("close code 999", frame(Opcode::Close, &999_u16.to_be_bytes()), 1002, "bad_close_code"),
+        ("close reason that is not UTF-8", frame(Opcode::Close, b"\x03\xe8\xff"), 1007, "invalid_utf8"),
     ];
-    for (row, bytes, code) in rows {
+    let mut counted = BTreeMap::<_, u64>::new();
+    for (row, bytes, code, reason) in rows {
         println!("{row}");
         for mut socket in [WebSocket::open(scene.server.address()), scene.server.client("breaker").socket] {
             socket.connection.send(&bytes);
             assert_eq!(socket.close_code(), Some(code), "{row}");
         }
+        *counted.entry(reason).or_default() += 2;
         scene.assert_undisturbed(row);
+    }
+    let metrics = scene.server.metrics();
+    for (reason, count) in counted {
+        let label = format!("layer=\"websocket\",reason=\"{reason}\"");
+        assert_eq!(metrics.sum("sockring_packets_refused_total", &label), count, "{reason}");
     }
     scene.end();
 }

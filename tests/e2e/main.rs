@@ -19,6 +19,7 @@ mod malformed;
 mod memory;
 mod operator;
 mod pool;
+mod reasons;
 mod reload;
 mod server;
 mod slow;

@@ -53,6 +53,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
         "src/api/",
         "shard",
         &[
+            "Broken",
             "CloseReason",
             "Counters",
             "EngineSettings",

@@ -112,6 +112,46 @@ pub enum FrameError {
 }
 
 impl FrameError {
+    /// Every reason, in the order of its declaration.
+    pub const ALL: [FrameError; 15] = [
+        FrameError::ReservedBits,
+        FrameError::ReservedOpcode,
+        FrameError::Unmasked,
+        FrameError::Masked,
+        FrameError::ControlTooLong,
+        FrameError::ControlFragmented,
+        FrameError::ContinuationUnexpected,
+        FrameError::ContinuationExpected,
+        FrameError::InvalidUtf8,
+        FrameError::MessageTooBig,
+        FrameError::TooManyFragments,
+        FrameError::BadClosePayload,
+        FrameError::BadCloseCode,
+        FrameError::LengthNotMinimal,
+        FrameError::LengthTooLong,
+    ];
+
+    /// The reason as the label of a counter.
+    pub fn label(self) -> &'static str {
+        match self {
+            FrameError::ReservedBits => "reserved_bits",
+            FrameError::ReservedOpcode => "reserved_opcode",
+            FrameError::Unmasked => "unmasked",
+            FrameError::Masked => "masked",
+            FrameError::ControlTooLong => "control_too_long",
+            FrameError::ControlFragmented => "control_fragmented",
+            FrameError::ContinuationUnexpected => "continuation_unexpected",
+            FrameError::ContinuationExpected => "continuation_expected",
+            FrameError::InvalidUtf8 => "invalid_utf8",
+            FrameError::MessageTooBig => "message_too_big",
+            FrameError::TooManyFragments => "too_many_fragments",
+            FrameError::BadClosePayload => "bad_close_payload",
+            FrameError::BadCloseCode => "bad_close_code",
+            FrameError::LengthNotMinimal => "length_not_minimal",
+            FrameError::LengthTooLong => "length_too_long",
+        }
+    }
+
     /// RFC 6455 section 7.4.1.
     pub fn close_code(self) -> u16 {
         match self {

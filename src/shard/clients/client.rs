@@ -8,6 +8,7 @@ use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 use sockring_protocol::socketio::Assembler;
 
+use crate::shard::faults::{Broken, PacketFault};
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::slots::Key;
@@ -219,6 +220,35 @@ impl CloseReason {
             CloseReason::TokenExpired => "token_expired",
             CloseReason::ServerClose => "server_close",
             CloseReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a client ended, as exactly as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) reason: CloseReason,
+    pub(crate) detail: Option<Detail>,
+}
+
+/// What is behind a `CloseReason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Packet(PacketFault),
+    Broken(Broken),
+}
+
+impl From<CloseReason> for Cause {
+    fn from(reason: CloseReason) -> Cause {
+        Cause { reason, detail: None }
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Detail::Packet(fault) => write!(f, "{}: {}", fault.layer(), fault.label()),
+            Detail::Broken(broken) => broken.fmt(f),
         }
     }
 }

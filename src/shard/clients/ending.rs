@@ -10,7 +10,7 @@ use crate::shard::limit::Limit;
 use crate::shard::mail::SiblingMail;
 use crate::shard::rooms::sockets::SocketStage;
 
-use super::client::{ClientKey, CloseReason, Farewell, Phase};
+use super::client::{Cause, ClientKey, CloseReason, Farewell, Phase};
 use super::outbox::Outbox;
 
 /// How long a client that was ended by us may take to fetch its last packets.
@@ -18,7 +18,14 @@ const FAREWELL_MS: u64 = 10_000;
 
 impl<A: Application> Hub<A> {
     /// The one place where a client ends: its sockets leave, its connections are told, its slot becomes free.
-    pub(crate) fn drop_client(&mut self, key: ClientKey, reason: CloseReason, code: Option<u16>, farewell: Farewell) {
+    pub(crate) fn drop_client(
+        &mut self,
+        key: ClientKey,
+        cause: impl Into<Cause>,
+        code: Option<u16>,
+        farewell: Farewell,
+    ) {
+        let Cause { reason, detail } = cause.into();
         self.leave_all(key);
         let Some(client) = self.directory.get_mut(key) else { return };
         // Its last packets wait for its next poll, or for their own deadline.
@@ -26,6 +33,7 @@ impl<A: Application> Hub<A> {
             return;
         }
         self.counters.count_close(reason);
+        tracing::debug!(reason = reason.label(), detail = detail.map(tracing::field::display), "a client has ended");
         if reason == CloseReason::QueueFull {
             self.counters.hit(Limit::QueueBytesMax);
         }

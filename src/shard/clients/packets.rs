@@ -16,7 +16,7 @@ use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, Socke
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
 
-use super::client::{ClientKey, CloseReason, Farewell, Handshake, Phase};
+use super::client::{Cause, ClientKey, CloseReason, Farewell, Handshake, Phase};
 use super::encode::{self, Carrier};
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
@@ -36,12 +36,12 @@ impl<A: Application> Hub<A> {
             Data::Text(text) => self.on_socketio_text(key, text),
             Data::Binary(bytes) => self.on_attachment(key, bytes),
         };
-        if let Err(reason) = done {
-            self.drop_client(key, reason, None, Farewell::NextPoll);
+        if let Err(cause) = done {
+            self.drop_client(key, cause, None, Farewell::NextPoll);
         }
     }
 
-    fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), CloseReason> {
+    fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), Cause> {
         let Some(client) = self.directory.get(key) else { return Ok(()) };
         if client.assembler.is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::TextForAttachment)));
@@ -79,7 +79,7 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    fn begin_assembly(&mut self, key: ClientKey, header: &str, attachments: u8) -> Result<(), CloseReason> {
+    fn begin_assembly(&mut self, key: ClientKey, header: &str, attachments: u8) -> Result<(), Cause> {
         let assembler = Assembler::begin(header, attachments, self.settings.payload_bytes_max).map_err(|_| {
             self.counters.hit(Limit::PayloadBytesMax);
             CloseReason::PayloadTooBig
@@ -96,12 +96,12 @@ impl<A: Application> Hub<A> {
         Ok(())
     }
 
-    fn input_is_full(&mut self) -> CloseReason {
+    fn input_is_full(&mut self) -> Cause {
         self.counters.hit(Limit::InputBytesMax);
-        CloseReason::InputFull
+        CloseReason::InputFull.into()
     }
 
-    fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), CloseReason> {
+    fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), Cause> {
         let Some(client) = self.directory.get_mut(key) else { return Ok(()) };
         let Some(mut assembler) = client.assembler.take() else {
             return Err(self.fault(PacketFault::Session(Forbidden::Unannounced)));
@@ -125,12 +125,12 @@ impl<A: Application> Hub<A> {
             Ok(Progress::More) => Err(self.input_is_full()),
             Err(_) => {
                 self.counters.hit(Limit::PayloadBytesMax);
-                Err(CloseReason::PayloadTooBig)
+                Err(CloseReason::PayloadTooBig.into())
             }
         }
     }
 
-    fn on_assembled(&mut self, key: ClientKey, assembler: &Assembler) -> Result<(), CloseReason> {
+    fn on_assembled(&mut self, key: ClientKey, assembler: &Assembler) -> Result<(), Cause> {
         let packet = SocketPacket::decode(assembler.header(), &self.settings.packet)
             .map_err(|error| self.fault(PacketFault::SocketIo(error)))?;
         match packet {
@@ -150,7 +150,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Where a client's socket of a namespace is, once it knows that it has one.
-    fn place_in(&mut self, key: ClientKey, namespace: &str) -> Result<u16, CloseReason> {
+    fn place_in(&mut self, key: ClientKey, namespace: &str) -> Result<u16, Cause> {
         let place = self.connected_place(key, namespace);
         place.ok_or_else(|| self.fault(PacketFault::Session(Forbidden::NotConnected)))
     }
@@ -165,14 +165,14 @@ impl<A: Application> Hub<A> {
 
     /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`; between the
     /// two the client may move to its home.
-    fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), CloseReason> {
+    fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), Cause> {
         let Some(id) = self.settings.namespace(namespace) else {
             self.refuse(key, namespace, &refusal("Invalid namespace", RefusalReason::UnknownNamespace));
             return Ok(());
         };
         if payload.is_some_and(|payload| payload.len() > self.settings.connect_bytes_max) {
             self.counters.hit(Limit::ConnectBytesMax);
-            return Err(CloseReason::PayloadTooBig);
+            return Err(CloseReason::PayloadTooBig.into());
         }
         let Some(client) = self.directory.get_mut(key) else { return Ok(()) };
         if client.sockets.place_in(id).is_some() {
@@ -185,7 +185,7 @@ impl<A: Application> Hub<A> {
         }
         if self.draining.is_some() {
             // It is to connect elsewhere, and does so when its session ends.
-            return Err(CloseReason::Shutdown);
+            return Err(CloseReason::Shutdown.into());
         }
         let address = client.handshake.as_deref().and_then(|handshake| handshake.address);
         if self.is_refused_by_rate(address) {

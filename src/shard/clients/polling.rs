@@ -102,8 +102,7 @@ impl<A: Application> Hub<A> {
             return PostOutcome::Refuse;
         }
         let Ok(body) = std::str::from_utf8(body) else {
-            self.fault(PacketFault::Session(Forbidden::BodyNotUtf8));
-            self.on_session_input(key, Input::BadPacket);
+            self.on_bad_packet(key, PacketFault::Session(Forbidden::BodyNotUtf8));
             return PostOutcome::Refuse;
         };
         self.on_packets(key, body)
@@ -115,14 +114,14 @@ impl<A: Application> Hub<A> {
         while let Some(packet) = packets.next() {
             match packet {
                 Ok(engineio::EnginePacket::Ping(_)) | Err(_) => {
-                    self.fault(match packet {
+                    let fault = match packet {
                         Err(error) => PacketFault::EngineIo(error),
                         Ok(_) => PacketFault::Session(Forbidden::Ping),
-                    });
+                    };
                     if packet == Err(engineio::EnginePacketError::TooManyPackets) {
                         self.counters.hit(Limit::PayloadPacketsMax);
                     }
-                    self.on_session_input(key, Input::BadPacket);
+                    self.on_bad_packet(key, fault);
                     return PostOutcome::Refuse;
                 }
                 Ok(packet) => self.on_packet(key, packet),

@@ -11,7 +11,7 @@ use crate::shard::faults::PacketFault;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 
-use super::client::{ClientKey, CloseReason, Farewell};
+use super::client::{Cause, ClientKey, CloseReason, Detail, Farewell};
 use super::encode;
 
 impl<A: Application> Hub<A> {
@@ -50,10 +50,10 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// Counts a packet that ends its client.
-    pub(crate) fn fault(&mut self, fault: PacketFault) -> CloseReason {
+    /// Counts a frame or a packet that ends its client, or its probe.
+    pub(crate) fn fault(&mut self, fault: PacketFault) -> Cause {
         self.counters.count_fault(fault);
         tracing::debug!(layer = fault.layer(), reason = fault.label(), "a packet was refused");
-        CloseReason::ParseError
+        Cause { reason: CloseReason::ParseError, detail: Some(Detail::Packet(fault)) }
     }
 }

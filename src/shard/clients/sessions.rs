@@ -15,7 +15,9 @@ use crate::shard::limit::Limit;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
 
-use super::client::{Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, Handshake, Phase};
+use super::client::{
+    Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, Handshake, Phase,
+};
 use super::outbox::Outbox;
 
 /// The first ping comes early by a 32nd of the interval and up to a 16th more: early at all, so that a session that stays
@@ -99,10 +101,7 @@ impl<A: Application> Hub<A> {
         }
         match engineio::EnginePacket::decode(text) {
             Ok(packet) => self.on_packet(key, packet),
-            Err(error) => {
-                self.fault(PacketFault::EngineIo(error));
-                self.on_session_input(key, Input::BadPacket);
-            }
+            Err(error) => self.on_bad_packet(key, PacketFault::EngineIo(error)),
         }
     }
 
@@ -129,8 +128,7 @@ impl<A: Application> Hub<A> {
             engineio::EnginePacket::Open => PacketType::Open,
             engineio::EnginePacket::Close => PacketType::Close,
             engineio::EnginePacket::Ping(_) => {
-                self.fault(PacketFault::Session(Forbidden::Ping));
-                PacketType::Ping
+                return self.on_bad_packet(key, PacketFault::Session(Forbidden::Ping));
             }
             engineio::EnginePacket::Pong(_) => PacketType::Pong,
             engineio::EnginePacket::Upgrade => PacketType::Upgrade,
@@ -144,11 +142,19 @@ impl<A: Application> Hub<A> {
         &mut self,
         key: ClientKey,
         connection: ConnectionKey,
-        reason: CloseReason,
+        cause: impl Into<Cause>,
         code: Option<u16>,
     ) {
         if self.directory.get(key).is_some_and(|client| client.connection == Some(connection)) {
-            self.drop_client(key, reason, code, Farewell::Now);
+            self.drop_client(key, cause, code, Farewell::Now);
+        }
+    }
+
+    /// A packet came that no client may send, or none at all.
+    pub(crate) fn on_bad_packet(&mut self, key: ClientKey, fault: PacketFault) {
+        let cause = self.fault(fault);
+        if let Step::End(_) = self.step(key, Input::BadPacket) {
+            self.drop_client(key, cause, None, Farewell::Now);
         }
     }
 

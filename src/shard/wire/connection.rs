@@ -7,9 +7,10 @@ use sockring_protocol::Millis;
 use crate::app::Application;
 use crate::capacity::Seat;
 use crate::shard::Shard;
-use crate::shard::clients::client::{CloseReason, ConnectionKey, Role};
+use crate::shard::clients::client::{Cause, CloseReason, ConnectionKey, Detail, Role};
 use crate::shard::clients::outbox::Outbox;
 use crate::shard::effects::{Destination, Effect};
+use crate::shard::faults::Broken;
 use crate::shard::limit::Limit;
 
 use super::answers::refusal;
@@ -71,7 +72,7 @@ impl<A: Application> Shard<A> {
             // It may still read.
             return;
         }
-        self.leave_peer(key);
+        self.leave_peer(key, None);
         let is_http = self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Http(_)));
         match is_http && is_behind {
             true => self.begin_close(key),
@@ -80,16 +81,19 @@ impl<A: Application> Shard<A> {
     }
 
     /// The connection is broken: nothing can be sent any more.
-    pub(in crate::shard) fn on_break(&mut self, key: ConnectionKey) {
-        if self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Leaving)) {
+    pub fn on_broken(&mut self, key: ConnectionKey, broken: Broken) {
+        let Some(connection) = self.connections.get(key.0) else { return };
+        // Whoever gets one that leaves will notice.
+        if matches!(connection.stage, Stage::Leaving | Stage::Gone) {
             return;
         }
-        self.leave_peer(key);
+        self.hub.counters.count_broken(broken);
+        self.leave_peer(key, Some(broken));
         self.finish(key);
     }
 
     /// Tells the client, if there is one, that this connection is of no more use to it.
-    pub(in crate::shard) fn leave_peer(&mut self, key: ConnectionKey) {
+    pub(in crate::shard) fn leave_peer(&mut self, key: ConnectionKey, broken: Option<Broken>) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
@@ -104,7 +108,10 @@ impl<A: Application> Shard<A> {
                 }
             },
             Stage::WebSocket(stage) => match (stage.role, stage.client) {
-                (Role::Transport, client) => self.hub.on_transport_end(client, key, CloseReason::TransportClose, None),
+                (Role::Transport, client) => {
+                    let cause = Cause { reason: CloseReason::TransportClose, detail: broken.map(Detail::Broken) };
+                    self.hub.on_transport_end(client, key, cause, None);
+                }
                 (Role::Probe, client) => self.hub.on_probe_lost(client, key),
             },
             Stage::Closing { .. } | Stage::Leaving | Stage::Gone => {}

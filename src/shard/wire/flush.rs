@@ -7,6 +7,7 @@ use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, ConnectionKey};
 use crate::shard::clients::outbox::{Bytes, Outbox};
 use crate::shard::effects::Effect;
+use crate::shard::faults::Broken;
 use crate::shard::hub::outbound::Order;
 
 use super::stage::Stage;
@@ -208,7 +209,7 @@ impl<A: Application> Shard<A> {
                     self.resume(key);
                 }
             }
-            Err(Broken) => self.on_break(key),
+            Err(broken) => self.on_broken(key, broken),
         }
     }
 
@@ -232,7 +233,3 @@ pub(crate) enum Cut {
     /// At once: nothing can be sent behind it.
     Whole,
 }
-
-/// A send that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;

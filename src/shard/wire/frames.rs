@@ -7,10 +7,11 @@ use sockring_protocol::websocket::{self, CloseFrame, Decoder, Event, FrameError,
 
 use crate::app::Application;
 use crate::shard::Shard;
-use crate::shard::clients::client::{ClientKey, CloseReason, ConnectionKey, Role};
+use crate::shard::clients::client::{Cause, ClientKey, CloseReason, ConnectionKey, Role};
 use crate::shard::clients::outbox::Outbox;
 use crate::shard::clients::probe::ProbeOutcome;
 use crate::shard::effects::{Destination, Effect};
+use crate::shard::faults::PacketFault;
 use crate::shard::limit::Limit;
 use crate::shard::moving::sid::Sid;
 
@@ -169,7 +170,8 @@ impl<A: Application> Shard<A> {
             }
             _ => CloseReason::FrameError,
         };
-        self.close_websocket(key, client, role, reason, Some(error.close_code()), error.reason());
+        let cause = Cause { reason, ..self.hub.fault(PacketFault::WebSocket(error)) };
+        self.close_websocket(key, client, role, cause, Some(error.close_code()), error.reason());
     }
 
     /// Ends a WebSocket from our side with a close frame, and what it was to its client.
@@ -178,7 +180,7 @@ impl<A: Application> Shard<A> {
         key: ConnectionKey,
         client: ClientKey,
         role: Role,
-        reason: CloseReason,
+        cause: impl Into<Cause>,
         code: Option<u16>,
         words: &str,
     ) {
@@ -186,7 +188,7 @@ impl<A: Application> Shard<A> {
             Role::Transport => self.hub.take_outbox(client),
             Role::Probe => Outbox::Empty,
         };
-        self.leave_websocket(key, client, role, reason, code);
+        self.leave_websocket(key, client, role, cause, code);
         self.close_behind(key, outbox, code, words);
     }
 
@@ -214,11 +216,11 @@ impl<A: Application> Shard<A> {
         key: ConnectionKey,
         client: ClientKey,
         role: Role,
-        reason: CloseReason,
+        cause: impl Into<Cause>,
         code: Option<u16>,
     ) {
         match role {
-            Role::Transport => self.hub.on_transport_end(client, key, reason, code),
+            Role::Transport => self.hub.on_transport_end(client, key, cause, code),
             Role::Probe => self.hub.on_probe_lost(client, key),
         }
     }

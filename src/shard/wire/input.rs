@@ -34,7 +34,7 @@ impl<A: Application> Shard<A> {
                 self.close_websocket(key, client, role, CloseReason::InputFull, Some(TRY_AGAIN_LATER), words);
             }
             Stage::Http(_) => {
-                self.leave_peer(key);
+                self.leave_peer(key, None);
                 self.answer(key, &refusal(503, "too much has begun"));
                 self.begin_close(key);
             }

@@ -182,7 +182,7 @@ impl SimulatedKernel {
         let (has_ended, end) = (server.has_ended(), server.end);
         drop(network);
         match end {
-            Some(End::Reset) => self.tell(Completed::ReceiveFailed(token, ReceiveError::Broken)),
+            Some(End::Reset) => self.tell(Completed::ReceiveFailed(token, ReceiveError::Broken(libc::ECONNRESET))),
             _ if has_ended => {
                 self.buffers_free -= 1;
                 self.tell(Completed::Received(id, token, Vec::new(), Behind::Unknown));
