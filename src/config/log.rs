@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 26] = [
     "api",
     "app",
     "asking",
@@ -30,6 +30,7 @@ const MODULES: [&str; 25] = [
     "show",
     "space",
     "supervisor",
+    "tail",
     "token",
     "worker",
 ];
