@@ -113,6 +113,8 @@ const operations = {
   socketsJoin: (spec) => target(spec).socketsJoin(spec.join),
   socketsLeave: (spec) => target(spec).socketsLeave(spec.leave),
   disconnectSockets: (spec) => target(spec).disconnectSockets(spec.close),
+  /** Ends the connections of its own clients, which come back by themselves, as after `server.close()`. */
+  closeConnections: () => [...io.of('/').sockets.values()].forEach((socket) => socket.conn.close()),
   serverSideEmit: ({ nsp = '/', args }) => io.of(nsp).serverSideEmit(...args),
   serverSideEmitWithAck: ({ nsp = '/', args }) => attempt(io.of(nsp).serverSideEmitWithAck(...args)),
   /** `socket.broadcast.emit`, or `socket.to(rooms).emit`. */
