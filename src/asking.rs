@@ -33,6 +33,8 @@ pub struct Emit {
     pub except: Vec<String>,
     pub namespace: Option<String>,
     pub volatile: bool,
+    /// The key under which it comes once.
+    pub once: Option<String>,
 }
 
 /// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
@@ -52,10 +54,14 @@ pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Bo
     if emit.volatile {
         body.insert("volatile".to_owned(), true.into());
     }
+    if let Some(key) = emit.once {
+        body.insert("idempotencyKey".to_owned(), key.into());
+    }
     let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)))?;
     out::line(answer["message"].as_str().unwrap_or_default())?;
     let is_with_others = answer["data"]["published"] == true;
-    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others;
+    let was_emitted_before = answer["data"]["duplicate"] == true;
+    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others && !was_emitted_before;
     Ok(if is_nobodys { ExitCode::from(NOBODY) } else { ExitCode::SUCCESS })
 }
 

@@ -118,6 +118,7 @@ fn emit(flags: &ArgMatches) -> Emit {
         except: flags.get_many("except").into_iter().flatten().cloned().collect(),
         namespace: flags.get_one("namespace").cloned(),
         volatile: flags.get_flag("volatile"),
+        once: flags.get_one("once").cloned(),
     }
 }
 
@@ -220,6 +221,7 @@ fn emit_command() -> clap::Command {
         )
         .arg(option("namespace", "NAME", "in this namespace and not in `/`"))
         .arg(volatile.help("it is dropped for who cannot take it at once"))
+        .arg(option("once", "KEY", "it is one event with all that come under this key (idempotencyKey)"))
 }
 
 fn tail_command() -> clap::Command {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sockring_protocol::adapter::{Broadcast, Ending, Message, Selection, SocketDescription};
 
 use crate::cluster::{Cluster, Condition, Gathered, Readiness};
-use crate::shard::{Mail, Target, USER_PREFIX};
+use crate::shard::{EventId, Mail, Target, USER_PREFIX};
 
 use super::Api;
 use super::answer::ApiError;
@@ -16,6 +16,18 @@ pub(super) struct Emitted {
     pub(super) delivered: u64,
     /// Redis has it.
     pub(super) published: bool,
+    pub(super) memory: Memory,
+}
+
+/// What is remembered of an emit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    Nothing,
+    New(EventId),
+    /// It has come before.
+    Repeated(EventId),
+    /// Another one has come under its key, for some of those that it is for.
+    AnotherEvent,
 }
 
 /// What came of a change.
@@ -59,7 +71,7 @@ impl Api {
     /// Emits to all members, wherever they are.
     pub(super) async fn emit(&self, broadcast: Broadcast) -> Result<Emitted, ApiError> {
         let emitted = self.emit_all(vec![broadcast]).await?;
-        Ok(emitted.first().copied().unwrap_or(Emitted { delivered: 0, published: false }))
+        Ok(emitted.first().copied().unwrap_or(Emitted { delivered: 0, published: false, memory: Memory::Nothing }))
     }
 
     /// Emits several; what came of them is in their order. Here and elsewhere at the same time.
@@ -76,7 +88,8 @@ impl Api {
         match delivered {
             Ok(delivered) => {
                 let emitted = delivered.into_iter().zip(published);
-                Ok(emitted.map(|(delivered, published)| Emitted { delivered, published }).collect())
+                let plain = |(delivered, published)| Emitted { delivered, published, memory: Memory::Nothing };
+                Ok(emitted.map(plain).collect())
             }
             Err(mut error) => {
                 if let Value::Object(data) = &mut error.data {

@@ -25,7 +25,7 @@ impl From<ApiError> for BodyError {
 
 /// The body of an emit that reaches the server of this name at this time.
 pub fn decode_emit(body: &[u8], server: &str, now_unix_ms: u64) -> Result<Broadcast, BodyError> {
-    Ok(emit::decode(&Fields::decode(body)?, server, now_unix_ms)?)
+    Ok(emit::decode(&Fields::decode(body)?, server, now_unix_ms)?.broadcast)
 }
 
 /// A batch of at most so many, each of which may be wrong for itself.
@@ -36,5 +36,5 @@ pub fn decode_emits(
     now_unix_ms: u64,
 ) -> Result<Vec<Result<Broadcast, BodyError>>, BodyError> {
     let entries = Fields::decode_list(body, count_max)?;
-    Ok(entries.iter().map(|entry| Ok(emit::decode(entry, server, now_unix_ms)?)).collect())
+    Ok(entries.iter().map(|entry| Ok(emit::decode(entry, server, now_unix_ms)?.broadcast)).collect())
 }

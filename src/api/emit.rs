@@ -13,11 +13,15 @@ use crate::shard::USER_PREFIX;
 
 use super::answer::ApiError;
 use super::fields::Fields;
+use super::prints;
 
 /// Bytes of the name of an event, a room or a namespace.
 pub(super) const NAME_BYTES_MAX: usize = 256;
 /// Rooms or users of one emit.
 const TARGETS_MAX: usize = 1000;
+
+/// Bytes of an idempotency key.
+const KEY_BYTES_MAX: usize = 255;
 
 const KNOWN: [&str; 15] = [
     "event",
@@ -38,12 +42,43 @@ const KNOWN: [&str; 15] = [
 ];
 
 /// What a body asks to be emitted.
-pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<Broadcast, ApiError> {
+#[derive(Debug)]
+pub(super) struct Emit {
+    pub(super) broadcast: Broadcast,
+    pub(super) targets: Targets,
+    /// `None`: however often it comes.
+    pub(super) once: Option<Once>,
+}
+
+/// What is remembered of an emit by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// Each of its users.
+    Users,
+    /// All that it is emitted to.
+    Whole,
+}
+
+/// A key under which an event comes once.
+#[derive(Debug)]
+pub(super) struct Once {
+    pub(super) key: Box<str>,
+    /// Of the event, as the body has it: what the server adds differs each time.
+    pub(super) print: u64,
+}
+
+impl Emit {
+    /// Whether nothing of it is remembered.
+    pub(super) fn is_plain(&self) -> bool {
+        self.once.is_none()
+    }
+}
+
+/// What a body asks to be emitted.
+pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<Emit, ApiError> {
     fields.only(&KNOWN)?;
-    for later in ["ttl", "idempotencyKey"] {
-        if fields.has(later) {
-            return Err(fields.refuse(later, "is not supported yet"));
-        }
+    if fields.has("ttl") {
+        return Err(fields.refuse("ttl", "is not supported yet"));
     }
     let event = event_name(fields)?;
     let namespace = fields.string("namespace", NAME_BYTES_MAX)?.unwrap_or("/".into());
@@ -65,7 +100,22 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
         );
     }
     let args = Arc::from(arguments(fields, &event, server, now_unix_ms)?);
-    Ok(Broadcast { except, delivery, conflate, ..Broadcast::new(&namespace, targets(fields)?, args) })
+    let broadcast = Broadcast { except, delivery, conflate, ..Broadcast::new(&namespace, targets(fields)?, args) };
+    let targets = match fields.has("user") || fields.has("userId") || fields.has("users") {
+        true => Targets::Users,
+        false => Targets::Whole,
+    };
+    Ok(Emit { once: once(fields, &event, &broadcast, targets)?, broadcast, targets })
+}
+
+/// The key of an emit, and what tells its event from others.
+fn once(fields: &Fields<'_>, event: &str, broadcast: &Broadcast, targets: Targets) -> Result<Option<Once>, ApiError> {
+    let Some(key) = fields.string("idempotencyKey", KEY_BYTES_MAX)? else { return Ok(None) };
+    let texts = [event, fields.raw("data").unwrap_or_default(), fields.raw("args").unwrap_or_default()];
+    let rooms = if targets == Targets::Users { &[][..] } else { &*broadcast.rooms };
+    let (except, rooms) = (broadcast.except.iter().map(|room| &**room), rooms.iter().map(|room| &**room));
+    let print = prints::short(texts.into_iter().chain(except).chain([""]).chain(rooms));
+    Ok(Some(Once { key: key.into(), print }))
 }
 
 /// The name of the event: any but those that a client would take for something else.
@@ -78,8 +128,8 @@ pub(super) fn event_name<'b>(fields: &Fields<'b>) -> Result<Cow<'b, str>, ApiErr
 }
 
 /// Refuses namespaces that the server has not.
-pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], broadcast: &Broadcast) -> Result<(), ApiError> {
-    if known.iter().any(|namespace| **namespace == *broadcast.namespace) {
+pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], emit: &Emit) -> Result<(), ApiError> {
+    if known.iter().any(|namespace| **namespace == *emit.broadcast.namespace) {
         return Ok(());
     }
     Err(fields.refuse("namespace", "is not one of the server's namespaces"))
@@ -174,7 +224,7 @@ mod tests {
     use super::*;
 
     fn emit(body: &str) -> Result<Broadcast, ApiError> {
-        decode(&Fields::decode(body.as_bytes())?, "test", 0)
+        Ok(decode(&Fields::decode(body.as_bytes())?, "test", 0)?.broadcast)
     }
 
     fn args_of(body: &str) -> String {

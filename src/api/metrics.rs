@@ -77,6 +77,7 @@ const GAUGES: &[Row<ShardStats>] = &[
         stats.subscriptions_pending
     }),
     ("acks_pending", "Acknowledgements of emits that clients have still to send", |stats| stats.acks_pending),
+    ("idempotency_keys", "Keys of emits that are remembered", |stats| stats.idempotency_keys),
     ("deliveries_pending", "Messages of emits that have still to be queued for their receivers", |stats| {
         stats.deliveries_pending
     }),
@@ -94,6 +95,7 @@ const COUNTERS: &[Row<Counters>] = &[
     ("messages_received", "Messages from clients", |counters| counters.messages_in),
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),
     ("volatile_dropped", "Volatile messages that a client could not take", |counters| counters.volatile_dropped),
+    ("duplicates", "Emits under a key under which the same event had come", |counters| counters.duplicates),
     ("origins_refused", "Requests from an origin that is not allowed", |counters| counters.origins_refused),
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
     ("descriptors_short", "Pauses of accepting because the limit of open files was near", |counters| {

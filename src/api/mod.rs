@@ -12,12 +12,15 @@ mod connection;
 mod crowd;
 mod demo;
 mod emit;
+mod emitting;
 mod fields;
 mod maintenance;
 mod metric_rows;
 mod metrics;
 mod nearest;
+mod once;
 mod page;
+mod prints;
 mod routes;
 mod words;
 
@@ -35,12 +38,13 @@ use serde_json::json;
 use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::http::{CorsPolicy, Head};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::capacity::{Capacity, Door, Stranger};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
-use crate::shard::{EngineSettings, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
+use crate::shard::{EngineSettings, EventIds, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
 
 use answer::ApiError;
 use crowd::{Crowd, Full};
@@ -75,6 +79,8 @@ pub struct Api {
     demos: AtomicUsize,
     maintenance: maintenance::State,
     hits: Hits,
+    /// What events are called that are remembered.
+    ids: EventIds,
 }
 
 /// How often a limit was reached here.
@@ -153,6 +159,7 @@ impl Api {
             demos: AtomicUsize::new(0),
             maintenance: maintenance::off(),
             hits: Hits::default(),
+            ids: EventIds::new(getrandom::u32().expect("the operating system has random bytes")),
         })
     }
 
@@ -342,8 +349,8 @@ impl Api {
                 None => asked.extend((0..count).map(|_| None)),
             }
         }
-        let mut answers = Answers { replies: Vec::with_capacity(asked.len()), error: None };
-        for question in asked {
+        let mut answers = Answers { replies: Vec::with_capacity(asked.len()), error: None, late: Vec::new() };
+        for (number, question) in asked.into_iter().enumerate() {
             let reply = match question {
                 None => {
                     // Counted for each letter that did not go.
@@ -352,9 +359,12 @@ impl Api {
                 }
                 Some(mut answer) => match soon(&mut answer).await {
                     Some(answer) => answer.map_err(|_| gone()),
-                    None => match tokio::time::timeout_at(deadline, answer).await {
+                    None => match tokio::time::timeout_at(deadline, &mut answer).await {
                         Ok(answer) => answer.map_err(|_| gone()),
-                        Err(_) => Err(ApiError::new(504, "a shard did not answer in time")),
+                        Err(_) => {
+                            answers.late.push((number, answer));
+                            Err(ApiError::new(504, "a shard did not answer in time"))
+                        }
                     },
                 },
             };
@@ -370,6 +380,8 @@ struct Answers {
     replies: Vec<Option<Reply>>,
     /// The first thing that went wrong.
     error: Option<ApiError>,
+    /// What has still to come, by the number of its question.
+    late: Vec<(usize, oneshot::Receiver<Reply>)>,
 }
 
 fn gone() -> ApiError {

@@ -15,15 +15,13 @@ use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
 use super::answer::{Answer, ApiError};
 use super::crowd::Class;
 use super::emit::{self, NAME_BYTES_MAX, to_rooms, user_room};
+use super::emitting;
 use super::fields::{Fields, TEXT_BYTES_MAX};
 use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
 use super::words::{self, Done};
 use super::{Api, Entrance, access, builds, demo, maintenance, metrics, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
-
-/// Emits of one batch.
-const BATCH_MAX: usize = 1000;
 
 /// What a request is about, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +111,8 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Stats => stats(api).await,
         Route::Events => Ok(Answer::ok(events::constants(), "Event constants")),
         Route::Status(user) => status(api, user).await,
-        Route::Emit => emit_event(api, body).await,
-        Route::EmitBatch => emit_batch(api, body).await,
+        Route::Emit => emitting::emit(api, body).await,
+        Route::EmitBatch => emitting::emit_batch(api, body).await,
         Route::JoinRooms => change_rooms(api, body, Done::Joined).await,
         Route::LeaveRooms => change_rooms(api, body, Done::Left).await,
         Route::Disconnect => disconnect(api, body).await,
@@ -223,45 +221,6 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str) -> Result<Route<'h>,
     }
 }
 
-async fn emit_event(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
-    let fields = Fields::decode(body)?;
-    let broadcast = emit::decode(&fields, &api.server, unix_ms())?;
-    emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
-    let delivery = broadcast.delivery;
-    let emitted = api.emit(broadcast).await?;
-    let Emitted { delivered, published } = emitted;
-    Ok(Answer::ok(json!({"delivered": delivered, "published": published}), words::emitted(emitted, delivery)))
-}
-
-/// Each entry is emitted, or says what is wrong with it; the others do not mind.
-async fn emit_batch(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
-    let now = unix_ms();
-    let mut broadcasts = Vec::new();
-    let mut results = Vec::new();
-    for fields in Fields::decode_list(body, BATCH_MAX)? {
-        let decoded = emit::decode(&fields, &api.server, now).and_then(|broadcast| {
-            emit::check_namespace(&fields, &api.engine.namespaces, &broadcast)?;
-            Ok(broadcast)
-        });
-        results.push(decoded.map(|broadcast| broadcasts.push(broadcast)));
-    }
-    let emitted = api.emit_all(broadcasts).await?;
-    let refused = results.len() - emitted.len();
-    let message = words::batch(&emitted, refused);
-    let mut emitted = emitted.into_iter();
-    let data: Vec<_> = results
-        .into_iter()
-        .map(|result| match result {
-            Ok(()) => emitted.next().map_or(
-                json!(null),
-                |Emitted { delivered, published }| json!({"delivered": delivered, "published": published}),
-            ),
-            Err(error) => json!({"statusCode": error.status, "message": error.message, "errors": error.errors}),
-        })
-        .collect();
-    Ok(Answer::ok(data, &message))
-}
-
 /// `{user}` or `{socketId}`, and what else the route knows.
 fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
     match (fields.either_id("user", "userId", NAME_BYTES_MAX)?, fields.string("socketId", NAME_BYTES_MAX)?) {
@@ -314,7 +273,7 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let message = fields.text("message", TEXT_BYTES_MAX)?.ok_or_else(|| fields.refuse("message", "is required"))?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&fields, "userId", &user)?;
-    let Emitted { delivered, published } =
+    let Emitted { delivered, published, .. } =
         api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
     let message = match (delivered, published) {
         (0, false) => "The user is not connected",

@@ -4,16 +4,19 @@ use sockring_protocol::adapter::Delivery;
 
 use crate::shard::Target;
 
-use super::across::Emitted;
+use super::across::{Emitted, Memory};
 
 /// Of one emit.
 pub(super) fn emitted(emitted: Emitted, delivery: Delivery) -> &'static str {
     match (emitted, delivery) {
-        (Emitted { delivered: 0, published: true }, _) => "Nobody was reached here; the other instances have the event",
-        (Emitted { delivered: 0, published: false }, Delivery::Volatile) => {
+        (Emitted { memory: Memory::Repeated(_), .. }, _) => "The event was accepted before; it is not emitted again",
+        (Emitted { delivered: 0, published: true, .. }, _) => {
+            "Nobody was reached here; the other instances have the event"
+        }
+        (Emitted { delivered: 0, published: false, .. }, Delivery::Volatile) => {
             "Nobody was reached: no socket that it is for is connected and could take it at once"
         }
-        (Emitted { delivered: 0, published: false }, Delivery::Queue) => {
+        (Emitted { delivered: 0, published: false, .. }, Delivery::Queue) => {
             "Nobody was reached: no socket that it is for is connected"
         }
         _ => "Event emitted",
@@ -22,7 +25,10 @@ pub(super) fn emitted(emitted: Emitted, delivery: Delivery) -> &'static str {
 
 /// Of several, some of which reached nobody, and some of which were not accepted.
 pub(super) fn batch(emitted: &[Emitted], refused: usize) -> String {
-    let in_vain = emitted.iter().filter(|emitted| emitted.delivered == 0 && !emitted.published).count();
+    let is_in_vain = |emitted: &&Emitted| {
+        emitted.delivered == 0 && !emitted.published && !matches!(emitted.memory, Memory::Repeated(_))
+    };
+    let in_vain = emitted.iter().filter(is_in_vain).count();
     let mut words = match emitted.len() - in_vain {
         0 => "Nobody was reached".to_owned(),
         reached if reached == emitted.len() + refused => "Events emitted".to_owned(),
@@ -68,11 +74,11 @@ mod tests {
 
     #[test]
     fn a_batch_says_what_became_of_all() {
-        let (reached, told, vain) = (
-            Emitted { delivered: 1, published: false },
-            Emitted { delivered: 0, published: true },
-            Emitted { delivered: 0, published: false },
-        );
+        let [reached, told, vain] = [(1, false), (0, true), (0, false)].map(|(delivered, published)| Emitted {
+            delivered,
+            published,
+            memory: Memory::Nothing,
+        });
         for (emitted, refused, words) in [
             (&[reached, told][..], 0, "Events emitted"),
             (&[reached], 2, "1 event emitted; not accepted: 2"),

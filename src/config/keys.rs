@@ -79,6 +79,8 @@ pub const KEYS: &[Key] = &[
     key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),
     key("rooms_per_socket_max", "128", "rooms of one socket; more are not joined"),
     key("acks_pending_max", "100000", "acknowledgements that one shard waits for, of emits that ask every receiver for one; more: delivered, and not counted as asked"),
+    key("idempotency_window_s", "300", "seconds for which an emit with an `idempotencyKey` is one event with all that repeat it"),
+    key("idempotency_keys_max", "100000", "such keys that are remembered; more: the oldest are forgotten"),
     key("queue_bytes_max", "1048576", "bytes that wait for one client, what is kept about them included; more: it is closed"),
     key("mail_bytes_max", "8388608", "bytes of emits that wait between two shards, or from the API for one; more: status 503, or not delivered there"),
     key("api_connections_max", "1024", "requests that the API serves at once, of those with a key and of anybody, at the clients' port and at `api_listen`; more: status 503. `/health` and `/ready` always answer. At `api_listen` also connections; more: those that wait longest are closed"),
@@ -170,7 +172,7 @@ pub fn group(key: &Key) -> &'static str {
         "HTTP API"
     } else if begins(&["log"]) {
         "Logs"
-    } else if name.ends_with("_max") || name.ends_with("_ms") {
+    } else if ["_max", "_ms", "_window_s"].iter().any(|end| name.ends_with(end)) {
         "Limits and times"
     } else {
         "Server"

@@ -372,6 +372,8 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
         acks_pending_max: values.number("acks_pending_max", 1)?,
+        idempotency_window_ms: values.number::<u64>("idempotency_window_s", 1)?.saturating_mul(1_000),
+        idempotency_keys_max: values.number("idempotency_keys_max", 1)?,
         queue_bytes_max: values.number_up_to("queue_bytes_max", 1024, BYTES_MOST)?,
     })
 }

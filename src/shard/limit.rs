@@ -28,13 +28,14 @@ pub enum Limit {
     NamespacesPerClientMax,
     RoomsPerSocketMax,
     AcksPendingMax,
+    IdempotencyKeysMax,
     EventsPerSecondMax,
     QueueBytesMax,
     MailBytesMax,
 }
 
 impl Limit {
-    pub const ALL: [Limit; 28] = [
+    pub const ALL: [Limit; 29] = [
         Limit::ConnectionsMax,
         Limit::ConnectionsPerAddressMax,
         Limit::ClientsMax,
@@ -60,6 +61,7 @@ impl Limit {
         Limit::NamespacesPerClientMax,
         Limit::RoomsPerSocketMax,
         Limit::AcksPendingMax,
+        Limit::IdempotencyKeysMax,
         Limit::EventsPerSecondMax,
         Limit::QueueBytesMax,
         Limit::MailBytesMax,
@@ -93,6 +95,7 @@ impl Limit {
             Limit::NamespacesPerClientMax => "namespaces_per_client_max",
             Limit::RoomsPerSocketMax => "rooms_per_socket_max",
             Limit::AcksPendingMax => "acks_pending_max",
+            Limit::IdempotencyKeysMax => "idempotency_keys_max",
             Limit::EventsPerSecondMax => "events_per_second_max",
             Limit::QueueBytesMax => "queue_bytes_max",
             Limit::MailBytesMax => "mail_bytes_max",

@@ -6,6 +6,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::adapter::{Broadcast, Ending, Selection, SocketDescription};
 use sockring_protocol::http::CorsPolicy;
 
+use super::event_id::EventId;
 use super::metrics::Counters;
 use super::moving::emigrant::Emigrant;
 use super::moving::sid::Sid;
@@ -27,6 +28,9 @@ pub enum Mail {
     Emit(Vec<Broadcast>),
     /// Deliver to the members that this shard has; answered by `Reply::Delivered`.
     Deliver(Vec<Broadcast>),
+    /// To the home of a room, or of a namespace: deliver to all members, wherever they are, and remember what is to be remembered
+    /// of each. Answered by `Reply::Remembered` when every shard has them queued.
+    EmitRemembered(Vec<Remembered>),
     /// Puts sockets into a room; answered by `Reply::Changed` when emits to the room reach them.
     Join(Target, Box<str>),
     /// Takes sockets out of a room; answered by `Reply::Changed`. A user's own room is never left.
@@ -81,9 +85,48 @@ impl Mail {
     pub fn refusable_bytes(&self) -> Option<usize> {
         match self {
             Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) => Some(broadcasts.iter().map(Broadcast::bytes).sum()),
+            Mail::EmitRemembered(emits) => Some(emits.iter().map(|emit| emit.broadcast.bytes()).sum()),
             _ => None,
         }
     }
+}
+
+/// An emit of which its home remembers something.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// To one room whose home the shard is; or to several or all, and it is the home of the namespace's name.
+    pub broadcast: Arc<Broadcast>,
+    /// What it is called if it is new.
+    pub id: EventId,
+    /// It is one event with all that come under this key.
+    pub key: Option<OnceKey>,
+}
+
+/// What is known of the key of an emit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnceKey {
+    /// Of the key, the namespace and what it is emitted to: two that differ have two names.
+    pub name: u128,
+    /// Of the event, its arguments and whom it leaves out.
+    pub print: u64,
+}
+
+/// What an emit under a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    New,
+    /// This event has come before.
+    Repeated(EventId),
+    /// Under the key another event has come.
+    AnotherEvent,
+}
+
+/// What became of an emit of which something is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Sockets that have it queued.
+    pub delivered: u64,
+    pub verdict: Verdict,
 }
 
 /// What one shard tells another. Mail between two shards keeps its order.
@@ -149,6 +192,8 @@ pub enum Target {
 pub enum Reply {
     /// Sockets that have it queued, for each broadcast.
     Delivered(Vec<u64>),
+    /// What became of each emit.
+    Remembered(Vec<Outcome>),
     /// Sockets that it was done to.
     Changed(u64),
     /// Sockets that are in all of the rooms, and those that would have been in more than a socket may.
@@ -221,6 +266,8 @@ pub struct ShardStats {
     pub acks_pending: u64,
     /// Messages of broadcasts that have still to be queued for their receivers.
     pub deliveries_pending: u64,
+    /// Keys of emits that are remembered.
+    pub idempotency_keys: u64,
     /// Polling clients that have moved to another shard and are still there.
     pub moved_away: u64,
     /// No more clients are taken, and those that are here end.

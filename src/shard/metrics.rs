@@ -22,6 +22,8 @@ pub struct Counters {
     pub delivered: u64,
     /// Volatile messages that a client could not take.
     pub volatile_dropped: u64,
+    /// Emits under a key under which the same event had come.
+    pub duplicates: u64,
     /// Requests from an origin that is not allowed.
     pub origins_refused: u64,
     /// Requests, frames and bodies that were no such thing.

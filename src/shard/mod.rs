@@ -6,6 +6,7 @@
 
 mod clients;
 mod effects;
+mod event_id;
 mod faults;
 mod hub;
 mod limit;
@@ -42,10 +43,14 @@ use wire::stage::{Connection, HttpStage, Request, Stage};
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
 pub use effects::{Acknowledgement, Destination, Effect};
+pub use event_id::{EventId, EventIds};
 pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
-pub use mail::{BusMail, Mail, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, Target, Ticket};
+pub use mail::{
+    BusMail, Mail, OnceKey, Outcome, Remembered, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, Target,
+    Ticket, Verdict,
+};
 pub use metrics::{Counters, Histogram};
 pub use moving::placement::{Place, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};

@@ -90,6 +90,10 @@ pub struct EngineSettings {
     /// Acknowledgements that a shard waits for, of broadcasts that ask each receiver for one; beyond it a broadcast is
     /// delivered, and its receiver's answer is not passed on.
     pub acks_pending_max: usize,
+    /// For how long the key of an emit is remembered, and of how many the shards remember it together; more: the oldest are
+    /// forgotten.
+    pub idempotency_window_ms: u64,
+    pub idempotency_keys_max: usize,
     /// Bytes that wait for one client; more: the client is closed.
     pub queue_bytes_max: usize,
     /// What a shard does before it looks for what has come meanwhile.
@@ -177,6 +181,8 @@ impl Default for EngineSettings {
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
             acks_pending_max: 100_000,
+            idempotency_window_ms: 300_000,
+            idempotency_keys_max: 100_000,
             queue_bytes_max: 1 << 20,
             turn: TurnLimits::default(),
         }

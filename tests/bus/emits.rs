@@ -155,3 +155,36 @@ fn a_prefix_and_namespaces_are_kept_apart() {
     assert_eq!((clients[0].event().0.as_str(), clients[1].event().0.as_str()), ("mine", "other"));
     assert_eq!(redis.subscribers("mine-request#/admin[1]#"), 2);
 }
+
+#[test]
+fn a_repeated_emit_is_published_once_and_keys_are_those_of_an_instance() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut alice = [servers[0].client("alice"), servers[1].client("alice")];
+    let mut bob = servers[1].client("bob");
+    let body = |event: &str, users: &[&str]| json!({"users": users, "event": event, "idempotencyKey": event});
+    let first = servers[0].post("emit", &body("one", &["alice"]));
+    assert_eq!(
+        (&first["delivered"], &first["published"], &first["duplicate"]),
+        (&json!(1), &json!(true), &json!(false))
+    );
+    let again = servers[0].post("emit", &body("one", &["alice"]));
+    assert_eq!(again, json!({"id": first["id"], "duplicate": true, "delivered": 0, "published": false}));
+    // Of two users it is new to one.
+    let more = servers[0].post("emit", &body("one", &["alice", "bob"]));
+    assert_eq!((&more["published"], &more["duplicate"]), (&json!(true), &json!(false)));
+    assert_eq!(bob.event().0, "one");
+    let everybody = json!({"broadcast": true, "event": "all", "idempotencyKey": "one"});
+    assert_eq!(servers[0].post("emit", &everybody)["duplicate"], false);
+    assert_eq!(servers[0].post("emit", &everybody)["duplicate"], true);
+    for client in &mut alice {
+        assert_eq!([client.event().0, client.event().0], ["one", "all"]);
+    }
+    assert_eq!(bob.event().0, "all");
+    // The other instance does not know the key.
+    assert_eq!(servers[1].post("emit", &body("one", &["alice"]))["duplicate"], false);
+    for client in &mut alice {
+        assert_eq!(client.event().0, "one");
+        client.socket.round_trip();
+    }
+}

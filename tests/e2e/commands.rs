@@ -34,6 +34,12 @@ fn an_event_is_emitted_from_a_shell_and_the_status_says_whether_somebody_has_it(
     let excepted = ask(&server, &["emit", "--all", "news", "--except", "user:alice"]);
     assert_eq!(excepted.code, Some(3), "{excepted:?}");
 
+    for words in ["Event emitted", "The event was accepted before; it is not emitted again"] {
+        let emitted = ask(&server, &["emit", "--user", "alice", "once", "--once", "key"]);
+        assert_eq!((emitted.code, emitted.stdout.trim_end()), (Some(0), words), "{emitted:?}");
+    }
+    assert_eq!(alice.event().0, "once");
+
     let refused = ask(&server, &["emit", "--all", ""]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("422") && refused.stderr.contains("event: is empty"), "{refused:?}");

@@ -67,6 +67,7 @@ tests_of_limits! {
     clients::user_connections_max,
     emits::api_body_bytes_max,
     emits::api_connections_max,
+    emits::idempotency_keys_max,
     emits::mail_bytes_max,
     emits::queue_bytes_max,
     input::connect_bytes_max,

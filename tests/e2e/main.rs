@@ -21,6 +21,7 @@ mod operator;
 mod pool;
 mod reasons;
 mod reload;
+mod retries;
 mod server;
 mod slow;
 mod start;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{Mail, Target};
+use sockring::shard::{EventId, Mail, OnceKey, Remembered, Target};
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 
 use super::network::Event;
 use super::random::Random;
-use super::record::Record;
+use super::record::{Record, number_of};
 use super::world::{Actor, Call, Context};
+
+/// Emits that it may repeat.
+const RECENT: usize = 12;
 
 /// Calls until a point in time, one call after the other.
 pub struct Backend {
@@ -19,6 +22,9 @@ pub struct Backend {
     pub pace_ms: u64,
     pub until: u64,
     pub next_call: u64,
+    /// Whether some of its emits have keys; it repeats these.
+    pub has_keys: bool,
+    pub recent: Vec<Remembered>,
 }
 
 impl Backend {
@@ -83,13 +89,43 @@ impl Backend {
         }
     }
 
-    fn call(&self, context: &mut Context<'_>) -> Call {
+    /// Emits under keys, some of which it has used lately, for the same event or for another one.
+    fn remembered(&mut self, random: &mut Random, record: &mut Record) -> Call {
+        let mut emits = Vec::new();
+        for _ in 0..random.within(1..=4) {
+            let fresh = self.broadcast(random, record);
+            let number = number_of(&fresh);
+            let again = random.one_in(2).then(|| self.recent.get(random.index(self.recent.len().max(1)))).flatten();
+            let emit = match again {
+                None => Remembered {
+                    broadcast: Arc::new(fresh),
+                    id: EventId(number),
+                    key: Some(OnceKey { name: u128::from(number), print: 0 }),
+                },
+                Some(before) => {
+                    // A number of its own shows who gets it.
+                    let Broadcast { namespace, rooms, .. } = Broadcast::clone(&before.broadcast);
+                    let key = before.key.map(|key| OnceKey { print: u64::from(random.one_in(6)), ..key });
+                    let broadcast = Broadcast { namespace, rooms, ..fresh };
+                    Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key }
+                }
+            };
+            self.recent.push(emit.clone());
+            emits.push(emit);
+        }
+        let kept = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..kept);
+        Call::Remembered(emits)
+    }
+
+    fn call(&mut self, context: &mut Context<'_>) -> Call {
         let user = random_of(context.random, &self.users);
         match context.random.below(16) {
             0 if context.random.one_in(2) => Call::All(Box::new(|| Mail::Metrics)),
             0 => Call::All(Box::new(|| Mail::Stats)),
             1 => Call::All(Box::new(move || Mail::UserStatus(user.clone()))),
             2..=5 => self.manage(context.random, context.record),
+            6..=8 if self.has_keys => self.remembered(context.random, context.record),
             _ => {
                 let count = if context.random.one_in(4) { context.random.within(2..=6) } else { 1 };
                 Call::Emit((0..count).map(|_| self.broadcast(context.random, context.record)).collect())

@@ -129,9 +129,16 @@ fn plan(random: &mut Random, number: u64, start: u64, stay_ms: u64) -> Plan {
 /// One world out of a seed.
 fn simulate(seed: u64) -> Feats {
     let mut random = Random::new(seed.wrapping_mul(0x0100_0193));
-    let settings = settings(&mut random);
+    let mut settings = settings(&mut random);
     let shards = random.pick(&[1, 2, 3, 4]);
     let refuses_one_in = if random.one_in(4) { random.pick(&[2, 10]) } else { 0 };
+    // Out of a stream of its own: the others' seeds stay what they are.
+    let mut apart = Random::new(seed ^ 0x6b65_7973);
+    let has_keys = apart.one_in(3);
+    if has_keys {
+        settings.idempotency_window_ms = apart.pick(&[1, 60, 300_000]);
+        settings.idempotency_keys_max = apart.pick(&[1, 12, 100_000]);
+    }
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.refuse_one_in(refuses_one_in);
     let start = world.now;
@@ -158,7 +165,8 @@ fn simulate(seed: u64) -> Feats {
     for _ in 0..random.within(1..=2) {
         let (users, settled_users) = (names("uuvwh"), if is_alone { names("u") } else { vec!["nobody".to_owned()] });
         let pace_ms = random.pick(&[5, 30, 200]);
-        world.add(0, Backend { users, settled_users, pace_ms, until: start + stay_ms * 2, next_call: 0 });
+        let until = start + stay_ms * 2;
+        world.add(0, Backend { users, settled_users, pace_ms, until, next_call: 0, has_keys, recent: Vec::new() });
     }
     if !is_alone {
         world.add_bus(stay_ms * 2);

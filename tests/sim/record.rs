@@ -2,6 +2,7 @@
 
 mod asks;
 mod emits;
+mod keys;
 mod manage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -15,9 +16,11 @@ use super::network::ActorId;
 
 use asks::Asks;
 use emits::Emits;
+use keys::Keys;
 
 pub use asks::without_ask;
 pub use emits::{Sender, number_of};
+pub use keys::KeyRules;
 
 /// A socket that is connected now.
 #[derive(Clone, Debug)]
@@ -73,6 +76,7 @@ pub struct Record {
     /// Of sockets, and of the rooms that they are in.
     pub changes: u64,
     emits: Emits,
+    keys: Keys,
     asks: Asks,
     /// When the first shard was asked to drain.
     pub draining_since: Option<u64>,
@@ -114,6 +118,7 @@ impl Record {
             joining: HashMap::new(),
             changes: 0,
             emits: Emits::default(),
+            keys: Keys::default(),
             asks: Asks::default(),
             draining_since: None,
             received: 0,

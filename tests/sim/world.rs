@@ -92,6 +92,8 @@ pub struct Feats {
     /// Emits of other instances that came, and acknowledgements for them.
     pub brought: u64,
     pub acknowledged: u64,
+    /// Emits whose key was known.
+    pub duplicates: u64,
     /// Turns that were late, and peers that were past a deadline because of it and had done what was due.
     pub late_turns: u64,
     pub pardoned: u64,
@@ -110,6 +112,7 @@ impl Feats {
         self.unawaited += other.unawaited;
         self.brought += other.brought;
         self.acknowledged += other.acknowledged;
+        self.duplicates += other.duplicates;
         self.late_turns += other.late_turns;
         self.pardoned += other.pardoned;
     }
@@ -173,8 +176,14 @@ impl World {
             };
             let number = usize::from(number);
             let listener = Listener::new(Rc::clone(&dropped));
-            let around =
-                Around::new(number, Arc::clone(&settings), Rc::clone(&record), Rc::clone(&network), random.fork());
+            let around = Around::new(
+                number,
+                shards,
+                Arc::clone(&settings),
+                Rc::clone(&record),
+                Rc::clone(&network),
+                random.fork(),
+            );
             let kernel = SimulatedKernel::new(temper, &around, random.fork(), listener.clone());
             Seat::new(kernel, Shard::new(parts, now), listener, around, Arc::clone(&capacity))
         });
@@ -255,6 +264,7 @@ impl World {
             confirmed: self.bus.as_ref().map_or(0, |bus| bus.confirmed),
             brought: self.bus.as_ref().map_or(0, |bus| bus.brought),
             acknowledged: self.bus.as_ref().map_or(0, |bus| bus.acknowledged),
+            duplicates: sum(&|counters| counters.duplicates),
             late_turns: sum(&|counters| counters.late_turns),
             pardoned: sum(&|counters| counters.pardoned),
         }

@@ -30,6 +30,7 @@ impl<A: Application> Hub<A> {
         let reply = match mail {
             Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
+            Mail::EmitRemembered(emits) => return self.emit_remembered(ticket, emits),
             Mail::Join(target, room) => {
                 let change = Change { rooms: vec![room], namespace: None };
                 return self.change(ticket, self.places_of(&target), Deed::Join(change));

@@ -26,6 +26,7 @@ use super::moving::placement::Place;
 use super::moving::sid::RandomPool;
 use super::rooms::broadcasts::Broadcasts;
 use super::rooms::membership::{Left, Membership};
+use super::rooms::once::Once;
 use super::rooms::sockets::RoomId;
 use super::rooms::table::USER_PREFIX;
 use super::settings::{EngineSettings, Layer};
@@ -55,6 +56,7 @@ pub(super) struct Hub<A> {
     pub(super) directory: Directory,
     pub(super) membership: Membership,
     pub(super) broadcasts: Broadcasts,
+    pub(super) once: Once,
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
@@ -90,6 +92,7 @@ impl<A: Application> Hub<A> {
                 settings.instance,
             ),
             broadcasts: Broadcasts::default(),
+            once: Once::default(),
             settings,
             capacity,
             shard,
@@ -131,6 +134,7 @@ impl<A: Application> Hub<A> {
         }
         self.expire_subscriptions();
         self.broadcasts.expire(now);
+        self.once.expire(now, self.settings.idempotency_window_ms);
         self.expire_round();
         self.wake();
         self.drain();
@@ -148,7 +152,8 @@ impl<A: Application> Hub<A> {
         let draining = self.draining.as_ref().map(Drain::next_at);
         let (rooms, broadcasts, around) =
             (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
-        [self.directory.deadline(), draining, rooms, broadcasts, around].into_iter().flatten().min()
+        let once = self.once.deadline(self.settings.idempotency_window_ms);
+        [self.directory.deadline(), draining, rooms, broadcasts, around, once].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.

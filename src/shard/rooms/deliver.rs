@@ -111,13 +111,17 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// At the home of its room: the shards that have other members get it too.
+    /// At the home of its room, or of what is remembered of it: the shards that have, or may have, other members get it too.
     fn send_on(&mut self, namespace: NamespaceId, broadcast: &Arc<Broadcast>, asker: Asker) {
-        let ([room], Asker::Tally(tally, index)) = (&*broadcast.rooms, asker) else { return };
+        let Asker::Tally(tally, index) = asker else { return };
         let from = self.shard.number;
-        for (shard, _) in self.membership.outposts(namespace, room) {
+        let (outposts, others) = match &*broadcast.rooms {
+            [room] => (self.membership.outposts(namespace, room), 0..0),
+            _ => (&[][..], 0..self.shard.of),
+        };
+        for shard in outposts.iter().map(|(shard, _)| *shard).chain(others).filter(|shard| *shard != from) {
             let mail = SiblingMail::Deliver { broadcast: Arc::clone(broadcast), tally, index, from };
-            self.outbound.mails.push((*shard, mail));
+            self.outbound.mails.push((shard, mail));
             self.broadcasts.expect(tally);
         }
     }

@@ -9,6 +9,8 @@ pub(super) mod fan_out;
 mod homes;
 mod manage;
 pub(super) mod membership;
+pub(super) mod once;
+mod remembered;
 pub(super) mod seats;
 mod selected;
 pub(super) mod sockets;

@@ -2,7 +2,7 @@
 
 use sockring_protocol::adapter::SocketDescription;
 
-use crate::shard::mail::{Reply, Ticket};
+use crate::shard::mail::{Outcome, Reply, Ticket, Verdict};
 
 /// An answer whose counts are not all there.
 pub(crate) struct Tally {
@@ -15,6 +15,8 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 enum TallyKind {
     Emit,
+    /// What each of them is.
+    Remembered(Vec<Verdict>),
     Change,
     /// Of so many some have joined, and the others were refused.
     Join {
@@ -35,6 +37,12 @@ impl Tally {
     pub(crate) fn of_emits(ticket: Ticket, broadcasts: usize) -> Tally {
         let outstanding = u32::try_from(broadcasts).unwrap_or(u32::MAX);
         Tally { ticket, counts: vec![0; broadcasts], kind: TallyKind::Emit, outstanding }
+    }
+
+    /// The same of broadcasts of which these are told apart.
+    pub(crate) fn of_remembered(ticket: Ticket, verdicts: Vec<Verdict>) -> Tally {
+        let outstanding = u32::try_from(verdicts.len()).unwrap_or(u32::MAX);
+        Tally { ticket, counts: vec![0; verdicts.len()], kind: TallyKind::Remembered(verdicts), outstanding }
     }
 
     /// Of how many sockets a change is done to.
@@ -98,6 +106,10 @@ impl Tally {
     pub(crate) fn into_reply(self) -> (Ticket, Reply) {
         let reply = match self.kind {
             TallyKind::Emit => Reply::Delivered(self.counts),
+            TallyKind::Remembered(verdicts) => {
+                let outcomes = self.counts.into_iter().zip(verdicts);
+                Reply::Remembered(outcomes.map(|(delivered, verdict)| Outcome { delivered, verdict }).collect())
+            }
             TallyKind::Change => Reply::Changed(self.counts.iter().sum()),
             TallyKind::Join { of } => {
                 let sockets = self.counts.iter().sum();

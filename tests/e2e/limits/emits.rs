@@ -108,6 +108,19 @@ pub fn mail_bytes_max() {
 }
 
 #[test]
+pub fn idempotency_keys_max() {
+    let mut scene = Scene::new("idempotency_keys_max", "2", &[("SOCKRING_SHARDS", "1")]);
+    let emit = |key: &str| {
+        let answer = scene.server.post("emit", &json!({"user": "nobody", "event": "e", "idempotencyKey": key}));
+        answer["duplicate"].as_bool().expect("true or false")
+    };
+    let known: Vec<bool> = ["1", "2", "2", "3", "2", "1"].iter().map(|key| emit(key)).collect();
+    assert_eq!(known, [false, false, true, false, true, false], "the oldest are forgotten");
+    assert_eq!(scene.server.metrics().sum("sockring_idempotency_keys", ""), 2);
+    scene.assert_hits(2);
+}
+
+#[test]
 fn emits_that_find_too_many_others_waiting_are_refused_and_counted() {
     let mut scene = Scene::new("mail_bytes_max", "1024", &[("SOCKRING_SHARDS", "1")]);
     let emit = json!({"user": "nobody", "event": "e", "data": "x".repeat(900)}).to_string();

@@ -63,6 +63,13 @@ impl Emits {
         }
     }
 
+    /// Nobody has to get an emit.
+    pub(super) fn excuse_all(&mut self, number: u64) {
+        if let Some(open) = self.open.get_mut(&number) {
+            open.has_to_reach.clear();
+        }
+    }
+
     /// A socket has left a room.
     pub(super) fn excuse_in(&mut self, sid: &str, room: &str) {
         for open in self.open.values_mut().filter(|open| open.broadcast.rooms.iter().any(|name| **name == *room)) {

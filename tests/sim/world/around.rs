@@ -1,7 +1,7 @@
 //! `Around`: what one worker of the simulation has around it: virtual time, its mailbox, the other workers, the API and the
 //! bus. Of each letter the record says what has to come of it, as the worker reads it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use sockring::app::Application;
 use sockring::bus::Bus;
 use sockring::mailbox::Letter;
 use sockring::shard::{
-    Acknowledgement, BusMail, EngineSettings, Mail, Now, Parcel, RoomName, Shard, SiblingMail, Ticket,
+    Acknowledgement, BusMail, EngineSettings, Mail, Now, Parcel, Remembered, RoomName, Shard, SiblingMail, Ticket,
+    Verdict,
 };
 use sockring::worker::Outside;
 use sockring_protocol::Millis;
@@ -19,7 +20,7 @@ use sockring_protocol::adapter::Broadcast;
 
 use super::super::network::{Network, TcpId};
 use super::super::random::Random;
-use super::super::record::{Record, number_of};
+use super::super::record::{KeyRules, Record, number_of};
 use super::START_MS;
 use super::bus::{Joined, RoomKey};
 use super::office::Wanted;
@@ -79,6 +80,8 @@ enum Read {
 /// All around one worker.
 pub struct Around {
     pub shard: usize,
+    /// How many there are.
+    pub shards: u16,
     pub settings: Arc<EngineSettings>,
     pub record: Rc<RefCell<Record>>,
     pub network: Rc<RefCell<Network>>,
@@ -89,6 +92,8 @@ pub struct Around {
     /// Taken out of the mailbox, and not read.
     pub collected: VecDeque<Posted>,
     read: Option<Read>,
+    /// What time it is for the worker, since it last asked.
+    told: Cell<u64>,
     pub outgoing: Vec<Outgoing>,
     /// What the answers to questions that were read have to say.
     pub wanted: Vec<(Ticket, Wanted)>,
@@ -102,6 +107,7 @@ pub struct Around {
 impl Around {
     pub fn new(
         shard: usize,
+        shards: u16,
         settings: Arc<EngineSettings>,
         record: Rc<RefCell<Record>>,
         network: Rc<RefCell<Network>>,
@@ -109,6 +115,7 @@ impl Around {
     ) -> Around {
         Around {
             shard,
+            shards,
             settings,
             record,
             network,
@@ -118,6 +125,7 @@ impl Around {
             mailbox: VecDeque::new(),
             collected: VecDeque::new(),
             read: None,
+            told: Cell::new(START_MS),
             outgoing: Vec::new(),
             wanted: Vec::new(),
             generation: 0,
@@ -200,6 +208,22 @@ impl Around {
                 self.read = Some(Read::Delivered(self.shard, named));
                 Wanted::Delivered(self.shard, broadcasts.iter().map(number_of).collect())
             }
+            Mail::EmitRemembered(emits) => {
+                let rules = KeyRules {
+                    window_ms: self.settings.idempotency_window_ms,
+                    keys_max: self.settings.idempotency_keys_max / usize::from(self.shards),
+                };
+                let judge = |emit: &Remembered| {
+                    let verdict = self.record.borrow_mut().judge(self.shard, self.told.get(), emit, rules);
+                    (verdict, self.targets(&emit.broadcast))
+                };
+                let judged: Vec<_> = emits.iter().map(judge).collect();
+                let verdicts =
+                    judged.iter().map(|(verdict, (broadcast, _))| (number_of(broadcast), *verdict)).collect();
+                let new = judged.into_iter().filter(|(verdict, _)| *verdict == Verdict::New);
+                self.read = Some(Read::Delivered(self.shard, new.map(|(_, targets)| targets).collect()));
+                Wanted::Remembered(self.shard, verdicts)
+            }
             Mail::DeliverForAck { broadcast, number, timeout_ms } => {
                 let (broadcast, targets) = self.targets(broadcast);
                 self.record.borrow_mut().on_asked(*number, self.shard, *timeout_ms);
@@ -271,6 +295,7 @@ impl Outside for Around {
     type Socket = Socket;
 
     fn now(&self) -> Now {
+        self.told.set(self.at());
         Now { at: Millis(self.at()), unix_ms: self.at() }
     }
 

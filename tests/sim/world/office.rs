@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use sockring::mailbox::Letter;
-use sockring::shard::{Mail, Reply, Ticket, home_of};
+use sockring::shard::{Mail, Remembered, Reply, Ticket, Verdict, home_of};
 use sockring_protocol::adapter::Broadcast;
 
 use tokio::sync::oneshot;
@@ -25,6 +25,8 @@ const CONFIRM_MS_MAX: u64 = 250;
 pub enum Call {
     /// Each has a number of its own.
     Emit(Vec<Broadcast>),
+    /// The same, each to its home at once, which remembers something of it.
+    Remembered(Vec<Remembered>),
     /// The same question to all shards.
     All(Box<dyn Fn() -> Mail>),
     /// Another instance emits to one room.
@@ -56,6 +58,8 @@ struct Asked {
 /// What its answer has to say.
 pub enum Wanted {
     Delivered(usize, Vec<u64>),
+    /// The same, and what each emit is.
+    Remembered(usize, Vec<(u64, Verdict)>),
     /// That an emit is awaited of its receivers, where there is room for so many.
     Asked(usize, u64, u64),
     /// So many sockets, which have joined these rooms.
@@ -102,6 +106,7 @@ impl World {
                 self.office.calls.get_mut(&number).expect("just begun").rest = broadcasts;
                 self.go_on(number);
             }
+            Call::Remembered(emits) => self.post_remembered(number, sender, emits),
             Call::Remote(broadcast) => {
                 if self.is_brought(&broadcast) {
                     self.office.calls.get_mut(&number).expect("just begun").rest = vec![broadcast];
@@ -118,6 +123,27 @@ impl World {
                 }
             }
             Call::All(mail) => (0..self.seats.len()).for_each(|shard| self.ask(number, shard, mail())),
+        }
+    }
+
+    fn post_remembered(&mut self, call: u64, sender: Sender, emits: Vec<Remembered>) {
+        let shards = u16::try_from(self.seats.len()).expect("few");
+        let broadcasts: Vec<_> = emits.iter().map(|emit| Broadcast::clone(&emit.broadcast)).collect();
+        self.record.borrow_mut().on_posted(sender, &broadcasts);
+        self.office.calls.get_mut(&call).expect("just begun").posted = broadcasts.iter().map(number_of).collect();
+        for shard in 0..shards {
+            let part: Vec<_> = emits.iter().filter(|emit| home_of_emit(emit, shards) == shard).cloned().collect();
+            if part.is_empty() {
+                continue;
+            }
+            match self.is_refused() {
+                true => part.iter().for_each(|emit| self.record.borrow_mut().on_not_taken(&emit.broadcast)),
+                false => self.ask(call, usize::from(shard), Mail::EmitRemembered(part)),
+            }
+        }
+        if self.office.calls[&call].outstanding == 0 {
+            self.end_wave(call);
+            self.go_on(call);
         }
     }
 
@@ -207,6 +233,16 @@ impl World {
                     assert!(tally.range().contains(count), "{count} for emit {number}, where {tally:?} was right");
                 }
             }
+            Wanted::Remembered(shard, emits) => {
+                let Reply::Remembered(outcomes) = reply else { panic!("{reply:?} to an emit") };
+                assert_eq!(outcomes.len(), emits.len(), "an outcome for each emit");
+                for (outcome, (number, verdict)) in outcomes.iter().zip(emits) {
+                    assert_eq!(outcome.verdict, verdict, "emit {number}");
+                    let tally = self.record.borrow().tally(number, shard);
+                    let count = outcome.delivered;
+                    assert!(tally.range().contains(&count), "{count} for emit {number}, where {tally:?} was right");
+                }
+            }
             Wanted::Asked(shard, number, room) => {
                 let Reply::Delivered(counts) = reply else { panic!("{reply:?} to an emit") };
                 let tally = self.record.borrow().tally(number, shard);
@@ -223,7 +259,7 @@ impl World {
                     Reply::Described(sockets) => sockets.len() as u64,
                     Reply::Rooms(rooms) => rooms.len() as u64,
                     Reply::Outposts(shards) => shards.len() as u64,
-                    Reply::TooMuch | Reply::Delivered(_) => panic!("{reply:?} to a question"),
+                    Reply::TooMuch | Reply::Delivered(_) | Reply::Remembered(_) => panic!("{reply:?} to a question"),
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
                 self.check_joined(&joined);
@@ -235,5 +271,13 @@ impl World {
             self.end_wave(call);
             self.go_on(call);
         }
+    }
+}
+
+/// Where it is remembered.
+fn home_of_emit(emit: &Remembered, shards: u16) -> u16 {
+    match &*emit.broadcast.rooms {
+        [room] => home_of(room, shards),
+        _ => home_of(&emit.broadcast.namespace, shards),
     }
 }

@@ -1,0 +1,81 @@
+//! `POST /emit` and `POST /emit/batch`: what is answered to them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::across::{Emitted, Memory};
+use super::answer::{Answer, ApiError};
+use super::fields::Fields;
+use super::{Api, emit, unix_ms, words};
+
+/// Emits of one batch.
+const BATCH_MAX: usize = 1000;
+
+pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<Answer, ApiError> {
+    let fields = Fields::decode(body)?;
+    let emit = decode(api, &fields, unix_ms())?;
+    let delivery = emit.broadcast.delivery;
+    let emitted = api.emit_each(vec![emit]).await?;
+    // One for each.
+    let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
+    Ok(Answer::ok(answer_to(&fields, emitted)?, words::emitted(*emitted, delivery)))
+}
+
+/// Each entry is emitted, or says what is wrong with it; the others do not mind.
+pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<Answer, ApiError> {
+    let now = unix_ms();
+    let entries = Fields::decode_list(body, BATCH_MAX)?;
+    let mut emits = Vec::new();
+    let mut results = Vec::new();
+    for fields in &entries {
+        results.push(decode(api, fields, now).map(|emit| emits.push(emit)));
+    }
+    let emitted = api.emit_each(emits).await?;
+    let mut each = emitted.iter();
+    let answers: Vec<_> = results
+        .into_iter()
+        .zip(&entries)
+        .map(|(result, fields)| result.and_then(|()| each.next().map_or(Ok(Value::Null), |one| answer_to(fields, one))))
+        .collect();
+    let accepted: Vec<_> = emitted.iter().filter(|one| one.memory != Memory::AnotherEvent).copied().collect();
+    let message = words::batch(&accepted, answers.len() - accepted.len());
+    let data: Vec<_> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(data) => data,
+            Err(error) => {
+                let mut data = json!({"statusCode": error.status, "message": error.message, "errors": error.errors});
+                if let (Value::Object(data), Value::Object(known)) = (&mut data, error.data) {
+                    data.extend(known);
+                }
+                data
+            }
+        })
+        .collect();
+    Ok(Answer::ok(data, &message))
+}
+
+fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::Emit, ApiError> {
+    let emit = emit::decode(fields, &api.server, now_unix_ms)?;
+    emit::check_namespace(fields, &api.engine.namespaces, &emit)?;
+    Ok(emit)
+}
+
+/// What came of one emit.
+fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> {
+    let Emitted { delivered, published, memory } = *emitted;
+    let mut data = json!({"delivered": delivered, "published": published});
+    match memory {
+        Memory::Nothing => {}
+        Memory::New(id) | Memory::Repeated(id) => {
+            data["id"] = json!(id.text());
+            data["duplicate"] = json!(matches!(memory, Memory::Repeated(_)));
+        }
+        // Of several users it may be new to some.
+        Memory::AnotherEvent => {
+            return Err(ApiError { data, ..fields.refuse("idempotencyKey", "was used for another event") });
+        }
+    }
+    Ok(data)
+}

@@ -1,0 +1,181 @@
+//! Emits of which their home remembers something: one part for each home, and the answers of all parts together.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sockring_protocol::adapter::{Broadcast, Message};
+
+use crate::cluster::Cluster;
+use crate::shard::{Mail, OnceKey, Outcome, Remembered, Reply, Verdict, home_of};
+
+use super::across::{Emitted, Memory};
+use super::answer::ApiError;
+use super::emit::{Emit, Once, Targets};
+use super::{Api, EMITS_PER_LETTER, prints};
+
+/// A part of an emit, which is remembered at one home.
+struct Part {
+    emit: usize,
+    home: usize,
+    remembered: Remembered,
+}
+
+/// The answers to some parts, some of which may have still to come.
+type Asked = Vec<(Vec<usize>, tokio::sync::oneshot::Receiver<Reply>)>;
+
+/// A key is another one in each namespace, and for each room that alone is emitted to.
+fn key_of(once: &Once, broadcast: &Broadcast) -> OnceKey {
+    let room = if let [room] = &*broadcast.rooms { room } else { "" };
+    OnceKey { name: prints::long([&broadcast.namespace, room, &once.key]), print: once.print }
+}
+
+impl Api {
+    /// Emits several, each plainly or remembered; what came of them is in their order. Those that take different ways wait
+    /// for each other.
+    pub(super) async fn emit_each(self: &Arc<Self>, emits: Vec<Emit>) -> Result<Vec<Emitted>, ApiError> {
+        let mut emitted = Vec::with_capacity(emits.len());
+        let mut emits = emits.into_iter().peekable();
+        while let Some(first) = emits.peek() {
+            let is_plain = first.is_plain();
+            let run = std::iter::from_fn(|| emits.next_if(|next| next.is_plain() == is_plain));
+            emitted.extend(match is_plain {
+                true => self.emit_all(run.map(|emit| emit.broadcast).collect()).await?,
+                false => self.emit_remembered(run.collect()).await?,
+            });
+        }
+        Ok(emitted)
+    }
+
+    /// Others hear of what is new when its home has said so.
+    async fn emit_remembered(self: &Arc<Self>, emits: Vec<Emit>) -> Result<Vec<Emitted>, ApiError> {
+        let parts = self.parts_of(&emits);
+        let broadcasts: Vec<Broadcast> = emits.into_iter().map(|emit| emit.broadcast).collect();
+        let (mut questions, mut numbers) = (Vec::new(), Vec::new());
+        for (home, shard) in self.shards.iter().enumerate() {
+            let of_shard: Vec<usize> = (0..parts.len()).filter(|part| parts[*part].home == home).collect();
+            let letters = of_shard.chunks(EMITS_PER_LETTER);
+            let remembered = |part: &usize| parts[*part].remembered.clone();
+            let mails = letters.clone().map(|part| Mail::EmitRemembered(part.iter().map(remembered).collect()));
+            questions.push((shard, mails.collect()));
+            numbers.extend(letters.map(<[usize]>::to_vec));
+        }
+        let answers = self.ask(questions).await;
+        let mut outcomes = vec![None; parts.len()];
+        for (reply, numbers) in answers.replies.iter().zip(&numbers) {
+            take_outcomes(reply.as_ref(), numbers, &mut outcomes);
+        }
+        let late: Asked =
+            answers.late.into_iter().map(|(question, answer)| (numbers[question].clone(), answer)).collect();
+        let published = match &self.cluster {
+            None => vec![false; broadcasts.len()],
+            Some(cluster) => {
+                let published = publish_new(cluster, &broadcasts, &parts, &outcomes).await;
+                if !late.is_empty() {
+                    // Whoever repeats it hears that it has come before: it must not stay here alone.
+                    tokio_uring::spawn(publish_late(Arc::clone(cluster), broadcasts, parts.clone(), late));
+                }
+                published
+            }
+        };
+        if let Some(error) = answers.error {
+            let delivered: u64 = outcomes.iter().flatten().map(|outcome| outcome.delivered).sum();
+            let published = published.contains(&true);
+            return Err(ApiError { data: json!({"delivered": delivered, "published": published}), ..error });
+        }
+        Ok(published
+            .into_iter()
+            .enumerate()
+            .map(|(emit, published)| sum_up(emit, published, &parts, &outcomes))
+            .collect())
+    }
+
+    /// Each user by itself at home; all else at the home of its only room, or of its namespace.
+    fn parts_of(&self, emits: &[Emit]) -> Arc<[Part]> {
+        let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
+        let mut parts = Vec::new();
+        for (number, emit) in emits.iter().enumerate() {
+            let id = self.ids.next(super::unix_ms());
+            let broadcasts: Vec<Broadcast> = match emit.targets {
+                Targets::Whole => vec![emit.broadcast.clone()],
+                Targets::Users => {
+                    let rooms = emit.broadcast.rooms.iter();
+                    rooms.map(|room| Broadcast { rooms: vec![room.clone()], ..emit.broadcast.clone() }).collect()
+                }
+            };
+            for broadcast in broadcasts {
+                let key = emit.once.as_ref().map(|once| key_of(once, &broadcast));
+                let home = match &*broadcast.rooms {
+                    [room] => home_of(room, shards),
+                    // One for all of a namespace, so that they keep their order.
+                    _ => home_of(&broadcast.namespace, shards),
+                };
+                let remembered = Remembered { broadcast: Arc::new(broadcast), id, key };
+                parts.push(Part { emit: number, home: usize::from(home), remembered });
+            }
+        }
+        parts.into()
+    }
+}
+
+fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<Outcome>]) {
+    let Some(Reply::Remembered(of_parts)) = reply else { return };
+    for (part, outcome) in parts.iter().zip(of_parts) {
+        outcomes[*part] = Some(*outcome);
+    }
+}
+
+/// What came of an emit, all of whose parts have answered.
+fn sum_up(emit: usize, published: bool, parts: &[Part], outcomes: &[Option<Outcome>]) -> Emitted {
+    let of_emit = || parts.iter().zip(outcomes).filter(|(part, _)| part.emit == emit);
+    let verdicts = || of_emit().filter_map(|(part, outcome)| Some((part.remembered.id, outcome.as_ref()?.verdict)));
+    let id = |(own, verdict)| match verdict {
+        Verdict::Repeated(first) => first,
+        Verdict::New | Verdict::AnotherEvent => own,
+    };
+    // Ids sort by time.
+    let first = verdicts().map(id).min();
+    let memory = match first {
+        None => Memory::Nothing,
+        Some(_) if verdicts().any(|(_, verdict)| verdict == Verdict::AnotherEvent) => Memory::AnotherEvent,
+        Some(id) if verdicts().any(|(_, verdict)| verdict == Verdict::New) => Memory::New(id),
+        Some(id) => Memory::Repeated(id),
+    };
+    let delivered = of_emit().filter_map(|(_, outcome)| Some(outcome.as_ref()?.delivered)).sum();
+    Emitted { delivered, published, memory }
+}
+
+/// Publishes of each emit what is new; says of each whether Redis has it.
+async fn publish_new(
+    cluster: &Cluster,
+    broadcasts: &[Broadcast],
+    parts: &[Part],
+    outcomes: &[Option<Outcome>],
+) -> Vec<bool> {
+    let is_new = |outcome: &Option<Outcome>| outcome.is_some_and(|outcome| outcome.verdict == Verdict::New);
+    let mut numbers = Vec::new();
+    let mut messages = Vec::new();
+    for (number, broadcast) in broadcasts.iter().enumerate() {
+        let new = parts.iter().zip(outcomes).filter(|(part, outcome)| part.emit == number && is_new(outcome));
+        let of_part = |(part, _): (&Part, _)| part.remembered.broadcast.rooms.clone();
+        let rooms: Vec<Vec<Box<str>>> = new.map(of_part).collect();
+        if !rooms.is_empty() {
+            let message = Broadcast { rooms: rooms.concat(), ..broadcast.clone() };
+            numbers.push(number);
+            messages.push((&*broadcast.namespace, Message::Broadcast(message)));
+        }
+    }
+    let mut published = vec![false; broadcasts.len()];
+    for (number, result) in numbers.into_iter().zip(cluster.publish_all(&messages).await) {
+        published[number] = result.is_ok();
+    }
+    published
+}
+
+/// What shards have taken after their time was up.
+async fn publish_late(cluster: Arc<Cluster>, broadcasts: Vec<Broadcast>, parts: Arc<[Part]>, late: Asked) {
+    let mut outcomes = vec![None; parts.len()];
+    for (numbers, answer) in late {
+        take_outcomes(answer.await.ok().as_ref(), &numbers, &mut outcomes);
+    }
+    publish_new(&cluster, &broadcasts, &parts, &outcomes).await;
+}

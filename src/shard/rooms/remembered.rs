@@ -1,0 +1,46 @@
+//! Emits of which their home remembers something: they are judged, delivered and remembered in one turn.
+
+use crate::app::Application;
+use crate::shard::hub::Hub;
+use crate::shard::limit::Limit;
+use crate::shard::mail::{Remembered, Reply, Ticket, Verdict};
+
+use super::deliver::Incoming;
+use super::fan_out::Asker;
+use super::once::Room;
+use super::tally::Tally;
+
+impl<A: Application> Hub<A> {
+    /// Takes what is new, in order, and says of each what it was.
+    pub(crate) fn emit_remembered(&mut self, ticket: Ticket, emits: Vec<Remembered>) {
+        if emits.is_empty() {
+            return self.outbound.replies.push((ticket, Reply::Remembered(Vec::new())));
+        }
+        let mut verdicts = Vec::with_capacity(emits.len());
+        let mut taken = Vec::with_capacity(emits.len());
+        for Remembered { broadcast, id, key } in emits {
+            let window_ms = self.settings.idempotency_window_ms;
+            let verdict = key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
+            if let (Verdict::New, Some(key)) = (verdict, &key) {
+                // Each shard has its part of what all may remember.
+                let keys_max = self.settings.idempotency_keys_max / usize::from(self.shard.of).max(1);
+                if self.once.remember(key, id, self.now.at, keys_max) == Room::Made {
+                    self.counters.hit(Limit::IdempotencyKeysMax);
+                }
+            }
+            self.counters.duplicates += u64::from(matches!(verdict, Verdict::Repeated(_)));
+            taken.push((verdict == Verdict::New).then_some(broadcast));
+            verdicts.push(verdict);
+        }
+        let tally = self.broadcasts.open(Tally::of_remembered(ticket, verdicts));
+        for (index, broadcast) in taken.into_iter().enumerate() {
+            match broadcast {
+                None => self.count(tally, index, 0),
+                Some(broadcast) => {
+                    let asker = Asker::Tally(tally, index);
+                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker });
+                }
+            }
+        }
+    }
+}
