@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use sockring_protocol::adapter::{Adapter, Answer, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Cluster;
 use super::counters::BusLimit;
@@ -20,8 +20,8 @@ use super::topology::Topology;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// How long Redis may take to say how many instances there are.
 const COUNT_WITHIN: Duration = Duration::from_millis(500);
-/// Between two looks at how many have subscribed a room.
-const SUBSCRIBED_LOOK: Duration = Duration::from_millis(5);
+/// Until those who hear a room are asked for the second time; each time later it takes twice as long.
+const HEARD_AGAIN: Duration = Duration::from_millis(10);
 /// How long an instance that says nothing is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 const PEERS_MAX: usize = 1024;
@@ -33,8 +33,17 @@ struct Question {
     /// What they take.
     bytes: usize,
     expected: usize,
+    counts: Counts,
     /// Sent when all have answered.
     complete: Option<oneshot::Sender<()>>,
+}
+
+/// Which answers to a question count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    All,
+    /// Those of servers that have some of the sockets.
+    WithSockets,
 }
 
 /// The questions that wait for answers.
@@ -53,13 +62,13 @@ impl Questions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, request: &str, expected: usize) -> Option<oneshot::Receiver<()>> {
+    fn begin(&self, request: &str, expected: usize, counts: Counts) -> Option<oneshot::Receiver<()>> {
         let mut questions = self.lock();
         if questions.len() >= self.questions_max {
             return None;
         }
         let (complete, completed) = oneshot::channel();
-        let question = Question { answers: Vec::new(), bytes: 0, expected, complete: Some(complete) };
+        let question = Question { answers: Vec::new(), bytes: 0, expected, counts, complete: Some(complete) };
         questions.insert(request.into(), question);
         Some(completed)
     }
@@ -75,7 +84,9 @@ impl Questions {
         let mut questions = self.lock();
         let Some(question) = questions.get_mut(request) else { return Kept::Yes };
         let is_second = uid.is_some() && question.answers.iter().any(|(known, _)| *known == uid);
-        if question.answers.len() >= question.expected || is_second {
+        let has_none = matches!(&answer, Answer::Sockets(sockets) if sockets.is_empty());
+        let is_beside = question.counts == Counts::WithSockets && has_none;
+        if question.answers.len() >= question.expected || is_second || is_beside {
             return Kept::Yes;
         }
         let bytes = answer.bytes();
@@ -178,7 +189,7 @@ impl Cluster {
         if expected == 0 {
             return Gathered { answers: Vec::new(), missing: Some(0), silent: Vec::new() };
         }
-        let Some(completed) = self.questions.begin(&request, expected) else {
+        let Some(completed) = self.questions.begin(&request, expected, Counts::All) else {
             self.counters.hit(BusLimit::Questions);
             return self.incomplete(Gathered { missing: Some(expected), ..Gathered::unknown() });
         };
@@ -208,28 +219,42 @@ impl Cluster {
     /// to join it. Instances answer after what they were ordered before. Waits no longer than for answers.
     pub async fn is_joined(&self, selection: Selection, room: &str) -> bool {
         let deadline = Instant::now() + ANSWERS_WITHIN;
-        let namespace = selection.namespace.clone();
-        let Gathered { answers, missing, .. } = self.fetch(selection).await;
+        let Gathered { answers, missing, .. } = self.fetch(selection.clone()).await;
         let is_in = |socket: &SocketDescription| socket.rooms.iter().any(|name| **name == *room);
         if missing != Some(0) || !answers.iter().flatten().all(is_in) {
             return false;
         }
         let instances = answers.iter().filter(|sockets| !sockets.is_empty()).count();
-        let subscribed = async {
-            // With the sharded adapter a Node server answers before its own subscription is through.
-            let Some(channel) = self.channels.of_room(&namespace, room).filter(|_| self.adapter() == Adapter::Sharded)
-            else {
-                return true;
-            };
-            loop {
-                match self.count_subscribers(&channel).await {
-                    Ok(count) if count >= instances => return true,
-                    Ok(_) => sleep(SUBSCRIBED_LOOK).await,
-                    Err(_) => return false,
-                }
-            }
+        // With the sharded adapter a Node server answers before its own subscription is through.
+        let channel = self.channels.of_room(&selection.namespace, room);
+        match channel.filter(|_| self.adapter() == Adapter::Sharded && instances > 0) {
+            None => true,
+            Some(channel) => timeout_at(deadline, self.is_heard(selection, &channel, instances)).await.unwrap_or(false),
+        }
+    }
+
+    /// Whether so many servers that have some of the selected sockets hear a channel, as soon as they do: who answers what is
+    /// asked on the channel itself hears it.
+    async fn is_heard(&self, selection: Selection, channel: &str, servers: usize) -> bool {
+        let (namespace, request) = (selection.namespace.clone(), self.request_id());
+        let question = Message::Fetch { request: request.clone(), selection };
+        let Some(mut completed) = self.questions.begin(&request, servers, Counts::WithSockets) else {
+            self.counters.hit(BusLimit::Questions);
+            return false;
         };
-        timeout_at(deadline, subscribed).await.unwrap_or(false)
+        // Forgotten also when the time is up.
+        let _ending = Ending { cluster: self, request: &request };
+        let mut again = HEARD_AGAIN;
+        loop {
+            // Who hears of it for the second time answers again, which does not count.
+            if self.send_on(Some(channel.to_owned()), &namespace, &question).is_err() {
+                return false;
+            }
+            if let Ok(all) = timeout(again, &mut completed).await {
+                return all.is_ok();
+            }
+            again *= 2;
+        }
     }
 
     /// How many servers listen for questions about a namespace. Each has one connection that does.
@@ -257,6 +282,18 @@ impl Cluster {
     }
 }
 
+/// A question that ends with this.
+struct Ending<'a> {
+    cluster: &'a Cluster,
+    request: &'a str,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.cluster.questions.end(self.request, &self.cluster.held);
+    }
+}
+
 /// The number in the answer to `PUBSUB NUMSUB` with one channel.
 fn subscribers(answer: &Value) -> Option<usize> {
     let count = match answer {
@@ -280,7 +317,7 @@ mod tests {
     #[test]
     fn a_question_is_complete_when_all_have_answered_once() {
         let (questions, held) = (Questions::new(9), Held::new(10_000));
-        let mut completed = questions.begin("q", 2).unwrap();
+        let mut completed = questions.begin("q", 2, Counts::All).unwrap();
         let uid = |name: &str| Some(name.into());
         questions.on_answer("other", uid("a"), Answer::Done, &held);
         questions.on_answer("q", uid("a"), Answer::Done, &held);
@@ -294,12 +331,23 @@ mod tests {
     }
 
     #[test]
+    fn servers_without_sockets_do_not_complete_a_question_about_those_who_have_some() {
+        let (questions, held) = (Questions::new(9), Held::new(10_000));
+        let mut completed = questions.begin("q", 1, Counts::WithSockets).unwrap();
+        let socket = SocketDescription { id: "s".into(), rooms: Vec::new(), user: None };
+        questions.on_answer("q", Some("a".into()), Answer::Sockets(Vec::new()), &held);
+        assert!(completed.try_recv().is_err());
+        questions.on_answer("q", Some("b".into()), Answer::Sockets(vec![socket]), &held);
+        assert!(completed.try_recv().is_ok());
+    }
+
+    #[test]
     fn questions_and_peers_are_bounded() {
         let questions = Questions::new(9);
         for number in 0..9 {
-            assert!(questions.begin(&number.to_string(), 1).is_some());
+            assert!(questions.begin(&number.to_string(), 1, Counts::All).is_some());
         }
-        assert!(questions.begin("more", 1).is_none());
+        assert!(questions.begin("more", 1, Counts::All).is_none());
         let peers = Peers::default();
         (0..2 * PEERS_MAX).for_each(|number| peers.saw(&number.to_string()));
         peers.saw("emitter");
@@ -313,7 +361,7 @@ mod tests {
             let answer = Answer::Rooms(vec!["r".repeat(bytes).into()]);
             questions.on_answer(request, None, answer, &held)
         };
-        ["a", "b"].iter().for_each(|request| drop(questions.begin(request, 3).unwrap()));
+        ["a", "b"].iter().for_each(|request| drop(questions.begin(request, 3, Counts::All).unwrap()));
         assert_eq!((hear("a", 4_000), hear("nobody", 9_999), hear("b", 4_000)), (Kept::Yes, Kept::Yes, Kept::Yes));
         assert_eq!((hear("a", 4_000), hear("a", 1_000)), (Kept::TooMuch, Kept::Yes));
         assert!((9_000..10_000).contains(&held.bytes()), "{}", held.bytes());

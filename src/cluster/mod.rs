@@ -236,12 +236,18 @@ impl Cluster {
 
     /// Puts a message where Redis' connection takes it from.
     fn send(&self, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
+        self.send_on(None, namespace, message)
+    }
+
+    /// The same, on a channel that is not the one on which such a message goes.
+    fn send_on(&self, channel: Option<String>, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
         let uid = self.namespace(namespace).and_then(|index| self.uids.get(index)).ok_or(PublishError::Refused)?;
         let sent = match self.backlog.is_up() {
             false => Err(PublishError::Down),
             true => match adapter::encode(&self.channels, uid, namespace, message) {
                 None => Err(PublishError::Refused),
-                Some(Outgoing { channel, body }) => {
+                Some(Outgoing { channel: usual, body }) => {
+                    let channel = channel.unwrap_or(usual);
                     let bytes = channel.len() + body.len();
                     let command = match self.adapter() {
                         Adapter::Classic => "PUBLISH",

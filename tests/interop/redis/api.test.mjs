@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { api, call, userStatus } from '../lib/api.mjs';
 import { closeClients } from '../lib/client.mjs';
-import { adapters, connect, heard, peersAreNode, startServers, stopServers } from '../lib/cluster.mjs';
+import { adapters, connect, heard, peersAreNode, startNode, startPeer, startServers, stopServers } from '../lib/cluster.mjs';
+import { Distance } from '../lib/distance.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { pause, until } from '../lib/wait.mjs';
 
@@ -115,6 +116,30 @@ for (const adapter of adapters) {
       const answers = await Promise.all(Array.from({ length: 100 }, () => call(servers.A, 'GET', '/user/asked/status')));
       for (const answer of answers) assert.equal(answer.json().data.sockets, 4, answer.text);
       assert.ok(performance.now() - begun < 2000, `${performance.now() - begun} ms`);
+    });
+
+    test('who is confirmed to be in a room is reached there, where a subscription takes longer than an answer too', async () => {
+      const far = await Distance.from(redis, 100);
+      const E = await startNode(redis, { name: 'E', adapter, env: { SUBSCRIBER_URL: far.url } });
+      // It asks about one namespace, and not about another one meanwhile.
+      const F = await startPeer(redis, { name: 'F', adapter, env: { SOCKRING_NAMESPACES: '/' } });
+      try {
+        // Who is in the room already, here and there, says nothing of what E has subscribed.
+        for (const letter of ['A', 'B', 'C']) await connect(servers[letter], 'in-many');
+        await heard(redis, adapter, [['/', 'user:in-many', 3]]);
+        for (let number = 0; number < 3; number += 1) {
+          const [user, room] = [`late-${number}`, `late-room-${number}`];
+          const client = await connect(E, user);
+          await heard(redis, adapter, [['/', `user:${user}`, 1]]);
+          for (const one of ['in-many', user]) assert.equal((await api(F, 'POST', '/rooms/join', { user: one, room })).confirmed, true, one);
+          await api(F, 'POST', '/emit', { event: 'in', room });
+          await client.event('in', 1000);
+        }
+      } finally {
+        closeClients();
+        await Promise.all([E.stop(), F.stop()]);
+        await far.stop();
+      }
     });
 
     test('no Node server has complained', async () => {

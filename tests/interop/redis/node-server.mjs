@@ -1,6 +1,6 @@
 // A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
 //   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX,
-//   MODE (subscriptionMode of the sharded adapter), RESPONSES=specific (answers go to their asker's own channel), ACCESS_TOKEN_SECRET
+//   SUBSCRIBER_URL (where its subscriber finds Redis, when that is another way), MODE (subscriptionMode of the sharded adapter), RESPONSES=specific (answers go to their asker's own channel), ACCESS_TOKEN_SECRET
 
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
@@ -21,16 +21,19 @@ const note = (where) => (error) => {
 process.on('unhandledRejection', note('unhandled rejection'));
 process.on('uncaughtException', note('uncaught exception'));
 
-function redisClient() {
+function redisClient(url = env.REDIS_URL) {
   const socket = { reconnectStrategy: (tries) => Math.min(50 + tries * 20, 300) };
   return env.REDIS_CLUSTER
     ? createCluster({ rootNodes: JSON.parse(env.REDIS_CLUSTER).map((url) => ({ url })), defaults: { socket } })
-    : createClient({ url: env.REDIS_URL, socket });
+    : createClient({ url, socket });
 }
+
+let publisher;
 
 async function adapter() {
   if (env.ADAPTER === 'none') return undefined;
-  const [publisher, subscriber] = [redisClient(), redisClient()];
+  publisher = redisClient();
+  const subscriber = redisClient(env.SUBSCRIBER_URL);
   publisher.on('error', note('publisher'));
   subscriber.on('error', note('subscriber'));
   await Promise.all([publisher.connect(), subscriber.connect()]);
@@ -128,8 +131,11 @@ const operations = {
     socket[action](...args);
   },
   localRooms: ({ nsp = '/' }) => [...io.of(nsp).adapter.rooms.keys()],
-  /** One after the other, and nothing in between. */
-  sequence: (steps) => steps.forEach(([operation, spec]) => void operations[operation](spec)),
+  /** One after the other, and nothing in between; it ends when Redis has all of it, if it is one and no cluster. */
+  async sequence(steps) {
+    steps.forEach(([operation, spec]) => void operations[operation](spec));
+    await publisher?.ping();
+  },
   told: () => told.splice(0),
   errors: () => errors.splice(0),
 };
