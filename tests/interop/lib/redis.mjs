@@ -144,10 +144,24 @@ export class RedisCluster {
     return this.masters[0].url;
   }
 
-  /** The master that owns the slot of a channel. */
+  /** The master that had the slot of a channel in the beginning. */
   async owner(channel) {
-    const slot = Number(await this.masters[0].command('CLUSTER', 'KEYSLOT', channel));
-    return this.masters[Math.floor(slot / Math.ceil(SLOTS / MASTERS))];
+    return this.masters[Math.floor(await this.slot(channel) / Math.ceil(SLOTS / MASTERS))];
+  }
+
+  /** Gives slots of one master to another, one after the other, as `redis-cli --cluster reshard` does: the new owner first. */
+  async moveSlots(slots, from, to) {
+    const [source, target] = [await from.command('CLUSTER', 'MYID'), await to.command('CLUSTER', 'MYID')].map(String);
+    for (const slot of slots) {
+      await to.command('CLUSTER', 'SETSLOT', slot, 'IMPORTING', source);
+      await from.command('CLUSTER', 'SETSLOT', slot, 'MIGRATING', target);
+      for (const master of [to, from, ...this.masters.filter((one) => one !== from && one !== to)]) await master.command('CLUSTER', 'SETSLOT', slot, 'NODE', target);
+    }
+  }
+
+  /** The slot of a channel. */
+  async slot(channel) {
+    return Number(await this.masters[0].command('CLUSTER', 'KEYSLOT', channel));
   }
 
   async subscribers(channel, verb = 'SHARDNUMSUB') {

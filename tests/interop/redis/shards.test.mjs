@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { closeClients } from '../lib/client.mjs';
-import { connect, startServers, stopServers } from '../lib/cluster.mjs';
+import { connect, heard, startServers, stopServers } from '../lib/cluster.mjs';
 import { Crowd } from '../lib/crowd.mjs';
 import { emitAll, emitRows, inJson } from '../lib/emits.mjs';
+import { gather } from '../lib/flock.mjs';
 import { RedisCluster } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -91,6 +92,43 @@ describe('a Redis Cluster of three masters, sharded adapter', { timeout: 60000 }
     await redis.formed();
     await assertReached([...list, { user: 'while-a-master-is-gone', client: local }], 'after the restart', 15000);
     for (const letter of ['A', 'B']) servers[letter].assertAlive();
+  });
+
+  test('slots that move while much is published take their rooms along, and no others', async () => {
+    const users = Array.from({ length: 90 }, (_, number) => `moving-${number}`);
+    const got = new Map(users.map((user) => [user, []]));
+    const flock = await gather(users.map((user, number) => [servers['AB'[number % 2]], user]), (user, bytes, begin, end) => {
+      const [event, round] = JSON.parse(bytes.toString('utf8', begin, end));
+      if (event === 'round') got.get(user).push(round);
+    });
+    const channels = users.map((user) => `socket.io#/#user:${user}#`);
+    const followed = () => heard(redis, 'sharded', users.map((user) => ['/', `user:${user}`, 1]), 10000);
+    await followed();
+    const [from, to] = redis.masters;
+    const owners = await Promise.all(channels.map((channel) => redis.owner(channel)));
+    const slots = await Promise.all(channels.filter((_, index) => owners[index] === from).map((channel) => redis.slot(channel)));
+    assert.ok(slots.length > 10, `${slots.length} slots move`);
+    let rounds = 0;
+    const tell = () => servers.D.ask('emits', users.map((user) => ({ rooms: [`user:${user}`], args: ['round', rounds] })));
+    let isMoving = true;
+    const moved = redis.moveSlots(new Set(slots), from, to).finally(() => (isMoving = false));
+    for (; isMoving || rounds < 20; rounds += 1) await tell();
+    await moved;
+    await followed();
+    const last = rounds;
+    await tell();
+    await until(5000, 'all have come to the last round', () => users.filter((user) => !got.get(user).includes(last)), ({ length }) => length === 0);
+    flock.leave();
+    const all = Array.from({ length: last + 1 }, (_, round) => round);
+    let lost = 0;
+    for (const [index, user] of users.entries()) {
+      if (owners[index] !== from) assert.deepEqual(got.get(user), all, `${user}, whose slot has stayed`);
+      // Its events may overtake each other: node-redis asks the old node first, and then the new one.
+      else assert.equal(new Set(got.get(user)).size, got.get(user).length, `${user}: none twice`);
+      lost += all.length - got.get(user).length;
+    }
+    // What is published where nobody is any more, at the moment of a move.
+    assert.ok(lost <= 0.1 * slots.length * all.length, `${lost} lost`);
   });
 
   test('no Node server has complained', async () => {

@@ -58,6 +58,12 @@ export class Holders {
     return { events: sum('events'), wrong: sum('wrong'), gone: sum('gone'), latencies };
   }
 
+  /** The numbers that have come to nobody. */
+  async missing() {
+    const [first, ...others] = await Promise.all(this.children.map((child) => this.#ask(child, 'missing')));
+    return others.reduce((some, { numbers }) => some.filter((number) => new Set(numbers).has(number)), first.numbers);
+  }
+
   end() {
     for (const child of this.children) child.kill('SIGKILL');
   }
@@ -77,6 +83,11 @@ export function quantile(latencies, share) {
 export function cpuSeconds(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** What Node's sharded adapter publishes for an emit to one room. */
+export function shardedBodyTo(room, event, ...args) {
+  return Buffer.from(JSON.stringify({ type: 3, data: { packet: { type: 2, data: [event, ...args], nsp: '/' }, opts: { rooms: [room], except: [], flags: {} } }, uid: 'fedcba9876543210', nsp: '/' }));
 }
 
 export function bodyTo(room, event, ...args) {

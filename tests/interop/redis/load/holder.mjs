@@ -38,6 +38,8 @@ const operations = {
     latencies = new Uint32Array(BUCKETS);
     seen = new Uint8Array(numbers);
   },
+  /** Which of so many have not come. */
+  missing: () => ({ numbers: [...seen.keys()].filter((number) => seen[number] === 0) }),
   report: () => ({ events, wrong, latencies, gone: flock.gone() }),
 };
 

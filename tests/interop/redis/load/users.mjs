@@ -4,7 +4,7 @@
 import { createClient } from 'redis';
 import { RedisServer } from '../../lib/redis.mjs';
 import { pause, until } from '../../lib/wait.mjs';
-import { bodyTo, channelOf, cpuSeconds, Holders, options, roomOf, startServers } from './common.mjs';
+import { bodyTo, channelOf, cpuSeconds, Holders, options, roomOf, shardedBodyTo, startServers } from './common.mjs';
 
 const { users: count, servers: kind, adapter, shards, holders: processes, emits, outage } = options({ users: 50_000, servers: 'sockring', adapter: 'classic', shards: 2, holders: 4, emits: 50_000, outage: 0 });
 const CHUNK = 1000;
@@ -27,9 +27,7 @@ async function subscribers() {
 }
 
 function bodyFor(user) {
-  return sharded
-    ? Buffer.from(JSON.stringify({ type: 3, data: { packet: { type: 2, data: ['x', 1] }, opts: { rooms: [`user:${user}`], except: [], flags: {} } }, uid: 'fedcba9876543210', nsp: '/' }))
-    : bodyTo(roomOf(user), 'x', 1);
+  return (sharded ? shardedBodyTo : bodyTo)(roomOf(user), 'x', 1);
 }
 
 /** One emit to each of the first `emits` users; how many connections each was given to. */
