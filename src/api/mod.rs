@@ -207,7 +207,7 @@ impl Api {
             self.hits.connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Parcel::between_requests(Vec::new(), 0).with(Papers { seat: None, stranger }))
+        Some(Parcel::between_requests(Vec::new(), 0).with(Papers { stranger, ..Papers::default() }))
     }
 
     /// Serves a connection with the bytes that were already read from it, until it ends or goes back to shard `home`.

@@ -5,6 +5,7 @@
 //! is valid; `on_closed` comes exactly once.
 
 mod clients;
+mod diary;
 mod effects;
 mod event_id;
 mod faults;
@@ -30,6 +31,7 @@ use crate::app::Application;
 use crate::capacity::{Capacity, CapacityLimits, Door, Standing, Stranger, TooMany};
 
 use clients::directory::Directory;
+use diary::{Account, Diary};
 use hub::Hub;
 use hub::stats::ConnectionCounts;
 use moving::sid::RandomPool;
@@ -66,6 +68,8 @@ pub struct Shard<A> {
     hub: Hub<A>,
     timers: Timers<ConnectionKey>,
     effects: Vec<Effect>,
+    /// Of connections.
+    diary: Diary,
     /// Connections that have something to send.
     dirty: Vec<ConnectionKey>,
     /// Those that have sent a piece of it.
@@ -130,6 +134,7 @@ impl<A: Application> Shard<A> {
             timers: Timers::new(now.at, place),
             hub: Hub::new(settings, capacity, place, app, RandomPool::new(entropy), now),
             effects: Vec::new(),
+            diary: Diary::new(),
             dirty: Vec::new(),
             begun: Vec::new(),
             resumable: Vec::new(),
@@ -179,6 +184,9 @@ impl<A: Application> Shard<A> {
             }
         };
         let key = self.add_connection(peer, requests, standing, papers.stranger)?;
+        if let Some(account) = papers.account {
+            self.diary.begin(key.0.index, *account);
+        }
         match luggage {
             Luggage::None => {}
             Luggage::Request => {
@@ -212,6 +220,10 @@ impl<A: Application> Shard<A> {
             self.hub.capacity.give_back(standing);
             return None;
         };
+        self.diary.begin(
+            key.0.index,
+            Account { address: peer.map(|peer| peer.to_canonical()), since: now, ..Account::default() },
+        );
         let patience_ms = match standing {
             Standing::Member => self.hub.settings.head_timeout_ms,
             Standing::Guest => self.hub.settings.head_timeout_ms.min(idlers::GUEST_HEAD_TIMEOUT_MS),
@@ -245,6 +257,9 @@ impl<A: Application> Shard<A> {
         // What one that leaves is counted as went with it, also if it was given up on its way.
         if !connection.has_left {
             self.hub.capacity.give_back(connection.standing);
+            if self.diary.is_kept() {
+                self.tell_end(key);
+            }
         }
     }
 

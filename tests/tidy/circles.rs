@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 3] = [
         "clients/encode.rs",
         "clients/lookout.rs",
         "clients/outbox.rs",
+        "diary.rs",
         "effects.rs",
         "event_id.rs",
         "faults.rs",

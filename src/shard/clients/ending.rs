@@ -25,7 +25,11 @@ impl<A: Application> Hub<A> {
         code: Option<u16>,
         farewell: Farewell,
     ) {
-        let Cause { reason, detail } = cause.into();
+        let cause = cause.into();
+        let reason = cause.reason;
+        if self.diary.is_kept() {
+            self.tell_end(key, cause);
+        }
         self.leave_all(key);
         let Some(client) = self.directory.get_mut(key) else { return };
         // Its last packets wait for its next poll, or for their own deadline.
@@ -33,7 +37,6 @@ impl<A: Application> Hub<A> {
             return;
         }
         self.counters.count_close(reason);
-        tracing::debug!(reason = reason.label(), detail = detail.map(tracing::field::display), "a client has ended");
         if reason == CloseReason::QueueFull {
             self.counters.hit(Limit::QueueBytesMax);
         }
@@ -77,6 +80,30 @@ impl<A: Application> Hub<A> {
             (Transport::Polling, None) => {}
         }
         self.forget(key);
+    }
+
+    /// The log's line for the end of a client, while its sockets are there.
+    #[cold]
+    fn tell_end(&self, key: ClientKey, cause: Cause) {
+        let Some(client) = self.directory.get(key).filter(|client| client.phase != Phase::Farewell) else { return };
+        let account = self.diary.account(key.0.index);
+        let transport = match client.session.transport() {
+            Transport::Polling => "polling",
+            Transport::WebSocket => "websocket",
+        };
+        tracing::debug!(
+            user = client.sockets.iter().find_map(|(_, socket)| self.membership.user_of(socket)),
+            client = ?client.sid,
+            sockets = client.sockets.len(),
+            address = account.address.map(tracing::field::display),
+            transport,
+            reason = cause.reason.label(),
+            detail = cause.detail.map(tracing::field::display),
+            ms = self.now.at.0 - account.since.0,
+            received_bytes = account.received_bytes,
+            sent_bytes = account.sent_bytes,
+            "a client has ended"
+        );
     }
 
     /// Keeps a client that is over until its last packets are fetched, for a while.

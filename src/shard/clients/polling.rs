@@ -101,6 +101,7 @@ impl<A: Application> Hub<A> {
         if self.step(key, Input::PostComplete) != Step::Accept {
             return PostOutcome::Refuse;
         }
+        self.diary.received(key.0.index, body.len());
         let Ok(body) = std::str::from_utf8(body) else {
             self.on_bad_packet(key, PacketFault::Session(Forbidden::BodyNotUtf8));
             return PostOutcome::Refuse;
@@ -148,6 +149,7 @@ impl<A: Application> Hub<A> {
         if payload.is_empty() {
             payload.push(b'6');
         }
+        self.diary.sent(key.0.index, payload.len());
         self.outbound.orders.push(Order::AnswerPoll(connection, payload));
         self.step(key, Input::PollAnswered);
     }
@@ -167,6 +169,7 @@ impl<A: Application> Hub<A> {
             taken += frames.len();
             encode_for_polling(&frames, &mut encoder);
         }
+        self.diary.sent(key.0.index, payload.len());
         self.outbound.orders.push(Order::AnswerPoll(connection, payload));
         self.step(key, Input::PollAnswered);
     }

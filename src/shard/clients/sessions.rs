@@ -9,6 +9,7 @@ use sockring_protocol::engineio::{
 };
 
 use crate::app::Application;
+use crate::shard::diary::Account;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
@@ -43,6 +44,7 @@ impl<A: Application> Hub<A> {
         }
         let interval_ms = self.settings.times.ping_interval_ms;
         let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
+        let address = handshake.as_ref().and_then(|handshake| handshake.address);
         let half_open_by = match self.settings.layer {
             Layer::SocketIo => self.attended() + self.settings.connect_timeout_ms,
             Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
@@ -67,6 +69,7 @@ impl<A: Application> Hub<A> {
             is_suspect: false,
         })?;
         self.counters.opened += 1;
+        self.diary.begin(key.0.index, Account { address, since: now, ..Account::default() });
         self.arm(key);
         Some(key)
     }
@@ -96,6 +99,7 @@ impl<A: Application> Hub<A> {
 
     /// One text frame came by the client's WebSocket.
     pub(crate) fn on_text(&mut self, key: ClientKey, text: &str) {
+        self.diary.received(key.0.index, text.len());
         if self.settings.layer == Layer::WebSocket {
             return self.on_message(key, engineio::Data::Text(text));
         }
@@ -107,6 +111,7 @@ impl<A: Application> Hub<A> {
 
     /// One binary frame came by the client's WebSocket.
     pub(crate) fn on_binary(&mut self, key: ClientKey, data: &[u8]) {
+        self.diary.received(key.0.index, data.len());
         self.on_packet(key, engineio::EnginePacket::Message(engineio::Data::Binary(data.into())));
     }
 

@@ -20,6 +20,7 @@ use super::clients::drain::Drain;
 use super::clients::encode;
 use super::clients::lookout::Lookout;
 use super::clients::outbox::{Frames, Outbox};
+use super::diary::Diary;
 use super::limit::Limit;
 use super::metrics::Counters;
 use super::moving::placement::Place;
@@ -28,7 +29,6 @@ use super::rooms::broadcasts::Broadcasts;
 use super::rooms::membership::{Left, Membership};
 use super::rooms::once::Once;
 use super::rooms::sockets::RoomId;
-use super::rooms::table::USER_PREFIX;
 use super::settings::{EngineSettings, Layer};
 
 use outbound::Outbound;
@@ -61,6 +61,8 @@ pub(super) struct Hub<A> {
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
     pub(super) counters: Counters,
+    /// Of clients.
+    pub(super) diary: Diary,
     pub(super) actions: Actions,
     /// Where packets are put together before they are framed.
     pub(super) scratch: Vec<u8>,
@@ -102,6 +104,7 @@ impl<A: Application> Hub<A> {
             outbound: Outbound::default(),
             lookout: Lookout::default(),
             counters: Counters::default(),
+            diary: Diary::new(),
             actions: Actions::default(),
             scratch: Vec::new(),
             input_bytes: 0,
@@ -213,7 +216,7 @@ impl<A: Application> Hub<A> {
         let info = SocketInfo {
             namespace: self.settings.namespace_name(socket.namespace),
             sid: sid.as_str(),
-            user: socket.user.and_then(|user| self.membership.name(user.room()).strip_prefix(USER_PREFIX)),
+            user: self.membership.user_of(socket),
             now_unix_ms: self.now.unix_ms,
         };
         call(&mut self.app, &info);

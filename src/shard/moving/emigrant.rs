@@ -8,6 +8,7 @@ use sockring_protocol::engineio::{Moment, Session, Transport};
 use crate::app::Admission;
 use crate::shard::clients::client::{ConnectionKey, EventRate, Handshake};
 use crate::shard::clients::outbox::Outbox;
+use crate::shard::diary::Account;
 use crate::shard::rooms::sockets::NamespaceId;
 
 use super::sid::Sid;
@@ -20,6 +21,7 @@ pub struct Emigrant {
     pub(crate) rate: EventRate,
     pub(crate) outbox: Outbox,
     pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) account: Account,
     pub(crate) half_open_by: Millis,
     /// By the clock of the shard that it leaves.
     pub(crate) left_at: Moment,

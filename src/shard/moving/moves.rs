@@ -62,6 +62,7 @@ impl<A: Application> Hub<A> {
             rate: client.rate,
             outbox: client.outbox,
             handshake: client.handshake,
+            account: self.diary.account(key.0.index),
             half_open_by: client.half_open_by,
             left_at: moment,
             namespace,
@@ -105,6 +106,7 @@ impl<A: Application> Hub<A> {
         // There are as many places as clients in the whole process, so there is one.
         let Some(key) = self.directory.insert_moved(client) else { return self.capacity.give_back_client() };
         self.counters.moved_in += 1;
+        self.diary.begin(key.0.index, emigrant.account);
         self.arm(key);
         if self.is_draining() {
             return self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);

@@ -33,9 +33,9 @@ use crate::shard::moving::sid::{Instance, RANDOM_BYTES};
 use crate::shard::settings::Cluster;
 
 use super::homes::Homes;
-use super::sockets::{Link, NamespaceId, RoomId};
+use super::sockets::{Link, NamespaceId, RoomId, Socket};
 use super::subscriptions::{Released, Subscriptions};
-use super::table::{Member, Rooms};
+use super::table::{Member, Rooms, USER_PREFIX};
 
 /// The rooms of a shard, those at home here and those that have members here.
 pub(crate) struct Membership {
@@ -124,6 +124,11 @@ impl Membership {
 
     pub(crate) fn name(&self, room: RoomId) -> &str {
         self.rooms.name(room)
+    }
+
+    /// The user that a socket belongs to.
+    pub(crate) fn user_of(&self, socket: &Socket) -> Option<&str> {
+        self.name(socket.user?.room()).strip_prefix(USER_PREFIX)
     }
 
     /// The rooms of a namespace with their members. Walks over all rooms: for those who ask, not for every turn.

@@ -27,6 +27,7 @@ impl<A: Application> Shard<A> {
     pub fn on_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         self.hub.counters.bytes_in += bytes.len() as u64;
+        self.diary.received(key.0.index, bytes.len());
         match &mut connection.stage {
             Stage::Http(_) => {
                 self.on_http_bytes(key, bytes);
@@ -72,6 +73,7 @@ impl<A: Application> Shard<A> {
             // It may still read.
             return;
         }
+        self.diary.note(key.0.index, |account| account.ended_by = Some("peer"));
         self.leave_peer(key, None);
         let is_http = self.connections.get(key.0).is_some_and(|connection| matches!(connection.stage, Stage::Http(_)));
         match is_http && is_behind {
@@ -88,6 +90,7 @@ impl<A: Application> Shard<A> {
             return;
         }
         self.hub.counters.count_broken(broken);
+        self.diary.note(key.0.index, |account| account.ended_by = Some(broken.label()));
         self.leave_peer(key, Some(broken));
         self.finish(key);
     }
@@ -118,6 +121,21 @@ impl<A: Application> Shard<A> {
         }
     }
 
+    /// The log's line for the end of a connection.
+    #[cold]
+    pub(in crate::shard) fn tell_end(&self, key: ConnectionKey) {
+        let account = self.diary.account(key.0.index);
+        tracing::debug!(
+            address = account.address.map(tracing::field::display),
+            transport = if account.is_websocket { "websocket" } else { "http" },
+            reason = account.ended_by.unwrap_or("server"),
+            ms = self.hub.now.at.0 - account.since.0,
+            received_bytes = account.received_bytes,
+            sent_bytes = account.sent_bytes,
+            "a connection has ended"
+        );
+    }
+
     /// What was being sent has gone out, and time for the peer's end begins.
     pub(in crate::shard) fn begin_linger(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key.0) {
@@ -135,6 +153,7 @@ impl<A: Application> Shard<A> {
         connection.has_left = true;
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         let mut parcel = parcel;
+        parcel.papers.account = self.diary.is_kept().then(|| Box::new(self.diary.account(key.0.index)));
         parcel.papers.seat = Some(Seat::counted(Arc::clone(&self.hub.capacity), connection.standing));
         connection.deadline = self.hub.attended() + SEND_TIMEOUT_MS;
         connection.is_suspect = false;

@@ -146,6 +146,7 @@ impl<A: Application> Shard<A> {
             connection.is_sending = true;
             connection.has_more = true;
             self.hub.counters.bytes_out += count as u64;
+            self.diary.sent(key.0.index, count);
             self.effects.push(Effect::Send(key, piece));
             return count;
         }
@@ -177,6 +178,10 @@ impl<A: Application> Shard<A> {
                 self.sending_bytes += u64::from(connection.sending_bytes);
                 self.hub.counters.bytes_copied += copied as u64;
                 self.hub.counters.bytes_out += count.min(bytes_max) as u64;
+                self.diary.sent(key.0.index, count.min(bytes_max));
+                if let Some(client) = client {
+                    self.hub.diary.sent(client.0.index, count);
+                }
                 let bytes = if count > bytes_max { connection.cut(bytes, bytes_max) } else { bytes };
                 self.effects.push(Effect::Send(key, bytes));
                 return count.min(bytes_max);

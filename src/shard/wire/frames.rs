@@ -119,6 +119,7 @@ impl<A: Application> Shard<A> {
         }
         let Some((client, role)) = self.hub.on_websocket_arrival(&sid, key) else { return self.begin_close(key) };
         connection.stage = Stage::WebSocket(WebSocketStage { decoder, ..WebSocketStage::new(client, role) });
+        self.diary.note(key.0.index, |account| account.is_websocket = true);
         self.mark_dirty(key);
     }
 

@@ -143,6 +143,7 @@ impl<A: Application> Shard<A> {
                     connection.stage = Stage::WebSocket(stage);
                     connection.deadline = Millis::NEVER;
                 }
+                self.diary.note(key.0.index, |account| account.is_websocket = true);
                 Next::Frames(length)
             }
             Outcome::HandOver(destination) => {
@@ -150,7 +151,7 @@ impl<A: Application> Shard<A> {
                     Destination::Api => Luggage::None,
                     Destination::Shard(_) => Luggage::Request,
                 };
-                let papers = Papers { seat: None, stranger: stage.stranger.take() };
+                let papers = Papers { stranger: stage.stranger.take(), ..Papers::default() };
                 // This one is counted where it is answered.
                 let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers };
                 // No send is under way here, so this one takes all answers before the connection leaves.

@@ -3,6 +3,7 @@
 use sockring_protocol::websocket::Decoder;
 
 use crate::capacity::{Seat, Stranger};
+use crate::shard::diary::Account;
 use crate::shard::moving::sid::Sid;
 
 use super::stage::ReplyHead;
@@ -23,6 +24,8 @@ pub struct Papers {
     pub seat: Option<Seat>,
     /// Among those of its address that have no session.
     pub stranger: Option<Stranger>,
+    /// What is told at its end, where the log tells of ends.
+    pub(crate) account: Option<Box<Account>>,
 }
 
 /// What the connection was in the middle of.

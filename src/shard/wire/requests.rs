@@ -164,6 +164,12 @@ impl<A: Application> Shard<A> {
         Ok(Target::Handshake(transport))
     }
 
+    /// The log has the address of the peer where there is none that a request counts for.
+    fn note_address(&mut self, key: ConnectionKey, client: ClientKey) {
+        let peer = self.diary.account(key.0.index).address;
+        self.hub.diary.note(client.0.index, |account| account.address = account.address.or(peer));
+    }
+
     fn open_polling(
         &mut self,
         key: ConnectionKey,
@@ -174,6 +180,7 @@ impl<A: Application> Shard<A> {
         let Some(client) = self.hub.open(Transport::Polling, None, handshake_of(head, address)) else {
             return self.answer_full(key, &reply);
         };
+        self.note_address(key, client);
         let mut body = Vec::new();
         self.hub.open_packet(client, Upgrades::WebSocket, &mut body);
         self.answer_payload(key, &body, &reply);
@@ -194,6 +201,7 @@ impl<A: Application> Shard<A> {
         let Some(client) = self.hub.open(Transport::WebSocket, Some(key), handshake_of(head, address)) else {
             return self.answer_full(key, reply);
         };
+        self.note_address(key, client);
         let mut open = Vec::new();
         self.hub.open_packet(client, Upgrades::None, &mut open);
         if let Some(connection) = self.connections.get_mut(key.0) {
