@@ -1,15 +1,19 @@
 //! Mail between threads and tasks: a `Mailbox` per worker, and a `Postbox` for everyone who writes to it.
 
+mod bell;
+mod sync;
+
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use sockring_protocol::adapter::Broadcast;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::shard::{BusMail, Mail, Parcel, Reply, SiblingMail};
+
+use bell::Bell;
 
 /// One thing for a worker.
 #[derive(Debug)]
@@ -29,10 +33,7 @@ pub enum Letter<S = OwnedFd> {
 /// The letters that wait for one worker. Nobody waits to put one in.
 #[derive(Debug)]
 pub struct Mailbox {
-    waiting: Mutex<Waiting>,
-    /// Set while the worker may be asleep: who posts then has to wake it.
-    asleep: AtomicBool,
-    posted: Notify,
+    bell: Bell<Waiting>,
     refusable_bytes_max: usize,
 }
 
@@ -46,12 +47,7 @@ struct Waiting {
 impl Mailbox {
     /// An empty mailbox that holds this many bytes of refusable letters from each sender.
     pub fn new(refusable_bytes_max: usize) -> Mailbox {
-        Mailbox {
-            waiting: Mutex::default(),
-            asleep: AtomicBool::new(false),
-            posted: Notify::new(),
-            refusable_bytes_max,
-        }
+        Mailbox { bell: Bell::new(Waiting::default()), refusable_bytes_max }
     }
 
     /// Takes all letters; `into` must be empty.
@@ -68,20 +64,20 @@ impl Mailbox {
 
     /// From now on `posted` ends when something is posted. Look once more for letters after this.
     pub fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::SeqCst);
+        self.bell.fall_asleep();
     }
 
     pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.bell.wake_up();
     }
 
     /// Ends when a letter has come since `fall_asleep`; perhaps also without.
     pub async fn posted(&self) {
-        self.posted.notified().await;
+        self.bell.rung().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bell.lock()
     }
 }
 
@@ -128,10 +124,7 @@ impl Postbox {
     }
 
     fn wake(&self) {
-        // The lock before and this swap order the letter before the look that the worker takes after `fall_asleep`.
-        if self.mailbox.asleep.swap(false, Ordering::SeqCst) {
-            self.mailbox.posted.notify_one();
-        }
+        self.mailbox.bell.ring();
     }
 
     /// Asks the worker's shard; the answer comes by the receiver, which fails if the worker is gone. `None`: too much waits

@@ -33,15 +33,21 @@ const CIRCULATING_MIN: u16 = 64;
 impl Buffers {
     /// Allocates and registers `count` buffers (a power of two) of `buffer_bytes` each.
     pub(super) fn register(ring: &io_uring::IoUring, count: u16, buffer_bytes: usize) -> io::Result<Buffers> {
-        assert!(count.is_power_of_two() && count <= 32768 && buffer_bytes > 0 && u32::try_from(buffer_bytes).is_ok());
-        let entries = allocate(entries_layout(count))?.cast::<BufRingEntry>();
-        let memory = allocate(memory_layout(count, buffer_bytes))?;
-        let mut buffers = Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0, is_leaked: false };
+        let mut buffers = Buffers::new(count, buffer_bytes)?;
+        let entries = buffers.entries;
         // SAFETY: B1. `entries` is page-aligned, zeroed and `count` entries long; `Ring` drops the io_uring first.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
         buffers.circulate(CIRCULATING_MIN);
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// A pool that no ring knows, with nothing in it.
+    fn new(count: u16, buffer_bytes: usize) -> io::Result<Buffers> {
+        assert!(count.is_power_of_two() && count <= 32768 && buffer_bytes > 0 && u32::try_from(buffer_bytes).is_ok());
+        let entries = allocate(entries_layout(count))?.cast::<BufRingEntry>();
+        let memory = allocate(memory_layout(count, buffer_bytes))?;
+        Ok(Buffers { entries, memory, count, buffer_bytes, tail: 0, circulating: 0, is_leaked: false })
     }
 
     /// The pool was found empty: from now on there are twice as many in use, if there are so many.
@@ -144,6 +150,54 @@ fn allocate(layout: Layout) -> io::Result<NonNull<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the kernel would find in the ring from `head` on, up to the tail that it can see: buffers, by their addresses.
+    fn visible(buffers: &Buffers, head: u16) -> Vec<u16> {
+        // SAFETY: B1. An entry below `count` lies within the allocation, and nobody else touches it.
+        let entry_at = |slot: u16| unsafe { &*buffers.entries.as_ptr().add(usize::from(slot)) };
+        // SAFETY: B1. So does the tail.
+        let tail = unsafe { &*BufRingEntry::tail(buffers.entries.as_ptr()).cast::<AtomicU16>() };
+        let mut found = Vec::new();
+        let mut at = head;
+        while at != tail.load(Ordering::Acquire) {
+            let entry = entry_at(slot_of(at, buffers.count));
+            let offset = entry.addr() as usize - buffers.memory.as_ptr() as usize;
+            assert_eq!((offset / buffers.buffer_bytes, offset % buffers.buffer_bytes), (usize::from(entry.bid()), 0));
+            assert_eq!(entry.len() as usize, buffers.buffer_bytes);
+            found.push(entry.bid());
+            at = at.wrapping_add(1);
+        }
+        found
+    }
+
+    #[test]
+    fn buffers_go_round_without_touching_each_other() {
+        let mut buffers = Buffers::new(4, 24).unwrap();
+        buffers.circulate(2);
+        assert_eq!(visible(&buffers, 0), [0; 0], "nothing is given before it is published");
+        buffers.publish();
+        assert_eq!(visible(&buffers, 0), [0, 1]);
+        buffers.lend(1, 24).fill(1);
+        buffers.lend(0, 24).fill(7);
+        assert!(buffers.lend(1, 24).iter().all(|byte| *byte == 1));
+        buffers.give_back(1);
+        buffers.grow();
+        buffers.publish();
+        assert_eq!(visible(&buffers, 2), [1, 2, 3]);
+    }
+
+    #[test]
+    fn buffers_go_round_over_the_end_of_what_a_tail_counts() {
+        let mut buffers = Buffers::new(4, 24).unwrap();
+        buffers.tail = u16::MAX - 1;
+        buffers.circulate(4);
+        buffers.publish();
+        assert_eq!(visible(&buffers, u16::MAX - 1), [0, 1, 2, 3]);
+        buffers.lend(0, 3).fill(9);
+        buffers.give_back(0);
+        buffers.publish();
+        assert_eq!((visible(&buffers, u16::MAX), buffers.lend(0, 4)), (vec![1, 2, 3, 0], &mut [9, 9, 9, 0][..]));
+    }
 
     #[test]
     fn the_tail_wraps_over_the_ring() {

@@ -56,7 +56,8 @@ fn each_end_has_its_line_where_the_log_goes_that_far() {
         let sid = client.sid.clone();
         reset(client);
         let line = line_with(&server, &["a client has ended", &name]);
-        for word in ["address=127.0.0.1", "transport=\"websocket\"", "reason=\"transport_close\"", "detail=ECONNRESET"] {
+        for word in ["address=127.0.0.1", "transport=\"websocket\"", "reason=\"transport_close\"", "detail=ECONNRESET"]
+        {
             assert!(line.contains(word), "{word} in {line}");
         }
         // A CONNECT with its token; the open packet, the answer and the greeting.
