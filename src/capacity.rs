@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use sockring_protocol::Millis;
 
 pub use accepting::{AcceptError, AcceptErrors, Door};
-pub use seat::{Seat, Standing, Stranger, TooMany};
+pub use seat::{Permit, Standing, Stranger, TooMany};
 
 use addresses::{Addresses, take, whole_site};
 

@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
-use sockring::cluster::Mode;
+use sockring::cluster::RedisMode;
 use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings};
 use sockring::ring;
@@ -49,13 +49,13 @@ impl Status {
 }
 
 /// The checks so far. Lines are printed as they come, JSON at the end.
-struct Report {
+struct CheckReport {
     form: Form,
     checks: Vec<Value>,
     has_failed: bool,
 }
 
-impl Report {
+impl CheckReport {
     /// What is fine, or what to mend.
     fn add(&mut self, check: &str, result: Result<String, String>) -> io::Result<()> {
         match result {
@@ -85,7 +85,7 @@ impl Report {
 
 /// Prints what came of each check; an error if one failed.
 pub fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<dyn Error>> {
-    let mut report = Report { form, checks: Vec::new(), has_failed: false };
+    let mut report = CheckReport { form, checks: Vec::new(), has_failed: false };
     let nothing = Mistakes { all: Vec::new(), rest: None };
     // What is right is looked at even if something else is wrong.
     let (settings, mistakes) = match settings {
@@ -119,7 +119,12 @@ pub fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<d
 }
 
 /// What these settings want of this machine, as far as they are right.
-fn check_places(settings: &Settings, mistakes: &Mistakes, has_io_uring: bool, report: &mut Report) -> io::Result<()> {
+fn check_places(
+    settings: &Settings,
+    mistakes: &Mistakes,
+    has_io_uring: bool,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let (limit, shared) = share_out(settings);
     if !mistakes.are_about(&["shards", "connections_max", "api_connections_max"]) {
         report.add("descriptors", shared.clone().and_then(|shared| descriptors(settings, limit, shared)))?;
@@ -229,8 +234,8 @@ fn redis(settings: &Settings) -> Result<String, String> {
     let server = tokio::task::LocalSet::new().block_on(&runtime, redis.probe());
     let (address, server) = server.map_err(|error| format!("{} {error}; {}", redis.place(), error.fix()))?;
     let mode = match server.mode {
-        Mode::Standalone => "one server",
-        Mode::Cluster => "a Redis Cluster",
+        RedisMode::Standalone => "one server",
+        RedisMode::Cluster => "a Redis Cluster",
     };
     let adapter = match redis.adapter {
         Adapter::Classic => "classic",

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches};
 use clap_complete::Shell;
 use serde_json::json;
-use sockring::config::keys::{COMMON, KEYS, Key, group, variable};
+use sockring::config::keys::{COMMON, KEYS, SettingKey, group, variable};
 use sockring::config::{CONFIG_VARIABLE, Mistakes, Settings, Source, Values};
 
 use crate::asking::{Emit, Whom};
 use crate::check::Form;
-use crate::tail::{Identity, Tail};
+use crate::tail::{Tail, TailIdentity};
 
 /// What stands below the help of a subcommand.
 const SETTINGS_TOO: &str =
@@ -126,7 +126,7 @@ fn tail(flags: &ArgMatches) -> Tail {
     let token = flags.get_one::<String>("token").cloned();
     Tail {
         server: flags.get_one("server").cloned(),
-        identity: token.map_or_else(|| Identity::User(text(flags, "user")), Identity::Token),
+        identity: token.map_or_else(|| TailIdentity::User(text(flags, "user")), TailIdentity::Token),
         events: flags.get_many("event").into_iter().flatten().cloned().collect(),
         namespace: text(flags, "namespace"),
         count: flags.get_one("count").copied(),
@@ -260,7 +260,7 @@ fn config_file() -> Arg {
         .help("settings in TOML; flags and environment are stronger [SOCKRING_CONFIG]")
 }
 
-fn flag(key: &Key) -> Arg {
+fn flag(key: &SettingKey) -> Arg {
     let own = key.environment.first().map_or_else(|| variable(key), |name| (*name).to_owned());
     let default = match key.default {
         "" => String::new(),

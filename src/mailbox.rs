@@ -33,12 +33,12 @@ pub enum Letter<S = OwnedFd> {
 /// The letters that wait for one worker. Nobody waits to put one in.
 #[derive(Debug)]
 pub struct Mailbox {
-    bell: Bell<Waiting>,
+    bell: Bell<Letters>,
     refusable_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Letters {
     letters: VecDeque<Letter>,
     /// Of the letters that may be refused, by sender.
     refusable_bytes: Vec<usize>,
@@ -47,7 +47,7 @@ struct Waiting {
 impl Mailbox {
     /// An empty mailbox that holds this many bytes of refusable letters from each sender.
     pub fn new(refusable_bytes_max: usize) -> Mailbox {
-        Mailbox { bell: Bell::new(Waiting::default()), refusable_bytes_max }
+        Mailbox { bell: Bell::new(Letters::default()), refusable_bytes_max }
     }
 
     /// Takes all letters; `into` must be empty.
@@ -76,7 +76,7 @@ impl Mailbox {
         self.bell.rung().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
         self.bell.lock()
     }
 }
@@ -109,7 +109,7 @@ impl Postbox {
     }
 
     /// The mailbox with so many bytes counted, unless too much of this sender waits already.
-    fn room_for(&self, bytes: usize) -> Option<MutexGuard<'_, Waiting>> {
+    fn room_for(&self, bytes: usize) -> Option<MutexGuard<'_, Letters>> {
         let mut waiting = self.mailbox.lock();
         if waiting.refusable_bytes.len() <= self.sender {
             waiting.refusable_bytes.resize(self.sender + 1, 0);

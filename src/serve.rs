@@ -58,9 +58,9 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let budget = budget::descriptors(&settings, descriptors)?;
     space::try_all(&settings)?;
     let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
-        (Some(secret), _) => (Some(secret), Secret::Given),
-        (None, Some(_)) => (None, Secret::Elsewhere),
-        (None, None) => (Some(made_up_secret()?), Secret::MadeUp),
+        (Some(secret), _) => (Some(secret), SecretSource::Given),
+        (None, Some(_)) => (None, SecretSource::Elsewhere),
+        (None, None) => (Some(made_up_secret()?), SecretSource::MadeUp),
     };
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
     let listeners = listen::clients(&settings)?;
@@ -73,10 +73,10 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
             return match end.recv()? {
-                Ending::Worker(error) => {
+                ProcessEnd::Worker(error) => {
                     Err(rings::explain(&error, rings::options(&settings, descriptors), &settings).into())
                 }
-                Ending::Signal => Ok(()),
+                ProcessEnd::Signal => Ok(()),
             };
         }
     }
@@ -100,13 +100,13 @@ pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
 /// Tells all workers to end their clients, and waits until they have: also where one of them could not go on, since the
 /// others' clients are not to blame.
 fn wind_up(
-    ending: Ending,
+    ending: ProcessEnd,
     shards: &[Postbox],
     workers: Vec<thread::JoinHandle<()>>,
     farewell: &Arc<Broadcast>,
     over: Duration,
 ) -> Result<(), Box<dyn Error>> {
-    if let Ending::Worker(error) = &ending {
+    if let ProcessEnd::Worker(error) = &ending {
         tracing::error!(%error, "a worker cannot go on: closing the clients of the others");
     }
     for shard in shards {
@@ -114,9 +114,9 @@ fn wind_up(
     }
     let panicked = workers.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
     match ending {
-        Ending::Worker(error) => Err(error.into()),
-        Ending::Signal if panicked > 0 => Err("a worker panicked".into()),
-        Ending::Signal => Ok(()),
+        ProcessEnd::Worker(error) => Err(error.into()),
+        ProcessEnd::Signal if panicked > 0 => Err("a worker panicked".into()),
+        ProcessEnd::Signal => Ok(()),
     }
 }
 
@@ -126,7 +126,7 @@ fn clients_address(settings: &Settings, listeners: &[Listener]) -> SocketAddr {
 }
 
 /// Why the process ends.
-enum Ending {
+enum ProcessEnd {
     Signal,
     /// A worker could not run, or not go on.
     Worker(WorkerError),
@@ -149,7 +149,7 @@ impl Crew {
         (descriptors, budget): (usize, Descriptors),
         listeners: Vec<Listener>,
         mut api_listener: Option<std::net::TcpListener>,
-        ended: &mpsc::Sender<Ending>,
+        ended: &mpsc::Sender<ProcessEnd>,
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
         let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
@@ -230,7 +230,7 @@ fn start_worker(
     parts: WorkerParts<Notifications>,
     tasks: Tasks,
     ready: mpsc::Sender<()>,
-    ended: mpsc::Sender<Ending>,
+    ended: mpsc::Sender<ProcessEnd>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let number = usize::from(parts.place.number);
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
@@ -250,14 +250,14 @@ fn start_worker(
         };
         if let Err(error) = worker::run(parts, surroundings) {
             // The main thread reports it and ends the process.
-            let _ = ended.send(Ending::Worker(error));
+            let _ = ended.send(ProcessEnd::Worker(error));
         }
     })
 }
 
 /// SIGHUP reloads; SIGTERM and SIGINT end, and end at once when one comes again.
 fn follow_signals(
-    ended: mpsc::Sender<Ending>,
+    ended: mpsc::Sender<ProcessEnd>,
     mut reload: impl FnMut() + Send + 'static,
     settings: &Settings,
 ) -> Result<(), Box<dyn Error>> {
@@ -283,7 +283,7 @@ fn follow_signals(
             }
             supervisor::stopping(drain);
             tracing::info!("closing all clients; a second signal ends at once");
-            let _ = ended.send(Ending::Signal);
+            let _ = ended.send(ProcessEnd::Signal);
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(1);
         });
@@ -330,7 +330,7 @@ fn reload(invocation: &Invocation, running: &mut Values, api: &Api, verifier: &A
 
 /// Where the secret of tokens comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Secret {
+enum SecretSource {
     Given,
     MadeUp,
     /// Tokens are signed by the holder of a private key.
@@ -343,7 +343,7 @@ fn announce(
     port: u16,
     api_address: Option<SocketAddr>,
     verifier: &Verifier,
-    secret: Secret,
+    secret: SecretSource,
 ) -> Result<(), Box<dyn Error>> {
     let host = match settings.host {
         host if host.is_unspecified() || host.is_loopback() => "localhost".to_owned(),
@@ -361,7 +361,7 @@ fn announce(
             }
         }
     };
-    if settings.strictness == Strictness::Development && secret != Secret::Elsewhere {
+    if settings.strictness == Strictness::Development && secret != SecretSource::Elsewhere {
         text += &invitation(settings, &api, verifier, secret)?;
     }
     if let Err(error) = out::line(text.trim_end_matches('\n')) {
@@ -372,12 +372,17 @@ fn announce(
 
 /// A token, the page with it, which is where the API is, and a request. A token of a secret that outlives this run is shown to a person only: what
 /// is not a terminal may be kept for others to read.
-fn invitation(settings: &Settings, api: &str, verifier: &Verifier, secret: Secret) -> Result<String, Box<dyn Error>> {
+fn invitation(
+    settings: &Settings,
+    api: &str,
+    verifier: &Verifier,
+    secret: SecretSource,
+) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
-    if secret == Secret::MadeUp {
+    if secret == SecretSource::MadeUp {
         text += "\nACCESS_TOKEN_SECRET is not set: a secret was made for this run; its tokens end with it.\n";
     }
-    if secret == Secret::MadeUp || std::io::stdout().is_terminal() {
+    if secret == SecretSource::MadeUp || std::io::stdout().is_terminal() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
         text += &format!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}\n");
@@ -461,7 +466,7 @@ mod tests {
         let error = WorkerError::Io(std::io::Error::other("gone"));
         let farewell = Arc::new(Broadcast::new("/", Vec::new(), Arc::from(*b"[]")));
         let shards = [Postbox::new(mailbox, 0)];
-        let result = wind_up(Ending::Worker(error), &shards, vec![failed, other], &farewell, Duration::ZERO);
+        let result = wind_up(ProcessEnd::Worker(error), &shards, vec![failed, other], &farewell, Duration::ZERO);
         assert!(result.unwrap_err().to_string().contains("gone"));
         assert!(has_drained.load(Ordering::Relaxed));
     }

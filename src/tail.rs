@@ -33,7 +33,7 @@ const POSITION: char = '~';
 pub struct Tail {
     /// Where, if not at the server of the settings.
     pub server: Option<String>,
-    pub identity: Identity,
+    pub identity: TailIdentity,
     /// Only these; empty: all.
     pub events: Vec<String>,
     pub namespace: String,
@@ -43,7 +43,7 @@ pub struct Tail {
 
 /// As whom.
 #[derive(Clone, Debug)]
-pub enum Identity {
+pub enum TailIdentity {
     /// With a token that the settings' secret signs.
     User(String),
     Token(String),
@@ -69,7 +69,7 @@ struct Position {
 /// Prints events until it is ended, has printed enough, or is refused.
 pub fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>> {
     let server = address(settings, tail.server.as_deref())?;
-    let mut listener = Listener { settings, tail, left: tail.count, position: Position::default() };
+    let mut listener = TailListener { settings, tail, left: tail.count, position: Position::default() };
     let mut has_connected = false;
     loop {
         match listener.session(&server, &mut has_connected)? {
@@ -84,14 +84,14 @@ pub fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>>
     }
 }
 
-struct Listener<'a> {
+struct TailListener<'a> {
     settings: &'a Settings,
     tail: &'a Tail,
     left: Option<u64>,
     position: Position,
 }
 
-impl Listener<'_> {
+impl TailListener<'_> {
     /// One connection, from its handshake to its end.
     fn session(&mut self, server: &str, has_connected: &mut bool) -> Result<End, Box<dyn Error>> {
         let mut stream = match TcpStream::connect(server) {
@@ -148,8 +148,8 @@ impl Listener<'_> {
 
     fn connect_packet(&self) -> Result<String, Box<dyn Error>> {
         let token = match &self.tail.identity {
-            Identity::Token(token) => token.clone(),
-            Identity::User(user) => {
+            TailIdentity::Token(token) => token.clone(),
+            TailIdentity::User(user) => {
                 let secret = self.settings.access_token_secret.clone();
                 let secret = secret.ok_or("access_token_secret: must be set to sign a token (ACCESS_TOKEN_SECRET)")?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

@@ -6,7 +6,7 @@ use sockring_protocol::adapter::{
     encode,
 };
 use sockring_protocol::json;
-use sockring_protocol::msgpack::{Bytes, ToJson};
+use sockring_protocol::msgpack::{ByteStrings, ToJson};
 use sockring_protocol::socketio::{PacketLimits, SocketPacket, encode_event};
 
 use crate::text_of;
@@ -63,7 +63,7 @@ fn room(channels: &Channels, name: &str) {
 
 /// `[uid, packet, opts]`: the packet's namespace, where it has one, is that of the channel.
 fn named_namespace(data: &[u8]) {
-    let mut json = ToJson::new(Bytes::Spell);
+    let mut json = ToJson::new(ByteStrings::Spell);
     // What is beside the parts that count may be what JSON has not.
     if json.append(data).is_err() {
         return;

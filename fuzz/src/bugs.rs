@@ -120,8 +120,8 @@ pub const BUGS: &[Bug] = &[
     bug(
         "session",
         "protocol/src/engineio/session.rs",
-        "Request::Present => self.end(SessionEnd::TransportError),\n                Request::Absent => self.hold_poll(moment, times),",
-        "Request::Present => Step::Refuse,\n                Request::Absent => self.hold_poll(moment, times),",
+        "RequestPresence::Present => self.end(SessionEnd::TransportError),\n                RequestPresence::Absent => self.hold_poll(moment, times),",
+        "RequestPresence::Present => Step::Refuse,\n                RequestPresence::Absent => self.hold_poll(moment, times),",
         "two GETs at once do not end the session",
     ),
     bug(
@@ -148,8 +148,8 @@ pub const BUGS: &[Bug] = &[
     bug(
         "msgpack",
         "protocol/src/msgpack.rs",
-        "Token::Map(entries) => 2 * u64::from(entries),",
-        "Token::Map(entries) => u64::from(entries),",
+        "MsgpackToken::Map(entries) => 2 * u64::from(entries),",
+        "MsgpackToken::Map(entries) => u64::from(entries),",
         "a map ends in its middle",
     ),
     bug(
@@ -162,15 +162,15 @@ pub const BUGS: &[Bug] = &[
     bug(
         "msgpack",
         "protocol/src/msgpack/to_json.rs",
-        "let is_placeholder = key == \"_placeholder\" && value == Token::Boolean(true);",
-        "let is_placeholder = false && value == Token::Nil;",
+        "let is_placeholder = key == \"_placeholder\" && value == MsgpackToken::Boolean(true);",
+        "let is_placeholder = false && value == MsgpackToken::Nil;",
         "a map that looks like a byte string is let through",
     ),
     bug(
         "msgpack",
         "protocol/src/msgpack/to_json.rs",
         "if value.is_undefined() {",
-        "if value == Token::Nil {",
+        "if value == MsgpackToken::Nil {",
         "`null` is left out as if it were `undefined`",
     ),
     bug(

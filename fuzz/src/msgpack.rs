@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 use sockring_protocol::adapter::MessageError;
 use sockring_protocol::json::{self, DEPTH_MAX};
-use sockring_protocol::msgpack::{Bytes, ToJson, Token, Tokens, check, from_json, number_text};
+use sockring_protocol::msgpack::{ByteStrings, MsgpackToken, MsgpackTokens, ToJson, check, from_json, number_text};
 
 use crate::{assert_memory, text_of};
 
@@ -21,15 +21,15 @@ pub fn msgpack(data: &[u8]) {
             assert!(check(&data[..end]).is_err(), "a value that is cut is none");
         }
         assert!(check(&[data, b"\xc0"].concat()).is_err(), "two values are not one");
-        to_json(data, Bytes::Attach);
-        to_json(data, Bytes::Spell);
+        to_json(data, ByteStrings::Attach);
+        to_json(data, ByteStrings::Spell);
     }
     written(text_of(data));
     numbers(data);
 }
 
 /// The text is JSON, and means what the second reader finds; written as msgpack again it becomes the same text.
-fn to_json(data: &[u8], bytes: Bytes) {
+fn to_json(data: &[u8], bytes: ByteStrings) {
     let mut json = ToJson::new(bytes);
     let written = json.append(data);
     let mut rest = Reader { rest: data, attachments: Vec::new(), bytes };
@@ -50,7 +50,7 @@ fn to_json(data: &[u8], bytes: Bytes) {
         // It goes one level less deep.
         Err(error) => assert!(error.to_string().contains("recursion limit"), "{error}: {text}"),
     }
-    if bytes == Bytes::Attach {
+    if bytes == ByteStrings::Attach {
         let mut again = Vec::new();
         from_json(&text, &json.attachments, &mut again);
         let mut json_again = ToJson::new(bytes);
@@ -69,7 +69,7 @@ fn written(text: &str) {
         assert_eq!(out, b"\xc0");
         return;
     }
-    let mut reader = Reader { rest: &out, attachments: Vec::new(), bytes: Bytes::Attach };
+    let mut reader = Reader { rest: &out, attachments: Vec::new(), bytes: ByteStrings::Attach };
     let read = reader.value().expect("what we write has keys that are texts");
     // serde_json refuses halves of surrogate pairs, and numbers that no double holds.
     if let Ok(reference) = serde_json::from_str::<Value>(text) {
@@ -140,11 +140,11 @@ fn is_date(text: &str, unix_ms: i64) -> bool {
 struct Reader<'a> {
     rest: &'a [u8],
     attachments: Vec<&'a [u8]>,
-    bytes: Bytes,
+    bytes: ByteStrings,
 }
 
 impl<'a> Reader<'a> {
-    fn token(&mut self) -> Token<'a> {
+    fn token(&mut self) -> MsgpackToken<'a> {
         let (token, length) = read_token(self.rest);
         self.rest = &self.rest[length..];
         token
@@ -154,21 +154,21 @@ impl<'a> Reader<'a> {
     fn value(&mut self) -> Option<Value> {
         let token = self.token();
         Some(match token {
-            Token::Nil => Value::Null,
-            Token::Boolean(value) => value.into(),
-            Token::Unsigned(number) => number.into(),
-            Token::Negative(number) => number.into(),
-            Token::Float(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
-            Token::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
-            Token::Bytes(bytes) => self.byte_string(bytes),
-            Token::Array(items) => {
+            MsgpackToken::Nil => Value::Null,
+            MsgpackToken::Boolean(value) => value.into(),
+            MsgpackToken::Unsigned(number) => number.into(),
+            MsgpackToken::Negative(number) => number.into(),
+            MsgpackToken::Float(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
+            MsgpackToken::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+            MsgpackToken::Bytes(bytes) => self.byte_string(bytes),
+            MsgpackToken::Array(items) => {
                 let mut list = Vec::new();
                 for _ in 0..items {
                     list.push(self.value()?);
                 }
                 list.into()
             }
-            Token::Map(entries) => {
+            MsgpackToken::Map(entries) => {
                 let mut map = Map::new();
                 let mut is_whole = true;
                 for _ in 0..entries {
@@ -186,8 +186,8 @@ impl<'a> Reader<'a> {
                 }
                 map.into()
             }
-            Token::Extension(0, [_]) => Value::Null,
-            Token::Extension(kind, bytes) => match date(kind, bytes) {
+            MsgpackToken::Extension(0, [_]) => Value::Null,
+            MsgpackToken::Extension(kind, bytes) => match date(kind, bytes) {
                 Some(Some(unix_ms)) => format!("{DATE}{unix_ms}").into(),
                 Some(None) => Value::Null,
                 None => Value::Array(vec![kind.into(), self.byte_string(bytes)]),
@@ -197,27 +197,27 @@ impl<'a> Reader<'a> {
 
     fn key(&mut self) -> Option<String> {
         match self.token() {
-            Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-            Token::Nil => Some("null".to_owned()),
-            Token::Boolean(value) => Some(value.to_string()),
-            Token::Unsigned(number) => Some(number.to_string()),
-            Token::Negative(number) => Some(number.to_string()),
-            Token::Float(number) => Some(number_text(number)),
+            MsgpackToken::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            MsgpackToken::Nil => Some("null".to_owned()),
+            MsgpackToken::Boolean(value) => Some(value.to_string()),
+            MsgpackToken::Unsigned(number) => Some(number.to_string()),
+            MsgpackToken::Negative(number) => Some(number.to_string()),
+            MsgpackToken::Float(number) => Some(number_text(number)),
             // Refused, but only where the value is not `undefined`: what is in it belongs to nobody.
-            Token::Array(items) => {
+            MsgpackToken::Array(items) => {
                 (0..items).for_each(|_| drop(self.value()));
                 None
             }
-            Token::Map(entries) => {
+            MsgpackToken::Map(entries) => {
                 (0..2 * u64::from(entries)).for_each(|_| drop(self.value()));
                 None
             }
-            Token::Bytes(_) | Token::Extension(..) => None,
+            MsgpackToken::Bytes(_) | MsgpackToken::Extension(..) => None,
         }
     }
 
     fn byte_string(&mut self, bytes: &'a [u8]) -> Value {
-        if self.bytes == Bytes::Spell {
+        if self.bytes == ByteStrings::Spell {
             return serde_json::json!({ "type": "Buffer", "data": bytes });
         }
         self.attachments.push(bytes);
@@ -226,41 +226,41 @@ impl<'a> Reader<'a> {
 }
 
 /// The first token of checked msgpack and its length, by the table of the specification.
-fn read_token(bytes: &[u8]) -> (Token<'_>, usize) {
+fn read_token(bytes: &[u8]) -> (MsgpackToken<'_>, usize) {
     let number = |from: usize, length: usize| bytes[from..from + length].iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let signed = |length: usize| (number(1, length) << (64 - 8 * length)).cast_signed() >> (64 - 8 * length);
-    let integer = |number: i64| u64::try_from(number).map_or(Token::Negative(number), Token::Unsigned);
+    let integer = |number: i64| u64::try_from(number).map_or(MsgpackToken::Negative(number), MsgpackToken::Unsigned);
     let size = |from: usize, length: usize| usize::try_from(number(from, length)).expect("within the input");
     let count = |length: usize| u32::try_from(number(1, length)).expect("at most four bytes");
-    let text = |from: usize, length: usize| (Token::Text(&bytes[from..from + length]), from + length);
-    let blob = |from: usize, length: usize| (Token::Bytes(&bytes[from..from + length]), from + length);
+    let text = |from: usize, length: usize| (MsgpackToken::Text(&bytes[from..from + length]), from + length);
+    let blob = |from: usize, length: usize| (MsgpackToken::Bytes(&bytes[from..from + length]), from + length);
     let extension = |kind_at: usize, length: usize| {
         let end = kind_at + 1 + length;
         let content = &bytes[kind_at + 1..end];
         match bytes[kind_at].cast_signed() {
-            0 if kind_at > 1 => (Token::Bytes(content), end),
-            kind => (Token::Extension(kind, content), end),
+            0 if kind_at > 1 => (MsgpackToken::Bytes(content), end),
+            kind => (MsgpackToken::Extension(kind, content), end),
         }
     };
     match bytes[0] {
-        byte @ 0..=0x7f => (Token::Unsigned(byte.into()), 1),
-        byte @ 0x80..=0x8f => (Token::Map(u32::from(byte & 15)), 1),
-        byte @ 0x90..=0x9f => (Token::Array(u32::from(byte & 15)), 1),
+        byte @ 0..=0x7f => (MsgpackToken::Unsigned(byte.into()), 1),
+        byte @ 0x80..=0x8f => (MsgpackToken::Map(u32::from(byte & 15)), 1),
+        byte @ 0x90..=0x9f => (MsgpackToken::Array(u32::from(byte & 15)), 1),
         byte @ 0xa0..=0xbf => text(1, usize::from(byte & 31)),
-        0xc0 => (Token::Nil, 1),
+        0xc0 => (MsgpackToken::Nil, 1),
         0xc1 => panic!("never used"),
-        byte @ 0xc2..=0xc3 => (Token::Boolean(byte == 0xc3), 1),
+        byte @ 0xc2..=0xc3 => (MsgpackToken::Boolean(byte == 0xc3), 1),
         byte @ 0xc4..=0xc6 => blob(1 + (1 << (byte - 0xc4)), size(1, 1 << (byte - 0xc4))),
         byte @ 0xc7..=0xc9 => extension(1 + (1 << (byte - 0xc7)), size(1, 1 << (byte - 0xc7))),
-        0xca => (Token::Float(f32::from_bits(count(4)).into()), 5),
-        0xcb => (Token::Float(f64::from_bits(number(1, 8))), 9),
-        byte @ 0xcc..=0xcf => (Token::Unsigned(number(1, 1 << (byte - 0xcc))), 1 + (1 << (byte - 0xcc))),
+        0xca => (MsgpackToken::Float(f32::from_bits(count(4)).into()), 5),
+        0xcb => (MsgpackToken::Float(f64::from_bits(number(1, 8))), 9),
+        byte @ 0xcc..=0xcf => (MsgpackToken::Unsigned(number(1, 1 << (byte - 0xcc))), 1 + (1 << (byte - 0xcc))),
         byte @ 0xd0..=0xd3 => (integer(signed(1 << (byte - 0xd0))), 1 + (1 << (byte - 0xd0))),
         byte @ 0xd4..=0xd8 => extension(1, 1 << (byte - 0xd4)),
         byte @ 0xd9..=0xdb => text(1 + (1 << (byte - 0xd9)), size(1, 1 << (byte - 0xd9))),
-        byte @ 0xdc..=0xdd => (Token::Array(count(2 << (byte - 0xdc))), 1 + (2 << (byte - 0xdc))),
-        byte @ 0xde..=0xdf => (Token::Map(count(2 << (byte - 0xde))), 1 + (2 << (byte - 0xde))),
-        byte @ 0xe0..=0xff => (Token::Negative(byte.cast_signed().into()), 1),
+        byte @ 0xdc..=0xdd => (MsgpackToken::Array(count(2 << (byte - 0xdc))), 1 + (2 << (byte - 0xdc))),
+        byte @ 0xde..=0xdf => (MsgpackToken::Map(count(2 << (byte - 0xde))), 1 + (2 << (byte - 0xde))),
+        byte @ 0xe0..=0xff => (MsgpackToken::Negative(byte.cast_signed().into()), 1),
     }
 }
 
@@ -281,14 +281,14 @@ fn date(kind: i8, bytes: &[u8]) -> Option<Option<i64>> {
     Some(i64::try_from(ms).ok().filter(|ms| ms.unsigned_abs() <= 8_640_000_000_000_000))
 }
 
-/// What `Tokens` says is what the table says.
+/// What `MsgpackTokens` says is what the table says.
 fn tokens_agree(data: &[u8]) {
-    let mut tokens = Tokens::new(data);
+    let mut tokens = MsgpackTokens::new(data);
     let mut at = 0;
     while let Ok(token) = tokens.step() {
         let (expected, length) = read_token(&data[at..]);
         let is_same_number = match (token, expected) {
-            (Token::Float(one), Token::Float(other)) => one.to_bits() == other.to_bits(),
+            (MsgpackToken::Float(one), MsgpackToken::Float(other)) => one.to_bits() == other.to_bits(),
             (one, other) => one == other,
         };
         assert!(is_same_number, "{token:?} is {expected:?}");

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use sockring_protocol::engineio::{Data, EnginePacket, Payload};
 use sockring_protocol::json::{self, Value};
 use sockring_protocol::socketio::{
-    AckId, Args, AssembleError, Assembler, EventName, PacketLimits, Progress, SocketPacket, SocketPacketError,
+    AckId, Args, AssembleError, Assembler, AssemblyStep, EventName, PacketLimits, SocketPacket, SocketPacketError,
     encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event,
 };
 
@@ -240,8 +240,8 @@ impl Pending {
         assert_eq!(self.assembler.header(), self.text);
         let is_complete = self.attachments.len() == self.expected;
         match progress {
-            Ok(Progress::More) => assert!(fits && !is_complete),
-            Ok(Progress::Complete) => {
+            Ok(AssemblyStep::More) => assert!(fits && !is_complete),
+            Ok(AssemblyStep::Complete) => {
                 assert!(fits && is_complete);
                 assert_eq!(self.assembler.push(b""), Err(AssembleError::UnexpectedBinary));
                 let (header, attachments) = (self.assembler.header(), self.assembler.attachments());

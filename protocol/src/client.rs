@@ -103,7 +103,7 @@ impl fmt::Display for ClientEnd {
 impl Error for ClientEnd {}
 
 #[derive(Debug)]
-enum Stage {
+enum ClientStage {
     Handshake {
         handshake: Handshake,
         scanned: usize,
@@ -121,7 +121,7 @@ enum Stage {
 /// One client on one connection.
 pub struct Client {
     settings: ClientSettings,
-    stage: Stage,
+    stage: ClientStage,
     decoder: ServerDecoder,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -140,7 +140,7 @@ impl Client {
         let masks = random.iter().fold(0, |sum: u64, byte| sum.rotate_left(8) ^ u64::from(*byte));
         Client {
             settings,
-            stage: Stage::Handshake { handshake, scanned: 0 },
+            stage: ClientStage::Handshake { handshake, scanned: 0 },
             decoder: ServerDecoder::default(),
             input: Vec::new(),
             output,
@@ -152,13 +152,13 @@ impl Client {
     pub fn receive(&mut self, bytes: &[u8], now: Millis) -> Vec<ClientEvent> {
         let mut events = Vec::new();
         self.input.extend_from_slice(bytes);
-        if let Stage::Handshake { handshake, scanned } = &mut self.stage {
+        if let ClientStage::Handshake { handshake, scanned } = &mut self.stage {
             match ResponseHead::decode(&self.input, scanned, &self.settings.head) {
                 Ok(None) => return events,
                 Ok(Some((head, length))) => match handshake.check(&head) {
                     Ok(()) => {
                         self.input.drain(..length);
-                        self.stage = Stage::Opening;
+                        self.stage = ClientStage::Opening;
                     }
                     Err(error) => self.end(ClientEnd::Handshake(error), &mut events),
                 },
@@ -168,7 +168,7 @@ impl Client {
         let mut input = core::mem::take(&mut self.input);
         let mut decoder = core::mem::take(&mut self.decoder);
         let mut rest = input.as_mut_slice();
-        while !matches!(self.stage, Stage::Over) {
+        while !matches!(self.stage, ClientStage::Over) {
             match decoder.decode(rest, &self.settings.message) {
                 Ok(decoded) => {
                     let consumed = decoded.consumed;
@@ -198,7 +198,7 @@ impl Client {
     /// Until when the server has to ping. Before the session is open it is the caller's to lose patience.
     pub fn deadline(&self) -> Millis {
         match self.stage {
-            Stage::Open { ping_by, .. } => ping_by,
+            ClientStage::Open { ping_by, .. } => ping_by,
             _ => Millis::NEVER,
         }
     }
@@ -210,7 +210,7 @@ impl Client {
 
     /// Sends a message. Before the session is open there is none to send it in.
     pub fn send(&mut self, message: impl Into<OwnedData>) -> Result<(), SendError> {
-        if !matches!(self.stage, Stage::Open { .. }) {
+        if !matches!(self.stage, ClientStage::Open { .. }) {
             return Err(SendError::Closed);
         }
         match message.into() {
@@ -222,18 +222,18 @@ impl Client {
 
     /// Ends the session, and the WebSocket with it. Nothing is told of it.
     pub fn close(&mut self) {
-        if let Stage::Opening | Stage::Open { .. } = self.stage {
+        if let ClientStage::Opening | ClientStage::Open { .. } = self.stage {
             self.encode(Opcode::Close, &1000_u16.to_be_bytes());
         }
-        self.stage = Stage::Over;
+        self.stage = ClientStage::Over;
     }
 
     fn on_event(&mut self, event: Event<'_>, now: Millis, events: &mut Vec<ClientEvent>) {
         match event {
-            Event::Text(text) if matches!(self.stage, Stage::Opening) => match OpenPacket::decode(text) {
+            Event::Text(text) if matches!(self.stage, ClientStage::Opening) => match OpenPacket::decode(text) {
                 Ok(open) => {
                     let patience_ms = open.ping_interval_ms.saturating_add(open.ping_timeout_ms);
-                    self.stage = Stage::Open { patience_ms, ping_by: now + patience_ms };
+                    self.stage = ClientStage::Open { patience_ms, ping_by: now + patience_ms };
                     events.push(ClientEvent::Opened {
                         sid: open.sid.to_string(),
                         ping_interval_ms: open.ping_interval_ms,
@@ -261,7 +261,7 @@ impl Client {
     fn on_packet(&mut self, packet: EnginePacket<'_>, now: Millis, events: &mut Vec<ClientEvent>) {
         match packet {
             EnginePacket::Ping(text) => {
-                if let Stage::Open { patience_ms, ping_by } = &mut self.stage {
+                if let ClientStage::Open { patience_ms, ping_by } = &mut self.stage {
                     *ping_by = now + *patience_ms;
                 }
                 self.send_packet(&EnginePacket::Pong(text));
@@ -296,7 +296,7 @@ impl Client {
     }
 
     fn end(&mut self, end: ClientEnd, events: &mut Vec<ClientEvent>) {
-        self.stage = Stage::Over;
+        self.stage = ClientStage::Over;
         events.push(ClientEvent::Closed(end));
     }
 }

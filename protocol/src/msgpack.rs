@@ -17,11 +17,11 @@ use crate::json::DEPTH_MAX;
 
 pub use from_json::from_json;
 pub use javascript::number_text;
-pub use to_json::{Bytes, ToJson};
+pub use to_json::{ByteStrings, ToJson};
 
 /// One value, or the beginning of an array or map.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Token<'a> {
+pub enum MsgpackToken<'a> {
     /// `null`.
     Nil,
     /// `true` or `false`.
@@ -45,65 +45,67 @@ pub enum Token<'a> {
     Extension(i8, &'a [u8]),
 }
 
-impl<'a> Token<'a> {
+impl<'a> MsgpackToken<'a> {
     /// JavaScript's `undefined`.
     pub fn is_undefined(self) -> bool {
-        matches!(self, Token::Extension(0, [_]))
+        matches!(self, MsgpackToken::Extension(0, [_]))
     }
 
     /// As the key of an object, which in JavaScript is a text. `None` for what is no key anywhere.
     pub fn key(self) -> Option<Cow<'a, str>> {
         match self {
-            Token::Text(text) => Some(String::from_utf8_lossy(text)),
-            Token::Nil => Some("null".into()),
-            Token::Boolean(value) => Some(if value { "true" } else { "false" }.into()),
-            Token::Unsigned(number) => Some(number.to_string().into()),
-            Token::Negative(number) => Some(number.to_string().into()),
-            Token::Float(number) => Some(number_text(number).into()),
-            Token::Bytes(_) | Token::Array(_) | Token::Map(_) | Token::Extension(..) => None,
+            MsgpackToken::Text(text) => Some(String::from_utf8_lossy(text)),
+            MsgpackToken::Nil => Some("null".into()),
+            MsgpackToken::Boolean(value) => Some(if value { "true" } else { "false" }.into()),
+            MsgpackToken::Unsigned(number) => Some(number.to_string().into()),
+            MsgpackToken::Negative(number) => Some(number.to_string().into()),
+            MsgpackToken::Float(number) => Some(number_text(number).into()),
+            MsgpackToken::Bytes(_) | MsgpackToken::Array(_) | MsgpackToken::Map(_) | MsgpackToken::Extension(..) => {
+                None
+            }
         }
     }
 }
 
 /// Walks over msgpack.
 #[derive(Clone, Debug)]
-pub struct Tokens<'a> {
+pub struct MsgpackTokens<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> MsgpackTokens<'a> {
     /// Begins at the first of these bytes.
-    pub fn new(bytes: &'a [u8]) -> Tokens<'a> {
-        Tokens { rest: bytes }
+    pub fn new(bytes: &'a [u8]) -> MsgpackTokens<'a> {
+        MsgpackTokens { rest: bytes }
     }
 
     /// The next token. Of an array or map as many items as it declares may follow: a declaration that cannot be true,
     /// since each item takes a byte, is an error here.
-    pub fn step(&mut self) -> Result<Token<'a>, MessageError> {
+    pub fn step(&mut self) -> Result<MsgpackToken<'a>, MessageError> {
         let [marker] = self.array()?;
         Ok(match Marker::from_u8(marker) {
-            Marker::Null => Token::Nil,
-            Marker::True => Token::Boolean(true),
-            Marker::False => Token::Boolean(false),
-            Marker::FixPos(number) => Token::Unsigned(number.into()),
-            Marker::U8 => Token::Unsigned(u8::from_be_bytes(self.array()?).into()),
-            Marker::U16 => Token::Unsigned(u16::from_be_bytes(self.array()?).into()),
-            Marker::U32 => Token::Unsigned(u32::from_be_bytes(self.array()?).into()),
-            Marker::U64 => Token::Unsigned(u64::from_be_bytes(self.array()?)),
+            Marker::Null => MsgpackToken::Nil,
+            Marker::True => MsgpackToken::Boolean(true),
+            Marker::False => MsgpackToken::Boolean(false),
+            Marker::FixPos(number) => MsgpackToken::Unsigned(number.into()),
+            Marker::U8 => MsgpackToken::Unsigned(u8::from_be_bytes(self.array()?).into()),
+            Marker::U16 => MsgpackToken::Unsigned(u16::from_be_bytes(self.array()?).into()),
+            Marker::U32 => MsgpackToken::Unsigned(u32::from_be_bytes(self.array()?).into()),
+            Marker::U64 => MsgpackToken::Unsigned(u64::from_be_bytes(self.array()?)),
             Marker::FixNeg(number) => signed(number.into()),
             Marker::I8 => signed(i8::from_be_bytes(self.array()?).into()),
             Marker::I16 => signed(i16::from_be_bytes(self.array()?).into()),
             Marker::I32 => signed(i32::from_be_bytes(self.array()?).into()),
             Marker::I64 => signed(i64::from_be_bytes(self.array()?)),
-            Marker::F32 => Token::Float(f32::from_be_bytes(self.array()?).into()),
-            Marker::F64 => Token::Float(f64::from_be_bytes(self.array()?)),
-            Marker::FixStr(length) => Token::Text(self.take(length.into())?),
-            Marker::Str8 => Token::Text(self.sized::<1>()?),
-            Marker::Str16 => Token::Text(self.sized::<2>()?),
-            Marker::Str32 => Token::Text(self.sized::<4>()?),
-            Marker::Bin8 => Token::Bytes(self.sized::<1>()?),
-            Marker::Bin16 => Token::Bytes(self.sized::<2>()?),
-            Marker::Bin32 => Token::Bytes(self.sized::<4>()?),
+            Marker::F32 => MsgpackToken::Float(f32::from_be_bytes(self.array()?).into()),
+            Marker::F64 => MsgpackToken::Float(f64::from_be_bytes(self.array()?)),
+            Marker::FixStr(length) => MsgpackToken::Text(self.take(length.into())?),
+            Marker::Str8 => MsgpackToken::Text(self.sized::<1>()?),
+            Marker::Str16 => MsgpackToken::Text(self.sized::<2>()?),
+            Marker::Str32 => MsgpackToken::Text(self.sized::<4>()?),
+            Marker::Bin8 => MsgpackToken::Bytes(self.sized::<1>()?),
+            Marker::Bin16 => MsgpackToken::Bytes(self.sized::<2>()?),
+            Marker::Bin32 => MsgpackToken::Bytes(self.sized::<4>()?),
             Marker::FixArray(items) => self.array_of(items.into())?,
             Marker::Array16 => self.length::<2>().and_then(|items| self.array_of(items))?,
             Marker::Array32 => self.length::<4>().and_then(|items| self.array_of(items))?,
@@ -129,8 +131,8 @@ impl<'a> Tokens<'a> {
         let mut open: Vec<u64> = Vec::new();
         loop {
             let items = match self.step()? {
-                Token::Array(items) => items.into(),
-                Token::Map(entries) => 2 * u64::from(entries),
+                MsgpackToken::Array(items) => items.into(),
+                MsgpackToken::Map(entries) => 2 * u64::from(entries),
                 _ => 0,
             };
             if items > 0 {
@@ -177,40 +179,44 @@ impl<'a> Tokens<'a> {
         self.take(length)
     }
 
-    fn array_of(&self, items: u32) -> Result<Token<'a>, MessageError> {
-        if u64::from(items) > self.rest.len() as u64 { Err(MessageError::Syntax) } else { Ok(Token::Array(items)) }
-    }
-
-    fn map_of(&self, entries: u32) -> Result<Token<'a>, MessageError> {
-        if 2 * u64::from(entries) > self.rest.len() as u64 {
+    fn array_of(&self, items: u32) -> Result<MsgpackToken<'a>, MessageError> {
+        if u64::from(items) > self.rest.len() as u64 {
             Err(MessageError::Syntax)
         } else {
-            Ok(Token::Map(entries))
+            Ok(MsgpackToken::Array(items))
         }
     }
 
-    fn extension(&mut self, length: u32) -> Result<Token<'a>, MessageError> {
+    fn map_of(&self, entries: u32) -> Result<MsgpackToken<'a>, MessageError> {
+        if 2 * u64::from(entries) > self.rest.len() as u64 {
+            Err(MessageError::Syntax)
+        } else {
+            Ok(MsgpackToken::Map(entries))
+        }
+    }
+
+    fn extension(&mut self, length: u32) -> Result<MsgpackToken<'a>, MessageError> {
         let [kind] = self.array()?;
-        Ok(Token::Extension(i8::from_be_bytes([kind]), self.take(length)?))
+        Ok(MsgpackToken::Extension(i8::from_be_bytes([kind]), self.take(length)?))
     }
 
     /// An extension that says its length. Of type 0 it is what notepack once made of an ArrayBuffer.
-    fn sized_extension<const N: usize>(&mut self) -> Result<Token<'a>, MessageError> {
+    fn sized_extension<const N: usize>(&mut self) -> Result<MsgpackToken<'a>, MessageError> {
         let length = self.length::<N>()?;
         match self.extension(length)? {
-            Token::Extension(0, bytes) => Ok(Token::Bytes(bytes)),
+            MsgpackToken::Extension(0, bytes) => Ok(MsgpackToken::Bytes(bytes)),
             other => Ok(other),
         }
     }
 }
 
-fn signed(number: i64) -> Token<'static> {
-    u64::try_from(number).map_or(Token::Negative(number), Token::Unsigned)
+fn signed(number: i64) -> MsgpackToken<'static> {
+    u64::try_from(number).map_or(MsgpackToken::Negative(number), MsgpackToken::Unsigned)
 }
 
 /// Whether these bytes are one value, and nothing behind it.
 pub fn check(bytes: &[u8]) -> Result<(), MessageError> {
-    let mut tokens = Tokens::new(bytes);
+    let mut tokens = MsgpackTokens::new(bytes);
     tokens.value()?;
     if tokens.is_at_end() { Ok(()) } else { Err(MessageError::Syntax) }
 }

@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 
-use self::connection::{Connection, Found, Role, Stage};
+use self::connection::{ConnectionStage, Parsed, ServerConnection, WebSocketRole};
 use self::session::ServerSession;
 use crate::Millis;
 use crate::engineio::{Data, EnginePacket, Input, ProbePacket, SessionEnd, SessionTimes, Transport};
@@ -173,7 +173,7 @@ pub struct Transmit {
 pub struct Server {
     settings: ServerSettings,
     random: Box<dyn FnMut() -> [u8; SID_BYTES]>,
-    connections: BTreeMap<ConnectionId, Connection>,
+    connections: BTreeMap<ConnectionId, ServerConnection>,
     sessions: BTreeMap<SessionId, ServerSession>,
     /// The number that the next of either gets.
     next: u64,
@@ -202,7 +202,7 @@ impl Server {
     /// A TCP connection was accepted.
     pub fn accept(&mut self) -> ConnectionId {
         let id = ConnectionId(self.number());
-        self.connections.insert(id, Connection::new());
+        self.connections.insert(id, ServerConnection::new());
         id
     }
 
@@ -220,11 +220,13 @@ impl Server {
         self.dirty.remove(&connection);
         let Some(lost) = self.connections.remove(&connection) else { return self.work(now) };
         let (session, input) = match lost.stage {
-            Stage::Body { session, .. } => (session, Input::PostLost),
-            Stage::Held { session, .. } => (session, Input::PollLost),
-            Stage::WebSocket { session, role: Role::Transport, .. } => (session, Input::TransportLost),
-            Stage::WebSocket { session, role: Role::Probe, .. } => (session, Input::ProbeLost),
-            Stage::Head { .. } | Stage::Over => return self.work(now),
+            ConnectionStage::Body { session, .. } => (session, Input::PostLost),
+            ConnectionStage::Held { session, .. } => (session, Input::PollLost),
+            ConnectionStage::WebSocket { session, role: WebSocketRole::Transport, .. } => {
+                (session, Input::TransportLost)
+            }
+            ConnectionStage::WebSocket { session, role: WebSocketRole::Probe, .. } => (session, Input::ProbeLost),
+            ConnectionStage::Head { .. } | ConnectionStage::Over => return self.work(now),
         };
         if let Some(found) = self.sessions.get_mut(&session) {
             found.forget(connection);
@@ -257,7 +259,7 @@ impl Server {
         while let Some(id) = self.dirty.pop_first() {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             let bytes = core::mem::take(&mut connection.output);
-            if matches!(connection.stage, Stage::Over) {
+            if matches!(connection.stage, ConnectionStage::Over) {
                 self.connections.remove(&id);
                 return Some(Transmit { connection: id, bytes, then: KeepAlive::Close });
             }
@@ -300,7 +302,7 @@ impl Server {
         self.next
     }
 
-    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut ServerConnection> {
         self.dirty.insert(id);
         self.connections.get_mut(&id)
     }
@@ -316,35 +318,35 @@ impl Server {
         core::mem::take(&mut self.events)
     }
 
-    fn on_found(&mut self, id: ConnectionId, found: Found, now: Millis) {
+    fn on_found(&mut self, id: ConnectionId, found: Parsed, now: Millis) {
         match found {
-            Found::Request(request) => self.on_request(id, &request, now),
-            Found::BadRequest(error) => self.answer(id, error.status(), error.reason(), KeepAlive::Close),
-            Found::Body(session, body, keep_alive) => self.on_body(id, session, &body, keep_alive, now),
-            Found::BadBody(session, error) => {
+            Parsed::Request(request) => self.on_request(id, &request, now),
+            Parsed::BadRequest(error) => self.answer(id, error.status(), error.reason(), KeepAlive::Close),
+            Parsed::Body(session, body, keep_alive) => self.on_body(id, session, &body, keep_alive, now),
+            Parsed::BadBody(session, error) => {
                 self.answer(id, error.status(), error.reason(), KeepAlive::Close);
                 self.step(session, Input::PostLost, now);
             }
-            Found::Text(session, Role::Transport, text) => {
+            Parsed::Text(session, WebSocketRole::Transport, text) => {
                 match EnginePacket::decode(&text) {
                     Ok(packet) => self.on_packet(session, packet, now),
                     Err(_) => drop(self.step(session, Input::BadPacket, now)),
                 };
             }
-            Found::Binary(session, Role::Transport, bytes) => {
+            Parsed::Binary(session, WebSocketRole::Transport, bytes) => {
                 self.on_packet(session, EnginePacket::Message(Data::Binary(bytes.into())), now);
             }
-            Found::Text(session, Role::Probe, text) => self.on_probe(session, ProbePacket::of(&text), now),
-            Found::Binary(session, Role::Probe, _) => self.on_probe(session, ProbePacket::Other, now),
-            Found::Closed(session, role) | Found::BadFrame(session, role) => {
-                let is_closed = matches!(found, Found::Closed(..));
+            Parsed::Text(session, WebSocketRole::Probe, text) => self.on_probe(session, ProbePacket::of(&text), now),
+            Parsed::Binary(session, WebSocketRole::Probe, _) => self.on_probe(session, ProbePacket::Other, now),
+            Parsed::Closed(session, role) | Parsed::BadFrame(session, role) => {
+                let is_closed = matches!(found, Parsed::Closed(..));
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.forget(id);
                 }
                 let input = match role {
-                    Role::Transport if is_closed => Input::TransportLost,
-                    Role::Transport => Input::BadPacket,
-                    Role::Probe => Input::ProbeLost,
+                    WebSocketRole::Transport if is_closed => Input::TransportLost,
+                    WebSocketRole::Transport => Input::BadPacket,
+                    WebSocketRole::Probe => Input::ProbeLost,
                 };
                 self.step(session, input, now);
             }

@@ -44,7 +44,7 @@ pub(super) struct Changed {
 
 /// What is done to sockets.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum SocketChange {
     Join(Box<str>),
     Leave(Box<str>),
     End(Ending),
@@ -102,18 +102,18 @@ impl Api {
 
     /// Changes sockets. For who is put into a room it ends when emits to the room reach them wherever they are, if the other
     /// instances say so in time.
-    pub(super) async fn change_everywhere(&self, target: &Target, change: &Change) -> Result<Changed, ApiError> {
+    pub(super) async fn change_everywhere(&self, target: &Target, change: &SocketChange) -> Result<Changed, ApiError> {
         let mail = || match change {
-            Change::Join(room) => Mail::Join(target.clone(), room.clone()),
-            Change::Leave(room) => Mail::Leave(target.clone(), room.clone()),
-            Change::End(ending) => Mail::Disconnect(target.clone(), *ending),
+            SocketChange::Join(room) => Mail::Join(target.clone(), room.clone()),
+            SocketChange::Leave(room) => Mail::Leave(target.clone(), room.clone()),
+            SocketChange::End(ending) => Mail::Disconnect(target.clone(), *ending),
         };
         let elsewhere = async {
             let Some(cluster) = &self.cluster else { return (false, None) };
             let published = self.publish_change(cluster, target, change).await;
             let confirmed = match change {
-                Change::Join(room) => Some(published && self.is_joined_elsewhere(cluster, target, room).await),
-                Change::Leave(_) | Change::End(_) => None,
+                SocketChange::Join(room) => Some(published && self.is_joined_elsewhere(cluster, target, room).await),
+                SocketChange::Leave(_) | SocketChange::End(_) => None,
             };
             (published, confirmed)
         };
@@ -130,14 +130,14 @@ impl Api {
         true
     }
 
-    async fn publish_change(&self, cluster: &Cluster, target: &Target, change: &Change) -> bool {
+    async fn publish_change(&self, cluster: &Cluster, target: &Target, change: &SocketChange) -> bool {
         let mut messages = Vec::new();
         for namespace in &self.engine.namespaces {
             let selection = selection(namespace, target);
             let message = match change {
-                Change::Join(room) => Message::Join { selection, rooms: vec![room.clone()], confirm: None },
-                Change::Leave(room) => Message::Leave { selection, rooms: vec![room.clone()], confirm: None },
-                Change::End(ending) => Message::Disconnect { selection, ending: *ending, confirm: None },
+                SocketChange::Join(room) => Message::Join { selection, rooms: vec![room.clone()], confirm: None },
+                SocketChange::Leave(room) => Message::Leave { selection, rooms: vec![room.clone()], confirm: None },
+                SocketChange::End(ending) => Message::Disconnect { selection, ending: *ending, confirm: None },
             };
             messages.push((namespace.as_str(), message));
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// One answer, ready to be written.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct ApiAnswer {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -64,7 +64,7 @@ impl ApiError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct AnswerBody<'a> {
     status_code: u16,
     data: Value,
     message: &'a str,
@@ -73,15 +73,15 @@ struct Envelope<'a> {
     errors: Option<&'a [FieldError]>,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// 200 with data in the envelope.
-    pub(super) fn ok(data: impl Serialize, message: &str) -> Answer {
+    pub(super) fn ok(data: impl Serialize, message: &str) -> ApiAnswer {
         let data = serde_json::to_value(data).unwrap_or_default();
-        Answer::envelope(&Envelope { status_code: 200, data, message, success: true, errors: None })
+        ApiAnswer::envelope(&AnswerBody { status_code: 200, data, message, success: true, errors: None })
     }
 
-    fn envelope(envelope: &Envelope<'_>) -> Answer {
-        Answer {
+    fn envelope(envelope: &AnswerBody<'_>) -> ApiAnswer {
+        ApiAnswer {
             status: envelope.status_code,
             content_type: "application/json; charset=utf-8",
             headers: vec![("Cache-Control", "no-store".to_owned())],
@@ -90,8 +90,8 @@ impl Answer {
     }
 
     /// JSON without an envelope, for machines that poll it.
-    pub(super) fn bare(status: u16, body: &impl Serialize) -> Answer {
-        Answer {
+    pub(super) fn bare(status: u16, body: &impl Serialize) -> ApiAnswer {
+        ApiAnswer {
             status,
             content_type: "application/json; charset=utf-8",
             headers: vec![("Cache-Control", "no-store".to_owned())],
@@ -100,12 +100,12 @@ impl Answer {
     }
 }
 
-impl From<ApiError> for Answer {
-    fn from(error: ApiError) -> Answer {
+impl From<ApiError> for ApiAnswer {
+    fn from(error: ApiError) -> ApiAnswer {
         // What concerns no field concerns the request as a whole.
         let whole = [FieldError { path: String::new(), message: error.message.clone() }];
         let errors = if error.errors.is_empty() { &whole[..] } else { &error.errors };
-        let mut answer = Answer::envelope(&Envelope {
+        let mut answer = ApiAnswer::envelope(&AnswerBody {
             status_code: error.status,
             data: error.data,
             message: &error.message,

@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use sockring_protocol::http::Head;
 
-use super::answer::{Answer, ApiError};
+use super::answer::{ApiAnswer, ApiError};
 
 /// The version of `socket.io-client` that they are, as the reference's ETag.
 const TAG: &str = "\"4.8.4\"";
@@ -34,7 +34,7 @@ pub(super) fn named(file: &str) -> Option<&'static [u8]> {
 }
 
 /// The file, unless the browser has it.
-pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<Answer, ApiError> {
+pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<ApiAnswer, ApiError> {
     let compressed = named(file).ok_or_else(|| ApiError::new(404, "there is no such file"))?;
     let content_type = if file.ends_with(".map") {
         "application/json; charset=utf-8"
@@ -50,7 +50,7 @@ pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<Answer, ApiError> {
         .header("if-none-match")
         .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == TAG));
     if is_known {
-        return Ok(Answer { status: 304, content_type, headers, body: Vec::new() });
+        return Ok(ApiAnswer { status: 304, content_type, headers, body: Vec::new() });
     }
     let body = if takes_gzip(head.header("accept-encoding").unwrap_or_default()) {
         headers.push(("Content-Encoding", "gzip".to_owned()));
@@ -60,7 +60,7 @@ pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<Answer, ApiError> {
         GzDecoder::new(compressed).read_to_end(&mut body).map_err(|_| ApiError::new(500, "a build is damaged"))?;
         body
     };
-    Ok(Answer { status: 200, content_type, headers, body })
+    Ok(ApiAnswer { status: 200, content_type, headers, body })
 }
 
 /// Whether an `Accept-Encoding` has gzip and does not forbid it (RFC 9110 section 12.5.3).

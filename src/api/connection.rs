@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::shard::{Limit, Papers, Parcel};
 
-use super::answer::{Answer, ApiError};
+use super::answer::{ApiAnswer, ApiError};
 use super::crowd::Class;
 use super::crowd::{Counted, Crowd, Full};
 use super::routes;
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     descriptor: OwnedFd,
     parcel: Parcel,
 ) -> Option<(OwnedFd, Parcel)> {
-    let mut connection = Connection::new(entrance, descriptor, parcel).ok()?;
+    let mut connection = ApiConnection::new(entrance, descriptor, parcel).ok()?;
     let crowd = api.crowd(entrance);
     let mut scanned = 0;
     loop {
@@ -64,14 +64,14 @@ pub(super) async fn serve(
             }
             Heard::TooSlow => {
                 api.hits.count(Limit::HeadTimeout);
-                let answer = Answer::from(ApiError::new(408, "the request head took too long"));
+                let answer = ApiAnswer::from(ApiError::new(408, "the request head took too long"));
                 return connection.finish(crowd, &answer).await;
             }
             Heard::Wrong(error) => {
                 if matches!(error, RequestError::HeadTooLarge | RequestError::TooManyHeaders) {
                     api.hits.count(Limit::HeadBytesMax);
                 }
-                let answer = Answer::from(ApiError::new(error.status(), error.reason()));
+                let answer = ApiAnswer::from(ApiError::new(error.status(), error.reason()));
                 return connection.finish(crowd, &answer).await;
             }
         }
@@ -83,7 +83,7 @@ pub(super) async fn serve(
     }
 }
 
-struct Connection {
+struct ApiConnection {
     entrance: Entrance,
     stream: TcpStream,
     peer: Option<SocketAddr>,
@@ -120,35 +120,35 @@ enum Served {
 }
 
 /// What a request gets.
-enum Reply<'a> {
+enum RequestReply<'a> {
     /// Its body was read.
-    Behind(Answer, Option<Counted<'a>>),
+    Behind(ApiAnswer, Option<Counted<'a>>),
     /// Its body, if it has one, is of no interest.
-    Before(Answer, Option<Counted<'a>>),
+    Before(ApiAnswer, Option<Counted<'a>>),
     /// Where its body ends is not known.
-    Last(Answer),
+    Last(ApiAnswer),
     /// The peer is gone.
     None,
 }
 
 /// What of a request's body has still to come when it has been answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+enum BodyRest {
     Nothing,
     Bytes(usize),
     /// Much, or nobody knows how much.
     Unknown,
 }
 
-impl Left {
-    fn of(head: &Head<'_>) -> Left {
+impl BodyRest {
+    fn of(head: &Head<'_>) -> BodyRest {
         match head.framing {
-            Framing::None | Framing::Length(0) => Left::Nothing,
+            Framing::None | Framing::Length(0) => BodyRest::Nothing,
             // Who waits to be told to go on does not send it.
             Framing::Length(length) if length <= SKIPPED_BYTES_MAX && !head.expects_continue => {
-                Left::Bytes(usize::try_from(length).unwrap_or(usize::MAX))
+                BodyRest::Bytes(usize::try_from(length).unwrap_or(usize::MAX))
             }
-            _ => Left::Unknown,
+            _ => BodyRest::Unknown,
         }
     }
 }
@@ -175,8 +175,8 @@ enum BodyOf {
     Head,
 }
 
-impl Connection {
-    fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<Connection> {
+impl ApiConnection {
+    fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<ApiConnection> {
         let mut parcel = parcel;
         let papers = parcel.take_papers();
         let (requests, input) = (parcel.requests(), parcel.into_bytes());
@@ -184,7 +184,7 @@ impl Connection {
         stream.set_nonblocking(true)?;
         let stream = TcpStream::from_std(stream)?;
         let peer = stream.peer_addr().ok();
-        Ok(Connection {
+        Ok(ApiConnection {
             entrance,
             stream,
             peer,
@@ -264,17 +264,19 @@ impl Connection {
         self.input = input.get(length..).unwrap_or_default().to_vec();
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
         let (answer, left, _slot) = match self.reply(api, &head).await {
-            Reply::Behind(answer, slot) => (answer, Left::Nothing, slot),
-            Reply::Before(answer, slot) => (answer, Left::of(&head), slot),
-            Reply::Last(answer) => (answer, Left::Unknown, None),
-            Reply::None => return Served::Over,
+            RequestReply::Behind(answer, slot) => (answer, BodyRest::Nothing, slot),
+            RequestReply::Before(answer, slot) => (answer, BodyRest::of(&head), slot),
+            RequestReply::Last(answer) => (answer, BodyRest::Unknown, None),
+            RequestReply::None => return Served::Over,
         };
-        let keep_alive = if left == Left::Unknown { KeepAlive::Close } else { head.keep_alive };
+        let keep_alive = if left == BodyRest::Unknown { KeepAlive::Close } else { head.keep_alive };
         let is_written = self.write(&answer, body_of, keep_alive).await;
         match (keep_alive, left) {
             (KeepAlive::Close, _) if is_written => self.linger(api.crowd(self.entrance)).await,
-            (KeepAlive::Keep, Left::Nothing) if is_written => return Served::Next,
-            (KeepAlive::Keep, Left::Bytes(count)) if is_written && self.skip(api.crowd(self.entrance), count).await => {
+            (KeepAlive::Keep, BodyRest::Nothing) if is_written => return Served::Next,
+            (KeepAlive::Keep, BodyRest::Bytes(count))
+                if is_written && self.skip(api.crowd(self.entrance), count).await =>
+            {
                 return Served::Next;
             }
             _ => {}
@@ -283,37 +285,37 @@ impl Connection {
     }
 
     /// What this request gets. Its head decides whether its body is read at all.
-    async fn reply<'a>(&mut self, api: &'a Arc<Api>, head: &Head<'_>) -> Reply<'a> {
+    async fn reply<'a>(&mut self, api: &'a Arc<Api>, head: &Head<'_>) -> RequestReply<'a> {
         let route = match routes::find(api, head, self.entrance, self.peer) {
             Ok(route) => route,
-            Err(error) => return Reply::Before(error.into(), None),
+            Err(error) => return RequestReply::Before(error.into(), None),
         };
         let slot = match api.crowd(self.entrance).slot(route.class(), api.settings.connections_max) {
             Ok(slot) => slot,
             Err(Full) => {
                 api.hits.connections.fetch_add(1, Ordering::Relaxed);
-                return Reply::Before(ApiError::new(503, "too many requests to the API at once").into(), None);
+                return RequestReply::Before(ApiError::new(503, "too many requests to the API at once").into(), None);
             }
         };
         if route.class() != Class::Keyed {
-            return Reply::Before(routes::answer(api, route, head, b"").await, slot);
+            return RequestReply::Before(routes::answer(api, route, head, b"").await, slot);
         }
         self.is_known = true;
         self.papers.stranger = None;
         match self.read_body(api, head).await {
-            Ok(body) => Reply::Behind(routes::answer(api, route, head, &body).await, slot),
+            Ok(body) => RequestReply::Behind(routes::answer(api, route, head, &body).await, slot),
             Err(NoBody::Wrong(error)) => {
                 if error == RequestError::BodyTooLarge {
                     api.hits.bodies.fetch_add(1, Ordering::Relaxed);
-                    return Reply::Last(ApiError::body_too_large(api.settings.body_bytes_max).into());
+                    return RequestReply::Last(ApiError::body_too_large(api.settings.body_bytes_max).into());
                 }
-                Reply::Last(ApiError::new(error.status(), error.reason()).into())
+                RequestReply::Last(ApiError::new(error.status(), error.reason()).into())
             }
             Err(NoBody::TooSlow) => {
                 api.hits.count(Limit::BodyTimeout);
-                Reply::Last(ApiError::new(408, "the request body took too long").into())
+                RequestReply::Last(ApiError::new(408, "the request body took too long").into())
             }
-            Err(NoBody::Gone) => Reply::None,
+            Err(NoBody::Gone) => RequestReply::None,
         }
     }
 
@@ -374,7 +376,7 @@ impl Connection {
         if count == 0 { Read::End } else { Read::Some }
     }
 
-    async fn write(&mut self, answer: &Answer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
+    async fn write(&mut self, answer: &ApiAnswer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
         let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let response = Response {
             status: answer.status,
@@ -399,7 +401,7 @@ impl Connection {
     }
 
     /// Answers for the last time.
-    async fn finish(&mut self, crowd: &Crowd, answer: &Answer) -> Option<(OwnedFd, Parcel)> {
+    async fn finish(&mut self, crowd: &Crowd, answer: &ApiAnswer) -> Option<(OwnedFd, Parcel)> {
         if self.write(answer, BodyOf::Get, KeepAlive::Close).await {
             self.linger(crowd).await;
         }

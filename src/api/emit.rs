@@ -43,11 +43,11 @@ const KNOWN: [&str; 15] = [
 
 /// What a body asks to be emitted.
 #[derive(Debug)]
-pub(super) struct Emit {
+pub(super) struct EmitBody {
     pub(super) broadcast: Broadcast,
     pub(super) targets: Targets,
     /// `None`: however often it comes.
-    pub(super) once: Option<Once>,
+    pub(super) once: Option<OnceUnder>,
 }
 
 /// What is remembered of an emit by itself.
@@ -61,13 +61,13 @@ pub(super) enum Targets {
 
 /// A key under which an event comes once.
 #[derive(Debug)]
-pub(super) struct Once {
+pub(super) struct OnceUnder {
     pub(super) key: Box<str>,
     /// Of the event, as the body has it: what the server adds differs each time.
     pub(super) print: u64,
 }
 
-impl Emit {
+impl EmitBody {
     /// Whether nothing of it is remembered.
     pub(super) fn is_plain(&self) -> bool {
         self.once.is_none()
@@ -75,7 +75,7 @@ impl Emit {
 }
 
 /// What a body asks to be emitted.
-pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<Emit, ApiError> {
+pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<EmitBody, ApiError> {
     fields.only(&KNOWN)?;
     if fields.has("ttl") {
         return Err(fields.refuse("ttl", "is not supported yet"));
@@ -105,17 +105,22 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
         true => Targets::Users,
         false => Targets::Whole,
     };
-    Ok(Emit { once: once(fields, &event, &broadcast, targets)?, broadcast, targets })
+    Ok(EmitBody { once: once(fields, &event, &broadcast, targets)?, broadcast, targets })
 }
 
 /// The key of an emit, and what tells its event from others.
-fn once(fields: &Fields<'_>, event: &str, broadcast: &Broadcast, targets: Targets) -> Result<Option<Once>, ApiError> {
+fn once(
+    fields: &Fields<'_>,
+    event: &str,
+    broadcast: &Broadcast,
+    targets: Targets,
+) -> Result<Option<OnceUnder>, ApiError> {
     let Some(key) = fields.string("idempotencyKey", KEY_BYTES_MAX)? else { return Ok(None) };
     let texts = [event, fields.raw("data").unwrap_or_default(), fields.raw("args").unwrap_or_default()];
     let rooms = if targets == Targets::Users { &[][..] } else { &*broadcast.rooms };
     let (except, rooms) = (broadcast.except.iter().map(|room| &**room), rooms.iter().map(|room| &**room));
     let print = prints::short(texts.into_iter().chain(except).chain([""]).chain(rooms));
-    Ok(Some(Once { key: key.into(), print }))
+    Ok(Some(OnceUnder { key: key.into(), print }))
 }
 
 /// The name of the event: any but those that a client would take for something else.
@@ -128,7 +133,7 @@ pub(super) fn event_name<'b>(fields: &Fields<'b>) -> Result<Cow<'b, str>, ApiErr
 }
 
 /// Refuses namespaces that the server has not.
-pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], emit: &Emit) -> Result<(), ApiError> {
+pub(super) fn check_namespace(fields: &Fields<'_>, known: &[String], emit: &EmitBody) -> Result<(), ApiError> {
     if known.iter().any(|namespace| **namespace == *emit.broadcast.namespace) {
         return Ok(());
     }

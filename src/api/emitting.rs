@@ -5,25 +5,25 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::across::{Emitted, Memory};
-use super::answer::{Answer, ApiError};
+use super::answer::{ApiAnswer, ApiError};
 use super::fields::Fields;
 use super::{Api, emit, unix_ms, words};
 
 /// Emits of one batch.
 const BATCH_MAX: usize = 1000;
 
-pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     let emit = decode(api, &fields, unix_ms())?;
     let delivery = emit.broadcast.delivery;
     let emitted = api.emit_each(vec![emit]).await?;
     // One for each.
     let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
-    Ok(Answer::ok(answer_to(&fields, emitted)?, words::emitted(*emitted, delivery)))
+    Ok(ApiAnswer::ok(answer_to(&fields, emitted)?, words::emitted(*emitted, delivery)))
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
-pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let now = unix_ms();
     let entries = Fields::decode_list(body, BATCH_MAX)?;
     let mut emits = Vec::new();
@@ -53,10 +53,10 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<Answer, Ap
             }
         })
         .collect();
-    Ok(Answer::ok(data, &message))
+    Ok(ApiAnswer::ok(data, &message))
 }
 
-fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::Emit, ApiError> {
+fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::EmitBody, ApiError> {
     let emit = emit::decode(fields, &api.server, now_unix_ms)?;
     emit::check_namespace(fields, &api.engine.namespaces, &emit)?;
     Ok(emit)

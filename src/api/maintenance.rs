@@ -9,7 +9,7 @@ use sockring_protocol::adapter::Broadcast;
 use crate::events::{self, Maintenance};
 use crate::shard::Mail;
 
-use super::answer::{Answer, ApiError};
+use super::answer::{ApiAnswer, ApiError};
 use super::fields::Fields;
 use super::fields::TEXT_BYTES_MAX;
 use super::{Api, unix_ms};
@@ -20,22 +20,22 @@ const UNIX_MS_LEAST: u64 = 100_000_000_000;
 const UNIX_MS_MOST: u64 = 253_402_300_799_999;
 
 /// What there is to say about it, as the API says it.
-pub(super) type State = tokio::sync::Mutex<Value>;
+pub(super) type MaintenanceState = tokio::sync::Mutex<Value>;
 
 /// As it is at start.
-pub(super) fn off() -> State {
-    State::new(json!({"enabled": false}))
+pub(super) fn off() -> MaintenanceState {
+    MaintenanceState::new(json!({"enabled": false}))
 }
 
 /// `GET /maintenance`
-pub(super) async fn get(api: &Api) -> Answer {
+pub(super) async fn get(api: &Api) -> ApiAnswer {
     let state = api.maintenance.lock().await.clone();
     let message = if state["enabled"] == true { "Maintenance mode is on" } else { "Maintenance mode is off" };
-    Answer::ok(state, message)
+    ApiAnswer::ok(state, message)
 }
 
 /// `POST /maintenance`
-pub(super) async fn set(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+pub(super) async fn set(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["enabled", "message", "until"])?;
     let enabled = fields.boolean("enabled")?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
@@ -66,7 +66,7 @@ pub(super) async fn set(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
     let delivered: u64 = emitted.iter().map(|emitted| emitted.delivered).sum();
     let published = emitted.iter().all(|emitted| emitted.published);
     let data = json!({"enabled": enabled, "delivered": delivered, "published": published});
-    Ok(Answer::ok(data, if enabled { "Maintenance mode is on" } else { "Maintenance mode is off" }))
+    Ok(ApiAnswer::ok(data, if enabled { "Maintenance mode is on" } else { "Maintenance mode is off" }))
 }
 
 /// When it is over, as ISO 8601 in UTC, whichever way it was written.

@@ -19,7 +19,7 @@ use crate::shard::{
 };
 
 use super::Api;
-use super::answer::Answer;
+use super::answer::ApiAnswer;
 use super::bus_metrics;
 use super::metric_rows::{OfShard, gauges, values};
 
@@ -174,7 +174,7 @@ impl EncodeMetric for Histograms {
 }
 
 /// The metrics of all shards, by their number.
-pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
+pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     let mut registry = Registry::with_prefix("sockring");
     let numbered = || (0u32..).map(|shard| OfShard { shard }).zip(shards);
     for (name, help, value) in GAUGES {
@@ -259,7 +259,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> Answer {
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = encode(&mut text, &registry);
-    Answer {
+    ApiAnswer {
         status: 200,
         content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
         headers: vec![("Cache-Control", "no-store".to_owned())],

@@ -77,7 +77,7 @@ pub struct Api {
     /// At the port of the clients, and at the address of the API.
     crowds: [Crowd; 2],
     demos: AtomicUsize,
-    maintenance: maintenance::State,
+    maintenance: maintenance::MaintenanceState,
     hits: Hits,
     /// What events are called that are remembered.
     ids: EventIds,
@@ -141,8 +141,8 @@ impl Api {
     pub fn new(parts: ApiParts) -> Arc<Api> {
         let connections_max = parts.settings.connections_max;
         let server = match parts.settings.listen {
-            None => page::Server::Same,
-            Some(_) => page::Server::At(parts.clients),
+            None => page::PageServer::Same,
+            Some(_) => page::PageServer::At(parts.clients),
         };
         let crowds = [Crowd::at_clients(connections_max), Crowd::at_api(connections_max, parts.listen_descriptors_max)];
         Arc::new(Api {

@@ -10,21 +10,21 @@ use crate::shard::{Mail, OnceKey, Outcome, Remembered, Reply, Verdict, home_of};
 
 use super::across::{Emitted, Memory};
 use super::answer::ApiError;
-use super::emit::{Emit, Once, Targets};
+use super::emit::{EmitBody, OnceUnder, Targets};
 use super::{Api, EMITS_PER_LETTER, prints};
 
 /// A part of an emit, which is remembered at one home.
-struct Part {
+struct EmitPart {
     emit: usize,
     home: usize,
     remembered: Remembered,
 }
 
 /// The answers to some parts, some of which may have still to come.
-type Asked = Vec<(Vec<usize>, tokio::sync::oneshot::Receiver<Reply>)>;
+type AskedHomes = Vec<(Vec<usize>, tokio::sync::oneshot::Receiver<Reply>)>;
 
 /// A key is another one in each namespace, and for each room that alone is emitted to.
-fn key_of(once: &Once, broadcast: &Broadcast) -> OnceKey {
+fn key_of(once: &OnceUnder, broadcast: &Broadcast) -> OnceKey {
     let room = if let [room] = &*broadcast.rooms { room } else { "" };
     OnceKey { name: prints::long([&broadcast.namespace, room, &once.key]), print: once.print }
 }
@@ -32,7 +32,7 @@ fn key_of(once: &Once, broadcast: &Broadcast) -> OnceKey {
 impl Api {
     /// Emits several, each plainly or remembered; what came of them is in their order. Those that take different ways wait
     /// for each other.
-    pub(super) async fn emit_each(self: &Arc<Self>, emits: Vec<Emit>) -> Result<Vec<Emitted>, ApiError> {
+    pub(super) async fn emit_each(self: &Arc<Self>, emits: Vec<EmitBody>) -> Result<Vec<Emitted>, ApiError> {
         let mut emitted = Vec::with_capacity(emits.len());
         let mut emits = emits.into_iter().peekable();
         while let Some(first) = emits.peek() {
@@ -47,7 +47,7 @@ impl Api {
     }
 
     /// Others hear of what is new when its home has said so.
-    async fn emit_remembered(self: &Arc<Self>, emits: Vec<Emit>) -> Result<Vec<Emitted>, ApiError> {
+    async fn emit_remembered(self: &Arc<Self>, emits: Vec<EmitBody>) -> Result<Vec<Emitted>, ApiError> {
         let parts = self.parts_of(&emits);
         let broadcasts: Vec<Broadcast> = emits.into_iter().map(|emit| emit.broadcast).collect();
         let (mut questions, mut numbers) = (Vec::new(), Vec::new());
@@ -64,7 +64,7 @@ impl Api {
         for (reply, numbers) in answers.replies.iter().zip(&numbers) {
             take_outcomes(reply.as_ref(), numbers, &mut outcomes);
         }
-        let late: Asked =
+        let late: AskedHomes =
             answers.late.into_iter().map(|(question, answer)| (numbers[question].clone(), answer)).collect();
         let published = match &self.cluster {
             None => vec![false; broadcasts.len()],
@@ -90,7 +90,7 @@ impl Api {
     }
 
     /// Each user by itself at home; all else at the home of its only room, or of its namespace.
-    fn parts_of(&self, emits: &[Emit]) -> Arc<[Part]> {
+    fn parts_of(&self, emits: &[EmitBody]) -> Arc<[EmitPart]> {
         let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
         let mut parts = Vec::new();
         for (number, emit) in emits.iter().enumerate() {
@@ -110,7 +110,7 @@ impl Api {
                     _ => home_of(&broadcast.namespace, shards),
                 };
                 let remembered = Remembered { broadcast: Arc::new(broadcast), id, key };
-                parts.push(Part { emit: number, home: usize::from(home), remembered });
+                parts.push(EmitPart { emit: number, home: usize::from(home), remembered });
             }
         }
         parts.into()
@@ -125,7 +125,7 @@ fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<
 }
 
 /// What came of an emit, all of whose parts have answered.
-fn sum_up(emit: usize, published: bool, parts: &[Part], outcomes: &[Option<Outcome>]) -> Emitted {
+fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<Outcome>]) -> Emitted {
     let of_emit = || parts.iter().zip(outcomes).filter(|(part, _)| part.emit == emit);
     let verdicts = || of_emit().filter_map(|(part, outcome)| Some((part.remembered.id, outcome.as_ref()?.verdict)));
     let id = |(own, verdict)| match verdict {
@@ -148,7 +148,7 @@ fn sum_up(emit: usize, published: bool, parts: &[Part], outcomes: &[Option<Outco
 async fn publish_new(
     cluster: &Cluster,
     broadcasts: &[Broadcast],
-    parts: &[Part],
+    parts: &[EmitPart],
     outcomes: &[Option<Outcome>],
 ) -> Vec<bool> {
     let is_new = |outcome: &Option<Outcome>| outcome.is_some_and(|outcome| outcome.verdict == Verdict::New);
@@ -156,7 +156,7 @@ async fn publish_new(
     let mut messages = Vec::new();
     for (number, broadcast) in broadcasts.iter().enumerate() {
         let new = parts.iter().zip(outcomes).filter(|(part, outcome)| part.emit == number && is_new(outcome));
-        let of_part = |(part, _): (&Part, _)| part.remembered.broadcast.rooms.clone();
+        let of_part = |(part, _): (&EmitPart, _)| part.remembered.broadcast.rooms.clone();
         let rooms: Vec<Vec<Box<str>>> = new.map(of_part).collect();
         if !rooms.is_empty() {
             let message = Broadcast { rooms: rooms.concat(), ..broadcast.clone() };
@@ -172,7 +172,7 @@ async fn publish_new(
 }
 
 /// What shards have taken after their time was up.
-async fn publish_late(cluster: Arc<Cluster>, broadcasts: Vec<Broadcast>, parts: Arc<[Part]>, late: Asked) {
+async fn publish_late(cluster: Arc<Cluster>, broadcasts: Vec<Broadcast>, parts: Arc<[EmitPart]>, late: AskedHomes) {
     let mut outcomes = vec![None; parts.len()];
     for (numbers, answer) in late {
         take_outcomes(answer.await.ok().as_ref(), &numbers, &mut outcomes);

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::answer::Answer;
+use super::answer::ApiAnswer;
 
 const PAGE: &str = include_str!("../../assets/page.html");
 /// What stands in the page where the engine's path belongs, at the beginning of attributes.
@@ -16,7 +16,7 @@ const NO_SERVER: &str = "data-server=\"\"";
 
 /// Where the page's clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
+pub(super) enum PageServer {
     /// To where the page comes from.
     Same,
     /// To this address, which is not the page's; unspecified: to the host that the page comes from.
@@ -29,12 +29,12 @@ pub(super) struct Page {
     html: String,
     /// What scripts and styles may be.
     policy: String,
-    server: Server,
+    server: PageServer,
 }
 
 impl Page {
     /// For an engine at this path.
-    pub(super) fn new(path: &str, server: Server) -> Page {
+    pub(super) fn new(path: &str, server: PageServer) -> Page {
         let script = hash_of_last(PAGE, "<script>", "</script>");
         let style = hash_of_last(PAGE, "<style>", "</style>");
         Page {
@@ -48,10 +48,10 @@ impl Page {
     }
 
     /// The page for who has asked this host for it.
-    pub(super) fn answer(&self, asked: Option<&str>) -> Answer {
+    pub(super) fn answer(&self, asked: Option<&str>) -> ApiAnswer {
         let (html, policy) = match self.server {
-            Server::Same => (self.html.clone(), self.policy.clone()),
-            Server::At(address) => {
+            PageServer::Same => (self.html.clone(), self.policy.clone()),
+            PageServer::At(address) => {
                 let host = match address.ip() {
                     ip if ip.is_unspecified() => name_of(asked),
                     IpAddr::V4(ip) => ip.to_string(),
@@ -66,7 +66,7 @@ impl Page {
                 )
             }
         };
-        Answer {
+        ApiAnswer {
             status: 200,
             content_type: "text/html; charset=utf-8",
             headers: vec![
@@ -124,15 +124,15 @@ mod tests {
 
     #[test]
     fn the_page_knows_the_path_and_the_address_of_the_engine() {
-        let (same, policy) = html(&Page::new("/socket.io/", Server::Same), "evil\"host");
+        let (same, policy) = html(&Page::new("/socket.io/", PageServer::Same), "evil\"host");
         assert_eq!(same, PAGE);
         assert!(policy.ends_with("connect-src 'self'"), "{policy}");
 
-        let (moved, _) = html(&Page::new("/a\"b/", Server::Same), "localhost");
+        let (moved, _) = html(&Page::new("/a\"b/", PageServer::Same), "localhost");
         assert!(moved.contains("data-path=\"/a&quot;b/\""), "{moved}");
         assert!(moved.contains("<script src=\"/a&quot;b/socket.io.js\">"), "{moved}");
 
-        let anywhere = Page::new("/socket.io/", Server::At("[::]:8080".parse().unwrap()));
+        let anywhere = Page::new("/socket.io/", PageServer::At("[::]:8080".parse().unwrap()));
         for (asked, server, source) in [
             ("localhost:9090", "localhost", "localhost"),
             ("127.0.0.1:9090", "127.0.0.1", "127.0.0.1"),
@@ -146,7 +146,7 @@ mod tests {
             let connect = format!("connect-src 'self' http://{source}:8080 ws://{source}:8080");
             assert!(policy.ends_with(&connect), "{asked}: {policy}");
         }
-        let there = Page::new("/socket.io/", Server::At("10.0.0.7:80".parse().unwrap()));
+        let there = Page::new("/socket.io/", PageServer::At("10.0.0.7:80".parse().unwrap()));
         assert!(html(&there, "localhost").0.contains("data-server=\"http://10.0.0.7:80\""));
     }
 }

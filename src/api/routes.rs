@@ -11,8 +11,8 @@ use crate::auth::is_user_id;
 use crate::events::{self, TestMessage};
 use crate::shard::{ShardStats, Target, USER_PREFIX};
 
-use super::across::{Change, Changed, Emitted, Unknown, Whereabouts};
-use super::answer::{Answer, ApiError};
+use super::across::{Changed, Emitted, SocketChange, Unknown, Whereabouts};
+use super::answer::{ApiAnswer, ApiError};
 use super::crowd::Class;
 use super::emit::{self, NAME_BYTES_MAX, to_rooms, user_room};
 use super::emitting;
@@ -101,15 +101,15 @@ pub(super) fn find<'h>(
 }
 
 /// Answers a request that was found to be about this.
-pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, body: &[u8]) -> Answer {
+pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, body: &[u8]) -> ApiAnswer {
     let answer = match route {
-        Route::Health => Ok(Answer::bare(200, &json!({"status": "ok"}))),
+        Route::Health => Ok(ApiAnswer::bare(200, &json!({"status": "ok"}))),
         Route::Ready => Ok(ready(api).await),
         Route::Metrics => api.metrics().await.map(|shards| metrics::answer(&shards, metrics::OfApi::new(api))),
         Route::Page => Ok(api.page.answer(head.host())),
         Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
-        Route::Events => Ok(Answer::ok(events::constants(), "Event constants")),
+        Route::Events => Ok(ApiAnswer::ok(events::constants(), "Event constants")),
         Route::Status(user) => status(api, user).await,
         Route::Emit => emitting::emit(api, body).await,
         Route::EmitBatch => emitting::emit_batch(api, body).await,
@@ -121,12 +121,12 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::EmitToUser => emit_to_user(api, body).await,
         Route::AnalysisEvents(user) => analysis_events(api, user, body),
     };
-    answer.unwrap_or_else(Answer::from)
+    answer.unwrap_or_else(ApiAnswer::from)
 }
 
 /// Whether this instance should get traffic: its shards answer, and one of them has room. Redis is mentioned where there
 /// is one: without it this instance's clients are served on.
-async fn ready(api: &Api) -> Answer {
+async fn ready(api: &Api) -> ApiAnswer {
     let redis = api.redis();
     let reason = match unready(api).await {
         None if redis.is_some_and(|redis| redis.spoils_readiness) => Some("Redis is down"),
@@ -139,7 +139,7 @@ async fn ready(api: &Api) -> Answer {
     if let Some(redis) = redis {
         body["redis"] = json!(redis.word);
     }
-    Answer::bare(if reason.is_none() { 200 } else { 503 }, &body)
+    ApiAnswer::bare(if reason.is_none() { 200 } else { 503 }, &body)
 }
 
 /// Why this instance should get no traffic.
@@ -231,7 +231,7 @@ fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
     }
 }
 
-async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<Answer, ApiError> {
+async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["user", "userId", "socketId", "room"])?;
     let target = target(&fields)?;
@@ -240,18 +240,18 @@ async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<Answer, ApiE
         return Err(fields.refuse("room", "the rooms of users are theirs alone"));
     }
     let change = match done {
-        Done::Joined => Change::Join((&*room).into()),
-        _ => Change::Leave((&*room).into()),
+        Done::Joined => SocketChange::Join((&*room).into()),
+        _ => SocketChange::Leave((&*room).into()),
     };
     let Changed { sockets, published, confirmed } = api.change_everywhere(&target, &change).await?;
     let mut data = json!({"room": room, "sockets": sockets, "published": published});
     if let Some(confirmed) = confirmed {
         data["confirmed"] = json!(confirmed);
     }
-    Ok(Answer::ok(data, &words::changed(done, &target, (sockets, published))))
+    Ok(ApiAnswer::ok(data, &words::changed(done, &target, (sockets, published))))
 }
 
-async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+async fn disconnect(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["user", "userId", "socketId", "reconnect"])?;
     let target = target(&fields)?;
@@ -259,12 +259,12 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         Some(true) => Ending::Session,
         _ => Ending::Socket,
     };
-    let Changed { sockets, published, .. } = api.change_everywhere(&target, &Change::End(ending)).await?;
+    let Changed { sockets, published, .. } = api.change_everywhere(&target, &SocketChange::End(ending)).await?;
     let message = words::changed(Done::Ended, &target, (sockets, published));
-    Ok(Answer::ok(json!({"sockets": sockets, "published": published}), &message))
+    Ok(ApiAnswer::ok(json!({"sockets": sockets, "published": published}), &message))
 }
 
-async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
+async fn emit_to_user(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&["userId", "user", "event", "message"])?;
     let user =
@@ -281,10 +281,10 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<Answer, ApiError> {
         _ => "Event sent to the user",
     };
     let data = json!({"userId": user, "event": event, "delivered": delivered, "published": published});
-    Ok(Answer::ok(data, message))
+    Ok(ApiAnswer::ok(data, message))
 }
 
-fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, ApiError> {
+fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode_if_any(body)?;
     fields.only(&["interviewId"])?;
     let interview_id = fields.id("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
@@ -293,10 +293,10 @@ fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<Answer, Ap
     if !demo::start(api, room, interview_id.clone()) {
         return Err(ApiError::new(429, format!("{} test analyses run already", demo::DEMOS_MAX)));
     }
-    Ok(Answer::ok(json!({"userId": user, "interviewId": interview_id}), "Test analysis started"))
+    Ok(ApiAnswer::ok(json!({"userId": user, "interviewId": interview_id}), "Test analysis started"))
 }
 
-async fn status(api: &Api, user: &str) -> Result<Answer, ApiError> {
+async fn status(api: &Api, user: &str) -> Result<ApiAnswer, ApiError> {
     let user = decode_user(user)?;
     let Whereabouts { sockets, instances, unknown } = api.whereabouts(&user).await?;
     let mut data = json!({"userId": user, "connected": sockets > 0, "sockets": sockets, "instances": instances});
@@ -308,10 +308,10 @@ async fn status(api: &Api, user: &str) -> Result<Answer, ApiError> {
             message = "Not all instances have answered";
         }
     }
-    Ok(Answer::ok(data, message))
+    Ok(ApiAnswer::ok(data, message))
 }
 
-async fn stats(api: &Api) -> Result<Answer, ApiError> {
+async fn stats(api: &Api) -> Result<ApiAnswer, ApiError> {
     let (shards, instances) = tokio::join!(api.stats(), api.instances());
     let shards = shards?;
     let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
@@ -345,7 +345,7 @@ async fn stats(api: &Api) -> Result<Answer, ApiError> {
         "uptimeSeconds": api.started.elapsed().as_secs(),
         "timestamp": events::iso_8601(unix_ms()),
     });
-    Ok(Answer::ok(data, "WebSocket statistics"))
+    Ok(ApiAnswer::ok(data, "WebSocket statistics"))
 }
 
 fn decode_user(segment: &str) -> Result<String, ApiError> {

@@ -28,7 +28,7 @@ pub fn install() {
 /// HS256, HS384 and HS512: what is minted here.
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     match key.family() {
-        AlgorithmFamily::Hmac => Ok(Box::new(Secret::new(*algorithm, key.as_bytes())?)),
+        AlgorithmFamily::Hmac => Ok(Box::new(HmacSecret::new(*algorithm, key.as_bytes())?)),
         _ => Err(ErrorKind::InvalidKeyFormat.into()),
     }
 }
@@ -37,7 +37,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let bytes = key.try_get_as_bytes()?;
     let verification: &'static dyn VerificationAlgorithm = match (key.family(), algorithm) {
-        (AlgorithmFamily::Hmac, _) => return Ok(Box::new(Secret::new(*algorithm, bytes)?)),
+        (AlgorithmFamily::Hmac, _) => return Ok(Box::new(HmacSecret::new(*algorithm, bytes)?)),
         (AlgorithmFamily::Rsa, Algorithm::RS256) => &RSA_PKCS1_2048_8192_SHA256,
         (AlgorithmFamily::Ec, Algorithm::ES256) => &ECDSA_P256_SHA256_FIXED,
         (AlgorithmFamily::Ed, Algorithm::EdDSA) => &ED25519,
@@ -47,43 +47,43 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 }
 
 /// A secret, which signs and verifies alike.
-struct Secret {
+struct HmacSecret {
     algorithm: Algorithm,
     key: hmac::Key,
 }
 
-impl Secret {
-    fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Secret, Error> {
+impl HmacSecret {
+    fn new(algorithm: Algorithm, secret: &[u8]) -> Result<HmacSecret, Error> {
         let digest = match algorithm {
             Algorithm::HS256 => hmac::HMAC_SHA256,
             Algorithm::HS384 => hmac::HMAC_SHA384,
             Algorithm::HS512 => hmac::HMAC_SHA512,
             _ => return Err(ErrorKind::InvalidAlgorithm.into()),
         };
-        Ok(Secret { algorithm, key: hmac::Key::new(digest, secret) })
+        Ok(HmacSecret { algorithm, key: hmac::Key::new(digest, secret) })
     }
 }
 
-impl Signer<Vec<u8>> for Secret {
+impl Signer<Vec<u8>> for HmacSecret {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
         Ok(hmac::sign(&self.key, message).as_ref().to_vec())
     }
 }
 
-impl JwtSigner for Secret {
+impl JwtSigner for HmacSecret {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl Verifier<Vec<u8>> for Secret {
+impl Verifier<Vec<u8>> for HmacSecret {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         // In a time that does not depend on where it differs.
         hmac::verify(&self.key, message, signature).map_err(|_| signature::Error::new())
     }
 }
 
-impl JwtVerifier for Secret {
+impl JwtVerifier for HmacSecret {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

@@ -1,4 +1,4 @@
-//! `Seat`: the place of one connection among those of the process, wherever the connection is.
+//! `Permit`: the place of one connection among those of the process, wherever the connection is.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ pub enum Standing {
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Permit {
     capacity: Arc<Capacity>,
     standing: Standing,
     has_descriptor: bool,
 }
 
-impl Seat {
+impl Permit {
     /// For a connection that was counted with this standing.
-    pub fn counted(capacity: Arc<Capacity>, standing: Standing) -> Seat {
-        Seat { capacity, standing, has_descriptor: false }
+    pub fn counted(capacity: Arc<Capacity>, standing: Standing) -> Permit {
+        Permit { capacity, standing, has_descriptor: false }
     }
 
     /// Its descriptor stays counted for as long.
@@ -53,7 +53,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.has_descriptor {
             self.capacity.give_back_descriptor();
@@ -183,9 +183,9 @@ mod tests {
         let seats = [(); 4].map(|()| capacity.take_seat());
         assert_eq!(seats, [Some(Standing::Member), Some(Standing::Member), Some(Standing::Guest), None]);
         assert!(!capacity.has_seat());
-        let mut guest = Seat::counted(Arc::clone(&capacity), Standing::Guest);
+        let mut guest = Permit::counted(Arc::clone(&capacity), Standing::Guest);
         assert!(!guest.may_stay());
-        drop(Seat::counted(Arc::clone(&capacity), Standing::Member));
+        drop(Permit::counted(Arc::clone(&capacity), Standing::Member));
         assert!(guest.may_stay() && !capacity.has_room_for_connection() && capacity.has_seat());
         assert_eq!(guest.into_standing(), Standing::Member);
         assert!(!capacity.has_room_for_connection(), "it counts on");

@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::mailbox::Postbox;
 use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 
-use super::awaiting::{Asker, SHARDS_WITHIN, replies};
+use super::awaiting::{Requester, SHARDS_WITHIN, replies};
 use super::counters::BusLimit;
-use super::joins::{Join, Outcome};
+use super::joins::{Join, JoinOutcome};
 use super::subscriber::Instruction;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
@@ -49,7 +49,7 @@ impl Question {
 #[derive(Debug)]
 struct Group {
     question: Question,
-    askers: Vec<Asker>,
+    askers: Vec<Requester>,
 }
 
 /// Puts together what is the same, in the order in which it came.
@@ -65,7 +65,7 @@ fn groups(requests: impl Iterator<Item = Envelope>) -> Vec<Group> {
             Message::Rooms { request } => (request, Question::Rooms(namespace.clone())),
             _ => continue,
         };
-        let asker = Asker { namespace, uid, request };
+        let asker = Requester { namespace, uid, request };
         match groups.iter_mut().find(|group| group.question == question) {
             Some(group) => group.askers.push(asker),
             None => groups.push(Group { question, askers: vec![asker] }),
@@ -75,9 +75,9 @@ fn groups(requests: impl Iterator<Item = Envelope>) -> Vec<Group> {
 }
 
 /// Since when shards are busy with questions.
-struct Pace(Instant);
+struct BusySince(Instant);
 
-impl Pace {
+impl BusySince {
     async fn rest(&mut self) {
         let took = self.0.elapsed();
         if took > CHEAP {
@@ -93,7 +93,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Enve
     while requests.recv_many(&mut waiting, TOGETHER_MAX).await > 0 {
         // Who asks where a socket is hears of rooms that it was ordered to join before, when messages to them come.
         let _ = timeout(SHARDS_WITHIN, cluster.joins.done()).await;
-        let mut pace = Pace(Instant::now());
+        let mut pace = BusySince(Instant::now());
         cluster.held.give_back(waiting.iter().map(|envelope| envelope.message.question_bytes()).sum());
         let groups = groups(waiting.drain(..));
         // What concerns one user costs a shard little: it is all asked before the first of it is awaited.
@@ -104,7 +104,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut requests: mpsc::Receiver<Enve
                 None => cluster.answer_of_shards(&group.question).await,
             };
             pace.rest().await;
-            for Asker { namespace, uid, request } in group.askers {
+            for Requester { namespace, uid, request } in group.askers {
                 cluster.counters.requests_answered.add(1);
                 if let Some(sent) = cluster.reply(&namespace, uid, request, answer.clone()) {
                     cluster.make_room(sent).await;
@@ -145,7 +145,7 @@ impl Cluster {
                 let of_namespace = rooms.iter().filter_map(|room| self.room(&namespace, room)).collect();
                 let join = self.joins.begin(of_namespace);
                 let done = self.post(|| Mail::JoinSelected(selection.clone(), rooms.clone()));
-                self.confirm_join(join, done, confirm.map(|request| Asker { namespace, uid, request }));
+                self.confirm_join(join, done, confirm.map(|request| Requester { namespace, uid, request }));
             }
             Message::Leave { selection, rooms, confirm } => {
                 let done = self.post(|| Mail::LeaveSelected(selection.clone(), rooms.clone()));
@@ -160,7 +160,7 @@ impl Cluster {
                 self.reply(&namespace, uid, request, Answer::ServerSide(b"null".to_vec().into()));
             }
             Message::BroadcastForAck { request, broadcast, timeout_ms } => {
-                self.deliver_for_ack(Asker { namespace, uid, request }, broadcast, timeout_ms);
+                self.deliver_for_ack(Requester { namespace, uid, request }, broadcast, timeout_ms);
             }
             _ => {}
         }
@@ -212,7 +212,7 @@ impl Cluster {
     }
 
     /// The same of an order to join. It is done when every shard says so, however long that takes.
-    fn confirm_join(self: &Arc<Self>, join: Join, done: Vec<oneshot::Receiver<Reply>>, asker: Option<Asker>) {
+    fn confirm_join(self: &Arc<Self>, join: Join, done: Vec<oneshot::Receiver<Reply>>, asker: Option<Requester>) {
         self.counters.requests_answered.add(1);
         let cluster = Arc::clone(self);
         tokio::task::spawn_local(async move {
@@ -225,9 +225,9 @@ impl Cluster {
             }
             cluster.joins.tell_of_refused(full);
             // Who has found no room in the last of the rooms may be in the others.
-            let outcome = if joined + full > 0 { Outcome::Joined } else { Outcome::Nobody };
+            let outcome = if joined + full > 0 { JoinOutcome::Joined } else { JoinOutcome::Nobody };
             cluster.instruct(Instruction::Settled(join, outcome));
-            if let Some(Asker { namespace, uid, request }) = asker.filter(|_| joined > 0) {
+            if let Some(Requester { namespace, uid, request }) = asker.filter(|_| joined > 0) {
                 cluster.reply(&namespace, uid, request, Answer::Done);
             }
         });

@@ -28,7 +28,7 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// Who asks a broadcast's receivers, and where.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Requester {
     pub(super) namespace: Box<str>,
     pub(super) uid: Option<Box<str>>,
     pub(super) request: RequestId,
@@ -37,7 +37,7 @@ pub(super) struct Asker {
 /// A broadcast whose receivers are asked for acknowledgements.
 #[derive(Debug)]
 struct Awaited {
-    asker: Asker,
+    asker: Requester,
     /// Came before it was known how many there will be. `None`: it is known, and was said.
     early: Option<Vec<Acknowledgement>>,
     /// How many have still to come, once it is known.
@@ -81,7 +81,7 @@ impl Awaiting {
     }
 
     /// Gives a broadcast its number; its asker comes back where there are too many.
-    fn begin(&self, asker: Asker, ends_at: Instant) -> Result<u64, Asker> {
+    fn begin(&self, asker: Requester, ends_at: Instant) -> Result<u64, Requester> {
         let mut all = self.lock();
         if all.broadcasts.len() >= self.broadcasts_max {
             return Err(asker);
@@ -94,7 +94,7 @@ impl Awaiting {
 
     /// It is known how many are asked: `say` is told who wants to know, and the answers that have come already. Nothing is
     /// kept of what nobody has still to answer.
-    fn on_receivers(&self, number: u64, receivers: u64, say: impl FnOnce(&Asker, Vec<Acknowledgement>)) {
+    fn on_receivers(&self, number: u64, receivers: u64, say: impl FnOnce(&Requester, Vec<Acknowledgement>)) {
         let mut all = self.lock();
         let Some(awaited) = all.broadcasts.get_mut(&number) else { return };
         let early = awaited.early.take().unwrap_or_default();
@@ -107,7 +107,12 @@ impl Awaiting {
     }
 
     /// A receiver has answered: `pass_on` gets it, or it is kept until it is known how many there are.
-    fn on_answer(&self, answer: Acknowledgement, held: &Held, pass_on: impl FnOnce(&Asker, Acknowledgement)) -> Kept {
+    fn on_answer(
+        &self,
+        answer: Acknowledgement,
+        held: &Held,
+        pass_on: impl FnOnce(&Requester, Acknowledgement),
+    ) -> Kept {
         let mut all = self.lock();
         let number = answer.number;
         let Some(awaited) = all.broadcasts.get_mut(&number) else { return Kept::Yes };
@@ -149,7 +154,7 @@ pub(super) async fn expire(cluster: Arc<Cluster>) {
 
 impl Cluster {
     /// Delivers, and passes on what the receivers answer. Beyond the bound it is delivered all the same, and nobody is asked.
-    pub(super) fn deliver_for_ack(self: &Arc<Self>, asker: Asker, broadcast: Broadcast, timeout_ms: u64) {
+    pub(super) fn deliver_for_ack(self: &Arc<Self>, asker: Requester, broadcast: Broadcast, timeout_ms: u64) {
         self.counters.requests_answered.add(1);
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let ends_at = Instant::now() + Duration::from_millis(timeout_ms) + GRACE;
@@ -177,19 +182,19 @@ impl Cluster {
         });
     }
 
-    fn say_receivers(&self, asker: &Asker, receivers: u64) {
+    fn say_receivers(&self, asker: &Requester, receivers: u64) {
         self.reply(&asker.namespace, asker.uid.clone(), asker.request.clone(), Answer::Receivers(receivers));
     }
 
     /// A client of ours has answered a broadcast. On any core.
     pub(super) fn acknowledge(&self, answer: Acknowledgement) {
-        let pass_on = |asker: &Asker, answer| self.pass_on(asker, answer);
+        let pass_on = |asker: &Requester, answer| self.pass_on(asker, answer);
         if self.awaiting.on_answer(answer, &self.held, pass_on) == Kept::TooMuch {
             self.counters.hit(BusLimit::AnswersBytes);
         }
     }
 
-    fn pass_on(&self, asker: &Asker, answer: Acknowledgement) {
+    fn pass_on(&self, asker: &Requester, answer: Acknowledgement) {
         let args = std::str::from_utf8(&answer.args).unwrap_or("[]");
         let value = json::Elements::of(args).next().map(|first| first.as_bytes().into());
         let answer = Answer::Acknowledgement { value, attachments: answer.attachments };
@@ -213,8 +218,8 @@ pub(super) async fn replies(asked: Vec<oneshot::Receiver<Reply>>) -> Vec<Reply> 
 mod tests {
     use super::*;
 
-    fn asker() -> Asker {
-        Asker { namespace: "/".into(), uid: None, request: "r".into() }
+    fn asker() -> Requester {
+        Requester { namespace: "/".into(), uid: None, request: "r".into() }
     }
 
     fn answer(number: u64) -> Acknowledgement {

@@ -12,7 +12,7 @@ use crate::bus::Bus;
 use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 
 use super::Cluster;
-use super::health::{ConnectionId, Node};
+use super::health::{Node, RedisConnectionId};
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
@@ -193,7 +193,7 @@ impl Spreader {
                 // The nodes are known, whichever of them are needed.
                 let is_up = self.cluster.presence.set(&Node::Any, true);
                 self.cluster.counters.subscriber_is_up.set(u64::from(is_up));
-                self.cluster.health.forget(&ConnectionId::Subscriber(Node::Any));
+                self.cluster.health.forget(&RedisConnectionId::Subscriber(Node::Any));
             }
         }
     }

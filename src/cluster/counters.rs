@@ -99,7 +99,7 @@ impl Count {
 
 /// Everything that is counted.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct BusCounters {
     pub(super) subscriber_is_up: Count,
     pub(super) subscriber_reconnects: Count,
     pub(super) subscriptions: Count,
@@ -119,7 +119,7 @@ pub(super) struct Counters {
     pub(super) questions_incomplete: Count,
 }
 
-impl Counters {
+impl BusCounters {
     pub(super) fn lost(&self, reason: Loss, messages: u64) {
         if let Some(count) = self.lost.get(reason as usize) {
             count.add(messages);

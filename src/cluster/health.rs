@@ -31,16 +31,16 @@ impl Node {
 
 /// A connection that the instance needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ConnectionId {
+pub(super) enum RedisConnectionId {
     Subscriber(Node),
     Publisher(Node),
 }
 
-impl fmt::Display for ConnectionId {
+impl fmt::Display for RedisConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectionId::Subscriber(_) => f.write_str("subscriber"),
-            ConnectionId::Publisher(_) => f.write_str("publisher"),
+            RedisConnectionId::Subscriber(_) => f.write_str("subscriber"),
+            RedisConnectionId::Publisher(_) => f.write_str("publisher"),
         }
     }
 }
@@ -61,9 +61,9 @@ const REASONS_LOGGED: usize = 4;
 
 #[derive(Debug, Default)]
 struct State {
-    down: BTreeSet<ConnectionId>,
+    down: BTreeSet<RedisConnectionId>,
     /// Of those that stand.
-    silent: BTreeSet<ConnectionId>,
+    silent: BTreeSet<RedisConnectionId>,
     /// What was logged since everything was up.
     logged: BTreeSet<String>,
 }
@@ -79,18 +79,18 @@ pub(super) struct Health {
 
 impl Health {
     /// A connection that is still to be opened.
-    pub(super) fn expect(&self, connection: ConnectionId) {
+    pub(super) fn expect(&self, connection: RedisConnectionId) {
         self.lock().down.insert(connection);
     }
 
-    pub(super) fn on_up(&self, connection: &ConnectionId) {
+    pub(super) fn on_up(&self, connection: &RedisConnectionId) {
         tracing::debug!(%connection, "a connection to Redis stands");
         self.answered.notify_waiters();
         self.remove(connection);
     }
 
     /// What is heard on a connection that stands.
-    pub(super) fn on_voice(&self, connection: &ConnectionId, voice: Voice) {
+    pub(super) fn on_voice(&self, connection: &RedisConnectionId, voice: Voice) {
         let mut state = self.lock();
         match voice {
             Voice::Heard => {
@@ -107,7 +107,7 @@ impl Health {
     }
 
     /// A connection is as it should be: it stands, or nobody needs it.
-    fn remove(&self, connection: &ConnectionId) {
+    fn remove(&self, connection: &RedisConnectionId) {
         let mut state = self.lock();
         state.silent.remove(connection);
         if state.down.remove(connection) && state.down.is_empty() {
@@ -117,7 +117,7 @@ impl Health {
         }
     }
 
-    pub(super) fn on_down(&self, connection: ConnectionId, reason: &str) {
+    pub(super) fn on_down(&self, connection: RedisConnectionId, reason: &str) {
         tracing::debug!(%connection, reason, "a connection to Redis is lost");
         let mut state = self.lock();
         // Other connections go down for the same reason at the same time.
@@ -129,7 +129,7 @@ impl Health {
     }
 
     /// A connection that is not needed any more.
-    pub(super) fn forget(&self, connection: &ConnectionId) {
+    pub(super) fn forget(&self, connection: &RedisConnectionId) {
         self.remove(connection);
     }
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn an_instance_is_up_when_all_its_connections_are() {
         let health = Health::default();
-        let connections = [ConnectionId::Subscriber(Node::Any), ConnectionId::Publisher(Node::Any)];
+        let connections = [RedisConnectionId::Subscriber(Node::Any), RedisConnectionId::Publisher(Node::Any)];
         connections.iter().cloned().for_each(|connection| health.expect(connection));
         health.on_up(&connections[0]);
         assert_eq!((health.condition(), health.wait(Duration::ZERO)), (Condition::Down, false));
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_silent_until_it_is_heard_or_lost() {
         let health = Health::default();
-        let connections = [ConnectionId::Subscriber(Node::Any), ConnectionId::Publisher(Node::Any)];
+        let connections = [RedisConnectionId::Subscriber(Node::Any), RedisConnectionId::Publisher(Node::Any)];
         connections.iter().for_each(|connection| health.on_voice(connection, Voice::Silent));
         assert_eq!((health.condition(), health.silent()), (Condition::Silent, 2));
         health.on_voice(&connections[0], Voice::Heard);
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_stands_ends_the_rest_of_the_others() {
         let health = Health::default();
-        let connection = ConnectionId::Publisher(Node::Any);
+        let connection = RedisConnectionId::Publisher(Node::Any);
         let begun = tokio::time::Instant::now();
         health.on_up(&connection);
         health.rest(2 * REST_MIN).await;

@@ -4,7 +4,7 @@ use std::iter;
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{self, Adapter, Broadcast, ChannelKind, Envelope, Message, MessageError, Place};
+use sockring_protocol::adapter::{self, Adapter, Broadcast, ChannelKind, ChannelName, Envelope, Message, MessageError};
 
 use crate::shard::{Mail, RoomName, USER_PREFIX};
 
@@ -90,7 +90,7 @@ impl Inbox {
     }
 
     /// Whether what came by a pattern is for a socket of ours, or a room that has members here, or may have by now.
-    fn concerns_us(&self, place: Place<'_>, wanted: &Subscriptions) -> bool {
+    fn concerns_us(&self, place: ChannelName<'_>, wanted: &Subscriptions) -> bool {
         let ChannelKind::Room(name) = place.kind else { return false };
         if self.cluster.instance.covers(name) {
             return true;
@@ -101,7 +101,7 @@ impl Inbox {
     }
 
     /// Whether this is a room that a pattern brings: where its channel is subscribed, that is for another that is called alike.
-    fn comes_by_pattern(&self, place: Place<'_>) -> bool {
+    fn comes_by_pattern(&self, place: ChannelName<'_>) -> bool {
         let ChannelKind::Room(name) = place.kind else { return false };
         let is_classic = self.cluster.adapter() == Adapter::Classic;
         is_classic && (self.cluster.instance.covers(name) || self.cluster.is_heard_by_pattern(name))

@@ -78,11 +78,11 @@ impl Joins {
     }
 
     /// Every shard has done it, and this says which rooms it has put sockets into.
-    pub(super) fn end(&self, join: Join, outcome: Outcome) {
+    pub(super) fn end(&self, join: Join, outcome: JoinOutcome) {
         let mut state = self.lock();
         state.under_way.remove(&join.number);
         for room in join.rooms {
-            let is_spread = outcome == Outcome::Joined && room.name.starts_with(USER_PREFIX);
+            let is_spread = outcome == JoinOutcome::Joined && room.name.starts_with(USER_PREFIX);
             let Some(joined) = state.rooms.get_mut(&room) else { continue };
             joined.under_way -= 1;
             joined.is_spread |= is_spread;
@@ -133,7 +133,7 @@ impl Joins {
 
 /// Whether an order has put somebody into its rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum JoinOutcome {
     Joined,
     Nobody,
 }
@@ -155,9 +155,9 @@ mod tests {
         let joins = Joins::default();
         let [first, second] = [(); 2].map(|()| joins.begin(vec![room("a")]));
         assert!(joins.may_be_anywhere(&room("a")) && !joins.may_be_anywhere(&room("b")));
-        joins.end(second, Outcome::Joined);
+        joins.end(second, JoinOutcome::Joined);
         assert!(joins.may_be_anywhere(&room("a")));
-        joins.end(first, Outcome::Nobody);
+        joins.end(first, JoinOutcome::Nobody);
         assert!(!joins.may_be_anywhere(&room("a")));
     }
 
@@ -165,12 +165,12 @@ mod tests {
     fn a_users_room_with_guests_is_anywhere_until_all_have_left() {
         let joins = Joins::default();
         let join = joins.begin(vec![room("user:a"), room("user:b")]);
-        joins.end(join, Outcome::Joined);
+        joins.end(join, JoinOutcome::Joined);
         assert!(joins.may_be_anywhere(&room("user:a")));
         joins.forget(&room("user:a"));
         assert!(!joins.may_be_anywhere(&room("user:a")) && joins.may_be_anywhere(&room("user:b")));
         let join = joins.begin(vec![room("user:c")]);
-        joins.end(join, Outcome::Nobody);
+        joins.end(join, JoinOutcome::Nobody);
         assert!(!joins.may_be_anywhere(&room("user:c")));
     }
 
@@ -189,11 +189,11 @@ mod tests {
         let mut done = pin!(joins.done());
         let mut context = Context::from_waker(Waker::noop());
         assert!(done.as_mut().poll(&mut context).is_pending());
-        joins.end(second, Outcome::Joined);
+        joins.end(second, JoinOutcome::Joined);
         assert!(done.as_mut().poll(&mut context).is_pending());
         let later = joins.begin(vec![room("b")]);
-        joins.end(first, Outcome::Joined);
+        joins.end(first, JoinOutcome::Joined);
         assert!(done.as_mut().poll(&mut context).is_ready());
-        joins.end(later, Outcome::Joined);
+        joins.end(later, JoinOutcome::Joined);
     }
 }

@@ -1,4 +1,4 @@
-//! `Link`: one connection to a Redis: dialled, encrypted, authenticated, named, and asked what it is.
+//! `RedisConnection`: one connection to a Redis: dialled, encrypted, authenticated, named, and asked what it is.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::flow::{Flow, Metered, Pushes};
-use super::outside::{Outside, Stream};
+use super::outside::{OutsideWorld, Stream};
 use super::settings::{Address, ClientCertificate, ClusterSettings, Secret, SentinelSettings, TlsSettings};
 
 /// From dialling to the answer to the last command of the set-up.
@@ -46,7 +46,7 @@ pub enum LinkError {
     /// Its version has no sharded channels.
     TooOld(String),
     /// It is there, and not what is needed: what it says that it is.
-    Wrong(Role),
+    Wrong(RedisRole),
     /// No sentinel says who the master is: what the last one that was asked says.
     NoMaster(String),
 }
@@ -66,7 +66,7 @@ impl LinkError {
             LinkError::Refused(_) => {
                 "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection"
             }
-            LinkError::Wrong(Role::Master) => "redis_sentinels are the sentinels, not the Redis that they watch",
+            LinkError::Wrong(RedisRole::Master) => "redis_sentinels are the sentinels, not the Redis that they watch",
             LinkError::Wrong(_) => "name the master, or with redis_sentinels those who know which one it is",
             LinkError::NoMaster(_) => "see redis_sentinels and redis_master_name",
             LinkError::TooOld(_) => "use Redis 7 or newer, or redis_adapter=classic everywhere",
@@ -93,25 +93,25 @@ impl fmt::Display for LinkError {
 
 /// Whether a Redis is alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum RedisMode {
     Standalone,
     Cluster,
 }
 
 /// What a Redis is among others. What is published to a replica reaches nobody beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum RedisRole {
     Master,
     Replica,
     Sentinel,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for RedisRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Role::Master => "no sentinel",
-            Role::Replica => "a replica, which what is published to others does not reach",
-            Role::Sentinel => "a sentinel",
+            RedisRole::Master => "no sentinel",
+            RedisRole::Replica => "a replica, which what is published to others does not reach",
+            RedisRole::Sentinel => "a sentinel",
         })
     }
 }
@@ -120,21 +120,22 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInfo {
     pub version: String,
-    pub mode: Mode,
-    pub role: Role,
+    pub mode: RedisMode,
+    pub role: RedisRole,
 }
 
 impl ServerInfo {
     /// What `HELLO` answers.
     pub(super) fn of(hello: Option<&Value>) -> ServerInfo {
-        let mut info = ServerInfo { version: "unknown".to_owned(), mode: Mode::Standalone, role: Role::Master };
+        let mut info =
+            ServerInfo { version: "unknown".to_owned(), mode: RedisMode::Standalone, role: RedisRole::Master };
         let Some(Value::Map(entries)) = hello else { return info };
         for (name, value) in entries {
             match (text(name), text(value)) {
                 (Some("version"), Some(version)) => version.clone_into(&mut info.version),
-                (Some("mode"), Some("cluster")) => info.mode = Mode::Cluster,
-                (Some("mode"), Some("sentinel")) => info.role = Role::Sentinel,
-                (Some("role"), Some("replica" | "slave")) => info.role = Role::Replica,
+                (Some("mode"), Some("cluster")) => info.mode = RedisMode::Cluster,
+                (Some("mode"), Some("sentinel")) => info.role = RedisRole::Sentinel,
+                (Some("role"), Some("replica" | "slave")) => info.role = RedisRole::Replica,
                 _ => {}
             }
         }
@@ -142,14 +143,14 @@ impl ServerInfo {
     }
 
     /// An error where it is not what is needed. A Redis Cluster carries what is published by and to any of its nodes.
-    pub(super) fn check(&self, wanted: Role) -> Result<(), LinkError> {
-        let is_fine = self.role == wanted || (self.mode == Mode::Cluster && self.role == Role::Replica);
+    pub(super) fn check(&self, wanted: RedisRole) -> Result<(), LinkError> {
+        let is_fine = self.role == wanted || (self.mode == RedisMode::Cluster && self.role == RedisRole::Replica);
         if is_fine { Ok(()) } else { Err(LinkError::Wrong(self.role)) }
     }
 }
 
 /// An open connection. It is closed when this is dropped.
-pub(super) struct Link {
+pub(super) struct RedisConnection {
     pub(super) connection: MultiplexedConnection,
     /// What Redis sends unasked; ends with the connection.
     pub(super) pushes: mpsc::UnboundedReceiver<PushInfo>,
@@ -159,7 +160,7 @@ pub(super) struct Link {
     driver: JoinHandle<()>,
 }
 
-impl Drop for Link {
+impl Drop for RedisConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -167,11 +168,11 @@ impl Drop for Link {
 
 /// How connections are opened.
 pub(super) struct Dialler {
-    outside: Arc<dyn Outside>,
+    outside: Arc<dyn OutsideWorld>,
     tls: Option<TlsConnector>,
     account: RedisConnectionInfo,
     adapter: Adapter,
-    wanted: Role,
+    wanted: RedisRole,
 }
 
 impl fmt::Debug for Dialler {
@@ -182,25 +183,25 @@ impl fmt::Debug for Dialler {
 }
 
 impl Dialler {
-    pub(super) fn new(outside: Arc<dyn Outside>, settings: &ClusterSettings) -> Result<Dialler, LinkError> {
+    pub(super) fn new(outside: Arc<dyn OutsideWorld>, settings: &ClusterSettings) -> Result<Dialler, LinkError> {
         let account = account(settings.user.as_deref(), settings.password.as_ref()).set_db(settings.database);
         let tls = settings.tls.as_ref().map(connector).transpose()?;
-        Ok(Dialler { outside, tls, account, adapter: settings.adapter, wanted: Role::Master })
+        Ok(Dialler { outside, tls, account, adapter: settings.adapter, wanted: RedisRole::Master })
     }
 
     /// The same for sentinels, who have an account of their own.
     pub(super) fn for_sentinels(&self, sentinels: &SentinelSettings) -> Dialler {
         let account = account(sentinels.user.as_deref(), sentinels.password.as_ref());
         let (outside, tls) = (Arc::clone(&self.outside), self.tls.clone());
-        Dialler { outside, tls, account, adapter: Adapter::Classic, wanted: Role::Sentinel }
+        Dialler { outside, tls, account, adapter: Adapter::Classic, wanted: RedisRole::Sentinel }
     }
 
     /// Has to be called within the local tasks of a runtime.
-    pub(super) async fn open(&self, address: &Address, name: &str) -> Result<Link, LinkError> {
+    pub(super) async fn open(&self, address: &Address, name: &str) -> Result<RedisConnection, LinkError> {
         timeout(OPEN_TIMEOUT, self.open_at_leisure(address, name)).await.unwrap_or(Err(LinkError::Silent))
     }
 
-    async fn open_at_leisure(&self, address: &Address, name: &str) -> Result<Link, LinkError> {
+    async fn open_at_leisure(&self, address: &Address, name: &str) -> Result<RedisConnection, LinkError> {
         let unreachable = |error: io::Error| LinkError::Unreachable(error.to_string());
         let stream = self.outside.dial(address).await.map_err(unreachable)?;
         let stream: Box<dyn Stream> = match &self.tls {
@@ -227,7 +228,7 @@ impl Dialler {
         let driver = tokio::task::spawn_local(driver);
         // From here on the driver ends with the link.
         let (server, address) = (ServerInfo::of(None), address.clone());
-        let mut link = Link { connection, pushes, flow, server, address, driver };
+        let mut link = RedisConnection { connection, pushes, flow, server, address, driver };
         let mut setup = redis::pipe();
         setup.cmd("CLIENT").arg("SETNAME").arg(name).cmd("HELLO");
         let answers = link.connection.send_packed_commands(&setup, 0, 2).await.map_err(refused)?;
@@ -394,16 +395,16 @@ mod tests {
             ServerInfo::of(Some(&Value::Map(entries.collect())))
         };
         let info = greeting(&[("version", "7.0.15"), ("mode", "cluster"), ("role", "replica")]);
-        assert_eq!((info.version.as_str(), info.mode, major(&info.version)), ("7.0.15", Mode::Cluster, 7));
-        assert_eq!(info.check(Role::Master), Ok(()), "any node of a cluster will do");
+        assert_eq!((info.version.as_str(), info.mode, major(&info.version)), ("7.0.15", RedisMode::Cluster, 7));
+        assert_eq!(info.check(RedisRole::Master), Ok(()), "any node of a cluster will do");
         let replica = greeting(&[("mode", "standalone"), ("role", "replica")]);
-        assert_eq!(replica.check(Role::Master), Err(LinkError::Wrong(Role::Replica)));
+        assert_eq!(replica.check(RedisRole::Master), Err(LinkError::Wrong(RedisRole::Replica)));
         let sentinel = greeting(&[("mode", "sentinel"), ("role", "sentinel")]);
-        assert_eq!(sentinel.check(Role::Master), Err(LinkError::Wrong(Role::Sentinel)));
-        assert_eq!(sentinel.check(Role::Sentinel), Ok(()));
+        assert_eq!(sentinel.check(RedisRole::Master), Err(LinkError::Wrong(RedisRole::Sentinel)));
+        assert_eq!(sentinel.check(RedisRole::Sentinel), Ok(()));
         let master = greeting(&[("mode", "standalone"), ("role", "master")]);
-        assert_eq!(master.check(Role::Master), Ok(()));
-        assert_eq!(master.check(Role::Sentinel), Err(LinkError::Wrong(Role::Master)));
+        assert_eq!(master.check(RedisRole::Master), Ok(()));
+        assert_eq!(master.check(RedisRole::Sentinel), Err(LinkError::Wrong(RedisRole::Master)));
         assert_eq!(major("unknown"), u32::MAX);
     }
 }

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use redis::{Value, cmd};
 use sockring_protocol::adapter::{
-    self, Adapter, ChannelKind, Channels, Envelope, Message, Outgoing, Place, RequestId, namesake_of,
+    self, Adapter, ChannelKind, ChannelName, Channels, Envelope, Message, Outgoing, RequestId, namesake_of,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -50,12 +50,12 @@ use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
 
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
-use counters::{Counters, Loss};
-use health::{ConnectionId, Health, Node, Presence};
+use counters::{BusCounters, Loss};
+use health::{Health, Node, Presence, RedisConnectionId};
 use held::Held;
 use joins::Joins;
 use link::Dialler;
-use publisher::{Backlog, Job, To};
+use publisher::{Job, PublishQueue, To};
 use subscriber::Instruction;
 use topology::Topology;
 
@@ -63,8 +63,8 @@ pub use asking::Gathered;
 pub use bus::CoreBus;
 pub use counters::ClusterMetrics;
 pub use health::Condition;
-pub use link::{LinkError, Mode, Role, ServerInfo};
-pub use outside::{Dialled, OperatingSystem, Outside, Stream};
+pub use link::{LinkError, RedisMode, RedisRole, ServerInfo};
+pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
 pub use settings::{
     Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
@@ -82,7 +82,7 @@ const SHARDED_ID_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct Cluster {
     settings: ClusterSettings,
-    outside: Arc<dyn Outside>,
+    outside: Arc<dyn OutsideWorld>,
     dialler: Dialler,
     channels: Channels,
     /// By the number that shards know them by.
@@ -94,8 +94,8 @@ pub struct Cluster {
     postboxes: Vec<Postbox>,
     presence: Presence,
     health: Health,
-    counters: Counters,
-    backlog: Backlog,
+    counters: BusCounters,
+    backlog: PublishQueue,
     questions: Questions,
     peers: Peers,
     awaiting: Awaiting,
@@ -130,26 +130,26 @@ pub struct ClusterParts {
     pub instance: Instance,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     pub postboxes: Vec<Postbox>,
-    pub outside: Arc<dyn Outside>,
+    pub outside: Arc<dyn OutsideWorld>,
 }
 
 impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
         let ClusterParts { settings, namespaces, instance, postboxes, outside } = parts;
-        let (backlog, jobs) = Backlog::new(settings.queue_bytes_max);
+        let (backlog, jobs) = PublishQueue::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
         let health = Health::default();
-        health.expect(ConnectionId::Publisher(Node::Any));
-        health.expect(ConnectionId::Subscriber(Node::Any));
+        health.expect(RedisConnectionId::Publisher(Node::Any));
+        health.expect(RedisConnectionId::Subscriber(Node::Any));
         Ok(Arc::new(Cluster {
             dialler: Dialler::new(Arc::clone(&outside), &settings)?,
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),
             uids: namespaces.iter().map(|_| new_id(&*outside, settings.adapter)).collect(),
             outside,
             presence: Presence::new(postboxes.clone()),
-            counters: Counters::default(),
+            counters: BusCounters::default(),
             awaiting: Awaiting::new(settings.acks_max),
             questions: Questions::new(settings.questions_max),
             held: Held::new(settings.answers_bytes_max),
@@ -320,7 +320,7 @@ impl Cluster {
     }
 
     /// Those of one namespace: channels do not tell a room that is a number from the one of its digits.
-    fn rooms_at<'a>(&'a self, place: Place<'a>) -> impl Iterator<Item = RoomName> + 'a {
+    fn rooms_at<'a>(&'a self, place: ChannelName<'a>) -> impl Iterator<Item = RoomName> + 'a {
         let name = if let ChannelKind::Room(name) = place.kind { Some(name) } else { None };
         let names = name.into_iter().flat_map(|name| iter::once(name.into()).chain(namesake_of(name)));
         names.filter_map(move |name: Box<str>| self.room(place.namespace, &name))
@@ -371,7 +371,7 @@ struct Sent {
 }
 
 /// A random id as Node's adapter makes them.
-fn new_id(outside: &dyn Outside, adapter: Adapter) -> Box<str> {
+fn new_id(outside: &dyn OutsideWorld, adapter: Adapter) -> Box<str> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; SHARDED_ID_BYTES];
     outside.fill(&mut bytes);

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Cluster;
 use super::health::Node;
-use super::link::{Link, LinkError, Mode, ServerInfo};
+use super::link::{LinkError, RedisConnection, RedisMode, ServerInfo};
 use super::publisher::To;
 use super::sentinels;
 use super::settings::Address;
@@ -35,7 +35,7 @@ impl Cluster {
     /// A node has said what it is.
     pub(super) fn on_server(&self, server: &ServerInfo, address: &Address) {
         tracing::debug!(%address, version = server.version, "connected to Redis");
-        if server.mode == Mode::Standalone {
+        if server.mode == RedisMode::Standalone {
             self.learn(Topology::Single);
         } else {
             self.topology_is_stale.notify_one();
@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     /// The next attempt for a connection.
-    pub(super) async fn open(&self, node: Node, attempts: usize, name: &str) -> Result<Link, LinkError> {
+    pub(super) async fn open(&self, node: Node, attempts: usize, name: &str) -> Result<RedisConnection, LinkError> {
         let address = match (&node, &self.settings.sentinels) {
             (Node::Any, Some(sentinels)) => sentinels::master(self, sentinels).await?,
             _ => self.address_of(&node, attempts),

@@ -1,4 +1,4 @@
-//! `Outside`: what the cluster has of the world besides time, which is its runtime's: connections, and chance. A simulation has
+//! `OutsideWorld`: what the cluster has of the world besides time, which is its runtime's: connections, and chance. A simulation has
 //! an outside of its own.
 
 use std::fmt;
@@ -19,7 +19,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub type Dialled<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + 'a>>;
 
 /// The world around a cluster.
-pub trait Outside: fmt::Debug + Send + Sync {
+pub trait OutsideWorld: fmt::Debug + Send + Sync {
     /// Opens a connection to a Redis or a sentinel, below TLS.
     fn dial<'a>(&'a self, address: &'a Address) -> Dialled<'a>;
 
@@ -31,7 +31,7 @@ pub trait Outside: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct OperatingSystem;
 
-impl Outside for OperatingSystem {
+impl OutsideWorld for OperatingSystem {
     fn dial<'a>(&'a self, address: &'a Address) -> Dialled<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect((&*address.host, address.port)).await?;

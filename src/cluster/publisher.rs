@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::health::{ConnectionId, Node};
-use super::link::{Backoff, Link};
+use super::health::{Node, RedisConnectionId};
+use super::link::{Backoff, RedisConnection};
 use super::pulse::{Pulse, Voice};
 use super::settings::Address;
 use super::topology::Topology;
@@ -75,7 +75,7 @@ impl Drop for Weight {
 
 /// Where every core puts what it has for Redis.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(super) struct PublishQueue {
     jobs: mpsc::UnboundedSender<Job>,
     waiting: Arc<AtomicUsize>,
     bytes_max: usize,
@@ -83,11 +83,11 @@ pub(super) struct Backlog {
     is_silent: AtomicBool,
 }
 
-impl Backlog {
-    pub(super) fn new(bytes_max: usize) -> (Backlog, mpsc::UnboundedReceiver<Job>) {
+impl PublishQueue {
+    pub(super) fn new(bytes_max: usize) -> (PublishQueue, mpsc::UnboundedReceiver<Job>) {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let (is_up, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
-        let backlog = Backlog { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
+        let backlog = PublishQueue { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
         (backlog, receiver)
     }
 
@@ -204,7 +204,7 @@ enum End {
 
 impl Publisher {
     async fn run(mut self) {
-        let id = ConnectionId::Publisher(self.node.clone());
+        let id = RedisConnectionId::Publisher(self.node.clone());
         let name = format!("{}-publisher", self.cluster.client_name());
         let mut backoff = Backoff::default();
         let (mut attempts, mut is_first) = (0, true);
@@ -262,13 +262,13 @@ impl Publisher {
     }
 
     fn on_voice(&self, voice: Voice) {
-        self.cluster.health.on_voice(&ConnectionId::Publisher(self.node.clone()), voice);
+        self.cluster.health.on_voice(&RedisConnectionId::Publisher(self.node.clone()), voice);
         if self.node == Node::Any {
             self.cluster.backlog.is_silent.store(voice == Voice::Silent, Ordering::Release);
         }
     }
 
-    async fn serve(&mut self, mut link: Link) -> End {
+    async fn serve(&mut self, mut link: RedisConnection) -> End {
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way = 0;
         let mut pulse = Pulse::new(&self.cluster, &link);

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::Cluster;
 use super::flow::Flow;
-use super::link::{Link, Role, ServerInfo};
+use super::link::{RedisConnection, RedisRole, ServerInfo};
 use super::settings::Address;
 
 /// How often a Redis is asked whether it is there.
@@ -33,11 +33,11 @@ pub(super) struct Pulse {
     master: watch::Receiver<Option<Address>>,
     ticks: Interval,
     timeout: Duration,
-    asked: Option<Asked>,
+    asked: Option<Unanswered>,
 }
 
 /// A question without an answer.
-struct Asked {
+struct Unanswered {
     at: Instant,
     /// Its time was over at an earlier look.
     is_overdue: bool,
@@ -45,7 +45,7 @@ struct Asked {
 }
 
 impl Pulse {
-    pub(super) fn new(cluster: &Cluster, link: &Link) -> Pulse {
+    pub(super) fn new(cluster: &Cluster, link: &RedisConnection) -> Pulse {
         let timeout = cluster.settings.silence_timeout;
         let mut ticks = interval(INTERVAL.min(timeout / 2));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +70,7 @@ impl Pulse {
                 self.asked = None;
                 // If it fails, the connection is gone, which is said elsewhere.
                 let Ok(server) = answer else { return Ok(Voice::Heard) };
-                server.check(Role::Master).map(|()| Voice::Heard).map_err(|error| error.to_string())
+                server.check(RedisRole::Master).map(|()| Voice::Heard).map_err(|error| error.to_string())
             }
             Ok(()) = self.master.changed() => match &*self.master.borrow_and_update() {
                 Some(master) if *master != self.address => Err(format!("{master} is the master now")),
@@ -96,7 +96,7 @@ impl Pulse {
     }
 }
 
-fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Asked {
+fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Unanswered {
     let (done, answer) = oneshot::channel();
     tokio::task::spawn_local(async move {
         let mut question = redis::pipe();
@@ -108,5 +108,5 @@ fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Asked {
             let _ = done.send(ServerInfo::of(answers.last()));
         }
     });
-    Asked { at: Instant::now(), is_overdue: false, answer }
+    Unanswered { at: Instant::now(), is_overdue: false, answer }
 }

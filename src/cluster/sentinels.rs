@@ -9,7 +9,7 @@ use redis::{PushInfo, PushKind, Value, cmd};
 use tokio::time::{sleep, timeout};
 
 use super::Cluster;
-use super::link::{Backoff, Dialler, Link, LinkError, text};
+use super::link::{Backoff, Dialler, LinkError, RedisConnection, text};
 use super::settings::{Address, SentinelSettings};
 
 /// What a sentinel publishes when the master is another one: the name, the old address, and the new one.
@@ -66,7 +66,7 @@ pub(super) async fn follow(cluster: Arc<Cluster>, settings: SentinelSettings) {
 }
 
 /// Says why this one is of no use any more.
-async fn follow_one(cluster: &Cluster, settings: &SentinelSettings, mut link: Link) -> &'static str {
+async fn follow_one(cluster: &Cluster, settings: &SentinelSettings, mut link: RedisConnection) -> &'static str {
     if link.connection.subscribe(SWITCH).await.is_err() {
         return "it does not say when the master is another one";
     }
@@ -101,7 +101,11 @@ async fn follow_one(cluster: &Cluster, settings: &SentinelSettings, mut link: Li
 }
 
 /// Opens a connection to a sentinel, and asks.
-async fn ask_at(dialler: &Dialler, settings: &SentinelSettings, address: &Address) -> Result<(Link, Address), String> {
+async fn ask_at(
+    dialler: &Dialler,
+    settings: &SentinelSettings,
+    address: &Address,
+) -> Result<(RedisConnection, Address), String> {
     let link = dialler.open(address, "sockring-sentinel").await.map_err(|error| format!("{address} {error}"))?;
     match get_master(&link, settings).await {
         Ok(Some(master)) => Ok((link, master)),
@@ -110,7 +114,7 @@ async fn ask_at(dialler: &Dialler, settings: &SentinelSettings, address: &Addres
     }
 }
 
-async fn get_master(link: &Link, settings: &SentinelSettings) -> Result<Option<Address>, String> {
+async fn get_master(link: &RedisConnection, settings: &SentinelSettings) -> Result<Option<Address>, String> {
     let question = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&settings.master_name).take();
     let mut connection = link.connection.clone();
     match timeout(ANSWER_WITHIN, connection.send_packed_command(&question)).await {

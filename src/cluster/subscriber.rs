@@ -14,10 +14,10 @@ use crate::shard::{BusMail, RoomName};
 
 use super::Cluster;
 use super::flow::{Flow, size_of_push};
-use super::health::{ConnectionId, Node};
+use super::health::{Node, RedisConnectionId};
 use super::inbox::Inbox;
-use super::joins::{Join, Outcome};
-use super::link::{Backoff, Link};
+use super::joins::{Join, JoinOutcome};
+use super::link::{Backoff, RedisConnection};
 use super::pulse::Pulse;
 use super::settings::Address;
 use super::subscribing::{Complaints, complaints, pipeline, subscribe};
@@ -45,7 +45,7 @@ pub(super) enum Instruction {
     Want(RoomName, u32),
     Leave(RoomName),
     /// Every shard has done an order to join, and what they want for it stands before this.
-    Settled(Join, Outcome),
+    Settled(Join, JoinOutcome),
     /// Channels may belong to other nodes now.
     Relocate,
 }
@@ -89,7 +89,7 @@ pub(super) struct SubscriberParts {
 }
 
 /// What has come of a batch.
-struct Done {
+struct Confirmation {
     confirmed: Vec<RoomName>,
     /// Those that are confirmed by their names, if they are.
     asked: Vec<RoomName>,
@@ -161,8 +161,8 @@ impl Subscriber {
         self.retire();
     }
 
-    fn id(&self) -> ConnectionId {
-        ConnectionId::Subscriber(self.node.clone())
+    fn id(&self) -> RedisConnectionId {
+        RedisConnectionId::Subscriber(self.node.clone())
     }
 
     fn on_up(&mut self, confirmed: Vec<Wish>) {
@@ -244,7 +244,7 @@ impl Subscriber {
         }
     }
 
-    async fn serve(&mut self, mut link: Link) -> End {
+    async fn serve(&mut self, mut link: RedisConnection) -> End {
         let address = &link.address.clone();
         let (done, mut finished) = mpsc::unbounded_channel();
         self.rooms.restart();
@@ -274,7 +274,7 @@ impl Subscriber {
                 biased;
                 Some(batch) = finished.recv() => {
                     under_way -= 1;
-                    let Done { confirmed: rooms, asked, moved, refused } = batch;
+                    let Confirmation { confirmed: rooms, asked, moved, refused } = batch;
                     if let Some(reason) = refused {
                         return End::Lost(reason);
                     }
@@ -322,7 +322,7 @@ impl Subscriber {
     fn take_instructions(
         &mut self,
         first: Instruction,
-        link: &Link,
+        link: &RedisConnection,
         address: &Address,
         confirmed: Option<&mut Vec<Wish>>,
     ) {
@@ -342,7 +342,7 @@ impl Subscriber {
     }
 
     /// Looks at a message and those behind it.
-    fn take_pushes(&mut self, first: PushInfo, link: &mut Link) -> Result<(), String> {
+    fn take_pushes(&mut self, first: PushInfo, link: &mut RedisConnection) -> Result<(), String> {
         let mut next = Some(first);
         let (mut count, mut used) = (0, 0);
         let mut result = Ok(());
@@ -427,7 +427,7 @@ impl Subscriber {
     }
 
     /// Gives up rooms whose channels belong to other nodes now.
-    fn relocate(&mut self, link: &Link, address: &Address) {
+    fn relocate(&mut self, link: &RedisConnection, address: &Address) {
         let Some(returned) = self.returned.clone() else { return };
         let cluster = Arc::clone(&self.cluster);
         let topology = cluster.topology.borrow().clone();
@@ -441,7 +441,7 @@ impl Subscriber {
         self.has_moved = true;
     }
 
-    fn subscribe_fixed(&self, link: &Link, address: &Address, done: &mpsc::UnboundedSender<Done>) {
+    fn subscribe_fixed(&self, link: &RedisConnection, address: &Address, done: &mpsc::UnboundedSender<Confirmation>) {
         let (mut channels, mut patterns) = (Vec::new(), Vec::new());
         for fixed in &self.fixed {
             match fixed {
@@ -463,12 +463,12 @@ impl Subscriber {
                 refused = connection.psubscribe(&patterns).await.err().map(|error| error.to_string());
             }
             flow.answered();
-            let _ = done.send(Done { confirmed: Vec::new(), asked: Vec::new(), moved: Vec::new(), refused });
+            let _ = done.send(Confirmation { confirmed: Vec::new(), asked: Vec::new(), moved: Vec::new(), refused });
         });
     }
 
     /// Asks for the next rooms. Says whether there were some.
-    fn subscribe_some(&mut self, link: &Link, done: &mpsc::UnboundedSender<Done>) -> bool {
+    fn subscribe_some(&mut self, link: &RedisConnection, done: &mpsc::UnboundedSender<Confirmation>) -> bool {
         let batch = self.rooms.next_batch(BATCH_MAX);
         if batch.is_empty() {
             return false;
@@ -493,7 +493,7 @@ impl Subscriber {
             if is_stale {
                 cluster.topology_is_stale.notify_one();
             }
-            let mut batch = Done { confirmed, asked: Vec::new(), moved, refused };
+            let mut batch = Confirmation { confirmed, asked: Vec::new(), moved, refused };
             match cluster.adapter() {
                 Adapter::Classic => batch.confirmed.extend(rooms),
                 // What Redis says unasked is taken for the answer to a command, so that answers may be another's.
@@ -505,7 +505,7 @@ impl Subscriber {
         true
     }
 
-    fn unsubscribe(&mut self, rooms: Vec<RoomName>, link: &Link) {
+    fn unsubscribe(&mut self, rooms: Vec<RoomName>, link: &RedisConnection) {
         let mut channels: Vec<_> = rooms.iter().filter_map(|room| self.cluster.channel_of(room)).collect();
         channels.retain(|channel| !self.is_needed(channel.as_bytes()));
         channels.sort_unstable();

@@ -14,16 +14,16 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 pub(super) type Wish = (RoomName, u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum SubscriptionStage {
     /// Redis has still to be told, or to confirm it.
     Asked,
     Confirmed,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Subscription {
     epoch: u32,
-    stage: Stage,
+    stage: SubscriptionStage,
     /// Not wanted any more: unsubscribed then.
     until: Option<Instant>,
 }
@@ -31,7 +31,7 @@ struct Standing {
 /// The rooms of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    rooms: HashMap<RoomName, Standing>,
+    rooms: HashMap<RoomName, Subscription>,
     /// To be subscribed, unless that has changed.
     unsent: VecDeque<RoomName>,
     /// By the time at which they end, unless that has changed.
@@ -55,12 +55,12 @@ impl Subscriptions {
             let was_wanted = standing.until.take().is_none();
             standing.epoch = epoch;
             match standing.stage {
-                Stage::Confirmed => return Some((room, epoch)),
-                Stage::Asked if was_wanted => return None,
-                Stage::Asked => {}
+                SubscriptionStage::Confirmed => return Some((room, epoch)),
+                SubscriptionStage::Asked if was_wanted => return None,
+                SubscriptionStage::Asked => {}
             }
         } else {
-            self.rooms.insert(room.clone(), Standing { epoch, stage: Stage::Asked, until: None });
+            self.rooms.insert(room.clone(), Subscription { epoch, stage: SubscriptionStage::Asked, until: None });
         }
         self.unsent.push_back(room);
         None
@@ -81,7 +81,11 @@ impl Subscriptions {
         while batch.len() < max
             && let Some(room) = self.unsent.pop_front()
         {
-            if self.rooms.get(&room).is_some_and(|known| known.stage == Stage::Asked && known.until.is_none()) {
+            if self
+                .rooms
+                .get(&room)
+                .is_some_and(|known| known.stage == SubscriptionStage::Asked && known.until.is_none())
+            {
                 batch.push(room);
             }
         }
@@ -99,7 +103,7 @@ impl Subscriptions {
         for room in rooms {
             // One that has ended in the meantime is being unsubscribed.
             let Some(standing) = self.rooms.get_mut(&room) else { continue };
-            standing.stage = Stage::Confirmed;
+            standing.stage = SubscriptionStage::Confirmed;
             if standing.until.is_none() {
                 confirmed.push((room, standing.epoch));
             }
@@ -127,7 +131,7 @@ impl Subscriptions {
         self.lingering = VecDeque::new();
         self.rooms.retain(|_, standing| standing.until.is_none());
         for standing in self.rooms.values_mut() {
-            standing.stage = Stage::Asked;
+            standing.stage = SubscriptionStage::Asked;
         }
         self.unsent = self.rooms.keys().cloned().collect();
     }
@@ -141,7 +145,7 @@ impl Subscriptions {
     pub(super) fn lose(&mut self, room: RoomName) {
         match self.rooms.get_mut(&room) {
             Some(standing) if standing.until.is_none() => {
-                standing.stage = Stage::Asked;
+                standing.stage = SubscriptionStage::Asked;
                 self.unsent.push_back(room);
             }
             Some(_) => drop(self.rooms.remove(&room)),
@@ -153,7 +157,7 @@ impl Subscriptions {
     pub(super) fn give_up_unconfirmed(&mut self, rooms: Vec<RoomName>) -> Vec<Wish> {
         let mut wishes = Vec::new();
         for room in rooms {
-            if self.rooms.get(&room).is_some_and(|standing| standing.stage == Stage::Asked)
+            if self.rooms.get(&room).is_some_and(|standing| standing.stage == SubscriptionStage::Asked)
                 && let Some(standing) = self.rooms.remove(&room)
                 && standing.until.is_none()
             {

@@ -4,7 +4,7 @@
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct SettingKey {
     /// Its name in the settings file. The flag is the same with `-` for `_`.
     pub name: &'static str,
     /// Environment variables, the first that is set counts; `SOCKRING_<NAME>` always does too.
@@ -15,17 +15,17 @@ pub struct Key {
     pub help: &'static str,
 }
 
-const fn key(name: &'static str, default: &'static str, help: &'static str) -> Key {
-    Key { name, environment: &[], default, help }
+const fn key(name: &'static str, default: &'static str, help: &'static str) -> SettingKey {
+    SettingKey { name, environment: &[], default, help }
 }
 
-const fn known_as(environment: &'static [&'static str], key: Key) -> Key {
-    Key { environment, ..key }
+const fn known_as(environment: &'static [&'static str], key: SettingKey) -> SettingKey {
+    SettingKey { environment, ..key }
 }
 
 /// All settings, in the order in which they are shown.
 #[rustfmt::skip]
-pub const KEYS: &[Key] = &[
+pub const KEYS: &[SettingKey] = &[
     known_as(&["SOCKRING_ENV", "NODE_ENV"], key("env", "development", "name of the environment: `development` and `test` may leave secrets out, any other name is as strict as `production`; it is the `server` of every payload")),
     key("host", "::", "address to listen on; `::` is every address, IPv4 too"),
     known_as(&["PORT"], key("port", "8080", "port to listen on; 0 is any free one")),
@@ -161,7 +161,7 @@ pub const COMMON: [&str; 9] =
     ["env", "host", "port", "shards", "access_token_secret", "api_key", "cors_origin", "redis_url", "log"];
 
 /// What a setting is about, as a heading.
-pub fn group(key: &Key) -> &'static str {
+pub fn group(key: &SettingKey) -> &'static str {
     let name = key.name;
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     if name.contains("redis") {
@@ -180,17 +180,17 @@ pub fn group(key: &Key) -> &'static str {
 }
 
 /// The variable that every setting has besides its own.
-pub fn variable(key: &Key) -> String {
+pub fn variable(key: &SettingKey) -> String {
     format!("SOCKRING_{}", key.name.to_uppercase())
 }
 
 /// The key with this name.
-pub fn find(name: &str) -> Option<&'static Key> {
+pub fn find(name: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.name == name)
 }
 
 /// The known key whose name is most like this one.
 pub fn nearest(name: &str) -> &'static str {
-    let distance = |key: &&Key| strsim::damerau_levenshtein(name, key.name);
+    let distance = |key: &&SettingKey| strsim::damerau_levenshtein(name, key.name);
     KEYS.iter().min_by_key(distance).map_or("", |key| key.name)
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
-use super::keys::{self, KEYS, Key};
+use super::keys::{self, KEYS, SettingKey};
 use super::{ConfigError, wrong};
 
 /// What names the settings file besides `--config`.
@@ -30,7 +30,7 @@ pub enum Source {
 
 impl Source {
     /// The flag of a setting.
-    pub fn flag(key: &Key) -> Source {
+    pub fn flag(key: &SettingKey) -> Source {
         Source::Flag(format!("--{}", key.name.replace('_', "-")))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Where entries are submitted from.
-pub(super) trait Queue<E> {
+pub(super) trait SubmissionQueue<E> {
     /// Says whether it fitted.
     fn push(&mut self, entry: &E) -> bool;
     /// The kernel takes what it can.
@@ -25,7 +25,7 @@ impl<E> Backlog<E> {
 
     /// Puts an entry into the queue. A full queue is submitted once: a kernel that is short of memory, or wants completions
     /// taken first, takes nothing however often it is asked.
-    pub(super) fn add(&mut self, entry: E, queue: &mut impl Queue<E>) {
+    pub(super) fn add(&mut self, entry: E, queue: &mut impl SubmissionQueue<E>) {
         if self.is_empty() {
             if queue.push(&entry) {
                 return;
@@ -39,7 +39,7 @@ impl<E> Backlog<E> {
     }
 
     /// Puts into the queue what fits now.
-    pub(super) fn refill(&mut self, queue: &mut impl Queue<E>) {
+    pub(super) fn refill(&mut self, queue: &mut impl SubmissionQueue<E>) {
         while self.0.front().is_some_and(|entry| queue.push(entry)) {
             self.0.pop_front();
         }
@@ -63,7 +63,7 @@ mod tests {
         takes: bool,
     }
 
-    impl Queue<u32> for Short {
+    impl SubmissionQueue<u32> for Short {
         fn push(&mut self, entry: &u32) -> bool {
             let fits = self.entries.len() < 2;
             self.entries.extend(fits.then_some(*entry));

@@ -44,7 +44,7 @@ pub enum Behind {
 
 /// What a look at a socket found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Peeked {
     /// Bytes that no receive has taken yet, or the end.
     Something,
     Nothing,
@@ -63,7 +63,7 @@ pub enum Completion<'b, S = OwnedFd> {
     /// A receive ended with an error; `OutOfBuffers` means that the pool was empty.
     ReceiveFailed(Token, ReceiveError),
     /// A look has run.
-    Looked(Token, Found),
+    Looked(Token, Peeked),
     /// All bytes of a send went out, or it failed.
     Sent(Token, io::Result<()>),
     ShutDown(Token),

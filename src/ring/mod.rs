@@ -30,14 +30,14 @@ use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use backlog::{Backlog, Queue};
+use backlog::{Backlog, SubmissionQueue};
 use buffers::Buffers;
 use files::RawTarget;
 use token::{Operation, pack, unpack};
 
 pub use files::{Descriptor, Files, Slot};
 pub use flight::{Flight, SendBytes, SendState};
-pub use kernel::{Armed, Behind, Completion, DescriptorOf, Found, Hit, Kernel, Patience, Peer, ReceiveError};
+pub use kernel::{Armed, Behind, Completion, DescriptorOf, Hit, Kernel, Patience, Peeked, Peer, ReceiveError};
 pub use probe::{RingError, explain, is_memory_limited, is_new_enough, requirements};
 pub use signal::Signal;
 pub use token::{GENERATION_MASK, Token};
@@ -184,7 +184,7 @@ impl Ring {
             }
             Operation::Receive => self.dispatch_receive(token, entry, handle),
             Operation::Look => {
-                let found = if entry.result() < 0 { Found::Nothing } else { Found::Something };
+                let found = if entry.result() < 0 { Peeked::Nothing } else { Peeked::Something };
                 handle(Completion::Looked(token, found));
             }
             Operation::Send => match self.flight.complete(token.index, entry.result()) {
@@ -428,7 +428,7 @@ impl Drop for Ring {
     }
 }
 
-impl Queue<squeue::Entry> for IoUring {
+impl SubmissionQueue<squeue::Entry> for IoUring {
     fn push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: the memory that an entry names is the pool's (B1), in `flight` until its completion (F1), or `seen` (R1).
         unsafe { self.submission().push(entry).is_ok() }

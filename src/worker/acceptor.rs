@@ -9,7 +9,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Arming {
     Nothing,
     Arm,
     Cancel,
@@ -110,21 +110,21 @@ impl Acceptor {
         };
     }
 
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> Arming {
         match (self.want, self.is_armed, self.cancellation) {
             (Want::Accept, false, Cancellation::None) => {
                 self.is_armed = true;
-                Next::Arm
+                Arming::Arm
             }
             (Want::Pause(_) | Want::WaitForRoom(_) | Want::Stop, true, Cancellation::None) => {
                 self.cancellation = Cancellation::UnderWay;
-                Next::Cancel
+                Arming::Cancel
             }
             (Want::Stop, false, Cancellation::None) => {
                 self.want = Want::Nothing;
-                Next::Drain
+                Arming::Drain
             }
-            _ => Next::Nothing,
+            _ => Arming::Nothing,
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
 
     fn armed() -> Acceptor {
         let mut acceptor = Acceptor::new();
-        assert_eq!((acceptor.next(), acceptor.next()), (Next::Arm, Next::Nothing));
+        assert_eq!((acceptor.next(), acceptor.next()), (Arming::Arm, Arming::Nothing));
         acceptor
     }
 
@@ -143,14 +143,14 @@ mod tests {
     fn a_cancellation_that_missed_is_sent_again_while_the_accept_is_armed() {
         let mut acceptor = armed();
         acceptor.stop();
-        assert_eq!((acceptor.next(), acceptor.next()), (Next::Cancel, Next::Nothing));
+        assert_eq!((acceptor.next(), acceptor.next()), (Arming::Cancel, Arming::Nothing));
         acceptor.on_cancelled(Hit::Missed);
         // The listener would stay open for as long as the accept is armed.
-        assert_eq!(acceptor.next(), Next::Cancel);
+        assert_eq!(acceptor.next(), Arming::Cancel);
         acceptor.on_cancelled(Hit::Found);
-        assert_eq!(acceptor.next(), Next::Nothing);
+        assert_eq!(acceptor.next(), Arming::Nothing);
         acceptor.on_accepted(Armed::Ended);
-        assert_eq!((acceptor.next(), acceptor.next()), (Next::Drain, Next::Nothing));
+        assert_eq!((acceptor.next(), acceptor.next()), (Arming::Drain, Arming::Nothing));
     }
 
     #[test]
@@ -158,15 +158,15 @@ mod tests {
         for order in [[0, 1], [1, 0]] {
             let mut acceptor = armed();
             acceptor.stop();
-            assert_eq!(acceptor.next(), Next::Cancel);
+            assert_eq!(acceptor.next(), Arming::Cancel);
             for which in order {
-                assert_eq!(acceptor.next(), Next::Nothing);
+                assert_eq!(acceptor.next(), Arming::Nothing);
                 match which {
                     0 => acceptor.on_accepted(Armed::Ended),
                     _ => acceptor.on_cancelled(if acceptor.is_armed { Hit::Found } else { Hit::Missed }),
                 }
             }
-            assert_eq!(acceptor.next(), Next::Drain);
+            assert_eq!(acceptor.next(), Arming::Drain);
         }
     }
 
@@ -174,20 +174,20 @@ mod tests {
     fn two_accepts_are_never_armed() {
         let (mut acceptor, now) = (armed(), Instant::now());
         acceptor.resume_if_due(now, Vacancy::None);
-        assert_eq!(acceptor.next(), Next::Cancel);
+        assert_eq!(acceptor.next(), Arming::Cancel);
         // Accepting goes on before the cancellation has run.
         acceptor.resume_if_due(now, Vacancy::Some);
-        assert_eq!(acceptor.next(), Next::Nothing);
+        assert_eq!(acceptor.next(), Arming::Nothing);
         acceptor.on_cancelled(Hit::Found);
-        assert_eq!(acceptor.next(), Next::Nothing);
+        assert_eq!(acceptor.next(), Arming::Nothing);
         acceptor.on_accepted(Armed::Ended);
-        assert_eq!(acceptor.next(), Next::Arm);
+        assert_eq!(acceptor.next(), Arming::Arm);
         // It was missed, and is armed as it is wanted to be.
         acceptor.resume_if_due(now, Vacancy::None);
-        assert_eq!(acceptor.next(), Next::Cancel);
+        assert_eq!(acceptor.next(), Arming::Cancel);
         acceptor.resume_if_due(now, Vacancy::Some);
         acceptor.on_cancelled(Hit::Missed);
-        assert_eq!(acceptor.next(), Next::Nothing);
+        assert_eq!(acceptor.next(), Arming::Nothing);
     }
 
     #[test]

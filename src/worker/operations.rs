@@ -20,7 +20,7 @@
 //! each edge leads to receives until the socket is known to be empty. At most one receive is under way; an edge that comes
 //! meanwhile is remembered. A connection closes when everything under way has come back.
 
-use crate::ring::{Armed, Found, Hit, Peer};
+use crate::ring::{Armed, Hit, Peeked, Peer};
 
 /// What to start now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Life {
     Open,
     /// About to be given away: nothing is started any more, what is under way may end by itself.
     Leaving,
@@ -75,7 +75,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Operations {
     mode: Mode,
-    phase: Phase,
+    phase: Life,
     receiving: bool,
     /// An edge came while a receive was under way.
     again: bool,
@@ -114,7 +114,7 @@ impl Operations {
     pub(super) fn new() -> Operations {
         Operations {
             mode: Mode::OnRequest,
-            phase: Phase::Open,
+            phase: Life::Open,
             receiving: false,
             again: false,
             starved: false,
@@ -140,12 +140,12 @@ impl Operations {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.phase == Life::Open
     }
 
     /// Whether its end has begun, and not only its departure.
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Ending | Phase::Released)
+        matches!(self.phase, Life::Ending | Life::Released)
     }
 
     /// The shard wants bytes.
@@ -155,7 +155,7 @@ impl Operations {
 
     /// From now on the connection is read whenever it has bytes.
     pub(super) fn watch(&mut self) -> Start {
-        if self.phase != Phase::Open || self.mode == Mode::Watched {
+        if self.phase != Life::Open || self.mode == Mode::Watched {
             return NOTHING;
         }
         self.mode = Mode::Watched;
@@ -166,7 +166,7 @@ impl Operations {
 
     pub(super) fn on_readable(&mut self, poll: Armed, peer: Peer) -> Start {
         self.watching = poll == Armed::Still;
-        if self.phase != Phase::Open {
+        if self.phase != Life::Open {
             return self.settle_ending();
         }
         if self.ended {
@@ -186,7 +186,7 @@ impl Operations {
         self.receiving = false;
         self.starved = received == Received::Starved;
         self.ended |= received == Received::Ended;
-        if self.phase != Phase::Open {
+        if self.phase != Life::Open {
             return self.settle_ending();
         }
         match (self.mode, received) {
@@ -203,12 +203,12 @@ impl Operations {
 
     /// Buffers are back in the pool.
     pub(super) fn on_buffers(&mut self) -> Start {
-        if self.starved && self.phase == Phase::Open { self.start_receive() } else { NOTHING }
+        if self.starved && self.phase == Life::Open { self.start_receive() } else { NOTHING }
     }
 
     /// Finds out when all that has come by now is received.
     pub(super) fn look(&mut self) -> Start {
-        if self.phase != Phase::Open {
+        if self.phase != Life::Open {
             return NOTHING;
         }
         if self.looks > 0 {
@@ -220,14 +220,14 @@ impl Operations {
     }
 
     /// A look has run; says too whether all that had come when it was asked for is received.
-    pub(super) fn on_looked(&mut self, found: Found) -> (Start, bool) {
-        if self.phase != Phase::Open {
+    pub(super) fn on_looked(&mut self, found: Peeked) -> (Start, bool) {
+        if self.phase != Life::Open {
             self.looks = 0;
             return (self.settle_ending(), false);
         }
         let again = std::mem::take(&mut self.looks_again);
         // Bytes that nobody will receive are not waited for, nor those of a peer that sends on and on.
-        let is_left = found == Found::Something && !self.ended && self.looks < LOOKS_MAX;
+        let is_left = found == Peeked::Something && !self.ended && self.looks < LOOKS_MAX;
         if !again && !is_left {
             self.looks = 0;
             return (NOTHING, true);
@@ -259,10 +259,10 @@ impl Operations {
 
     /// Ends everything: what is under way is cancelled.
     pub(super) fn end(&mut self) -> Start {
-        if !matches!(self.phase, Phase::Open | Phase::Leaving) {
+        if !matches!(self.phase, Life::Open | Life::Leaving) {
             return NOTHING;
         }
-        self.phase = Phase::Ending;
+        self.phase = Life::Ending;
         self.cancel_or_settle()
     }
 
@@ -284,10 +284,10 @@ impl Operations {
 
     /// Ends receiving only: what is being sent goes out first. For connections that are read on request.
     pub(super) fn leave(&mut self) -> Start {
-        if self.phase != Phase::Open {
+        if self.phase != Life::Open {
             return NOTHING;
         }
-        self.phase = Phase::Leaving;
+        self.phase = Life::Leaving;
         self.cancel_receive_or_settle()
     }
 
@@ -306,8 +306,8 @@ impl Operations {
         match self.phase {
             // It may have been about to be armed again when it was looked for. What was found is not looked for once more:
             // the kernel would walk past many others in vain.
-            Phase::Ending if self.has_missed => self.cancel_or_settle(),
-            Phase::Leaving if self.has_missed => self.cancel_receive_or_settle(),
+            Life::Ending if self.has_missed => self.cancel_or_settle(),
+            Life::Leaving if self.has_missed => self.cancel_receive_or_settle(),
             _ => self.settle_ending(),
         }
     }
@@ -317,7 +317,7 @@ impl Operations {
             self.again = true;
             return NOTHING;
         }
-        if self.ended || self.phase != Phase::Open {
+        if self.ended || self.phase != Life::Open {
             return NOTHING;
         }
         self.receiving = true;
@@ -326,10 +326,10 @@ impl Operations {
     }
 
     fn settle_ending(&mut self) -> Start {
-        if !matches!(self.phase, Phase::Ending | Phase::Leaving) || !self.is_idle() {
+        if !matches!(self.phase, Life::Ending | Life::Leaving) || !self.is_idle() {
             return NOTHING;
         }
-        self.phase = Phase::Released;
+        self.phase = Life::Released;
         Start { release: true, ..NOTHING }
     }
 }
@@ -518,33 +518,33 @@ mod tests {
         assert_eq!(operations.look(), LOOK);
         assert!(!operations.is_idle());
         // The edge of these bytes has still to be told.
-        assert_eq!(operations.on_looked(Found::Something), (Start { receive: true, ..LOOK }, false));
+        assert_eq!(operations.on_looked(Peeked::Something), (Start { receive: true, ..LOOK }, false));
         assert_eq!(operations.on_readable(Armed::Still, Peer::Open), NOTHING);
         assert_eq!(operations.on_received(Received::Some), RECEIVE);
         assert_eq!(operations.on_received(Received::Empty), NOTHING);
-        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
+        assert_eq!(operations.on_looked(Peeked::Nothing), (NOTHING, true));
         // One that was asked for while another was under way begins behind it.
         assert_eq!((operations.look(), operations.look()), (LOOK, NOTHING));
-        assert_eq!(operations.on_looked(Found::Nothing), (LOOK, false));
-        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
+        assert_eq!(operations.on_looked(Peeked::Nothing), (LOOK, false));
+        assert_eq!(operations.on_looked(Peeked::Nothing), (NOTHING, true));
         // In the HTTP stage a receive waits already.
         let mut operations = Operations::new();
         assert_eq!((operations.read(), operations.look()), (RECEIVE, LOOK));
-        assert_eq!(operations.on_looked(Found::Something), (LOOK, false));
+        assert_eq!(operations.on_looked(Peeked::Something), (LOOK, false));
         assert_eq!(operations.on_received(Received::Some), NOTHING);
-        assert_eq!(operations.on_looked(Found::Nothing), (NOTHING, true));
+        assert_eq!(operations.on_looked(Peeked::Nothing), (NOTHING, true));
     }
 
     #[test]
     fn a_look_ends_although_the_peer_sends_on_and_on() {
         let mut operations = Operations::new();
         operations.look();
-        let looks = (1..).find(|_| operations.on_looked(Found::Something).1);
+        let looks = (1..).find(|_| operations.on_looked(Peeked::Something).1);
         assert_eq!(looks, Some(u32::from(LOOKS_MAX)));
         // And a descriptor is not given up under it.
         operations.look();
         assert_eq!(operations.end(), NOTHING);
-        assert_eq!(operations.on_looked(Found::Something), (RELEASE, false));
+        assert_eq!(operations.on_looked(Peeked::Something), (RELEASE, false));
     }
 
     #[test]

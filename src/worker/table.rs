@@ -6,7 +6,7 @@ use crate::shard::{ConnectionKey, Destination, Key, Parcel};
 use super::operations::{Operations, Start};
 
 /// One connection as the worker keeps it.
-pub(super) struct Entry<K: Kernel> {
+pub(super) struct TableEntry<K: Kernel> {
     pub(super) key: ConnectionKey,
     pub(super) descriptor: Option<DescriptorOf<K>>,
     pub(super) operations: Operations,
@@ -15,7 +15,7 @@ pub(super) struct Entry<K: Kernel> {
     pub(super) settles: bool,
 }
 
-impl<K: Kernel> Entry<K> {
+impl<K: Kernel> TableEntry<K> {
     /// Puts down what to start after a completion, and who may settle now.
     pub(super) fn note(&self, start: Start, starts: &mut Vec<(ConnectionKey, Start)>) {
         if start != Start::default() || self.settles {
@@ -33,7 +33,7 @@ pub(super) struct Departure {
 
 /// All connections of a worker. A place is reused only after `remove`.
 pub struct Table<K: Kernel> {
-    entries: Vec<Option<Entry<K>>>,
+    entries: Vec<Option<TableEntry<K>>>,
     count: usize,
 }
 
@@ -45,7 +45,7 @@ impl<K: Kernel> Table<K> {
 
     /// The block that room for so many reserves, in bytes.
     pub(super) fn reserved(connections: usize) -> usize {
-        connections.saturating_mul(size_of::<Option<Entry<K>>>())
+        connections.saturating_mul(size_of::<Option<TableEntry<K>>>())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -57,30 +57,35 @@ impl<K: Kernel> Table<K> {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
         }
-        let entry =
-            Entry { key, descriptor: Some(descriptor), operations: Operations::new(), departure: None, settles: false };
+        let entry = TableEntry {
+            key,
+            descriptor: Some(descriptor),
+            operations: Operations::new(),
+            departure: None,
+            settles: false,
+        };
         debug_assert!(self.entries[index].is_none());
         self.entries[index] = Some(entry);
         self.count += 1;
     }
 
-    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Entry<K>> {
+    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut TableEntry<K>> {
         self.entries.get_mut(key.0.index as usize)?.as_mut().filter(|entry| entry.key == key)
     }
 
     /// The connection that an effect names: the shard names none that it has ended or given away.
-    pub(super) fn open(&mut self, key: ConnectionKey) -> Option<&mut Entry<K>> {
+    pub(super) fn open(&mut self, key: ConnectionKey) -> Option<&mut TableEntry<K>> {
         let entry = self.get_mut(key);
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.operations.is_open()), "an effect for what has ended");
         entry
     }
 
     /// The connection that a completion is about.
-    pub(super) fn find(&mut self, token: Token) -> Option<&mut Entry<K>> {
+    pub(super) fn find(&mut self, token: Token) -> Option<&mut TableEntry<K>> {
         self.entries.get_mut(token.index as usize)?.as_mut().filter(|entry| token_of(entry.key) == token)
     }
 
-    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Entry<K>> {
+    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<TableEntry<K>> {
         self.get_mut(key)?;
         self.count -= 1;
         self.entries.get_mut(key.0.index as usize)?.take()
@@ -99,6 +104,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Option<Entry<Ring>>>() <= 40, "{}", size_of::<Option<Entry<Ring>>>());
+        assert!(size_of::<Option<TableEntry<Ring>>>() <= 40, "{}", size_of::<Option<TableEntry<Ring>>>());
     }
 }

@@ -28,7 +28,7 @@ use crate::mailbox::Letter;
 use crate::ring::{Descriptor, Kernel, Token};
 use crate::shard::{ConnectionKey, Effect, Reply, Shard, Ticket, Turn};
 
-use super::acceptor::{Acceptor, Next, Vacancy};
+use super::acceptor::{Acceptor, Arming, Vacancy};
 use super::clock::{as_micros, as_millis};
 use super::operations::Start;
 use super::outside::Outside;
@@ -275,14 +275,14 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
             self.acceptor.resume_if_due(now, Vacancy::None);
         }
         match self.acceptor.next() {
-            Next::Nothing => {}
-            Next::Arm => {
+            Arming::Nothing => {}
+            Arming::Arm => {
                 if let Some(listener) = &self.listener {
                     self.kernel.accept(listener);
                 }
             }
-            Next::Cancel => self.kernel.cancel_accept(),
-            Next::Drain => {
+            Arming::Cancel => self.kernel.cancel_accept(),
+            Arming::Drain => {
                 // Who has connected already is answered; who comes now is refused by the kernel, and may find another.
                 let listener = self.listener.take();
                 for socket in listener.into_iter().flat_map(K::drain) {

@@ -14,7 +14,7 @@ use sockring::api::{Api, ApiParts};
 use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
 use sockring::bus::Bus;
 use sockring::capacity::{Capacity, CapacityLimits};
-use sockring::cluster::{Address, Cluster, ClusterParts, ClusterSettings, CoreBus, Dialled, Outside, Stream};
+use sockring::cluster::{Address, Cluster, ClusterParts, ClusterSettings, CoreBus, Dialled, OutsideWorld, Stream};
 use sockring::config::{ApiSettings, Strictness};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::shard::{
@@ -194,7 +194,7 @@ struct Around {
     random: Mutex<Random>,
 }
 
-impl Outside for Around {
+impl OutsideWorld for Around {
     fn dial<'a>(&'a self, _: &'a Address) -> Dialled<'a> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
@@ -259,7 +259,7 @@ impl Application for Desk {
 }
 
 /// A client's connection, by the client's number.
-struct Connection {
+struct ClientConnection {
     core: usize,
     key: Option<ConnectionKey>,
     /// What the client has sent and nobody has read.
@@ -284,7 +284,7 @@ enum Happened {
 /// What the cores and the clients of an instance have in common.
 struct Shared {
     clients: Clients,
-    connections: RefCell<HashMap<usize, Connection>>,
+    connections: RefCell<HashMap<usize, ClientConnection>>,
     happened: Vec<RefCell<VecDeque<Happened>>>,
     wakes: Vec<Notify>,
 }
@@ -299,7 +299,7 @@ impl Shared {
         let mut clients = self.clients.borrow_mut();
         let number = clients.len();
         clients.push(client);
-        let connection = Connection {
+        let connection = ClientConnection {
             core,
             key: None,
             arrived: wire::websocket(None),
@@ -461,7 +461,7 @@ impl Core {
         }
     }
 
-    fn keep(&mut self, key: ConnectionKey, client: usize, connections: &mut HashMap<usize, Connection>) {
+    fn keep(&mut self, key: ConnectionKey, client: usize, connections: &mut HashMap<usize, ClientConnection>) {
         let connection = connections.get_mut(&client).expect("a connection");
         connection.key = Some(key);
         connection.core = self.number;
@@ -495,9 +495,9 @@ impl Core {
         }
     }
 
-    fn perform_on(&mut self, connection: &mut Connection, client: usize, effect: Effect) {
+    fn perform_on(&mut self, connection: &mut ClientConnection, client: usize, effect: Effect) {
         let shared = Rc::clone(&self.shared);
-        let hang_up = |connection: &mut Connection| {
+        let hang_up = |connection: &mut ClientConnection| {
             connection.hung_up.get_or_insert(false);
             shared.note(connection.core, Happened::Readable(client));
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::crowd::{event, token_for};
 use crate::http::{Answer, Http, next_answer, request, take_answer};
 use crate::stream::Stream;
-use crate::theft::{ATTACKER, MARK, Scene};
+use crate::theft::{ATTACKER, MARK, Theft};
 use crate::websocket::upgrade_request;
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
@@ -68,7 +68,7 @@ impl Session {
 
 /// Sends bytes on a connection of their own and collects the answers to them. Behind them goes a request that ends the
 /// connection. Answers to HEAD are looked at, but not taken apart: they have the length of a body and none.
-async fn answers_to(scene: &mut Scene<'_>, bytes: &str) -> Vec<Answer> {
+async fn answers_to(scene: &mut Theft<'_>, bytes: &str) -> Vec<Answer> {
     scene.attempts += 1;
     let mut stream = Stream::connect(scene.route).await.expect("the server accepts");
     let last = request("GET", "/health", &["Connection: close"], "");
@@ -90,7 +90,7 @@ async fn answers_to(scene: &mut Scene<'_>, bytes: &str) -> Vec<Answer> {
 }
 
 /// Sessions that somebody else has, or nobody.
-pub async fn foreign_sids(scene: &mut Scene<'_>) {
+pub async fn foreign_sids(scene: &mut Theft<'_>) {
     let mut http = Http::new(scene.route);
     let own = Session::connect(&mut http, ATTACKER).await;
     let mut sids = scene.sids.clone();
@@ -140,7 +140,7 @@ pub async fn foreign_sids(scene: &mut Scene<'_>) {
 }
 
 /// Odd methods, targets and headers: above all, no key, no API.
-pub async fn odd_requests(scene: &mut Scene<'_>) {
+pub async fn odd_requests(scene: &mut Theft<'_>) {
     let body = json!({"user": "victim", "event": "theft", "data": {}}).to_string();
     let json_type = "Content-Type: application/json";
     let emit = "/api/v1/websocket/emit";
@@ -209,7 +209,7 @@ fn check_refused(bytes: &str, answers: &[Answer]) {
 
 /// Requests whose length can be read in two ways, with another request inside, in front of a neighbour's poll on the
 /// same connection: the neighbour's event must not be the answer to the attacker's request.
-pub async fn mixed_lengths(scene: &mut Scene<'_>) {
+pub async fn mixed_lengths(scene: &mut Theft<'_>) {
     let mut http = Http::new(scene.route);
     let mut neighbours = Http::new(scene.route);
     let rows: [(&str, &str); 16] = [
@@ -260,7 +260,7 @@ pub async fn mixed_lengths(scene: &mut Scene<'_>) {
 }
 
 /// Requests of three sessions on one connection, as a proxy mixes them: each answer belongs to its request.
-pub async fn a_proxys_pool(scene: &mut Scene<'_>) {
+pub async fn a_proxys_pool(scene: &mut Theft<'_>) {
     let mut http = Http::new(scene.route);
     let users = ["pool-0", "pool-1", "pool-2"];
     let mut sessions = Vec::new();

@@ -29,7 +29,7 @@ fn no_request_makes_one_user_receive_anothers_event() {
     let server = Server::start(&environment);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        let mut scene = Scene::begin(&server).await;
+        let mut scene = Theft::begin(&server).await;
         odd_user_ids(&mut scene).await;
         connect_payloads(&mut scene).await;
         client_events(&mut scene).await;
@@ -44,7 +44,7 @@ fn no_request_makes_one_user_receive_anothers_event() {
 }
 
 /// The victim's clients, and what was sent to it.
-pub struct Scene<'s> {
+pub struct Theft<'s> {
     pub server: &'s Server,
     pub route: Route,
     pub attempts: usize,
@@ -56,8 +56,8 @@ pub struct Scene<'s> {
     received: Vec<u64>,
 }
 
-impl Scene<'_> {
-    async fn begin(server: &Server) -> Scene<'_> {
+impl Theft<'_> {
+    async fn begin(server: &Server) -> Theft<'_> {
         let mut crowd = Crowd::new(server.address(), 0);
         let kinds = [Kind::WebSocket, Kind::Upgrading, Kind::Polling];
         for kind in kinds {
@@ -73,7 +73,7 @@ impl Scene<'_> {
             }
         }
         let route = Route::to(server.address());
-        Scene { server, route, attempts: 0, sids, crowd, secrets: 0, received: vec![0; kinds.len()] }
+        Theft { server, route, attempts: 0, sids, crowd, secrets: 0, received: vec![0; kinds.len()] }
     }
 
     /// Sends the victim an event.
@@ -127,7 +127,7 @@ pub struct Attacker {
 
 impl Attacker {
     /// Opens one with these header lines and more of a query.
-    async fn open(scene: &mut Scene<'_>, query: &str, headers: &[&str]) -> Attacker {
+    async fn open(scene: &mut Theft<'_>, query: &str, headers: &[&str]) -> Attacker {
         scene.attempts += 1;
         let mut stream = Stream::connect(scene.route).await.expect("the server accepts");
         let request = upgrade_request(&format!("{TARGET}{query}"), headers);
@@ -140,7 +140,7 @@ impl Attacker {
     }
 
     /// Connected to `/` with a token.
-    async fn connect(scene: &mut Scene<'_>, user: &str) -> Attacker {
+    async fn connect(scene: &mut Theft<'_>, user: &str) -> Attacker {
         let mut attacker = Attacker::open(scene, "", &[]).await;
         attacker.send(&format!("40{}", json!({"token": token_for(user)}))).await;
         assert_eq!(attacker.user().await.as_deref(), Some(user));
@@ -189,7 +189,7 @@ impl Attacker {
     }
 }
 
-async fn odd_user_ids(scene: &mut Scene<'_>) {
+async fn odd_user_ids(scene: &mut Theft<'_>) {
     let mut users: Vec<String> = [
         "victim,other",
         "victim,",
@@ -277,7 +277,7 @@ fn forgeries() -> Vec<String> {
     ]
 }
 
-async fn connect_payloads(scene: &mut Scene<'_>) {
+async fn connect_payloads(scene: &mut Theft<'_>) {
     let own = token_for(ATTACKER);
     let mut payloads = vec![
         format!(r#"{{"token":"{own}","user":"{VICTIM}","userId":"{VICTIM}","_id":"{VICTIM}"}}"#),
@@ -317,7 +317,7 @@ async fn connect_payloads(scene: &mut Scene<'_>) {
     scene.check_victim().await;
 }
 
-async fn client_events(scene: &mut Scene<'_>) {
+async fn client_events(scene: &mut Theft<'_>) {
     let sid = scene.sids[0].clone();
     let mut packets = Vec::new();
     for name in ["join", "joinRoom", "subscribe", "room", "leave", "message", "emit", "secret", "broadcast"] {
@@ -357,7 +357,7 @@ async fn client_events(scene: &mut Scene<'_>) {
     scene.check_victim().await;
 }
 
-async fn handshake_headers(scene: &mut Scene<'_>) {
+async fn handshake_headers(scene: &mut Theft<'_>) {
     let own = format!("Authorization: Bearer {}", token_for(ATTACKER));
     let mut lists: Vec<Vec<String>> = Vec::new();
     for forgery in forgeries() {
@@ -396,7 +396,7 @@ async fn handshake_headers(scene: &mut Scene<'_>) {
 }
 
 /// One client with two users, one in each namespace.
-async fn namespaces(scene: &mut Scene<'_>) {
+async fn namespaces(scene: &mut Theft<'_>) {
     let connect = |namespace: &str, user: &str| format!("40{namespace}{}", json!({"token": token_for(user)}));
     for order in [["/custom", "/"], ["/", "/custom"]] {
         let mut attacker = Attacker::open(scene, "", &[]).await;

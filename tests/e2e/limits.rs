@@ -13,18 +13,18 @@ use crate::server::{Metrics, Server};
 use crate::until;
 
 /// A server with a small limit, and somebody whom it does not concern.
-struct Scene {
+struct LimitScene {
     server: Server,
     limit: &'static str,
     bystander: Client,
 }
 
-impl Scene {
-    fn new(limit: &'static str, value: &str, others: &[(&str, &str)]) -> Scene {
+impl LimitScene {
+    fn new(limit: &'static str, value: &str, others: &[(&str, &str)]) -> LimitScene {
         let variable = format!("SOCKRING_{}", limit.to_uppercase());
         let server = Server::start(&[&[(variable.as_str(), value)], others].concat());
         let bystander = server.client("bystander");
-        Scene { server, limit, bystander }
+        LimitScene { server, limit, bystander }
     }
 
     /// The limit was reached this often and no other one was, and the bystander still gets its events and nothing else.

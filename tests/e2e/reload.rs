@@ -12,18 +12,18 @@ use crate::until;
 use sockring_protocol::websocket::Opcode;
 
 /// A server with a settings file that changes.
-struct Scene {
+struct ReloadScene {
     server: Server,
     file: PathBuf,
     reloads: usize,
 }
 
-impl Scene {
-    fn new(name: &str, text: &str) -> Scene {
+impl ReloadScene {
+    fn new(name: &str, text: &str) -> ReloadScene {
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::write(&file, text).expect("the directory for temporary files can be written");
         let server = Server::start_as(&["serve", "--config", file.to_str().expect("UTF-8")], &[]);
-        Scene { server, file, reloads: 0 }
+        ReloadScene { server, file, reloads: 0 }
     }
 
     /// Reads this file from now on.
@@ -90,7 +90,7 @@ impl Scene {
 
 #[test]
 fn a_new_secret_counts_and_the_old_one_no_more_unless_it_is_the_previous_one() {
-    let mut scene = Scene::new("reload-secrets.toml", "access_token_secret = 'one'\nshards = 3\n");
+    let mut scene = ReloadScene::new("reload-secrets.toml", "access_token_secret = 'one'\nshards = 3\n");
     assert_eq!([scene.connect("one"), scene.connect("two")], [true, false]);
     let mut stays = crate::client::Client::connect(scene.server.address(), &token_by("one", "stays"));
 
@@ -113,7 +113,7 @@ fn a_new_secret_counts_and_the_old_one_no_more_unless_it_is_the_previous_one() {
 
 #[test]
 fn api_keys_are_replaced() {
-    let mut scene = Scene::new("reload-keys.toml", "api_key = 'old'\n");
+    let mut scene = ReloadScene::new("reload-keys.toml", "api_key = 'old'\n");
     assert_eq!(scene.statuses(["old", "new"]), [200, 401]);
     scene.reload("api_key = ['old', 'new']\n");
     assert_eq!(scene.statuses(["old", "new"]), [200, 200]);
@@ -131,7 +131,7 @@ fn api_keys_are_replaced() {
 
 #[test]
 fn allowed_origins_are_replaced() {
-    let mut scene = Scene::new("reload-origins.toml", "cors_origin = 'https://a.example'\nshards = 3\n");
+    let mut scene = ReloadScene::new("reload-origins.toml", "cors_origin = 'https://a.example'\nshards = 3\n");
     let allowed = |origin: &str| (200, Some(origin.to_owned()));
     let refused = (403, None);
     assert_eq!(scene.handshake("https://a.example"), allowed("https://a.example"));
@@ -155,7 +155,7 @@ fn allowed_origins_are_replaced() {
 #[test]
 fn a_file_that_cannot_be_used_changes_nothing_and_is_logged() {
     let good = "access_token_secret = 'one'\napi_key = 'key'\ncors_origin = 'https://a.example'\n";
-    let mut scene = Scene::new("reload-broken.toml", good);
+    let mut scene = ReloadScene::new("reload-broken.toml", good);
     for (row, text, words) in [
         ("not TOML", "access_token_secret = \n", &["reload-broken.toml:1"][..]),
         ("an unknown key", "access_token_secret = 'two'\napi_keys = 'new'\n", &["reload-broken.toml", "`api_key`"]),
@@ -189,7 +189,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_logged() {
 #[test]
 fn no_secret_and_no_key_is_ever_logged() {
     let text = "access_token_secret = 'the-first-secret'\napi_key = 'the-first-key'\n";
-    let mut scene = Scene::new("reload-silence.toml", text);
+    let mut scene = ReloadScene::new("reload-silence.toml", text);
     scene.reload(&text.replace("first", "second"));
     scene.reload_in_vain("access_token_secret = 'the-third-secret'\napi_key = 'the-third-key'\nshards = 'x'\n");
     scene.reload_in_vain("access_token_secret = 'the-fourth-secret\napi_key = 'the-fourth-key'\n");

@@ -6,18 +6,18 @@ use crate::http::{Answer, Connection, request};
 use crate::server::{API, Server, data, token_for};
 
 /// A client by polling, on one connection.
-struct Poller {
+struct PollingUser {
     connection: Connection,
     target: String,
 }
 
-impl Poller {
-    fn connect(server: &Server, user: &str) -> Poller {
+impl PollingUser {
+    fn connect(server: &Server, user: &str) -> PollingUser {
         let mut connection = server.connect();
         let answer = connection.get("/socket.io/?EIO=4&transport=polling");
         let open: Value = serde_json::from_slice(&answer.body[1..]).expect("an open packet");
         let sid = open["sid"].as_str().expect("a sid");
-        let mut poller = Poller { connection, target: format!("/socket.io/?EIO=4&transport=polling&sid={sid}") };
+        let mut poller = PollingUser { connection, target: format!("/socket.io/?EIO=4&transport=polling&sid={sid}") };
         assert_eq!(poller.post(&format!(r#"40{{"token":"{}"}}"#, token_for(user))).text(), "ok");
         assert!(poller.poll().contains(r#"42["connected","#));
         poller
@@ -39,9 +39,9 @@ impl Poller {
 fn an_emit_to_a_user_is_seen_by_that_user_only() {
     let server = Server::start(&[]);
     let mut alice = [server.client("alice"), server.client("alice")];
-    let mut alice_polling = Poller::connect(&server, "alice");
+    let mut alice_polling = PollingUser::connect(&server, "alice");
     let mut bob = server.client("bob");
-    let mut bob_polling = Poller::connect(&server, "bob");
+    let mut bob_polling = PollingUser::connect(&server, "bob");
     // Answered once it is queued everywhere: what bob gets first is what was sent to him first.
     assert_eq!(server.emit_to("alice", "for-alice"), 3);
     assert_eq!(server.emit_to("ali", "for-nobody"), 0);

@@ -9,7 +9,7 @@ use super::world::{Actor, Context};
 
 /// What a request has to be answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum WantedAnswer {
     Session,
     Unknown,
     NotFound,
@@ -19,7 +19,7 @@ enum Wanted {
 pub struct Browser {
     tcp: Option<TcpId>,
     input: Vec<u8>,
-    wanted: VecDeque<Wanted>,
+    wanted: VecDeque<WantedAnswer>,
     rounds: u64,
     next_round: u64,
     reads_again: u64,
@@ -46,12 +46,12 @@ impl Browser {
         while let Some(answer) = wire::take_answer(&mut self.input) {
             let wanted = self.wanted.pop_front();
             let status = match wanted {
-                Some(Wanted::Session) => 200,
-                Some(Wanted::Unknown) => 400,
-                Some(Wanted::NotFound) => 404,
+                Some(WantedAnswer::Session) => 200,
+                Some(WantedAnswer::Unknown) => 400,
+                Some(WantedAnswer::NotFound) => 404,
                 None => panic!("an answer that nobody asked for: {answer:?}"),
             };
-            let is_turned_away = context.record.draining_since.is_some() && wanted == Some(Wanted::Session);
+            let is_turned_away = context.record.draining_since.is_some() && wanted == Some(WantedAnswer::Session);
             assert!(
                 answer.status == status || (is_turned_away && answer.status == 503),
                 "{wanted:?} was answered with {answer:?}"
@@ -82,9 +82,9 @@ impl Browser {
         let tcp = *self.tcp.get_or_insert_with(|| context.network.connect(context.id));
         for _ in 0..context.random.within(1..=5) {
             let (wanted, bytes) = match context.random.below(4) {
-                0 => (Wanted::Session, wire::handshake()),
-                1 => (Wanted::NotFound, wire::elsewhere()),
-                _ => (Wanted::Unknown, wire::poll("AAAAAAAAAAAAAAAAAAAA")),
+                0 => (WantedAnswer::Session, wire::handshake()),
+                1 => (WantedAnswer::NotFound, wire::elsewhere()),
+                _ => (WantedAnswer::Unknown, wire::poll("AAAAAAAAAAAAAAAAAAAA")),
             };
             self.wanted.push_back(wanted);
             context.network.write(tcp, &bytes);

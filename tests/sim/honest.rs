@@ -122,7 +122,7 @@ pub struct Honest {
     has_given_up_probe: bool,
     outbox: VecDeque<Out>,
     /// Socket.IO sids by namespace, also of sockets that are over and may still get what was queued.
-    sockets: BTreeMap<String, (String, Socket)>,
+    sockets: BTreeMap<String, (String, SocketStage)>,
     incoming: Option<(String, usize, Vec<Vec<u8>>)>,
     /// Something came by the WebSocket that it upgraded to.
     has_heard_upgraded: bool,
@@ -147,7 +147,7 @@ enum Awaited {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Socket {
+enum SocketStage {
     Connected,
     Over,
     /// Over, and there is another CONNECT on its way.
@@ -203,18 +203,18 @@ impl Honest {
         let (namespace, user) = self.plan.sockets[context.random.index(place + 1)].clone();
         let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
         match self.sockets.get_mut(namespace) {
-            Some((_, Socket::Connected)) => {}
-            Some((sid, state @ Socket::Over)) => {
+            Some((_, SocketStage::Connected)) => {}
+            Some((sid, state @ SocketStage::Over)) => {
                 // Not before the old socket's last packets are here.
                 if context.record.waiting_since(sid).is_none() && !context.record.is_live(sid) {
-                    *state = Socket::Reconnecting;
+                    *state = SocketStage::Reconnecting;
                     self.awaited.push((Awaited::Connect(namespace.to_owned()), context.now));
                     self.say(format!("0{prefix}{}", payload_of(&user)));
                 }
                 return;
             }
             // The first CONNECT was sent when the session opened.
-            Some((_, Socket::Reconnecting)) | None => return,
+            Some((_, SocketStage::Reconnecting)) | None => return,
         }
         let (id, room) = (self.acts, context.random.below(4));
         let choice = context.random.below(16);
@@ -233,7 +233,7 @@ impl Honest {
             11 => self.say(format!("2{prefix}[\"echo\",\"{}\"]", "long ".repeat(context.random.index(400)))),
             12 if context.random.one_in(4) => {
                 self.say(format!("1{prefix}"));
-                self.sockets.entry(namespace.to_owned()).and_modify(|(_, state)| *state = Socket::Over);
+                self.sockets.entry(namespace.to_owned()).and_modify(|(_, state)| *state = SocketStage::Over);
             }
             13 if context.random.one_in(4) => {
                 self.say(format!("2{prefix}[\"bye\",1]"));
@@ -248,7 +248,8 @@ impl Honest {
 
     /// Whether what it says now may come behind the end of its socket.
     fn is_ending(&mut self, now: u64) -> bool {
-        let is_there = |namespace: &String| self.sockets.get(namespace).is_some_and(|(_, at)| *at == Socket::Connected);
+        let is_there =
+            |namespace: &String| self.sockets.get(namespace).is_some_and(|(_, at)| *at == SocketStage::Connected);
         if !self.ends.as_ref().is_some_and(is_there) {
             self.ends = None;
         }

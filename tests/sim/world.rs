@@ -32,7 +32,7 @@ use kernel::SimulatedKernel;
 use office::Office;
 use pause::Pause;
 use socket::{Dropped, Listener};
-use worker::{AtApi, Seat};
+use worker::{AtApi, Permit};
 
 pub use kernel::Temper;
 pub use office::Call;
@@ -125,7 +125,7 @@ pub struct World {
     network: Rc<RefCell<Network>>,
     record: Rc<RefCell<Record>>,
     capacity: Arc<Capacity>,
-    seats: Vec<Seat>,
+    seats: Vec<Permit>,
     /// Connections that the API has.
     at_api: AtApi,
     /// Connections whose sockets were dropped.
@@ -185,7 +185,7 @@ impl World {
                 random.fork(),
             );
             let kernel = SimulatedKernel::new(temper, &around, random.fork(), listener.clone());
-            Seat::new(kernel, Shard::new(parts, now), listener, around, Arc::clone(&capacity))
+            Permit::new(kernel, Shard::new(parts, now), listener, around, Arc::clone(&capacity))
         });
         let seats = seats.collect();
         World {
@@ -275,10 +275,10 @@ impl World {
         // A worker that has drained looks again and again.
         let bus = self.bus.as_ref().and_then(Bus::next_at);
         let network = self.network.borrow().next_at();
-        if network.is_none() && bus.is_none() && self.seats.iter().all(Seat::is_over) {
+        if network.is_none() && bus.is_none() && self.seats.iter().all(Permit::is_over) {
             return false;
         }
-        let turns = self.seats.iter().filter_map(Seat::turns_at);
+        let turns = self.seats.iter().filter_map(Permit::turns_at);
         let drain = self.drains.iter().map(|(at, ..)| *at);
         let pause = self.pauses.iter().map(|pause| pause.at);
         let Some(next) = turns.chain(network).chain(bus).chain(drain).chain(pause).min() else {
@@ -294,7 +294,7 @@ impl World {
         self.begin_pauses();
         self.turn_bus();
         self.see_to_network();
-        let is_due = |seat: &Seat| seat.turns_at().is_some_and(|at| at <= self.now);
+        let is_due = |seat: &Permit| seat.turns_at().is_some_and(|at| at <= self.now);
         let mut due: Vec<_> = (0..self.seats.len()).filter(|shard| is_due(&self.seats[*shard])).collect();
         self.random.shuffle(&mut due);
         let is_quiet = due.is_empty();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
-use sockring::config::keys::{KEYS, Key, variable};
+use sockring::config::keys::{KEYS, SettingKey, variable};
 
 use super::{assert_none, files, read, root};
 
@@ -110,7 +110,7 @@ fn settings_table() -> String {
     table
 }
 
-fn environment(key: &Key) -> Vec<String> {
+fn environment(key: &SettingKey) -> Vec<String> {
     let mut names: Vec<String> = key.environment.iter().map(|name| (*name).to_owned()).collect();
     let own = variable(key);
     if !names.contains(&own) {

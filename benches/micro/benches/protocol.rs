@@ -5,7 +5,7 @@ use std::hint::black_box;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use sockring_protocol::engineio::{Payload, PayloadEncoder};
-use sockring_protocol::socketio::{Assembler, PacketLimits, Progress, SocketPacket, encode_event};
+use sockring_protocol::socketio::{Assembler, PacketLimits, AssemblyStep, SocketPacket, encode_event};
 use sockring_protocol::websocket::{
     Decoder, Event, Fin, MessageLimits, Opcode, encode_client_frame, encode_frame, unmask,
 };
@@ -107,7 +107,7 @@ fn assembler(bencher: Bencher<'_, '_>) {
         let mut assembler = Assembler::begin(black_box(header), 2, 1_000_000).expect("room for the header");
         let first = assembler.push(black_box(&attachment[..]));
         let second = assembler.push(black_box(&attachment[..]));
-        assert_eq!((first, second), (Ok(Progress::More), Ok(Progress::Complete)));
+        assert_eq!((first, second), (Ok(AssemblyStep::More), Ok(AssemblyStep::Complete)));
         drop(black_box(assembler));
     });
 }

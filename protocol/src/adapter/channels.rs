@@ -47,7 +47,7 @@ pub struct Channels {
 
 /// What a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct ChannelName<'a> {
     /// The namespace that it belongs to.
     pub namespace: &'a str,
     /// What is published on it.
@@ -165,7 +165,7 @@ impl Channels {
 
     /// What a channel is that came by a pattern. Where a namespace contains `#`, patterns of others bring its channels as
     /// rooms, too.
-    pub fn place_by_pattern<'a>(&'a self, pattern: &[u8], channel: &'a [u8]) -> Option<Place<'a>> {
+    pub fn place_by_pattern<'a>(&'a self, pattern: &[u8], channel: &'a [u8]) -> Option<ChannelName<'a>> {
         let known = self.namespaces.iter().zip(&self.beginnings);
         let (namespace, _) = known.clone().find(|(_, beginning)| pattern.starts_with(beginning.as_bytes()))?;
         self.places(channel).find(|place| *place.namespace == **namespace)
@@ -173,7 +173,7 @@ impl Channels {
 
     /// What a channel is, nothing for others. Where a namespace contains `#` it may be several things: the one with the longest
     /// name of a namespace first.
-    pub fn places<'a>(&'a self, channel: &'a [u8]) -> impl Iterator<Item = Place<'a>> {
+    pub fn places<'a>(&'a self, channel: &'a [u8]) -> impl Iterator<Item = ChannelName<'a>> {
         let rest = core::str::from_utf8(channel).ok().and_then(|channel| channel.strip_prefix(&*self.prefix));
         let rest = rest.filter(|rest| rest.starts_with('#') || self.adapter == Adapter::Classic);
         self.namespaces.iter().filter_map(move |namespace| place_in(namespace, rest?))
@@ -181,7 +181,7 @@ impl Channels {
 }
 
 /// What a channel is to a namespace, from what stands behind the prefix: `#/#`, `#/#room#`, `-request#/#` and so on.
-fn place_in<'a>(namespace: &'a str, rest: &'a str) -> Option<Place<'a>> {
+fn place_in<'a>(namespace: &'a str, rest: &'a str) -> Option<ChannelName<'a>> {
     let (sort, rest) = rest.split_once('#')?;
     let rest = rest.strip_prefix(namespace)?.strip_prefix('#')?;
     let name = if rest.is_empty() { None } else { Some(rest.strip_suffix('#')?) };
@@ -192,7 +192,7 @@ fn place_in<'a>(namespace: &'a str, rest: &'a str) -> Option<Place<'a>> {
         ("-response", uid) => ChannelKind::Answers(uid),
         _ => return None,
     };
-    Some(Place { namespace, kind })
+    Some(ChannelName { namespace, kind })
 }
 
 /// A name as a pattern of Redis that only it matches.
@@ -279,7 +279,7 @@ mod tests {
             ("socket.io-response#/#", "/", ChannelKind::Answers(None)),
             ("socket.io-response#/#vfUuRQ#", "/", ChannelKind::Answers(Some("vfUuRQ"))),
         ] {
-            assert_eq!(classic.places(channel.as_bytes()).next(), Some(Place { namespace, kind }), "{channel}");
+            assert_eq!(classic.places(channel.as_bytes()).next(), Some(ChannelName { namespace, kind }), "{channel}");
             let is_broadcast = channel.starts_with("socket.io#");
             assert_eq!(sharded.places(channel.as_bytes()).next().is_some(), is_broadcast, "{channel}");
         }
@@ -332,7 +332,7 @@ mod tests {
         for (namespace, room) in [("/", "x#r"), ("/#x", "r")] {
             let patterns = channels.patterns_of_rooms_but(namespace, "user:");
             assert!(matches(patterns[0].as_bytes(), channel.as_bytes()), "Redis cannot tell");
-            let place = Some(Place { namespace, kind: ChannelKind::Room(room) });
+            let place = Some(ChannelName { namespace, kind: ChannelKind::Room(room) });
             let brought = patterns.iter().map(|one| channels.place_by_pattern(one.as_bytes(), channel.as_bytes()));
             assert!(brought.into_iter().all(|brought| brought == place), "{namespace}");
         }

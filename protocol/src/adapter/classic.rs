@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use crate::msgpack::from_json;
 
 use super::broadcast::{Broadcast, Selection};
-use super::channels::{ChannelKind, Channels, Place};
+use super::channels::{ChannelKind, ChannelName, Channels};
 use super::error::MessageError;
-use super::fields::{Fields, broadcast, check_namespace};
+use super::fields::{MessageFields, broadcast, check_namespace};
 use super::message::{Answer, Envelope, Message, Outgoing};
 use super::part::Part;
 use super::writer::{Flags, Writer};
@@ -29,8 +29,8 @@ mod kind {
     pub(super) const BROADCAST_ACK: u64 = 9;
 }
 
-pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
-    let Place { namespace, kind } = place;
+pub(super) fn decode(place: ChannelName<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
+    let ChannelName { namespace, kind } = place;
     if let ChannelKind::Namespace | ChannelKind::Room(_) = kind {
         return decode_broadcast(Part::msgpack(body)?, namespace);
     }
@@ -41,7 +41,7 @@ pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageE
     } else {
         Part::msgpack(body)?
     };
-    let fields = Fields::of(message)?;
+    let fields = MessageFields::of(message)?;
     let message = match kind {
         ChannelKind::Answers(asker) => {
             Message::Answer { asker: asker.map(Box::from), request: fields.request()?, answer: decode_answer(&fields)? }
@@ -61,7 +61,7 @@ fn decode_broadcast(message: Part<'_>, namespace: &str) -> Result<Envelope, Mess
     Ok(Envelope { uid, namespace: namespace.into(), message: Message::Broadcast(broadcast) })
 }
 
-fn decode_request(fields: &Fields<'_>, namespace: &str) -> Result<Message, MessageError> {
+fn decode_request(fields: &MessageFields<'_>, namespace: &str) -> Result<Message, MessageError> {
     Ok(match fields.kind().ok_or(MessageError::Shape)? {
         kind::SOCKETS => Message::Ids { request: fields.request()?, rooms: fields.rooms()? },
         kind::ALL_ROOMS => Message::Rooms { request: fields.request()? },
@@ -80,7 +80,7 @@ fn decode_request(fields: &Fields<'_>, namespace: &str) -> Result<Message, Messa
         },
         kind::REMOTE_FETCH => Message::Fetch { request: fields.request()?, selection: fields.selection(namespace)? },
         kind::SERVER_SIDE_EMIT => {
-            Message::ServerSide { request: fields.request_if_any()?, args: Fields::server_side(fields.data)? }
+            Message::ServerSide { request: fields.request_if_any()?, args: MessageFields::server_side(fields.data)? }
         }
         kind::BROADCAST => {
             check_namespace(fields.packet.ok_or(MessageError::Shape)?, namespace)?;
@@ -92,7 +92,7 @@ fn decode_request(fields: &Fields<'_>, namespace: &str) -> Result<Message, Messa
 }
 
 /// Before version 7 of the adapter an order named one socket, and wanted an answer from who has it.
-fn selection(fields: &Fields<'_>, namespace: &str) -> Result<Selection, MessageError> {
+fn selection(fields: &MessageFields<'_>, namespace: &str) -> Result<Selection, MessageError> {
     if fields.options.is_some() {
         return fields.selection(namespace);
     }
@@ -100,7 +100,10 @@ fn selection(fields: &Fields<'_>, namespace: &str) -> Result<Selection, MessageE
     Ok(Selection { namespace: namespace.into(), rooms: vec![sid.into()], except: Vec::new() })
 }
 
-fn selection_and_rooms(fields: &Fields<'_>, namespace: &str) -> Result<(Selection, Vec<Box<str>>), MessageError> {
+fn selection_and_rooms(
+    fields: &MessageFields<'_>,
+    namespace: &str,
+) -> Result<(Selection, Vec<Box<str>>), MessageError> {
     let selection = selection(fields, namespace)?;
     if fields.options.is_some() {
         return Ok((selection, fields.rooms()?));
@@ -109,14 +112,14 @@ fn selection_and_rooms(fields: &Fields<'_>, namespace: &str) -> Result<(Selectio
     Ok((selection, vec![room]))
 }
 
-fn confirm(fields: &Fields<'_>) -> Result<Option<Box<str>>, MessageError> {
+fn confirm(fields: &MessageFields<'_>) -> Result<Option<Box<str>>, MessageError> {
     if fields.options.is_some() { Ok(None) } else { fields.request_if_any() }
 }
 
 /// Most answers have no type: what is in them tells.
-fn decode_answer(fields: &Fields<'_>) -> Result<Answer, MessageError> {
+fn decode_answer(fields: &MessageFields<'_>) -> Result<Answer, MessageError> {
     match fields.kind() {
-        Some(kind::SERVER_SIDE_EMIT) => Fields::server_side_answer(fields.data),
+        Some(kind::SERVER_SIDE_EMIT) => MessageFields::server_side_answer(fields.data),
         Some(kind::BROADCAST_CLIENT_COUNT) => fields.receivers(),
         Some(kind::BROADCAST_ACK) => fields.acknowledgement(),
         _ if fields.sockets.is_some() => fields.sockets(),

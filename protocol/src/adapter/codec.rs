@@ -1,6 +1,6 @@
 //! `decode` and `encode`: bytes on a channel and messages, in the words of whichever adapter the cluster speaks.
 
-use super::channels::{Adapter, Channels, Place};
+use super::channels::{Adapter, ChannelName, Channels};
 use super::error::MessageError;
 use super::message::{Envelope, Message, Outgoing};
 use super::{classic, sharded};
@@ -16,7 +16,7 @@ pub fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelo
 /// What came on a channel that is one of these, of which the message itself says which one: it names its namespace.
 pub fn decode_at<'a>(
     channels: &Channels,
-    places: impl Iterator<Item = Place<'a>>,
+    places: impl Iterator<Item = ChannelName<'a>>,
     body: &[u8],
 ) -> Result<Envelope, MessageError> {
     if body.len() > MESSAGE_BYTES_MAX {

@@ -1,11 +1,11 @@
-//! `Fields`: the named parts that the messages of both adapters are made of, and what each is read as.
+//! `MessageFields`: the named parts that the messages of both adapters are made of, and what each is read as.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::msgpack::Bytes;
+use crate::msgpack::ByteStrings;
 use crate::socketio::{Args, EventName, RESERVED_EVENTS};
 
 use super::broadcast::{Broadcast, Delivery, Selection};
@@ -18,7 +18,7 @@ pub(super) const TIMEOUT_MS_DEFAULT: u64 = 5000;
 
 /// The parts of a message, or of what it calls `data`. A part that is `null` is missing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fields<'a> {
+pub(super) struct MessageFields<'a> {
     pub(super) uid: Option<Part<'a>>,
     pub(super) namespace: Option<Part<'a>>,
     pub(super) kind: Option<Part<'a>>,
@@ -35,9 +35,9 @@ pub(super) struct Fields<'a> {
     pub(super) client_count: Option<Part<'a>>,
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn of(message: Part<'a>) -> Result<Fields<'a>, MessageError> {
-        let mut fields = Fields::default();
+impl<'a> MessageFields<'a> {
+    pub(super) fn of(message: Part<'a>) -> Result<MessageFields<'a>, MessageError> {
+        let mut fields = MessageFields::default();
         for (key, value) in message.members()? {
             let field = match &*key {
                 "uid" => &mut fields.uid,
@@ -107,14 +107,14 @@ impl<'a> Fields<'a> {
 
     /// Arguments for the servers' own code. Byte strings are spelt out, as the classic adapter's JSON does.
     pub(super) fn server_side(args: Option<Part<'a>>) -> Result<Box<[u8]>, MessageError> {
-        let (text, _) = args.ok_or(MessageError::Shape)?.to_json(Bytes::Spell)?;
+        let (text, _) = args.ok_or(MessageError::Shape)?.to_json(ByteStrings::Spell)?;
         event(&text).map_err(|_| MessageError::Shape)?;
         Ok(boxed_bytes(text))
     }
 
     /// What servers answer to such an event: any value, or none.
     pub(super) fn server_side_answer(value: Option<Part<'a>>) -> Result<Answer, MessageError> {
-        let text = value.map(|value| value.to_json(Bytes::Spell)).transpose()?;
+        let text = value.map(|value| value.to_json(ByteStrings::Spell)).transpose()?;
         Ok(Answer::ServerSide(text.map_or_else(|| b"null".as_slice().into(), |(text, _)| boxed_bytes(text))))
     }
 
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
         let Some(packet) = self.packet else {
             return Ok(Answer::Acknowledgement { value: None, attachments: Vec::new() });
         };
-        let (text, attachments) = packet.to_json(Bytes::Attach)?;
+        let (text, attachments) = packet.to_json(ByteStrings::Attach)?;
         let attachments = attachments.into_iter().map(Box::from).collect();
         Ok(Answer::Acknowledgement { value: Some(boxed_bytes(text)), attachments })
     }
@@ -188,12 +188,12 @@ pub(super) fn broadcast(
     namespace: &str,
 ) -> Result<(Broadcast, u64), MessageError> {
     let options = Options::of(options)?;
-    let packet = Fields::of(packet)?;
+    let packet = MessageFields::of(packet)?;
     // 2 is an event, with byte strings too. A client's own number for those, 5, makes Node send what no parser takes.
     if packet.kind() != Some(2) {
         return Err(MessageError::Packet);
     }
-    let (text, attachments) = packet.data.ok_or(MessageError::Packet)?.to_json(Bytes::Attach)?;
+    let (text, attachments) = packet.data.ok_or(MessageError::Packet)?.to_json(ByteStrings::Attach)?;
     event(&text)?;
     let broadcast = Broadcast {
         namespace: namespace.into(),
@@ -209,7 +209,7 @@ pub(super) fn broadcast(
 
 /// The packet's namespace, if it is not that of the channel, makes it a message for nobody.
 pub(super) fn check_namespace(packet: Part<'_>, namespace: &str) -> Result<(), MessageError> {
-    let named = Fields::of(packet)?.namespace;
+    let named = MessageFields::of(packet)?.namespace;
     let is_same = match named {
         Some(named) => named.text().is_some_and(|name| name == namespace),
         None => namespace == "/",

@@ -13,7 +13,7 @@ mod sharded;
 mod writer;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
-pub use channels::{Adapter, ChannelKind, Channels, Place, SubscriptionMode};
+pub use channels::{Adapter, ChannelKind, ChannelName, Channels, SubscriptionMode};
 pub use codec::{MESSAGE_BYTES_MAX, decode, decode_at, encode};
 pub use error::{ATTACHMENTS_MAX, MessageError};
 pub use message::{Answer, Ending, Envelope, Message, Outgoing, RequestId, SocketDescription, blobs_bytes};

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::json::{self, JsonError, Value};
-use crate::msgpack::{self, Bytes, ToJson, Token, Tokens};
+use crate::msgpack::{self, ByteStrings, MsgpackToken, MsgpackTokens, ToJson};
 
 use super::error::MessageError;
 use super::room;
@@ -34,28 +34,28 @@ impl<'a> Part<'a> {
     }
 
     /// The keys and values of an object. A key may come twice; the last one counts.
-    pub(super) fn members(self) -> Result<Members<'a>, MessageError> {
+    pub(super) fn members(self) -> Result<PartMembers<'a>, MessageError> {
         match self {
-            Part::Json(text) if text.starts_with('{') => Ok(Members::Json(json::Entries::of(text))),
+            Part::Json(text) if text.starts_with('{') => Ok(PartMembers::Json(json::Entries::of(text))),
             Part::Json(_) => Err(MessageError::Shape),
             Part::Msgpack(bytes) => {
-                let mut tokens = Tokens::new(bytes);
+                let mut tokens = MsgpackTokens::new(bytes);
                 match tokens.step()? {
-                    Token::Map(left) => Ok(Members::Msgpack(tokens, left)),
+                    MsgpackToken::Map(left) => Ok(PartMembers::Msgpack(tokens, left)),
                     _ => Err(MessageError::Shape),
                 }
             }
         }
     }
 
-    pub(super) fn elements(self) -> Result<Elements<'a>, MessageError> {
+    pub(super) fn elements(self) -> Result<PartElements<'a>, MessageError> {
         match self {
-            Part::Json(text) if text.starts_with('[') => Ok(Elements::Json(json::Elements::of(text))),
+            Part::Json(text) if text.starts_with('[') => Ok(PartElements::Json(json::Elements::of(text))),
             Part::Json(_) => Err(MessageError::Shape),
             Part::Msgpack(bytes) => {
-                let mut tokens = Tokens::new(bytes);
+                let mut tokens = MsgpackTokens::new(bytes);
                 match tokens.step()? {
-                    Token::Array(left) => Ok(Elements::Msgpack(tokens, left)),
+                    MsgpackToken::Array(left) => Ok(PartElements::Msgpack(tokens, left)),
                     _ => Err(MessageError::Shape),
                 }
             }
@@ -65,8 +65,8 @@ impl<'a> Part<'a> {
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         match self {
             Part::Json(text) => Value::decode(text).ok()?.string(),
-            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
-                Token::Text(text) => Some(String::from_utf8_lossy(text)),
+            Part::Msgpack(bytes) => match MsgpackTokens::new(bytes).step().ok()? {
+                MsgpackToken::Text(text) => Some(String::from_utf8_lossy(text)),
                 _ => None,
             },
         }
@@ -86,10 +86,10 @@ impl<'a> Part<'a> {
                 text.parse().ok()
             }
             Part::Json(_) => None,
-            Part::Msgpack(bytes) => match Tokens::new(bytes).step().ok()? {
-                Token::Unsigned(number) => Some(number as f64),
-                Token::Negative(number) => Some(number as f64),
-                Token::Float(number) => Some(number),
+            Part::Msgpack(bytes) => match MsgpackTokens::new(bytes).step().ok()? {
+                MsgpackToken::Unsigned(number) => Some(number as f64),
+                MsgpackToken::Negative(number) => Some(number as f64),
+                MsgpackToken::Float(number) => Some(number),
                 _ => None,
             },
         }
@@ -104,7 +104,7 @@ impl<'a> Part<'a> {
     pub(super) fn is_true(self) -> bool {
         match self {
             Part::Json(text) => text == "true",
-            Part::Msgpack(bytes) => matches!(Tokens::new(bytes).step(), Ok(Token::Boolean(true))),
+            Part::Msgpack(bytes) => matches!(MsgpackTokens::new(bytes).step(), Ok(MsgpackToken::Boolean(true))),
         }
     }
 
@@ -112,15 +112,15 @@ impl<'a> Part<'a> {
     pub(super) fn is_nothing(self) -> bool {
         match self {
             Part::Json(text) => text == "null",
-            Part::Msgpack(bytes) => match Tokens::new(bytes).step() {
-                Ok(token) => token == Token::Nil || token.is_undefined(),
+            Part::Msgpack(bytes) => match MsgpackTokens::new(bytes).step() {
+                Ok(token) => token == MsgpackToken::Nil || token.is_undefined(),
                 Err(_) => true,
             },
         }
     }
 
     /// As JSON text and byte strings, for those who pass it on.
-    pub(super) fn to_json(self, bytes: Bytes) -> Result<(Cow<'a, str>, Vec<&'a [u8]>), MessageError> {
+    pub(super) fn to_json(self, bytes: ByteStrings) -> Result<(Cow<'a, str>, Vec<&'a [u8]>), MessageError> {
         match self {
             Part::Json(text) => Ok((text.into(), Vec::new())),
             Part::Msgpack(value) => {
@@ -134,20 +134,20 @@ impl<'a> Part<'a> {
 }
 
 /// Iterator over the entries of an object, from [`Part::members`].
-pub(super) enum Members<'a> {
+pub(super) enum PartMembers<'a> {
     Json(json::Entries<'a>),
-    Msgpack(Tokens<'a>, u32),
+    Msgpack(MsgpackTokens<'a>, u32),
 }
 
-impl<'a> Iterator for Members<'a> {
+impl<'a> Iterator for PartMembers<'a> {
     type Item = (Cow<'a, str>, Part<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Members::Json(entries) => entries.next().map(|(key, value)| (key, Part::Json(value))),
-            Members::Msgpack(tokens, left) => loop {
+            PartMembers::Json(entries) => entries.next().map(|(key, value)| (key, Part::Json(value))),
+            PartMembers::Msgpack(tokens, left) => loop {
                 *left = left.checked_sub(1)?;
-                let key = Tokens::new(tokens.value().ok()?).step().ok()?.key();
+                let key = MsgpackTokens::new(tokens.value().ok()?).step().ok()?.key();
                 let value = Part::Msgpack(tokens.value().ok()?);
                 if let Some(key) = key {
                     return Some((key, value));
@@ -158,18 +158,18 @@ impl<'a> Iterator for Members<'a> {
 }
 
 /// Iterator over the elements of an array, from [`Part::elements`].
-pub(super) enum Elements<'a> {
+pub(super) enum PartElements<'a> {
     Json(json::Elements<'a>),
-    Msgpack(Tokens<'a>, u32),
+    Msgpack(MsgpackTokens<'a>, u32),
 }
 
-impl<'a> Iterator for Elements<'a> {
+impl<'a> Iterator for PartElements<'a> {
     type Item = Part<'a>;
 
     fn next(&mut self) -> Option<Part<'a>> {
         match self {
-            Elements::Json(elements) => elements.next().map(Part::Json),
-            Elements::Msgpack(tokens, left) => {
+            PartElements::Json(elements) => elements.next().map(Part::Json),
+            PartElements::Msgpack(tokens, left) => {
                 *left = left.checked_sub(1)?;
                 tokens.value().ok().map(Part::Msgpack)
             }

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use crate::msgpack::from_json;
 
 use super::broadcast::{Broadcast, Selection};
-use super::channels::{ChannelKind, Channels, Place};
+use super::channels::{ChannelKind, ChannelName, Channels};
 use super::error::MessageError;
-use super::fields::Fields;
+use super::fields::MessageFields;
 use super::message::{Answer, Envelope, Message, Outgoing};
 use super::part::Part;
 use super::writer::{Flags, Writer};
@@ -27,7 +27,7 @@ mod kind {
     pub(super) const BROADCAST_ACK: u64 = 12;
 }
 
-pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
+pub(super) fn decode(place: ChannelName<'_>, body: &[u8]) -> Result<Envelope, MessageError> {
     let text;
     let message = if body.first() == Some(&b'{') {
         text = String::from_utf8_lossy(body);
@@ -35,18 +35,18 @@ pub(super) fn decode(place: Place<'_>, body: &[u8]) -> Result<Envelope, MessageE
     } else {
         Part::msgpack(body)?
     };
-    let fields = Fields::of(message)?;
+    let fields = MessageFields::of(message)?;
     let namespace = fields.namespace.and_then(Part::text).ok_or(MessageError::Shape)?;
     if namespace != place.namespace {
         return Err(MessageError::OtherNamespace);
     }
     let kind = fields.kind().ok_or(MessageError::Shape)?;
-    let data = fields.data.ok_or(MessageError::UnknownType).and_then(Fields::of)?;
+    let data = fields.data.ok_or(MessageError::UnknownType).and_then(MessageFields::of)?;
     let message = decode_message(kind, &data, place)?;
     Ok(Envelope { uid: fields.uid(), namespace: place.namespace.into(), message })
 }
 
-fn decode_message(kind: u64, data: &Fields<'_>, place: Place<'_>) -> Result<Message, MessageError> {
+fn decode_message(kind: u64, data: &MessageFields<'_>, place: ChannelName<'_>) -> Result<Message, MessageError> {
     let namespace = place.namespace;
     let answer = match kind {
         kind::BROADCAST => {
@@ -74,11 +74,11 @@ fn decode_message(kind: u64, data: &Fields<'_>, place: Place<'_>) -> Result<Mess
         kind::SERVER_SIDE_EMIT => {
             return Ok(Message::ServerSide {
                 request: data.request_if_any()?,
-                args: Fields::server_side(data.packet)?,
+                args: MessageFields::server_side(data.packet)?,
             });
         }
         kind::FETCH_SOCKETS_RESPONSE => data.sockets()?,
-        kind::SERVER_SIDE_EMIT_RESPONSE => Fields::server_side_answer(data.packet)?,
+        kind::SERVER_SIDE_EMIT_RESPONSE => MessageFields::server_side_answer(data.packet)?,
         kind::BROADCAST_CLIENT_COUNT => data.receivers()?,
         kind::BROADCAST_ACK => data.acknowledgement()?,
         _ => return Err(MessageError::UnknownType),

@@ -122,13 +122,13 @@ enum Ping {
 
 /// Whether `upgrade_by` has passed, and the owner looks for what the probe has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upgrade {
+enum UpgradeTiming {
     InTime,
     Suspect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Request {
+enum RequestPresence {
     Absent,
     Present,
 }
@@ -276,9 +276,9 @@ pub enum Step {
 pub struct Session {
     state: State,
     heartbeat: Heartbeat,
-    upgrade: Upgrade,
-    poll: Request,
-    post: Request,
+    upgrade: UpgradeTiming,
+    poll: RequestPresence,
+    post: RequestPresence,
 }
 
 impl Session {
@@ -292,9 +292,9 @@ impl Session {
         Session {
             state,
             heartbeat: Heartbeat::PingAt(first_ping),
-            upgrade: Upgrade::InTime,
-            poll: Request::Absent,
-            post: Request::Absent,
+            upgrade: UpgradeTiming::InTime,
+            poll: RequestPresence::Absent,
+            post: RequestPresence::Absent,
         }
     }
 
@@ -313,22 +313,22 @@ impl Session {
             // Polling. A POST goes on beside a probe.
             (Closing { .. }, Input::Poll) => self.end(SessionEnd::ClientClose),
             (Polling | Probing { .. } | Upgrading { .. }, Input::Poll) => match self.poll {
-                Request::Present => self.end(SessionEnd::TransportError),
-                Request::Absent => self.hold_poll(moment, times),
+                RequestPresence::Present => self.end(SessionEnd::TransportError),
+                RequestPresence::Absent => self.hold_poll(moment, times),
             },
             (Polling | Probing { .. } | Upgrading { .. }, Input::Post) => match self.post {
-                Request::Present => self.end(SessionEnd::TransportError),
-                Request::Absent => {
-                    self.post = Request::Present;
+                RequestPresence::Present => self.end(SessionEnd::TransportError),
+                RequestPresence::Absent => {
+                    self.post = RequestPresence::Present;
                     Step::Accept
                 }
             },
             (Polling | Probing { .. } | Upgrading { .. }, Input::PostComplete) => {
-                self.post = Request::Absent;
+                self.post = RequestPresence::Absent;
                 Step::Accept
             }
             (_, Input::PollAnswered) => {
-                self.poll = Request::Absent;
+                self.poll = RequestPresence::Absent;
                 let was_suspect = self.is_suspect();
                 self.take_ping(moment, times);
                 if let Upgrading { upgrade_by, .. } = self.state {
@@ -342,7 +342,7 @@ impl Session {
 
             // The probe.
             (Polling, Input::Probe) => {
-                self.upgrade = Upgrade::InTime;
+                self.upgrade = UpgradeTiming::InTime;
                 self.state = Probing { upgrade_by: moment.attended() + times.upgrade_timeout_ms };
                 Step::Accept
             }
@@ -352,7 +352,7 @@ impl Session {
             }
             (Upgrading { .. }, Input::ProbePacket(ProbePacket::Upgrade)) => {
                 self.state = WebSocket;
-                self.post = Request::Absent;
+                self.post = RequestPresence::Absent;
                 Step::Upgraded
             }
             (Probing { .. } | Upgrading { .. }, Input::ProbePacket(_)) => {
@@ -364,10 +364,10 @@ impl Session {
                 Step::Nothing
             }
             (Probing { upgrade_by } | Upgrading { upgrade_by, .. }, Input::ProbeSilent)
-                if self.upgrade == Upgrade::Suspect =>
+                if self.upgrade == UpgradeTiming::Suspect =>
             {
                 if upgrade_by > moment.attended() {
-                    self.upgrade = Upgrade::InTime;
+                    self.upgrade = UpgradeTiming::InTime;
                     return Step::Pardoned;
                 }
                 self.state = Polling;
@@ -384,8 +384,8 @@ impl Session {
             (_, Input::Packet(PacketType::Open | PacketType::Upgrade | PacketType::Noop)) => Step::Nothing,
             (WebSocket, Input::Packet(PacketType::Close)) => self.end(SessionEnd::ClientClose),
             (_, Input::Packet(PacketType::Close)) => match self.poll {
-                Request::Present => self.end(SessionEnd::ClientClose),
-                Request::Absent => {
+                RequestPresence::Present => self.end(SessionEnd::ClientClose),
+                RequestPresence::Absent => {
                     self.state = Closing { at: now + CLOSE_GRACE_MS };
                     Step::Nothing
                 }
@@ -414,9 +414,9 @@ impl Session {
             State::Closed(_) => return Step::Nothing,
             State::Closing { at } if at <= now => return self.end(SessionEnd::ClientClose),
             State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. }
-                if upgrade_by <= attended && self.upgrade == Upgrade::InTime =>
+                if upgrade_by <= attended && self.upgrade == UpgradeTiming::InTime =>
             {
-                self.upgrade = Upgrade::Suspect;
+                self.upgrade = UpgradeTiming::Suspect;
                 return Step::SuspectProbe;
             }
             State::Upgrading { upgrade_by, release_poll_at } if release_poll_at <= now => {
@@ -454,7 +454,7 @@ impl Session {
             Heartbeat::PongBy(by, _) => now.when(by),
             Heartbeat::Suspect(..) => Millis::NEVER,
         };
-        let upgrade = |by| if self.upgrade == Upgrade::Suspect { Millis::NEVER } else { now.when(by) };
+        let upgrade = |by| if self.upgrade == UpgradeTiming::Suspect { Millis::NEVER } else { now.when(by) };
         match self.state {
             State::Closed(_) => Millis::NEVER,
             State::Closing { at } => at.min(heartbeat),
@@ -469,7 +469,7 @@ impl Session {
         if let Heartbeat::PongBy(by, ping) | Heartbeat::Suspect(by, ping) = self.heartbeat {
             self.heartbeat = Heartbeat::PongBy(from.carry_over(by, to), ping);
         }
-        self.upgrade = Upgrade::InTime;
+        self.upgrade = UpgradeTiming::InTime;
         if let State::Probing { upgrade_by } | State::Upgrading { upgrade_by, .. } = &mut self.state {
             *upgrade_by = from.carry_over(*upgrade_by, to);
         }
@@ -482,7 +482,7 @@ impl Session {
 
     /// Whether its probe is overdue, and the owner looks for what it has said.
     pub fn is_probe_suspect(&self) -> bool {
-        self.is_probing() && self.upgrade == Upgrade::Suspect
+        self.is_probing() && self.upgrade == UpgradeTiming::Suspect
     }
 
     /// What carries the session's packets now, or carried them last.
@@ -514,7 +514,7 @@ impl Session {
     fn hold_poll(&mut self, moment: Moment, times: &SessionTimes) -> Step {
         let now = moment.at;
         self.take_ping(moment, times);
-        self.poll = Request::Present;
+        self.poll = RequestPresence::Present;
         if let State::Upgrading { upgrade_by, .. } = self.state {
             self.state = State::Upgrading { upgrade_by, release_poll_at: now + POLL_RELEASE_MS };
         }

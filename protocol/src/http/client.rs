@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::request::{Fields, find_blank_line};
+use super::request::{HeaderFields, find_blank_line};
 use super::{Framing, HEADERS_MAX, HeadLimits, KeepAlive, RequestError, Version};
 use crate::json::encode_integer;
 
@@ -83,7 +83,7 @@ impl<'b> ResponseHead<'b> {
         }
         let version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let status = response.code.unwrap_or_default();
-        let fields = Fields::collect(response.headers)?;
+        let fields = HeaderFields::collect(response.headers)?;
         let framing = match fields.framing(version)? {
             _ if matches!(status, 100..=199 | 204 | 304) => Some(Framing::None),
             Framing::None => None,

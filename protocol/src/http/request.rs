@@ -300,7 +300,7 @@ fn decode_whole(bytes: &[u8]) -> Result<Head<'_>, RequestError> {
     let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let method = decode_method(request.method.unwrap_or_default());
     let (authority, path, query) = split_target(request.path.unwrap_or_default())?;
-    let fields = Fields::collect(request.headers)?;
+    let fields = HeaderFields::collect(request.headers)?;
     fields.check_host(version)?;
     let headers_count = request.headers.len();
     Ok(Head {
@@ -355,7 +355,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str, &str), RequestError
 
 /// The headers that decide how a request is read, found in one pass.
 #[derive(Default)]
-pub(super) struct Fields<'b> {
+pub(super) struct HeaderFields<'b> {
     hosts: usize,
     host_valid: bool,
     length: Option<u64>,
@@ -369,9 +369,9 @@ pub(super) struct Fields<'b> {
     expect: Option<&'b [u8]>,
 }
 
-impl<'b> Fields<'b> {
+impl<'b> HeaderFields<'b> {
     pub(super) fn collect(headers: &[httparse::Header<'b>]) -> Result<Self, RequestError> {
-        let mut fields = Fields::default();
+        let mut fields = HeaderFields::default();
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             // The length of the name rules nearly all headers out at once.

@@ -152,12 +152,12 @@ impl<'a> Scanner<'a> {
 pub(crate) struct ArrayWalk<'a> {
     scanner: Scanner<'a>,
     from: &'a [u8],
-    place: Place,
+    place: WalkPosition,
 }
 
 /// Where a walk stands in its array or object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum WalkPosition {
     Begin,
     AfterItem,
     End,
@@ -168,7 +168,7 @@ impl<'a> ArrayWalk<'a> {
     pub(crate) fn begin(text: &'a str) -> Result<ArrayWalk<'a>, JsonError> {
         let mut scanner = Scanner::new(text);
         let from = scanner.enter(b'[', 0)?;
-        Ok(ArrayWalk { scanner, from, place: Place::Begin })
+        Ok(ArrayWalk { scanner, from, place: WalkPosition::Begin })
     }
 
     /// The next element; `None` once the whole text has turned out to be an array.
@@ -194,7 +194,7 @@ impl<'a> ArrayWalk<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct ObjectWalk<'a> {
     scanner: Scanner<'a>,
-    place: Place,
+    place: WalkPosition,
 }
 
 impl<'a> ObjectWalk<'a> {
@@ -202,7 +202,7 @@ impl<'a> ObjectWalk<'a> {
     pub(super) fn begin(text: &'a str) -> Result<ObjectWalk<'a>, JsonError> {
         let mut scanner = Scanner::new(text);
         scanner.enter(b'{', 1)?;
-        Ok(ObjectWalk { scanner, place: Place::Begin })
+        Ok(ObjectWalk { scanner, place: WalkPosition::Begin })
     }
 
     /// The next key, with its quotes, and its value; `None` once the whole text has turned out to be an object.
@@ -230,21 +230,21 @@ impl<'a> Scanner<'a> {
     }
 
     /// To the next item of the array or object; false at its end, after which nothing may follow.
-    fn advance(&mut self, place: &mut Place, bracket: u8) -> Result<bool, JsonError> {
+    fn advance(&mut self, place: &mut WalkPosition, bracket: u8) -> Result<bool, JsonError> {
         let rest = skip_whitespace(self.rest);
         match (*place, rest) {
-            (Place::End, _) => return Ok(false),
-            (Place::Begin | Place::AfterItem, [first, after @ ..]) if *first == bracket => {
+            (WalkPosition::End, _) => return Ok(false),
+            (WalkPosition::Begin | WalkPosition::AfterItem, [first, after @ ..]) if *first == bracket => {
                 self.rest = after;
                 self.close();
-                *place = Place::End;
+                *place = WalkPosition::End;
                 return self.end().map(|()| false);
             }
-            (Place::Begin, _) => self.rest = rest,
-            (Place::AfterItem, [b',', after @ ..]) => self.rest = skip_whitespace(after),
-            (Place::AfterItem, _) => return Err(JsonError::Syntax),
+            (WalkPosition::Begin, _) => self.rest = rest,
+            (WalkPosition::AfterItem, [b',', after @ ..]) => self.rest = skip_whitespace(after),
+            (WalkPosition::AfterItem, _) => return Err(JsonError::Syntax),
         }
-        *place = Place::AfterItem;
+        *place = WalkPosition::AfterItem;
         Ok(true)
     }
 }

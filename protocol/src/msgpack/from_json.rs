@@ -25,13 +25,13 @@ pub fn from_json<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut Vec<u8
 
 fn encode<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut ByteBuf) {
     let mut lengths = lengths(text).into_iter();
-    let mut tokens = Tokens { rest: text };
+    let mut tokens = JsonTokens { rest: text };
     while let Some(token) = tokens.next() {
         match token {
-            Token::Array => {
+            JsonToken::Array => {
                 let Ok(_) = write_array_len(out, lengths.next().unwrap_or(0));
             }
-            Token::Object => {
+            JsonToken::Object => {
                 let length = lengths.next().unwrap_or(0) / 2;
                 let placeholder = if attachments.is_empty() { None } else { placeholder(tokens.clone()) };
                 match placeholder.and_then(|(number, after)| Some((attachments.get(number)?, after))) {
@@ -44,8 +44,8 @@ fn encode<A: AsRef<[u8]>>(text: &str, attachments: &[A], out: &mut ByteBuf) {
                     }
                 }
             }
-            Token::End => {}
-            Token::Scalar(scalar) => encode_scalar(scalar, out),
+            JsonToken::End => {}
+            JsonToken::Scalar(scalar) => encode_scalar(scalar, out),
         }
     }
 }
@@ -89,15 +89,15 @@ fn encode_number(text: &str, out: &mut ByteBuf) {
 
 /// The number of a placeholder and what follows it, if the object whose inside begins here is one: `_placeholder` is true,
 /// and nothing in it is nested.
-fn placeholder(mut tokens: Tokens<'_>) -> Option<(usize, Tokens<'_>)> {
+fn placeholder(mut tokens: JsonTokens<'_>) -> Option<(usize, JsonTokens<'_>)> {
     let (mut is_marked, mut number) = (false, None);
     loop {
         let key = match tokens.next()? {
-            Token::Scalar(key) => Value::decode(key).ok()?.string()?,
-            Token::End => break,
-            Token::Array | Token::Object => return None,
+            JsonToken::Scalar(key) => Value::decode(key).ok()?.string()?,
+            JsonToken::End => break,
+            JsonToken::Array | JsonToken::Object => return None,
         };
-        let Some(Token::Scalar(value)) = tokens.next() else { return None };
+        let Some(JsonToken::Scalar(value)) = tokens.next() else { return None };
         match &*key {
             "_placeholder" => is_marked = value == "true",
             "num" => number = value.parse().ok(),
@@ -111,19 +111,19 @@ fn placeholder(mut tokens: Tokens<'_>) -> Option<(usize, Tokens<'_>)> {
 /// first.
 fn lengths(text: &str) -> Vec<u32> {
     let (mut lengths, mut open) = (Vec::new(), Vec::new());
-    for token in (Tokens { rest: text }) {
-        if token != Token::End
+    for token in (JsonTokens { rest: text }) {
+        if token != JsonToken::End
             && let Some(parent) = open.last().copied().and_then(|parent: usize| lengths.get_mut(parent))
         {
             *parent += 1;
         }
         match token {
-            Token::Array | Token::Object => {
+            JsonToken::Array | JsonToken::Object => {
                 open.push(lengths.len());
                 lengths.push(0);
             }
-            Token::End => drop(open.pop()),
-            Token::Scalar(_) => {}
+            JsonToken::End => drop(open.pop()),
+            JsonToken::Scalar(_) => {}
         }
     }
     lengths
@@ -131,12 +131,12 @@ fn lengths(text: &str) -> Vec<u32> {
 
 /// The parts of checked JSON text.
 #[derive(Clone, Debug)]
-struct Tokens<'a> {
+struct JsonTokens<'a> {
     rest: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
+enum JsonToken<'a> {
     Array,
     Object,
     /// Of an array or object.
@@ -145,18 +145,18 @@ enum Token<'a> {
     Scalar(&'a str),
 }
 
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
+impl<'a> Iterator for JsonTokens<'a> {
+    type Item = JsonToken<'a>;
 
-    fn next(&mut self) -> Option<Token<'a>> {
+    fn next(&mut self) -> Option<JsonToken<'a>> {
         let text = self.rest.trim_start_matches([' ', '\t', '\n', '\r', ',', ':']);
         let (token, length) = match text.as_bytes().first()? {
-            b'[' => (Token::Array, 1),
-            b'{' => (Token::Object, 1),
-            b']' | b'}' => (Token::End, 1),
+            b'[' => (JsonToken::Array, 1),
+            b'{' => (JsonToken::Object, 1),
+            b']' | b'}' => (JsonToken::End, 1),
             _ => {
                 let length = text.len() - skip_scalar(text.as_bytes())?.len();
-                (Token::Scalar(text.get(..length)?), length)
+                (JsonToken::Scalar(text.get(..length)?), length)
             }
         };
         self.rest = text.get(length..)?;

@@ -4,11 +4,11 @@ use crate::adapter::MessageError;
 
 use super::from_json;
 use super::javascript::{encode_date, number_text};
-use super::to_json::{Bytes, ToJson};
+use super::to_json::{ByteStrings, ToJson};
 
 fn json_of(bytes: &[u8]) -> Result<String, MessageError> {
     super::check(bytes)?;
-    let mut json = ToJson::new(Bytes::Attach);
+    let mut json = ToJson::new(ByteStrings::Attach);
     json.append(bytes)?;
     Ok(String::from_utf8(json.text).expect("text"))
 }
@@ -76,7 +76,7 @@ fn every_form_becomes_the_json_that_node_would_send() {
 
 #[test]
 fn byte_strings_are_spelt_where_nobody_takes_attachments() {
-    let mut json = ToJson::new(Bytes::Spell);
+    let mut json = ToJson::new(ByteStrings::Spell);
     json.append(b"\x92\xc4\x02\x01\xff\xc4\x00").expect("a list");
     assert_eq!(json.text, br#"[{"type":"Buffer","data":[1,255]},{"type":"Buffer","data":[]}]"#);
     assert!(json.attachments.is_empty());

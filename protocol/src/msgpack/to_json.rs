@@ -8,11 +8,11 @@ use crate::adapter::{ATTACHMENTS_MAX, MessageError};
 use crate::json::{DEPTH_MAX, encode_integer, encode_string};
 
 use super::javascript::{encode_date, encode_number};
-use super::{Token, Tokens};
+use super::{MsgpackToken, MsgpackTokens};
 
 /// What becomes of byte strings, which JSON does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bytes {
+pub enum ByteStrings {
     /// They stay aside, and placeholders say where they belong: what a Socket.IO client understands.
     Attach,
     /// `{"type":"Buffer","data":[1,2]}`, as JSON.stringify writes a Buffer.
@@ -26,7 +26,7 @@ pub struct ToJson<'a> {
     pub text: Vec<u8>,
     /// The byte strings that the placeholders of the text number.
     pub attachments: Vec<&'a [u8]>,
-    bytes: Bytes,
+    bytes: ByteStrings,
     has_fake_placeholder: bool,
 }
 
@@ -39,19 +39,19 @@ struct Level {
 
 impl<'a> ToJson<'a> {
     /// Begins with nothing.
-    pub fn new(bytes: Bytes) -> ToJson<'a> {
+    pub fn new(bytes: ByteStrings) -> ToJson<'a> {
         ToJson { text: Vec::new(), attachments: Vec::new(), bytes, has_fake_placeholder: false }
     }
 
     /// Appends the one value that `bytes` are. What cannot stand in JSON stands there as in JSON.stringify: `NaN` and
     /// `undefined` are `null` (in maps `undefined` is left out), and a date is its ISO text.
     pub fn append(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
-        let mut tokens = Tokens::new(bytes);
+        let mut tokens = MsgpackTokens::new(bytes);
         let mut open: Vec<Level> = Vec::new();
         loop {
             let level = match tokens.step()? {
-                Token::Array(left) => Some((b'[', Level { left, is_first: true, end: b']' })),
-                Token::Map(left) => Some((b'{', Level { left, is_first: true, end: b'}' })),
+                MsgpackToken::Array(left) => Some((b'[', Level { left, is_first: true, end: b']' })),
+                MsgpackToken::Map(left) => Some((b'{', Level { left, is_first: true, end: b'}' })),
                 scalar => {
                     self.scalar(scalar)?;
                     None
@@ -79,7 +79,7 @@ impl<'a> ToJson<'a> {
     }
 
     /// Closes what is complete, and goes to where the next value stands; false when there is none.
-    fn go_on(&mut self, tokens: &mut Tokens<'a>, open: &mut Vec<Level>) -> Result<bool, MessageError> {
+    fn go_on(&mut self, tokens: &mut MsgpackTokens<'a>, open: &mut Vec<Level>) -> Result<bool, MessageError> {
         loop {
             let Some(level) = open.last_mut() else { return Ok(false) };
             if level.left == 0 {
@@ -101,8 +101,8 @@ impl<'a> ToJson<'a> {
             }
             self.comma(level);
             let key = key.key().ok_or(MessageError::Shape)?;
-            let is_placeholder = key == "_placeholder" && value == Token::Boolean(true);
-            self.has_fake_placeholder |= self.bytes == Bytes::Attach && is_placeholder;
+            let is_placeholder = key == "_placeholder" && value == MsgpackToken::Boolean(true);
+            self.has_fake_placeholder |= self.bytes == ByteStrings::Attach && is_placeholder;
             encode_string(&key, &mut self.text);
             self.text.push(b':');
             return Ok(true);
@@ -115,29 +115,29 @@ impl<'a> ToJson<'a> {
         }
     }
 
-    fn scalar(&mut self, token: Token<'a>) -> Result<(), MessageError> {
+    fn scalar(&mut self, token: MsgpackToken<'a>) -> Result<(), MessageError> {
         let out = &mut self.text;
         match token {
-            Token::Nil | Token::Extension(0, [_]) => out.extend_from_slice(b"null"),
-            Token::Boolean(true) => out.extend_from_slice(b"true"),
-            Token::Boolean(false) => out.extend_from_slice(b"false"),
-            Token::Unsigned(number) => encode_integer(number, out),
-            Token::Negative(number) => {
+            MsgpackToken::Nil | MsgpackToken::Extension(0, [_]) => out.extend_from_slice(b"null"),
+            MsgpackToken::Boolean(true) => out.extend_from_slice(b"true"),
+            MsgpackToken::Boolean(false) => out.extend_from_slice(b"false"),
+            MsgpackToken::Unsigned(number) => encode_integer(number, out),
+            MsgpackToken::Negative(number) => {
                 out.push(b'-');
                 encode_integer(number.unsigned_abs(), out);
             }
-            Token::Float(number) => encode_number(number, out),
-            Token::Text(text) => encode_string(&String::from_utf8_lossy(text), out),
-            Token::Bytes(bytes) => self.byte_string(bytes)?,
-            Token::Extension(kind, bytes) => self.extension(kind, bytes)?,
+            MsgpackToken::Float(number) => encode_number(number, out),
+            MsgpackToken::Text(text) => encode_string(&String::from_utf8_lossy(text), out),
+            MsgpackToken::Bytes(bytes) => self.byte_string(bytes)?,
+            MsgpackToken::Extension(kind, bytes) => self.extension(kind, bytes)?,
             // Not scalars: the caller has opened them.
-            Token::Array(_) | Token::Map(_) => {}
+            MsgpackToken::Array(_) | MsgpackToken::Map(_) => {}
         }
         Ok(())
     }
 
     fn byte_string(&mut self, bytes: &'a [u8]) -> Result<(), MessageError> {
-        if self.bytes == Bytes::Spell {
+        if self.bytes == ByteStrings::Spell {
             self.text.extend_from_slice(b"{\"type\":\"Buffer\",\"data\":[");
             for (index, byte) in bytes.iter().enumerate() {
                 if index > 0 {

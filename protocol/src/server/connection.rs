@@ -1,4 +1,4 @@
-//! `Connection`: the bytes of one TCP connection of a [`Server`](super::Server), as requests, bodies and frames.
+//! `ServerConnection`: the bytes of one TCP connection of a [`Server`](super::Server), as requests, bodies and frames.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::websocket::{AcceptKey, Decoder, Event, Opcode, UpgradeError, encode_c
 
 /// What a connection is at the moment.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum ConnectionStage {
     /// Between two requests, or within a head.
     Head {
         scanned: usize,
@@ -32,7 +32,7 @@ pub(super) enum Stage {
     WebSocket {
         session: SessionId,
         decoder: Decoder,
-        role: Role,
+        role: WebSocketRole,
     },
     /// Nothing that comes is looked at any more.
     Over,
@@ -40,7 +40,7 @@ pub(super) enum Stage {
 
 /// What a WebSocket is to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum WebSocketRole {
     Transport,
     /// Beside polling, until it becomes the transport.
     Probe,
@@ -48,24 +48,24 @@ pub(super) enum Role {
 
 /// One thing that the bytes said.
 #[derive(Debug)]
-pub(super) enum Found {
-    Request(Request),
+pub(super) enum Parsed {
+    Request(SessionRequest),
     BadRequest(RequestError),
     /// The whole body of a POST.
     Body(SessionId, Vec<u8>, KeepAlive),
     /// The body of a POST is wrong, or too long.
     BadBody(SessionId, RequestError),
-    Text(SessionId, Role, String),
-    Binary(SessionId, Role, Vec<u8>),
+    Text(SessionId, WebSocketRole, String),
+    Binary(SessionId, WebSocketRole, Vec<u8>),
     /// A close frame has been answered.
-    Closed(SessionId, Role),
+    Closed(SessionId, WebSocketRole),
     /// Wrong frames have been answered.
-    BadFrame(SessionId, Role),
+    BadFrame(SessionId, WebSocketRole),
 }
 
 /// What a head asks for, as far as a server of sessions cares.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct SessionRequest {
     pub(super) method: Method,
     pub(super) is_for_sessions: bool,
     pub(super) transport: Option<Transport>,
@@ -80,17 +80,22 @@ pub(super) struct Request {
 
 /// One TCP connection.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stage: Stage,
+pub(super) struct ServerConnection {
+    pub(super) stage: ConnectionStage,
     input: Vec<u8>,
     pub(super) output: Vec<u8>,
     /// Of the request that is to be answered next.
     method: Method,
 }
 
-impl Connection {
-    pub(super) fn new() -> Connection {
-        Connection { stage: Stage::Head { scanned: 0 }, input: Vec::new(), output: Vec::new(), method: Method::Get }
+impl ServerConnection {
+    pub(super) fn new() -> ServerConnection {
+        ServerConnection {
+            stage: ConnectionStage::Head { scanned: 0 },
+            input: Vec::new(),
+            output: Vec::new(),
+            method: Method::Get,
+        }
     }
 
     /// Whether something has come that was not looked at yet.
@@ -100,51 +105,51 @@ impl Connection {
 
     /// Bytes have come. Behind the end they are dropped.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if !matches!(self.stage, Stage::Over) {
+        if !matches!(self.stage, ConnectionStage::Over) {
             self.input.extend_from_slice(bytes);
         }
     }
 
     /// The next thing that the bytes say; `None` while more are needed, or an answer is due first.
-    pub(super) fn advance(&mut self, settings: &ServerSettings) -> Option<Found> {
+    pub(super) fn advance(&mut self, settings: &ServerSettings) -> Option<Parsed> {
         match &mut self.stage {
-            Stage::Over | Stage::Held { .. } => None,
-            Stage::Head { scanned } => match Head::decode(&self.input, scanned, &settings.head) {
+            ConnectionStage::Over | ConnectionStage::Held { .. } => None,
+            ConnectionStage::Head { scanned } => match Head::decode(&self.input, scanned, &settings.head) {
                 Ok(None) => None,
                 Ok(Some((head, length))) => {
-                    let request = Request::of(&head, settings);
+                    let request = SessionRequest::of(&head, settings);
                     self.method = head.method;
                     self.input.drain(..length);
-                    Some(Found::Request(request))
+                    Some(Parsed::Request(request))
                 }
-                Err(error) => Some(Found::BadRequest(error)),
+                Err(error) => Some(Parsed::BadRequest(error)),
             },
-            Stage::Body { session, decoder, body, keep_alive } => {
+            ConnectionStage::Body { session, decoder, body, keep_alive } => {
                 let (session, keep_alive) = (*session, *keep_alive);
                 match decoder.decode(&self.input, body) {
                     Ok((consumed, state)) => {
                         self.input.drain(..consumed);
                         let body = (state == BodyState::Complete).then(|| core::mem::take(body))?;
-                        Some(Found::Body(session, body, keep_alive))
+                        Some(Parsed::Body(session, body, keep_alive))
                     }
-                    Err(error) => Some(Found::BadBody(session, error)),
+                    Err(error) => Some(Parsed::BadBody(session, error)),
                 }
             }
-            Stage::WebSocket { .. } => self.next_frame(settings),
+            ConnectionStage::WebSocket { .. } => self.next_frame(settings),
         }
     }
 
     /// The next message; control frames are answered here.
-    fn next_frame(&mut self, settings: &ServerSettings) -> Option<Found> {
+    fn next_frame(&mut self, settings: &ServerSettings) -> Option<Parsed> {
         loop {
-            let Stage::WebSocket { session, decoder, role } = &mut self.stage else { return None };
+            let ConnectionStage::WebSocket { session, decoder, role } = &mut self.stage else { return None };
             let (session, role) = (*session, *role);
             let decoded = match decoder.decode(&mut self.input, &settings.message) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     encode_close(Some(error.close_code()), "", &mut self.output);
                     self.end();
-                    return Some(Found::BadFrame(session, role));
+                    return Some(Parsed::BadFrame(session, role));
                 }
             };
             let (consumed, found) = (
@@ -154,8 +159,8 @@ impl Connection {
                         self.input.clear();
                         return None;
                     }
-                    Some(Event::Text(text)) => Some(Found::Text(session, role, text.to_string())),
-                    Some(Event::Binary(bytes)) => Some(Found::Binary(session, role, bytes.to_vec())),
+                    Some(Event::Text(text)) => Some(Parsed::Text(session, role, text.to_string())),
+                    Some(Event::Binary(bytes)) => Some(Parsed::Binary(session, role, bytes.to_vec())),
                     Some(Event::Ping(bytes)) => {
                         encode_frame(Opcode::Pong, bytes, &mut self.output);
                         None
@@ -163,12 +168,12 @@ impl Connection {
                     Some(Event::Pong(_)) => None,
                     Some(Event::Close(frame)) => {
                         encode_close(frame.map(|frame| frame.code), "", &mut self.output);
-                        Some(Found::Closed(session, role))
+                        Some(Parsed::Closed(session, role))
                     }
                 },
             );
             self.input.drain(..consumed);
-            if let Some(Found::Closed(..)) = found {
+            if let Some(Parsed::Closed(..)) = found {
                 self.end();
             }
             if found.is_some() {
@@ -188,23 +193,23 @@ impl Connection {
             _ => response.encode(&mut self.output),
         }
         match response.keep_alive {
-            KeepAlive::Keep => self.stage = Stage::Head { scanned: 0 },
+            KeepAlive::Keep => self.stage = ConnectionStage::Head { scanned: 0 },
             KeepAlive::Close => self.end(),
         }
     }
 
     /// Answers the request for a WebSocket.
-    pub(super) fn upgrade(&mut self, key: &AcceptKey, session: SessionId, role: Role) {
+    pub(super) fn upgrade(&mut self, key: &AcceptKey, session: SessionId, role: WebSocketRole) {
         key.encode_response(b"", &mut self.output);
-        self.stage = Stage::WebSocket { session, decoder: Decoder::default(), role };
+        self.stage = ConnectionStage::WebSocket { session, decoder: Decoder::default(), role };
     }
 
     /// The body of a POST is read.
-    pub(super) fn read_body(&mut self, session: SessionId, decoder: BodyDecoder, request: &Request) {
+    pub(super) fn read_body(&mut self, session: SessionId, decoder: BodyDecoder, request: &SessionRequest) {
         if request.expects_continue {
             self.output.extend_from_slice(CONTINUE);
         }
-        self.stage = Stage::Body { session, decoder, body: Vec::new(), keep_alive: request.keep_alive };
+        self.stage = ConnectionStage::Body { session, decoder, body: Vec::new(), keep_alive: request.keep_alive };
     }
 
     /// A text frame.
@@ -221,8 +226,8 @@ impl Connection {
 
     /// The probe is its session's WebSocket from here on.
     pub(super) fn become_transport(&mut self) {
-        if let Stage::WebSocket { role, .. } = &mut self.stage {
-            *role = Role::Transport;
+        if let ConnectionStage::WebSocket { role, .. } = &mut self.stage {
+            *role = WebSocketRole::Transport;
         }
     }
 
@@ -233,19 +238,19 @@ impl Connection {
     }
 
     pub(super) fn end(&mut self) {
-        self.stage = Stage::Over;
+        self.stage = ConnectionStage::Over;
         self.input = Vec::new();
     }
 }
 
-impl Request {
-    fn of(head: &Head<'_>, settings: &ServerSettings) -> Request {
+impl SessionRequest {
+    fn of(head: &Head<'_>, settings: &ServerSettings) -> SessionRequest {
         let transport = match head.query.value("transport").as_deref() {
             Some("polling") => Some(Transport::Polling),
             Some("websocket") => Some(Transport::WebSocket),
             _ => None,
         };
-        Request {
+        SessionRequest {
             method: head.method,
             is_for_sessions: head.path == settings.path,
             transport,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::connection::{Request, Role, Stage};
+use super::connection::{ConnectionStage, SessionRequest, WebSocketRole};
 use super::session::ServerSession;
 use super::{ConnectionId, Server, ServerEvent, SessionId};
 use crate::Millis;
@@ -18,7 +18,7 @@ pub(super) const JSON: &str = "application/json";
 
 /// Why a request is answered with 400 (engine.io 6.6, `Server.errors`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     UnknownTransport,
     UnknownSession,
     BadMethod,
@@ -26,38 +26,40 @@ pub(super) enum Refusal {
     UnsupportedRevision,
 }
 
-impl Refusal {
+impl RequestRefusal {
     pub(super) fn body(self) -> &'static [u8] {
         match self {
-            Refusal::UnknownTransport => br#"{"code":0,"message":"Transport unknown"}"#,
-            Refusal::UnknownSession => br#"{"code":1,"message":"Session ID unknown"}"#,
-            Refusal::BadMethod => br#"{"code":2,"message":"Bad handshake method"}"#,
-            Refusal::BadRequest => br#"{"code":3,"message":"Bad request"}"#,
-            Refusal::UnsupportedRevision => br#"{"code":5,"message":"Unsupported protocol version"}"#,
+            RequestRefusal::UnknownTransport => br#"{"code":0,"message":"Transport unknown"}"#,
+            RequestRefusal::UnknownSession => br#"{"code":1,"message":"Session ID unknown"}"#,
+            RequestRefusal::BadMethod => br#"{"code":2,"message":"Bad handshake method"}"#,
+            RequestRefusal::BadRequest => br#"{"code":3,"message":"Bad request"}"#,
+            RequestRefusal::UnsupportedRevision => br#"{"code":5,"message":"Unsupported protocol version"}"#,
         }
     }
 }
 
 impl Server {
     /// The reference's checks in the reference's order: transport, sid, method, revision.
-    pub(super) fn on_request(&mut self, id: ConnectionId, request: &Request, now: Millis) {
+    pub(super) fn on_request(&mut self, id: ConnectionId, request: &SessionRequest, now: Millis) {
         if !request.is_for_sessions {
             return self.answer(id, 404, "", request.after());
         }
         if request.method != Method::Post && request.has_body() {
-            return self.refuse(id, Refusal::BadRequest, request);
+            return self.refuse(id, RequestRefusal::BadRequest, request);
         }
-        let Some(transport) = request.transport else { return self.refuse(id, Refusal::UnknownTransport, request) };
+        let Some(transport) = request.transport else {
+            return self.refuse(id, RequestRefusal::UnknownTransport, request);
+        };
         let Some(sid) = &request.sid else { return self.on_handshake(id, transport, request, now) };
-        let Some(session) = self.find(sid) else { return self.refuse(id, Refusal::UnknownSession, request) };
+        let Some(session) = self.find(sid) else { return self.refuse(id, RequestRefusal::UnknownSession, request) };
         let carried_by = self.sessions.get(&session).map(|session| session.machine.transport());
         match (&request.upgrade, transport) {
-            (Some(_), _) if !request.is_revision_4 => self.refuse(id, Refusal::UnsupportedRevision, request),
+            (Some(_), _) if !request.is_revision_4 => self.refuse(id, RequestRefusal::UnsupportedRevision, request),
             (Some(upgrade), Transport::WebSocket) => match upgrade {
                 Ok(key) => {
                     let is_accepted = self.step(session, Input::Probe, now) == Step::Accept;
                     if let Some(connection) = self.connection(id) {
-                        connection.upgrade(key, session, Role::Probe);
+                        connection.upgrade(key, session, WebSocketRole::Probe);
                         if !is_accepted {
                             // As the reference does: a client takes a refused handshake for a fault, a closed one for an answer.
                             connection.close_websocket();
@@ -72,9 +74,9 @@ impl Server {
             (None, Transport::Polling) if carried_by == Some(Transport::Polling) => match request.method {
                 Method::Get => self.on_poll(id, session, request, now),
                 Method::Post => self.on_post(id, session, request, now),
-                _ => self.refuse(id, Refusal::BadRequest, request),
+                _ => self.refuse(id, RequestRefusal::BadRequest, request),
             },
-            _ => self.refuse(id, Refusal::BadRequest, request),
+            _ => self.refuse(id, RequestRefusal::BadRequest, request),
         }
     }
 
@@ -82,15 +84,21 @@ impl Server {
         self.sessions.iter().find(|(_, session)| session.sid == sid).map(|(id, _)| *id)
     }
 
-    pub(super) fn on_handshake(&mut self, id: ConnectionId, transport: Transport, request: &Request, now: Millis) {
+    pub(super) fn on_handshake(
+        &mut self,
+        id: ConnectionId,
+        transport: Transport,
+        request: &SessionRequest,
+        now: Millis,
+    ) {
         if request.method != Method::Get {
-            return self.refuse(id, Refusal::BadMethod, request);
+            return self.refuse(id, RequestRefusal::BadMethod, request);
         }
         if (transport == Transport::WebSocket) != request.upgrade.is_some() {
-            return self.refuse(id, Refusal::BadRequest, request);
+            return self.refuse(id, RequestRefusal::BadRequest, request);
         }
         if !request.is_revision_4 {
-            return self.refuse(id, Refusal::UnsupportedRevision, request);
+            return self.refuse(id, RequestRefusal::UnsupportedRevision, request);
         }
         if let Some(Err(error)) = &request.upgrade {
             return self.refuse_upgrade(id, *error);
@@ -112,7 +120,7 @@ impl Server {
         if let Some(connection) = self.connection(id) {
             match &request.upgrade {
                 Some(Ok(key)) => {
-                    connection.upgrade(key, session, Role::Transport);
+                    connection.upgrade(key, session, WebSocketRole::Transport);
                     connection.send(&packet);
                     opened.socket = Some(id);
                 }
@@ -123,11 +131,11 @@ impl Server {
         self.events.push(ServerEvent::Opened { session, transport });
     }
 
-    pub(super) fn on_poll(&mut self, id: ConnectionId, session: SessionId, request: &Request, now: Millis) {
+    pub(super) fn on_poll(&mut self, id: ConnectionId, session: SessionId, request: &SessionRequest, now: Millis) {
         match self.step(session, Input::Poll, now) {
             Step::Accept => {
                 if let Some(connection) = self.connection(id) {
-                    connection.stage = Stage::Held { session, keep_alive: request.keep_alive };
+                    connection.stage = ConnectionStage::Held { session, keep_alive: request.keep_alive };
                 }
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.poll = Some(id);
@@ -139,13 +147,13 @@ impl Server {
                     connection.answer(200, TEXT, b"6", request.keep_alive);
                 }
             }
-            _ => self.refuse(id, Refusal::BadRequest, request),
+            _ => self.refuse(id, RequestRefusal::BadRequest, request),
         }
     }
 
-    pub(super) fn on_post(&mut self, id: ConnectionId, session: SessionId, request: &Request, now: Millis) {
+    pub(super) fn on_post(&mut self, id: ConnectionId, session: SessionId, request: &SessionRequest, now: Millis) {
         if self.step(session, Input::Post, now) != Step::Accept {
-            return self.refuse(id, Refusal::BadRequest, request);
+            return self.refuse(id, RequestRefusal::BadRequest, request);
         }
         match BodyDecoder::new(request.framing, self.settings.message.message_bytes_max) {
             Ok(decoder) => {
@@ -179,7 +187,7 @@ impl Server {
         if let Some(connection) = self.connection(id) {
             match is_accepted {
                 true => connection.answer(200, "text/html", b"ok", keep_alive),
-                false => connection.answer(400, JSON, Refusal::BadRequest.body(), keep_alive),
+                false => connection.answer(400, JSON, RequestRefusal::BadRequest.body(), keep_alive),
             }
         }
     }
@@ -212,7 +220,7 @@ impl Server {
         }
     }
 
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, request: &Request) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: RequestRefusal, request: &SessionRequest) {
         if let Some(connection) = self.connection(id) {
             connection.answer(400, JSON, refusal.body(), request.after());
         }

@@ -1,7 +1,7 @@
 //! What the rules of a session have done: packets delivered, pings sent, probes answered, ends told.
 
-use super::connection::Stage;
-use super::requests::{JSON, Refusal, TEXT};
+use super::connection::ConnectionStage;
+use super::requests::{JSON, RequestRefusal, TEXT};
 use super::session::ServerSession;
 use super::{ConnectionId, OwnedData, Server, ServerEvent, SessionId};
 use crate::Millis;
@@ -38,7 +38,7 @@ impl Server {
                     connection.become_transport();
                 }
                 if let Some(id) = poll {
-                    self.answer_poll(id, 400, JSON, Refusal::BadRequest.body());
+                    self.answer_poll(id, 400, JSON, RequestRefusal::BadRequest.body());
                 }
                 self.events.push(ServerEvent::Upgraded { session });
                 self.flush(session, now);
@@ -98,7 +98,7 @@ impl Server {
             self.answer_poll(id, 200, TEXT, last_packet);
         }
         if let Some(connection) = session.post.and_then(|id| self.connection(id)) {
-            connection.answer(400, JSON, Refusal::UnknownSession.body(), KeepAlive::Close);
+            connection.answer(400, JSON, RequestRefusal::UnknownSession.body(), KeepAlive::Close);
         }
         for id in [session.socket, session.probe].into_iter().flatten() {
             if let Some(connection) = self.connection(id) {
@@ -136,7 +136,7 @@ impl Server {
 
     pub(super) fn answer_poll(&mut self, id: ConnectionId, status: u16, content_type: &str, body: &[u8]) {
         if let Some(connection) = self.connection(id)
-            && let Stage::Held { keep_alive, .. } = connection.stage
+            && let ConnectionStage::Held { keep_alive, .. } = connection.stage
         {
             connection.answer(status, content_type, body, keep_alive);
             if connection.has_input() {

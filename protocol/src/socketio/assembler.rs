@@ -19,7 +19,7 @@ pub struct Assembler {
 
 /// What an attachment did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum AssemblyStep {
     /// Attachments are missing.
     More,
     /// All attachments have come.
@@ -65,12 +65,12 @@ impl Assembler {
     }
 
     /// Takes the next attachment.
-    pub fn push(&mut self, attachment: &[u8]) -> Result<Progress, AssembleError> {
+    pub fn push(&mut self, attachment: &[u8]) -> Result<AssemblyStep, AssembleError> {
         let attachments_left = self.attachments_left.checked_sub(1).ok_or(AssembleError::UnexpectedBinary)?;
         self.bytes_left = take_bytes(self.bytes_left, attachment.len())?;
         self.attachments_left = attachments_left;
         self.attachments.push(attachment.into());
-        Ok(if attachments_left == 0 { Progress::Complete } else { Progress::More })
+        Ok(if attachments_left == 0 { AssemblyStep::Complete } else { AssemblyStep::More })
     }
 
     /// What is held: the header and the attachments that have come.

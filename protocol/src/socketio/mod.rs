@@ -9,7 +9,7 @@ mod packet;
 mod placeholders;
 
 pub use args::{Args, EventName};
-pub use assembler::{AssembleError, Assembler, Progress};
+pub use assembler::{AssembleError, Assembler, AssemblyStep};
 #[cfg(feature = "client")]
 pub use client::{ServerPacket, encode_connect_request};
 pub use encode::{encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event};

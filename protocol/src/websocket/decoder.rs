@@ -81,7 +81,7 @@ struct Partial {
     header: [u8; HEADER_LENGTH_MAX],
     header_length: usize,
     frame: Option<Frame>,
-    message: Option<Message>,
+    message: Option<OpenMessage>,
     /// The payload of the message so far and, behind it, of a control frame that is not complete.
     buffer: Vec<u8>,
     /// Set while an event lends from the buffer: the length to cut it back to.
@@ -96,14 +96,14 @@ struct Frame {
 }
 
 /// A message whose first frame has begun.
-struct Message {
+struct OpenMessage {
     opcode: Opcode,
     fragments: u32,
     utf8: Utf8Validator,
 }
 
 /// Where the payload of an event lies.
-enum Place {
+enum PayloadPlace {
     Input(Range<usize>),
     /// From here to the end of the buffer.
     Buffer(usize),
@@ -115,13 +115,13 @@ impl<S: Sender> MessageDecoder<S> {
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8], limits: &MessageLimits) -> Result<Decoded<'a>, FrameError> {
         self.release();
         let (consumed, found) = match self.take_whole_message(input, limits)? {
-            Some((opcode, range)) => (range.end, Some((opcode, Place::Input(range)))),
+            Some((opcode, range)) => (range.end, Some((opcode, PayloadPlace::Input(range)))),
             None => self.advance(input, limits)?,
         };
         let Some((opcode, place)) = found else { return Ok(Decoded { consumed, event: None }) };
         let payload = match place {
-            Place::Input(range) => input.get(range),
-            Place::Buffer(start) => self.partial.as_ref().and_then(|partial| partial.buffer.get(start..)),
+            PayloadPlace::Input(range) => input.get(range),
+            PayloadPlace::Buffer(start) => self.partial.as_ref().and_then(|partial| partial.buffer.get(start..)),
         };
         let event = Event::new(opcode, payload.unwrap_or_default())?;
         Ok(Decoded { consumed, event: Some(event) })
@@ -181,7 +181,7 @@ impl<S: Sender> MessageDecoder<S> {
         &mut self,
         input: &mut [u8],
         limits: &MessageLimits,
-    ) -> Result<(usize, Option<(Opcode, Place)>), FrameError> {
+    ) -> Result<(usize, Option<(Opcode, PayloadPlace)>), FrameError> {
         let mut consumed = 0;
         if input.is_empty() {
             return Ok((consumed, None));
@@ -203,7 +203,7 @@ impl<S: Sender> MessageDecoder<S> {
                 }
                 partial.forget_frame(frame.header.opcode);
                 self.release();
-                return Ok((range.end, Some((frame.header.opcode, Place::Input(range)))));
+                return Ok((range.end, Some((frame.header.opcode, PayloadPlace::Input(range)))));
             }
             consumed += partial.take_payload::<S>(frame, rest)?;
             match partial.finish_frame()? {
@@ -244,7 +244,7 @@ impl Partial {
             (Some(message), Opcode::Continuation) => message,
             (Some(_), _) => return Err(FrameError::ContinuationExpected),
             (message @ None, opcode) => {
-                message.insert(Message { opcode, fragments: 0, utf8: Utf8Validator::default() })
+                message.insert(OpenMessage { opcode, fragments: 0, utf8: Utf8Validator::default() })
             }
         };
         message.fragments = message.fragments.saturating_add(1);
@@ -267,7 +267,7 @@ impl Partial {
             unmask(piece, header.mask, received);
         }
         if !header.opcode.is_control()
-            && let Some(Message { opcode: Opcode::Text, utf8, .. }) = &mut self.message
+            && let Some(OpenMessage { opcode: Opcode::Text, utf8, .. }) = &mut self.message
         {
             utf8.push(piece).map_err(|_| FrameError::InvalidUtf8)?;
         }
@@ -277,7 +277,7 @@ impl Partial {
     }
 
     /// Ends the frame if its payload is complete, and with its last frame the message.
-    fn finish_frame(&mut self) -> Result<Option<(Opcode, Place)>, FrameError> {
+    fn finish_frame(&mut self) -> Result<Option<(Opcode, PayloadPlace)>, FrameError> {
         let Some(Frame { header, .. }) = self.frame.take_if(|frame| frame.received == frame.header.payload_length)
         else {
             return Ok(None);
@@ -285,14 +285,14 @@ impl Partial {
         if header.opcode.is_control() {
             let start = self.buffer.len().saturating_sub(header.payload_length);
             self.delivered = Some(start);
-            return Ok(Some((header.opcode, Place::Buffer(start))));
+            return Ok(Some((header.opcode, PayloadPlace::Buffer(start))));
         }
         if header.fin == Fin::More {
             return Ok(None);
         }
         let Some(message) = self.message.take() else { return Err(FrameError::ContinuationUnexpected) };
         self.delivered = Some(0);
-        Ok(Some((message.opcode, Place::Buffer(0))))
+        Ok(Some((message.opcode, PayloadPlace::Buffer(0))))
     }
 
     /// The frame was lent out of the input, nothing of it was kept.

@@ -3,7 +3,7 @@
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::Data;
-use sockring_protocol::socketio::{self, AckId, Args, Assembler, Progress, SocketPacket};
+use sockring_protocol::socketio::{self, AckId, Args, Assembler, AssemblyStep, SocketPacket};
 
 use crate::app::{
     Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
@@ -108,7 +108,7 @@ impl<A: Application> Hub<A> {
         };
         let held = assembler.held_bytes();
         let progress = assembler.push(bytes);
-        if progress == Ok(Progress::More) && self.take_input(bytes.len()) {
+        if progress == Ok(AssemblyStep::More) && self.take_input(bytes.len()) {
             if let Some(client) = self.directory.get_mut(key) {
                 client.assembler = Some(assembler);
             }
@@ -116,13 +116,13 @@ impl<A: Application> Hub<A> {
         }
         self.give_back_input(held);
         match progress {
-            Ok(Progress::Complete) => {
+            Ok(AssemblyStep::Complete) => {
                 if let Some(client) = self.directory.get_mut(key) {
                     client.half_open_by = Millis::NEVER;
                 }
                 self.on_assembled(key, &assembler)
             }
-            Ok(Progress::More) => Err(self.input_is_full()),
+            Ok(AssemblyStep::More) => Err(self.input_is_full()),
             Err(_) => {
                 self.counters.hit(Limit::PayloadBytesMax);
                 Err(CloseReason::PayloadTooBig.into())

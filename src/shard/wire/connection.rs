@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sockring_protocol::Millis;
 
 use crate::app::Application;
-use crate::capacity::Seat;
+use crate::capacity::Permit;
 use crate::shard::Shard;
 use crate::shard::clients::client::{Cause, CloseReason, ConnectionKey, Detail, Role};
 use crate::shard::clients::outbox::Outbox;
@@ -154,7 +154,7 @@ impl<A: Application> Shard<A> {
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         let mut parcel = parcel;
         parcel.papers.account = self.diary.is_kept().then(|| Box::new(self.diary.account(key.0.index)));
-        parcel.papers.seat = Some(Seat::counted(Arc::clone(&self.hub.capacity), connection.standing));
+        parcel.papers.seat = Some(Permit::counted(Arc::clone(&self.hub.capacity), connection.standing));
         connection.deadline = self.hub.attended() + SEND_TIMEOUT_MS;
         connection.is_suspect = false;
         self.arm_connection(key);

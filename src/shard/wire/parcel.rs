@@ -2,7 +2,7 @@
 
 use sockring_protocol::websocket::Decoder;
 
-use crate::capacity::{Seat, Stranger};
+use crate::capacity::{Permit, Stranger};
 use crate::shard::diary::Account;
 use crate::shard::moving::sid::Sid;
 
@@ -21,7 +21,7 @@ pub struct Parcel {
 #[derive(Debug, Default)]
 pub struct Papers {
     /// `None`: its coming counts it.
-    pub seat: Option<Seat>,
+    pub seat: Option<Permit>,
     /// Among those of its address that have no session.
     pub stranger: Option<Stranger>,
     /// What is told at its end, where the log tells of ends.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sockring_protocol::websocket::{Fin, Opcode, encode_client_frame};
 
-use super::Scene;
+use super::LimitScene;
 use crate::client::{Client, MASK, POLLING, Poller, WEBSOCKET, WebSocket, frame, upgrade_request};
 use crate::http::request;
 use crate::server::token_for;
@@ -21,7 +21,7 @@ fn binary_event(attachments: usize) -> String {
 
 #[test]
 pub fn clients_max() {
-    let mut scene = Scene::new("clients_max", "2", &[]);
+    let mut scene = LimitScene::new("clients_max", "2", &[]);
     let alice = scene.server.client("alice");
     for handshake in [request("GET", POLLING, &[], ""), upgrade_request(WEBSOCKET)] {
         let mut connection = scene.server.connect();
@@ -43,7 +43,7 @@ pub fn clients_max() {
 pub fn user_connections_max() {
     for shards in ["1", "3"] {
         let others = [("SOCKRING_NAMESPACES", "/,/admin"), ("SOCKRING_SHARDS", shards)];
-        let mut scene = Scene::new("user_connections_max", "2", &others);
+        let mut scene = LimitScene::new("user_connections_max", "2", &others);
         let connect = |namespace: &str| format!(r#"40{namespace}{{"token":"{}"}}"#, token_for("alice"));
         let mut first = scene.server.client("alice");
         let second = Poller::connect(scene.server.address(), &token_for("alice"));
@@ -70,7 +70,7 @@ pub fn user_connections_max() {
 
 #[test]
 pub fn connect_timeout_ms() {
-    let mut scene = Scene::new("connect_timeout_ms", "700", &[]);
+    let mut scene = LimitScene::new("connect_timeout_ms", "700", &[]);
     let mut socket = WebSocket::open(scene.server.address());
     let poller = Poller::open(scene.server.address());
     // A CONNECT that is refused is none.
@@ -88,7 +88,7 @@ pub fn connect_timeout_ms() {
 
 #[test]
 pub fn upgrade_timeout_ms() {
-    let mut scene = Scene::new("upgrade_timeout_ms", "150", &[]);
+    let mut scene = LimitScene::new("upgrade_timeout_ms", "150", &[]);
     let mut poller = Poller::connect(scene.server.address(), &token_for("alice"));
     let target = poller.target.replace("polling", "websocket");
     let mut probe = WebSocket::upgrade(scene.server.connect(), &target).expect("101");
@@ -111,7 +111,7 @@ pub fn upgrade_timeout_ms() {
 
 #[test]
 pub fn message_timeout_ms() {
-    let mut scene = Scene::new("message_timeout_ms", "200", &[]);
+    let mut scene = LimitScene::new("message_timeout_ms", "200", &[]);
     let mut half_a_frame = scene.server.client("alice");
     half_a_frame.socket.connection.send(&frame(Opcode::Text, b"42[\"a\"]")[..8]);
     let mut a_fragment = scene.server.client("alice");
@@ -134,7 +134,7 @@ pub fn message_timeout_ms() {
 
 #[test]
 pub fn payload_bytes_max() {
-    let mut scene = Scene::new("payload_bytes_max", "2000", &[]);
+    let mut scene = LimitScene::new("payload_bytes_max", "2000", &[]);
     let event = |bytes: usize| format!(r#"42["e","{}"]"#, "x".repeat(bytes - r#"42["e",""]"#.len()));
     let mut client = scene.server.client("alice");
     client.send(&event(2000));
@@ -163,7 +163,7 @@ pub fn payload_bytes_max() {
 
 #[test]
 pub fn payload_packets_max() {
-    let mut scene = Scene::new("payload_packets_max", "3", &[]);
+    let mut scene = LimitScene::new("payload_packets_max", "3", &[]);
     let mut poller = Poller::connect(scene.server.address(), &token_for("alice"));
     assert_eq!(poller.post("42[\"a\"]\u{1e}42[\"b\"]\u{1e}42[\"c\"]").text(), "ok");
     assert_eq!(poller.post("42[\"a\"]\u{1e}42[\"b\"]\u{1e}42[\"c\"]\u{1e}42[\"d\"]").status, 400);
@@ -173,7 +173,7 @@ pub fn payload_packets_max() {
 
 #[test]
 pub fn fragments_max() {
-    let mut scene = Scene::new("fragments_max", "3", &[]);
+    let mut scene = LimitScene::new("fragments_max", "3", &[]);
     let message = |fragments: usize| {
         let mut bytes = Vec::new();
         for number in 0..fragments {
@@ -194,7 +194,7 @@ pub fn fragments_max() {
 
 #[test]
 pub fn attachments_max() {
-    let mut scene = Scene::new("attachments_max", "2", &[]);
+    let mut scene = LimitScene::new("attachments_max", "2", &[]);
     let mut client = scene.server.client("alice");
     client.send(&binary_event(2));
     client.socket.connection.send(frame(Opcode::Binary, b"x").repeat(2));
@@ -210,7 +210,7 @@ pub fn attachments_max() {
 
 #[test]
 pub fn namespaces_per_client_max() {
-    let mut scene = Scene::new("namespaces_per_client_max", "2", &[("SOCKRING_NAMESPACES", "/,/a,/b,/c")]);
+    let mut scene = LimitScene::new("namespaces_per_client_max", "2", &[("SOCKRING_NAMESPACES", "/,/a,/b,/c")]);
     let mut client = scene.server.client("alice");
     let connect = |namespace: &str| format!(r#"40{namespace},{{"token":"{}"}}"#, token_for("alice"));
     client.send(&connect("/a"));
@@ -228,7 +228,7 @@ pub fn namespaces_per_client_max() {
 #[test]
 pub fn rooms_per_socket_max() {
     // The user's own room is one of them.
-    let mut scene = Scene::new("rooms_per_socket_max", "3", &[]);
+    let mut scene = LimitScene::new("rooms_per_socket_max", "3", &[]);
     let mut alice = scene.server.client("alice");
     let change = |route: &str, room: &str| {
         let changed = scene.server.post(route, &json!({"user": "alice", "room": room}));
@@ -248,7 +248,7 @@ pub fn rooms_per_socket_max() {
 
 #[test]
 pub fn events_per_second_max() {
-    let mut scene = Scene::new("events_per_second_max", "20", &[]);
+    let mut scene = LimitScene::new("events_per_second_max", "20", &[]);
     // Twice as many and two more: at most one second ends between them.
     let flood = frame(Opcode::Text, b"42[\"joinRoom\",{}]").repeat(42);
     let noops = frame(Opcode::Text, b"6").repeat(42);
@@ -273,7 +273,7 @@ pub fn events_per_second_max() {
 
 #[test]
 pub fn connect_refusals_max() {
-    let mut scene = Scene::new("connect_refusals_max", "3", &[]);
+    let mut scene = LimitScene::new("connect_refusals_max", "3", &[]);
     let refuse = |socket: &mut WebSocket| {
         socket.send(WORTHLESS);
         assert_eq!(socket.text(), REFUSED);
@@ -305,7 +305,7 @@ pub fn connect_refusals_max() {
 
 #[test]
 fn a_client_may_ask_for_all_namespaces_with_the_same_worthless_token() {
-    let mut scene = Scene::new("connect_refusals_max", "2", &[("SOCKRING_NAMESPACES", "/,/a")]);
+    let mut scene = LimitScene::new("connect_refusals_max", "2", &[("SOCKRING_NAMESPACES", "/,/a")]);
     let mut socket = WebSocket::open(scene.server.address());
     for _ in 0..2 {
         for namespace in ["", "/a,"] {

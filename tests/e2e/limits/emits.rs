@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sockring::shard::home_of;
 
-use super::{Scene, reached};
+use super::{LimitScene, reached};
 use crate::client::Poller;
 use crate::http::{Connection, request};
 use crate::server::{API, token_for};
@@ -14,7 +14,7 @@ const JSON: &str = "Content-Type: application/json";
 
 #[test]
 pub fn api_connections_max() {
-    let mut scene = Scene::new("api_connections_max", "2", &[]);
+    let mut scene = LimitScene::new("api_connections_max", "2", &[]);
     let whole = request("POST", &format!("{API}/emit"), &[JSON], r#"{"user":"nobody","event":"e"}"#);
     let (begun, rest) = whole.split_at(whole.len() - 1);
     let mut busy = [scene.server.connect(), scene.server.connect()];
@@ -44,7 +44,7 @@ pub fn api_connections_max() {
 
 #[test]
 pub fn api_body_bytes_max() {
-    let mut scene = Scene::new("api_body_bytes_max", "1024", &[]);
+    let mut scene = LimitScene::new("api_body_bytes_max", "1024", &[]);
     let body = |bytes: usize| {
         let padding = "x".repeat(bytes - r#"{"user":"bystander","event":"e","data":""}"#.len());
         format!(r#"{{"user":"bystander","event":"e","data":"{padding}"}}"#)
@@ -66,7 +66,7 @@ pub fn api_body_bytes_max() {
 
 #[test]
 pub fn queue_bytes_max() {
-    let mut scene = Scene::new("queue_bytes_max", "20000", &[LARGE_BODIES]);
+    let mut scene = LimitScene::new("queue_bytes_max", "20000", &[LARGE_BODIES]);
     let mut slow = stalled(&scene.server, "slow");
     let poller = Poller::connect(scene.server.address(), &token_for("poller"));
     for user in ["slow", "poller"] {
@@ -84,7 +84,7 @@ pub fn queue_bytes_max() {
 
 #[test]
 pub fn mail_bytes_max() {
-    let mut scene = Scene::new("mail_bytes_max", "1024", &[("SOCKRING_SHARDS", "2"), LARGE_BODIES]);
+    let mut scene = LimitScene::new("mail_bytes_max", "1024", &[("SOCKRING_SHARDS", "2"), LARGE_BODIES]);
     // The room's home has to send all of it on to the shard of its member.
     let room_home = home_of("news", 2);
     let member = (0..).map(|number| format!("user-{number}"));
@@ -109,7 +109,7 @@ pub fn mail_bytes_max() {
 
 #[test]
 pub fn idempotency_keys_max() {
-    let mut scene = Scene::new("idempotency_keys_max", "2", &[("SOCKRING_SHARDS", "1")]);
+    let mut scene = LimitScene::new("idempotency_keys_max", "2", &[("SOCKRING_SHARDS", "1")]);
     let emit = |key: &str| {
         let answer = scene.server.post("emit", &json!({"user": "nobody", "event": "e", "idempotencyKey": key}));
         answer["duplicate"].as_bool().expect("true or false")
@@ -122,7 +122,7 @@ pub fn idempotency_keys_max() {
 
 #[test]
 fn emits_that_find_too_many_others_waiting_are_refused_and_counted() {
-    let mut scene = Scene::new("mail_bytes_max", "1024", &[("SOCKRING_SHARDS", "1")]);
+    let mut scene = LimitScene::new("mail_bytes_max", "1024", &[("SOCKRING_SHARDS", "1")]);
     let emit = json!({"user": "nobody", "event": "e", "data": "x".repeat(900)}).to_string();
     let emit = request("POST", &format!("{API}/emit"), &[JSON], &emit);
     let mut connections: Vec<Connection> = (0..32).map(|_| scene.server.connect()).collect();

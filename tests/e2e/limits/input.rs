@@ -3,7 +3,7 @@
 use serde_json::json;
 use sockring_protocol::websocket::Opcode;
 
-use super::Scene;
+use super::LimitScene;
 use crate::client::{Client, Poller, WEBSOCKET, WebSocket, frame, upgrade_request};
 use crate::server::{SECRET, Server, signed, token_for, unix_ms};
 use crate::until;
@@ -15,7 +15,7 @@ fn long(begin: &str, bytes: usize) -> String {
 
 #[test]
 pub fn connect_bytes_max() {
-    let mut scene = Scene::new("connect_bytes_max", "2000", &[("SOCKRING_NAMESPACES", "/,/admin")]);
+    let mut scene = LimitScene::new("connect_bytes_max", "2000", &[("SOCKRING_NAMESPACES", "/,/admin")]);
     let token = token_for("alice");
     // A message that is only announced holds nothing, and ends its client at once.
     let mut nobody = WebSocket::open(scene.server.address());
@@ -50,11 +50,11 @@ pub fn connect_bytes_max() {
 #[test]
 pub fn input_bytes_max() {
     // Memory is taken in powers of two, and a little is needed besides.
-    let mut scene = Scene::new("input_bytes_max", "120000", &[("SOCKRING_SHARDS", "1")]);
+    let mut scene = LimitScene::new("input_bytes_max", "120000", &[("SOCKRING_SHARDS", "1")]);
     let address = scene.server.address();
     let event = frame(Opcode::Text, format!(r#"42["e","{}"]"#, "x".repeat(32_000)).as_bytes());
-    let held = |scene: &Scene| scene.server.metrics().sum("sockring_input_bytes", "");
-    let begin = |scene: &Scene, name: &str| {
+    let held = |scene: &LimitScene| scene.server.metrics().sum("sockring_input_bytes", "");
+    let begin = |scene: &LimitScene, name: &str| {
         let mut client = scene.server.client(name);
         client.socket.connection.send(&event[..30_000]);
         client

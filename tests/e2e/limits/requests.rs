@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Scene;
+use super::LimitScene;
 use crate::client::{POLLING, Poller, WEBSOCKET, WebSocket, upgrade_request};
 use crate::http::{Connection, request};
 use crate::server::{API, token_for};
@@ -12,7 +12,7 @@ const JSON: &str = "Content-Type: application/json";
 
 #[test]
 pub fn connections_max() {
-    let mut scene = Scene::new("connections_max", "2", &[("SOCKRING_SHARDS", "1")]);
+    let mut scene = LimitScene::new("connections_max", "2", &[("SOCKRING_SHARDS", "1")]);
     let mut other = scene.server.client("other");
     for _ in 0..3 {
         let answer = scene.server.connect().get(POLLING);
@@ -27,7 +27,7 @@ pub fn connections_max() {
 
 #[test]
 pub fn handshakes_per_minute_max() {
-    let mut scene = Scene::new("handshakes_per_minute_max", "3", &[("SOCKRING_TRUSTED_PROXIES", "127.0.0.1")]);
+    let mut scene = LimitScene::new("handshakes_per_minute_max", "3", &[("SOCKRING_TRUSTED_PROXIES", "127.0.0.1")]);
     let ask = |address: &str| {
         let mut connection = scene.server.connect();
         connection.send(request("GET", POLLING, &[&format!("X-Forwarded-For: {address}")], ""));
@@ -45,7 +45,7 @@ pub fn handshakes_per_minute_max() {
 
 #[test]
 pub fn unknown_sids_per_minute_max() {
-    let mut scene = Scene::new("unknown_sids_per_minute_max", "3", &[("SOCKRING_TRUSTED_PROXIES", "127.0.0.1")]);
+    let mut scene = LimitScene::new("unknown_sids_per_minute_max", "3", &[("SOCKRING_TRUSTED_PROXIES", "127.0.0.1")]);
     let mut known = Poller::connect(scene.server.address(), &token_for("alice"));
     let ask = |connection: &mut Connection, target: &str, address: &str| {
         connection.send(request("GET", target, &[&format!("X-Forwarded-For: {address}")], ""));
@@ -71,7 +71,7 @@ pub fn unknown_sids_per_minute_max() {
 
 #[test]
 pub fn head_bytes_max() {
-    let mut scene = Scene::new("head_bytes_max", "1024", &[]);
+    let mut scene = LimitScene::new("head_bytes_max", "1024", &[]);
     let long = format!("Cookie: {}", "x".repeat(1024));
     for target in ["/health", POLLING] {
         let mut connection = scene.server.connect();
@@ -90,7 +90,7 @@ pub fn head_bytes_max() {
 
 #[test]
 pub fn head_timeout_ms() {
-    let mut scene = Scene::new("head_timeout_ms", "200", &[]);
+    let mut scene = LimitScene::new("head_timeout_ms", "200", &[]);
     let mut first = scene.server.connect();
     first.send("GET /hea");
     let mut on_the_engine = scene.server.connect();
@@ -112,7 +112,7 @@ pub fn head_timeout_ms() {
 
 #[test]
 pub fn body_timeout_ms() {
-    let mut scene = Scene::new("body_timeout_ms", "200", &[]);
+    let mut scene = LimitScene::new("body_timeout_ms", "200", &[]);
     let mut poller = Poller::connect(scene.server.address(), &token_for("alice"));
     let post = request("POST", &poller.target, &[], "42[\"a\"]");
     poller.connection.send(&post[..post.len() - 1]);
@@ -130,7 +130,7 @@ pub fn body_timeout_ms() {
 
 #[test]
 pub fn idle_timeout_ms() {
-    let mut scene = Scene::new("idle_timeout_ms", "300", &[]);
+    let mut scene = LimitScene::new("idle_timeout_ms", "300", &[]);
     let mut engine = scene.server.connect();
     assert_eq!(engine.get("/socket.io/?EIO=3&transport=polling").status, 400);
     let mut api = scene.server.connect();
@@ -147,7 +147,7 @@ pub fn idle_timeout_ms() {
 
 #[test]
 pub fn requests_per_connection_max() {
-    let mut scene = Scene::new("requests_per_connection_max", "3", &[]);
+    let mut scene = LimitScene::new("requests_per_connection_max", "3", &[]);
     let engine = "/socket.io/?EIO=3&transport=polling";
     for targets in [[engine; 3], ["/health"; 3], [engine, "/health", engine], ["/health", engine, "/health"]] {
         let mut connection = scene.server.connect();
@@ -160,7 +160,7 @@ pub fn requests_per_connection_max() {
     }
     scene.assert_hits(4);
     // A connection that is sent from shard to shard keeps its count, and is counted once.
-    let mut scene = Scene::new("requests_per_connection_max", "3", &[("SOCKRING_SHARDS", "4")]);
+    let mut scene = LimitScene::new("requests_per_connection_max", "3", &[("SOCKRING_SHARDS", "4")]);
     let poller = Poller::open(scene.server.address());
     for _ in 0..8 {
         let mut connection = scene.server.connect();
@@ -178,7 +178,7 @@ pub fn requests_per_connection_max() {
 #[test]
 pub fn connect_refusals_per_minute_max() {
     let others = [("SOCKRING_TRUSTED_PROXIES", "127.0.0.1"), ("SOCKRING_SHARDS", "3")];
-    let mut scene = Scene::new("connect_refusals_per_minute_max", "3", &others);
+    let mut scene = LimitScene::new("connect_refusals_per_minute_max", "3", &others);
     // What a CONNECT with this token is told, on a session of this address.
     let ask = |address: &str, token: &str| {
         let upgrade = upgrade_request(WEBSOCKET);

@@ -8,7 +8,7 @@ use super::super::network::{End, TcpId};
 use super::super::record::without_ask;
 use super::super::wire;
 use super::super::world::{Call, Context};
-use super::{Awaited, Exchange, Honest, Out, Socket, Style, Upgrade, Word};
+use super::{Awaited, Exchange, Honest, Out, SocketStage, Style, Upgrade, Word};
 
 impl Honest {
     pub(super) fn read(&mut self, context: &mut Context<'_>) {
@@ -196,19 +196,19 @@ impl Honest {
             if self.plan.is_expected {
                 self.expect_emit(context, namespace);
             }
-            if let Some((old, state)) = self.sockets.insert(namespace.to_owned(), (sid, Socket::Connected)) {
-                assert_eq!(state, Socket::Reconnecting, "connected twice");
+            if let Some((old, state)) = self.sockets.insert(namespace.to_owned(), (sid, SocketStage::Connected)) {
+                assert_eq!(state, SocketStage::Reconnecting, "connected twice");
                 let waiting = context.record.waiting_since(&old);
                 assert!(waiting.is_none(), "lost on disconnecting: {waiting:?}");
             }
         }
         let Some((sid, state)) = self.sockets.get_mut(namespace) else { panic!("{text} before CONNECT") };
         if text.starts_with('1') {
-            *state = Socket::Over;
+            *state = SocketStage::Over;
         }
         let (text, ask) = without_ask(text);
         context.record.on_received(sid, &text, attachments);
-        if let (Some(ack), Socket::Connected) = (ask, *state) {
+        if let (Some(ack), SocketStage::Connected) = (ask, *state) {
             let answer =
                 format!("3{}{ack}[\"{sid}\"]", if namespace == "/" { String::new() } else { format!("{namespace},") });
             self.acknowledge(context, answer);

@@ -29,7 +29,7 @@ pub struct Joined {
 
 /// A subscription as its shard wants it.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+struct WantedSubscription {
     shard: usize,
     epoch: u32,
     at: u64,
@@ -51,7 +51,7 @@ pub struct Bus {
     /// How often it has come up, and as the shards have read.
     generation: u64,
     read: Vec<u64>,
-    wanted: BTreeMap<RoomKey, Wanted>,
+    wanted: BTreeMap<RoomKey, WantedSubscription>,
     /// What is subscribed in fact.
     in_force: BTreeSet<RoomKey>,
     commands: VecDeque<(u64, Command)>,
@@ -105,7 +105,7 @@ impl Bus {
     pub fn subscribe(&mut self, now: u64, shard: usize, room: &RoomName, epoch: u32, wanted_at: u64) {
         let key = key_of(room);
         assert_eq!(usize::from(home_of(&room.name, shards_of(&self.read))), shard, "not the home of {room:?}");
-        let wanted = Wanted { shard, epoch, at: wanted_at, generation: self.read[shard] };
+        let wanted = WantedSubscription { shard, epoch, at: wanted_at, generation: self.read[shard] };
         assert!(self.wanted.insert(key.clone(), wanted).is_none(), "{room:?} is subscribed twice");
         self.command(now, Command::Subscribe(shard, key, epoch));
     }
@@ -233,7 +233,7 @@ impl World {
         }
         let late_max = CONFIRM_MS_MAX + LATE_MS_MAX + record.late_ms;
         for (shard, seat) in self.seats.iter().enumerate() {
-            let is_recent = |wanted: &Wanted| wanted.shard == shard && wanted.at + late_max > self.now;
+            let is_recent = |wanted: &WantedSubscription| wanted.shard == shard && wanted.at + late_max > self.now;
             let awaits = seat.stats.subscriptions_pending > 0;
             assert!(!awaits || bus.wanted.values().any(is_recent), "shard {shard} waits for the bus too long");
         }

@@ -4,7 +4,7 @@ use sockring::shard::ShardStats;
 
 use super::World;
 use super::around::Posted;
-use super::worker::Seat;
+use super::worker::Permit;
 
 /// How late a timer may be where times are long, and a worker may be besides.
 const LATE_MS_MAX: u64 = 10;
@@ -15,7 +15,7 @@ const MESSAGE_BYTES: usize = 200;
 impl World {
     /// What must hold for one shard after its turn.
     pub(super) fn check_worker(&self, shard: usize) {
-        let Seat { worker, stats, .. } = &self.seats[shard];
+        let Permit { worker, stats, .. } = &self.seats[shard];
         assert_eq!(stats.connections, worker.connections() as u64, "connections");
         assert!(stats.unclaimed + stats.connected + stats.leaving <= stats.clients, "phases of clients: {stats:?}");
         assert!(stats.closing <= stats.connections && stats.probing <= stats.clients, "half open: {stats:?}");
@@ -82,7 +82,7 @@ impl World {
 
     /// Nothing is left.
     pub(super) fn check_end(&mut self) {
-        for (shard, Seat { worker, .. }) in self.seats.iter().enumerate() {
+        for (shard, Permit { worker, .. }) in self.seats.iter().enumerate() {
             let drain = worker.outside.drain;
             let nothing = ShardStats { is_draining: drain.is_some(), ..ShardStats::default() };
             assert_eq!(worker.shard.stats(), nothing, "something is left in shard {shard}");

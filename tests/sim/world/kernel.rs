@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sockring::ring::{
-    Armed, Behind, Completion, Descriptor, Files, Flight, Found, Hit, Kernel, Patience, Peer, ReceiveError, SendBytes,
+    Armed, Behind, Completion, Descriptor, Files, Flight, Hit, Kernel, Patience, Peeked, Peer, ReceiveError, SendBytes,
     SendState, Token,
 };
 use sockring::shard::EngineSettings;
@@ -69,7 +69,7 @@ enum Completed {
     Readable(Token, Armed, Peer),
     Received(TcpId, Token, Vec<u8>, Behind),
     ReceiveFailed(Token, ReceiveError),
-    Looked(Token, Found),
+    Looked(Token, Peeked),
     Sent(u32, i32),
     ShutDown(Token),
     Cancelled(Token, Hit),

@@ -19,7 +19,7 @@ use super::{CONNECTIONS_MAX, LATE_MS_MAX, World};
 const TURNS_AT_ONCE_MAX: u32 = 20_000;
 
 /// A worker, and when it turns.
-pub struct Seat {
+pub struct Permit {
     pub worker: Worker<Desk, SimulatedKernel, Around>,
     pub listener: Listener,
     pub turn_at: Option<u64>,
@@ -36,16 +36,16 @@ pub struct Seat {
 /// Connections that are with the API: how many requests they have had, and their bytes.
 pub type AtApi = BTreeMap<TcpId, (Socket, Papers, u32, Vec<u8>)>;
 
-impl Seat {
+impl Permit {
     pub fn new(
         kernel: SimulatedKernel,
         shard: Shard<Desk>,
         listener: Listener,
         around: Around,
         capacity: Arc<Capacity>,
-    ) -> Seat {
+    ) -> Permit {
         let table = Table::with_capacity(CONNECTIONS_MAX);
-        Seat {
+        Permit {
             worker: Worker::new(kernel, shard, table, listener.clone(), around, capacity),
             listener,
             turn_at: Some(0),

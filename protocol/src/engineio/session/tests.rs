@@ -9,9 +9,9 @@ fn session(state: State) -> Session {
     Session {
         state,
         heartbeat: Heartbeat::PingAt(NOW + 300),
-        upgrade: Upgrade::InTime,
-        poll: Request::Absent,
-        post: Request::Absent,
+        upgrade: UpgradeTiming::InTime,
+        poll: RequestPresence::Absent,
+        post: RequestPresence::Absent,
     }
 }
 
@@ -150,8 +150,11 @@ fn only_a_pong_and_what_ends_it_anyway_answers_a_suspicion() {
     ];
     for (input, steps) in table {
         for (state, step) in suspects.into_iter().zip(steps) {
-            let mut session =
-                Session { heartbeat: Heartbeat::Suspect(NOW, Ping::Left), upgrade: Upgrade::Suspect, ..session(state) };
+            let mut session = Session {
+                heartbeat: Heartbeat::Suspect(NOW, Ping::Left),
+                upgrade: UpgradeTiming::Suspect,
+                ..session(state)
+            };
             assert_eq!(session.expire(NOW + 5, &TIMES), Step::Nothing, "{state:?}: one look is enough");
             assert_eq!(session.receive(input, NOW, &TIMES), step, "{state:?} {input:?}");
             let is_pardoned = matches!(input, Input::Packet(_)) && !session.is_ending();

@@ -1,6 +1,6 @@
 //! How a simulated kernel carries out what is submitted, and what was put off.
 
-use sockring::ring::{Armed, Behind, Found, Hit, Patience, Peer, ReceiveError, Token};
+use sockring::ring::{Armed, Behind, Hit, Patience, Peeked, Peer, ReceiveError, Token};
 
 use super::super::super::network::{End, TcpId};
 use super::{Accepting, Armings, Completed, PATIENT_MS, SHORT_AGAIN_MS, SimulatedKernel, Submission, errno};
@@ -19,7 +19,7 @@ impl SimulatedKernel {
             Submission::Receive(id, token, patience) => self.receive_once(id, token, patience),
             Submission::Look(id, token) => {
                 let is_readable = self.network.borrow_mut().server(id).is_readable();
-                self.tell(Completed::Looked(token, if is_readable { Found::Something } else { Found::Nothing }));
+                self.tell(Completed::Looked(token, if is_readable { Peeked::Something } else { Peeked::Nothing }));
             }
             Submission::Send(index) => self.send_some(index),
             Submission::ShutDown(id, token) => {
