@@ -41,6 +41,15 @@ pub struct Connected<'a> {
     pub socket_id: &'a str,
     pub timestamp: String,
     pub server: &'a str,
+    /// It has come back and got what it missed; absent where it has not.
+    #[serde(skip_serializing_if = "is_false")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+    pub recovered: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What all events about one analysis begin with.

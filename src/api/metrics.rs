@@ -15,7 +15,7 @@ use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
 use crate::shard::{
-    Broken, CloseReason, Counters, Histogram, Limit, PacketFault, ShardMetrics, ShardStats, UnknownSid,
+    Broken, CloseReason, Counters, Histogram, Limit, PacketFault, Recovered, ShardMetrics, ShardStats, UnknownSid,
 };
 
 use super::Api;
@@ -27,6 +27,12 @@ use super::metric_rows::{OfShard, gauges, values};
 struct OfReason {
     shard: u32,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    shard: u32,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +87,15 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("deliveries_pending", "Messages of emits that have still to be queued for their receivers", |stats| {
         stats.deliveries_pending
     }),
+    ("recovery_events", "Events that are remembered for clients that come back", |stats| stats.recovery_events),
+    ("recovery_bytes", "What they take", |stats| stats.recovery_bytes),
+    ("recovery_oldest_seconds", "How long ago the oldest of them was delivered", |stats| {
+        stats.recovery_oldest_ms / 1_000
+    }),
+    ("lingering_rooms", "Rooms without members that are remembered for members that come back", |stats| {
+        stats.lingering_rooms
+    }),
+    ("behind_clients", "Sockets that get what is remembered as fast as they read", |stats| stats.behind),
     ("queued_bytes", "Bytes that wait for clients, with what is kept about them", |stats| stats.queued_bytes),
     ("input_bytes", "Bytes of heads, messages, bodies and attachments that have begun", |stats| stats.input_bytes),
     ("closing_bytes", "Bytes that connections without a client have still to send", |stats| stats.closing_bytes),
@@ -104,6 +119,13 @@ const COUNTERS: &[Row<Counters>] = &[
     ("idle_connections_closed", "Connections that idled and were closed so that others find room", |counters| {
         counters.idlers_closed
     }),
+    ("recovered_events", "Events that clients missed and got when they came back", |counters| {
+        counters.recovered_events
+    }),
+    ("recovery_evicted", "Events that are not remembered any more because others needed the room", |counters| {
+        counters.recovery_evicted
+    }),
+    ("taken_over", "Sockets that the same client has taken over by another connection", |counters| counters.taken_over),
     ("late_turns", "Turns that came so late that the time did not count against peers", |counters| counters.late_turns),
     ("pardoned", "Peers past a deadline by the clock alone: what they had sent was not read yet", |counters| {
         counters.pardoned
@@ -204,6 +226,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     let (refusals, unknown_sids) = (Family::<OfReason, Counter>::default(), Family::<OfReason, Counter>::default());
     let packets = Family::<OfPacket, Counter>::default();
     let broken = Family::<OfErrno, Counter>::default();
+    let recoveries = Family::<OfResult, Counter>::default();
     for (OfShard { shard }, metrics) in numbered() {
         for reason in CloseReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
@@ -216,6 +239,10 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
         for reason in UnknownSid::ALL {
             let label = OfReason { shard, reason: reason.label() };
             unknown_sids.get_or_create(&label).inc_by(metrics.counters.unknown_sids(reason));
+        }
+        for result in Recovered::ALL {
+            let label = OfResult { shard, result: result.label() };
+            recoveries.get_or_create(&label).inc_by(metrics.counters.recoveries(result));
         }
         for fault in PacketFault::all() {
             let label = OfPacket { layer: fault.layer(), reason: fault.label() };
@@ -243,6 +270,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     registry.register("accept_errors", "Connections that could not be accepted, by entrance and errno", accepts);
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
     registry.register("connects_refused", "CONNECTs that were refused, by reason", refusals);
+    registry.register("recoveries", "CONNECTs of clients that came back, by what became of them", recoveries);
     registry.register("unknown_sids", "Requests of sessions that are not known, by reason", unknown_sids);
     registry.register("packets_refused", "Frames and packets that were refused, by the rules that they broke", packets);
     registry.register("connections_broken", "Connections that broke, by errno", broken);
@@ -297,6 +325,7 @@ mod tests {
         metrics.counters.count_fault(PacketFault::WebSocket(FrameError::Unmasked));
         metrics.counters.count_broken(Broken::TimedOut);
         metrics.counters.count_close(CloseReason::QueueFull);
+        metrics.counters.count_recovery(Recovered::TooOld);
         metrics.stats.rooms = 7;
         let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], api).body).unwrap();
         for line in [
@@ -305,6 +334,8 @@ mod tests {
             "sockring_sessions_closed_total{shard=\"0\",reason=\"queue_full\"} 0",
             "sockring_sessions_closed_total{shard=\"1\",reason=\"queue_full\"} 1",
             "sockring_connects_refused_total{shard=\"1\",reason=\"token_expired\"} 1",
+            "sockring_recoveries_total{shard=\"1\",result=\"too_old\"} 1",
+            "sockring_recoveries_total{shard=\"1\",result=\"recovered\"} 0",
             "sockring_unknown_sids_total{shard=\"1\",reason=\"other_instance\"} 1",
             "sockring_packets_refused_total{layer=\"session\",reason=\"not_connected\"} 1",
             "sockring_packets_refused_total{layer=\"socketio\",reason=\"bad_json\"} 0",

@@ -306,7 +306,7 @@ impl Api {
 
     /// What each shard says of itself.
     async fn stats(&self) -> Result<Vec<ShardStats>, ApiError> {
-        self.ask_all(|| Mail::Stats, |reply| if let Reply::Stats(stats) = reply { Some(stats) } else { None }).await
+        self.ask_all(|| Mail::Stats, |reply| if let Reply::Stats(stats) = reply { Some(*stats) } else { None }).await
     }
 
     /// What each shard counts.

@@ -340,6 +340,11 @@ async fn stats(api: &Api) -> Result<ApiAnswer, ApiError> {
             "polling": total(|shard| shard.polling),
         },
         "instances": instances,
+        "recovery": {
+            "events": total(|shard| shard.recovery_events),
+            "bytes": total(|shard| shard.recovery_bytes),
+            "oldestSeconds": shards.iter().map(|shard| shard.recovery_oldest_ms / 1_000).max(),
+        },
         "shards": rows,
         "maintenance": *api.maintenance.lock().await,
         "uptimeSeconds": api.started.elapsed().as_secs(),

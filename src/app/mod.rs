@@ -119,6 +119,8 @@ pub struct SocketInfo<'a> {
     pub namespace: &'a str,
     pub sid: &'a str,
     pub user: Option<&'a str>,
+    /// It has just come back, and gets all that it has missed.
+    pub is_recovered: bool,
     /// Unix time in milliseconds.
     pub now_unix_ms: u64,
 }

@@ -68,6 +68,7 @@ impl Application for Notifications {
             socket_id: socket.sid,
             timestamp: events::iso_8601(socket.now_unix_ms),
             server: &self.server,
+            recovered: socket.is_recovered,
         };
         let args = events::args(events::CONNECTED, &payload);
         actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });

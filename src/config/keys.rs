@@ -82,6 +82,11 @@ pub const KEYS: &[SettingKey] = &[
     key("idempotency_window_s", "300", "seconds for which an emit with an `idempotencyKey` is one event with all that repeat it"),
     key("idempotency_keys_max", "100000", "such keys that are remembered; more: the oldest are forgotten"),
     key("queue_bytes_max", "1048576", "bytes that wait for one client, what is kept about them included; more: it is closed"),
+    key("recovery_window_s", "120", "seconds within which a client that comes back gets what it has missed, up to 3600; 0: nobody does, and nothing is remembered"),
+    key("recovery_bytes_max", "67108864", "bytes of events that are remembered for that; more: the oldest go first, and who needs them starts anew"),
+    key("recovery_offset", "packet", "how clients are told how far they have got: `packet` by an event of its own behind each event, `argument` by a further argument of each, as Node does"),
+    key("recovery_secret", "", "what signs the proofs that clients come back with; default: made for the run"),
+    key("recovery_secret_file", "", "file that holds it"),
     key("mail_bytes_max", "8388608", "bytes of emits that wait between two shards, or from the API for one; more: status 503, or not delivered there"),
     key("api_connections_max", "1024", "requests that the API serves at once, of those with a key and of anybody, at the clients' port and at `api_listen`; more: status 503. `/health` and `/ready` always answer. At `api_listen` also connections; more: those that wait longest are closed"),
     key("api_connections_per_address_max", "256", "connections of one address at `api_listen` that have shown no API key; more: closed at once; this machine, private networks and `trusted_proxies` do not count"),
@@ -118,20 +123,22 @@ pub const KEYS: &[SettingKey] = &[
 ];
 
 /// Settings that name a file whose content is read with them, and again at SIGHUP.
-pub const HELD_IN_FILES: [&str; 6] = [
+pub const HELD_IN_FILES: [&str; 7] = [
     "access_token_secret_file",
     "access_token_secret_previous_file",
     "token_public_key_file",
     "api_key_file",
+    "recovery_secret_file",
     "redis_password_file",
     "redis_sentinel_password_file",
 ];
 
 /// Settings whose value is never shown. A URL may have a password in it.
-pub const SECRETS: [&str; 6] = [
+pub const SECRETS: [&str; 7] = [
     "access_token_secret",
     "access_token_secret_previous",
     "api_key",
+    "recovery_secret",
     "redis_password",
     "redis_sentinel_password",
     "redis_url",
@@ -170,6 +177,8 @@ pub fn group(key: &SettingKey) -> &'static str {
         "Tokens"
     } else if begins(&["api_"]) {
         "HTTP API"
+    } else if begins(&["recovery_"]) {
+        "Recovery"
     } else if begins(&["log"]) {
         "Logs"
     } else if ["_max", "_ms", "_window_s"].iter().any(|end| name.ends_with(end)) {

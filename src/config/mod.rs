@@ -2,6 +2,7 @@
 
 pub mod keys;
 mod log;
+mod recovery;
 mod redis;
 mod values;
 
@@ -340,6 +341,7 @@ fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
 fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, ConfigError> {
     Ok(EngineSettings {
         turn: Default::default(),
+        recovery: recovery::settings(values)?,
         layer: Layer::SocketIo,
         elsewhere: Elsewhere::HandOver,
         cluster: Cluster::Alone,

@@ -201,7 +201,7 @@ pub enum Reply {
         sockets: u64,
         refused: u64,
     },
-    Stats(ShardStats),
+    Stats(Box<ShardStats>),
     Metrics(Box<ShardMetrics>),
     Sockets(u64),
     Described(Vec<SocketDescription>),
@@ -270,6 +270,14 @@ pub struct ShardStats {
     pub idempotency_keys: u64,
     /// Polling clients that have moved to another shard and are still there.
     pub moved_away: u64,
+    /// Events that are remembered for clients that come back, what they take, and how long ago the oldest was delivered.
+    pub recovery_events: u64,
+    pub recovery_bytes: u64,
+    pub recovery_oldest_ms: u64,
+    /// Rooms that have lost their last member, and are remembered for members that come back.
+    pub lingering_rooms: u64,
+    /// Sockets that get what they have missed as fast as they read.
+    pub behind: u64,
     /// No more clients are taken, and those that are here end.
     pub is_draining: bool,
     /// Within the last five seconds mail or completions have waited too long.

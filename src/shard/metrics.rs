@@ -5,6 +5,7 @@ use crate::app::RefusalReason;
 use super::clients::client::CloseReason;
 use super::faults::{Broken, PacketFault, UnknownSid};
 use super::limit::Limit;
+use super::recovery::outcome::Recovered;
 
 /// Counts since start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,11 +42,17 @@ pub struct Counters {
     /// Subscriptions that the bus did not confirm in time, and those that nobody waited for because it was down.
     pub subscriptions_late: u64,
     pub subscriptions_unawaited: u64,
+    /// Events that clients missed and got when they came back, and sockets that another connection of theirs has taken over.
+    pub recovered_events: u64,
+    pub taken_over: u64,
+    /// Remembered events that went before their time, because there was no room for them.
+    pub recovery_evicted: u64,
     /// From a session's opening to its first accepted CONNECT, in milliseconds.
     pub handshakes: Histogram,
     /// Turns, in microseconds, and what the kernel had completed for each.
     pub turns: Histogram,
     pub completions: Histogram,
+    recoveries: [u64; Recovered::ALL.len()],
     hits: [u64; Limit::ALL.len()],
     refusals: [u64; RefusalReason::ALL.len()],
     faults: PerFault,
@@ -67,6 +74,16 @@ impl Counters {
     /// CONNECTs that were refused for this reason.
     pub fn refused(&self, reason: RefusalReason) -> u64 {
         self.refusals[reason as usize]
+    }
+
+    /// A client came back with a `pid`.
+    pub fn count_recovery(&mut self, result: Recovered) {
+        self.recoveries[result as usize] += 1;
+    }
+
+    /// CONNECTs with a `pid` that ended so.
+    pub fn recoveries(&self, result: Recovered) -> u64 {
+        self.recoveries[result as usize]
     }
 
     /// A frame or a packet ended its client.

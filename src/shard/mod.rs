@@ -14,6 +14,7 @@ mod limit;
 mod mail;
 mod metrics;
 mod moving;
+mod recovery;
 mod rooms;
 mod settings;
 mod slots;
@@ -56,9 +57,12 @@ pub use mail::{
 pub use metrics::{Counters, Histogram};
 pub use moving::placement::{Place, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
+pub use recovery::outcome::Recovered;
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
-pub use settings::{Cluster, Elsewhere, EngineSettings, Layer, TurnLimits};
+pub use settings::{
+    Cluster, Elsewhere, EngineSettings, Layer, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits,
+};
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};
 

@@ -1,5 +1,7 @@
 //! `EngineSettings`: what a shard needs to know, each limit with its default and its consequence.
 
+use std::fmt;
+
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
 use sockring_protocol::socketio::PacketLimits;
@@ -96,8 +98,52 @@ pub struct EngineSettings {
     pub idempotency_keys_max: usize,
     /// Bytes that wait for one client; more: the client is closed.
     pub queue_bytes_max: usize,
+    /// What is remembered for clients that come back.
+    pub recovery: RecoverySettings,
     /// What a shard does before it looks for what has come meanwhile.
     pub turn: TurnLimits,
+}
+
+/// What is remembered for clients that come back.
+#[derive(Clone, Debug, Default)]
+pub struct RecoverySettings {
+    /// Who comes back within this time gets what it has missed; 0: nobody.
+    pub window_ms: u64,
+    /// Of events that are remembered, in the whole process; the oldest go first.
+    pub bytes_max: usize,
+    pub offset: OffsetForm,
+    /// `None`: one is made by chance.
+    pub secret: Option<RecoverySecret>,
+}
+
+/// How clients are told how far they have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffsetForm {
+    /// As an event of its own behind each event.
+    #[default]
+    Packet,
+    /// As a further argument of each event.
+    Argument,
+}
+
+/// What signs the proofs that clients come back with.
+#[derive(Clone)]
+pub struct RecoverySecret(Box<[u8]>);
+
+impl RecoverySecret {
+    pub fn new(secret: &[u8]) -> RecoverySecret {
+        RecoverySecret(secret.into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RecoverySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoverySecret")
+    }
 }
 
 /// Limits of one turn. What is beyond them waits for the next, and nobody notices but by the time that it takes.
@@ -184,6 +230,7 @@ impl Default for EngineSettings {
             idempotency_window_ms: 300_000,
             idempotency_keys_max: 100_000,
             queue_bytes_max: 1 << 20,
+            recovery: RecoverySettings::default(),
             turn: TurnLimits::default(),
         }
     }

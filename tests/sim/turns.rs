@@ -266,7 +266,7 @@ fn who_is_about_to_join_does_so_before_anything_else_happens_to_it() {
     let joined = Reply::Joined { sockets: CLIENTS as u64, refused: 0 };
     assert_eq!(table.replies(), [joined], "the one that is gone had joined");
     table.turn(&[Move::Mail(|| Mail::Stats)]);
-    assert!(matches!(table.replies()[..], [Reply::Stats(stats)] if (stats.rooms, stats.sockets) == (8, 7)));
+    assert!(matches!(&table.replies()[..], [Reply::Stats(stats)] if (stats.rooms, stats.sockets) == (8, 7)));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn however_many_ask_a_shard_counts_once_in_a_while() {
     let mut table = crowd(settings);
     let count = |table: &mut Table| {
         table.turn(&[Move::Mail(|| Mail::Stats)]);
-        match table.replies()[..] {
+        match &table.replies()[..] {
             [Reply::Stats(stats)] => stats.connected,
             ref other => panic!("{other:?}"),
         }

@@ -23,6 +23,7 @@ const SHARED: &str = "the tasks of a cluster share what each of them keeps";
 const LAYERS: [&[&str]; 3] = [
     // What there is, each kind of state with its owner.
     &[
+        "clients/aliases.rs",
         "clients/client.rs",
         "clients/directory.rs",
         "clients/drain.rs",
@@ -40,10 +41,19 @@ const LAYERS: [&[&str]; 3] = [
         "moving/emigrant.rs",
         "moving/placement.rs",
         "moving/sid.rs",
+        "recovery/behind.rs",
+        "recovery/ended.rs",
+        "recovery/log.rs",
+        "recovery/outcome.rs",
+        "recovery/pid.rs",
+        "recovery/position.rs",
+        "recovery/state.rs",
+        "recovery/stays.rs",
         "rooms/acks.rs",
         "rooms/broadcasts.rs",
         "rooms/fan_out.rs",
         "rooms/homes.rs",
+        "rooms/lingering.rs",
         "rooms/membership.rs",
         "rooms/once.rs",
         "rooms/sockets.rs",
@@ -60,7 +70,7 @@ const LAYERS: [&[&str]; 3] = [
     // The hub, which has one of each owner.
     &["hub/mod.rs"],
     // What the hub does.
-    &["clients/", "hub/", "moving/", "rooms/"],
+    &["clients/", "hub/", "moving/", "recovery/", "rooms/"],
 ];
 
 /// The source files of one crate.

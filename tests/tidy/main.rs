@@ -68,6 +68,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
             "PacketFault",
             "Papers",
             "Parcel",
+            "Recovered",
             "Remembered",
             "Reply",
             "ShardMetrics",
@@ -117,7 +118,18 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
     (
         "src/config/",
         "shard",
-        &["Cluster", "Elsewhere", "EngineSettings", "Instance", "Layer", "SHARDS_MOST", "SLOTS_MOST"],
+        &[
+            "Cluster",
+            "Elsewhere",
+            "EngineSettings",
+            "Instance",
+            "Layer",
+            "OffsetForm",
+            "RecoverySecret",
+            "RecoverySettings",
+            "SHARDS_MOST",
+            "SLOTS_MOST",
+        ],
     ),
 ];
 

@@ -47,6 +47,15 @@ pub fn encode_connect(namespace: &str, sid: &str, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// `0{"sid":"...","pid":"..."}`: the client is connected, and can prove it when it comes back (P01).
+pub fn encode_connect_with_pid(namespace: &str, sid: &str, pid: &str, out: &mut Vec<u8>) {
+    encode_connect(namespace, sid, out);
+    out.pop();
+    out.extend_from_slice(b",\"pid\":");
+    encode_string(pid, out);
+    out.push(b'}');
+}
+
 /// `4{"message":"..."}`: the client is refused, with `data`, a JSON text, if there is more to say.
 pub fn encode_connect_error(namespace: &str, message: &str, data: Option<&str>, out: &mut Vec<u8>) {
     out.push(b'4');

@@ -12,5 +12,7 @@ pub use args::{Args, EventName};
 pub use assembler::{AssembleError, Assembler, AssemblyStep};
 #[cfg(feature = "client")]
 pub use client::{ServerPacket, encode_connect_request};
-pub use encode::{encode_ack, encode_connect, encode_connect_error, encode_disconnect, encode_event};
+pub use encode::{
+    encode_ack, encode_connect, encode_connect_error, encode_connect_with_pid, encode_disconnect, encode_event,
+};
 pub use packet::{AckId, PacketLimits, RESERVED_EVENTS, SocketPacket, SocketPacketError};

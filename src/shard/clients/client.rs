@@ -179,11 +179,13 @@ pub enum CloseReason {
     TokenExpired,
     /// The application, or the API, ended it.
     ServerClose,
+    /// The same client is back on another connection.
+    TakenOver,
     Shutdown,
 }
 
 impl CloseReason {
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::PingTimeout,
         CloseReason::TransportClose,
         CloseReason::TransportError,
@@ -199,6 +201,7 @@ impl CloseReason {
         CloseReason::TooManyRefusals,
         CloseReason::TokenExpired,
         CloseReason::ServerClose,
+        CloseReason::TakenOver,
         CloseReason::Shutdown,
     ];
 
@@ -219,6 +222,7 @@ impl CloseReason {
             CloseReason::TooManyRefusals => "too_many_refusals",
             CloseReason::TokenExpired => "token_expired",
             CloseReason::ServerClose => "server_close",
+            CloseReason::TakenOver => "taken_over",
             CloseReason::Shutdown => "shutdown",
         }
     }

@@ -8,6 +8,7 @@
 //! 4. An alarm is of a socket that is there.
 //! 5. A sid in `moved_here` names another shard, and its client is here. One in `moved_away` names this shard, and its
 //!    client is not here.
+//! 6. An alias is of a socket that is there, and of no other.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -24,7 +25,8 @@ use crate::shard::rooms::sockets::{NamespaceId, Seat, Socket, SocketStage};
 use crate::shard::slots::Slots;
 use crate::shard::timers::Timers;
 
-use super::client::{Client, ClientKey, Queued};
+use super::aliases::Aliases;
+use super::client::{Client, ClientKey, Phase, Queued};
 use super::outbox::{ConflateKey, Frames, Outbox};
 
 /// The clients of a shard.
@@ -43,6 +45,7 @@ pub(crate) struct Directory {
     moved_away: HashMap<Sid, u16, RandomState>,
     /// Clients that have moved here. One that began as a WebSocket is forgotten when its connection has come.
     moved_here: HashMap<Sid, ClientKey, RandomState>,
+    aliases: Aliases,
 }
 
 /// Where a session is.
@@ -68,6 +71,7 @@ impl Directory {
             dirty: Vec::new(),
             moved_away: HashMap::default(),
             moved_here: HashMap::default(),
+            aliases: Aliases::default(),
         }
     }
 
@@ -189,7 +193,10 @@ impl Directory {
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
     pub(crate) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
-        let sid = Sid::parse(sid).filter(|sid| sid.instance() == self.instance && sid.shard() == self.shard.number)?;
+        let sid = Sid::parse(sid).filter(|sid| self.is_of_ours(sid))?;
+        if let Some(seat) = self.aliases.seat(&sid) {
+            return self.socket_at(seat).filter(|(_, socket)| socket.namespace == namespace).map(|_| seat);
+        }
         let (key, client) = self.at(sid.slot())?;
         let place = client.sockets.place_in(namespace)?;
         (client.sockets.get(place)?.random == sid.random()).then_some((key.0.index, place))
@@ -200,9 +207,41 @@ impl Directory {
         self.iter().filter_map(move |(key, client)| Some((key.0.index, client.sockets.place_in(namespace)?)))
     }
 
-    /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not.
-    pub(crate) fn sid_of(&self, key: ClientKey, random: [u8; RANDOM_BYTES]) -> Sid {
-        Sid::new(self.instance, self.shard.number, key.0.index, random)
+    /// Whether this shard has given, or may give, this sid to a socket.
+    pub(crate) fn is_of_ours(&self, sid: &Sid) -> bool {
+        sid.instance() == self.instance && sid.shard() == self.shard.number
+    }
+
+    /// The same of a room that may be called like one.
+    pub(crate) fn is_sid_of_ours(&self, room: &str) -> bool {
+        Sid::parse(room).is_some_and(|sid| self.is_of_ours(&sid))
+    }
+
+    /// The Socket.IO sid of a socket: it says where its client is, which the Engine.IO sid of one that moved does not; or that
+    /// of the socket that it continues.
+    pub(crate) fn sid_of(&self, key: ClientKey, place: u16, random: [u8; RANDOM_BYTES]) -> Sid {
+        let alias = self.aliases.sid((key.0.index, place));
+        alias.unwrap_or_else(|| Sid::new(self.instance, self.shard.number, key.0.index, random))
+    }
+
+    /// A socket goes on under the sid of another one, which has ended.
+    pub(crate) fn set_alias(&mut self, sid: Sid, seat: Seat) {
+        self.aliases.set(sid, seat);
+    }
+
+    pub(crate) fn has_alias(&self, key: ClientKey, place: u16) -> bool {
+        self.aliases.sid((key.0.index, place)).is_some()
+    }
+
+    pub(crate) fn forget_alias(&mut self, key: ClientKey, place: u16) {
+        self.aliases.forget((key.0.index, place));
+    }
+
+    /// Queues messages for a client whatever waits for it already.
+    pub(crate) fn refill(&mut self, key: ClientKey, messages: Vec<Frames>) {
+        let Some(client) = self.clients.get_mut(key.0).filter(|client| client.phase != Phase::Farewell) else { return };
+        messages.into_iter().for_each(|frames| client.outbox.push(frames));
+        mark(client, key, &mut self.dirty);
     }
 
     /// Makes sure that the timer wheel asks this client in time.

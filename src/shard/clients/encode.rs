@@ -3,16 +3,38 @@
 use sockring_protocol::socketio::{self, AckId};
 use sockring_protocol::websocket::{Opcode, encode_frame, encode_frame_header, frame_header_length};
 
+use crate::shard::recovery::position::{Mark, Offset};
+use crate::shard::settings::OffsetForm;
+
 use super::outbox::Frames;
 
 /// The longest header of a server's frame: 2 bytes, and 8 of a long length.
 const HEADER_ROOM: usize = 10;
+/// What a marker usually takes.
+const MARKER_ROOM: usize = 24;
 /// One large message is no reason to keep its memory.
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
 /// An Engine.IO text packet: `packet` as it is.
 pub(crate) fn text_packet(scratch: &mut Vec<u8>, packet: &[u8]) -> Frames {
     frames(scratch, |out| out.extend_from_slice(packet), |_| {})
+}
+
+/// A ping, and behind it the markers of sockets by their namespaces.
+pub(crate) fn marked_ping<'a>(scratch: &mut Vec<u8>, offsets: impl Iterator<Item = (Offset, &'a str)>) -> Frames {
+    frames(
+        scratch,
+        |out| out.push(b'2'),
+        |out| offsets.for_each(|(offset, namespace)| push_marker(offset, namespace, out)),
+    )
+}
+
+/// Appends a frame with a marker.
+fn push_marker(offset: Offset, namespace: &str, out: &mut Vec<u8>) {
+    let mut packet = Vec::with_capacity(MARKER_ROOM + namespace.len());
+    packet.push(b'4');
+    offset.encode_marker(namespace, &mut packet);
+    encode_frame(Opcode::Text, &packet, out);
 }
 
 /// An Engine.IO message packet with binary data, or a raw WebSocket message: no prefix.
@@ -38,14 +60,17 @@ pub(crate) enum Carrier {
     Ack(AckId),
 }
 
-/// An EVENT or ACK, or their binary kinds, with the attachments behind it.
+/// An EVENT or ACK, or their binary kinds, with the attachments behind it, and the marker where it has one.
 pub(crate) fn packet_with_args<B: AsRef<[u8]>>(
     scratch: &mut Vec<u8>,
     namespace: &str,
     carrier: Carrier,
     args: &[u8],
     attachments: &[B],
+    mark: Option<Mark>,
 ) -> Frames {
+    let with_offset = mark.filter(|mark| mark.form == OffsetForm::Argument).map(|mark| mark.offset.append_to(args));
+    let args = with_offset.as_deref().unwrap_or(args);
     let write = |out: &mut Vec<u8>| {
         out.push(b'4');
         match carrier {
@@ -56,6 +81,9 @@ pub(crate) fn packet_with_args<B: AsRef<[u8]>>(
     frames(scratch, write, |out| {
         for data in attachments {
             encode_frame(Opcode::Binary, data.as_ref(), out);
+        }
+        if let Some(Mark { offset, form: OffsetForm::Packet }) = mark {
+            push_marker(offset, namespace, out);
         }
     })
 }
@@ -92,7 +120,7 @@ mod tests {
             assert_eq!(*text_packet(&mut scratch, &packet), *expected, "{length}");
             assert!(scratch.capacity() <= SCRATCH_BYTES_KEPT);
         }
-        let frames = packet_with_args(&mut scratch, "/", Carrier::Event(None), b"[\"a\"]", &[b"12", b"34"]);
+        let frames = packet_with_args(&mut scratch, "/", Carrier::Event(None), b"[\"a\"]", &[b"12", b"34"], None);
         assert_eq!(*frames, *b"\x81\x09452-[\"a\"]\x82\x0212\x82\x0234");
     }
 }

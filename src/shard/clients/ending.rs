@@ -8,6 +8,7 @@ use crate::shard::hub::Hub;
 use crate::shard::hub::outbound::Order;
 use crate::shard::limit::Limit;
 use crate::shard::mail::SiblingMail;
+use crate::shard::recovery::ended::Parting;
 use crate::shard::rooms::sockets::SocketStage;
 
 use super::client::{Cause, ClientKey, CloseReason, Farewell, Phase};
@@ -44,13 +45,19 @@ impl<A: Application> Hub<A> {
         if let Some(probe) = client.probe.take() {
             self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
         }
-        let outbox = std::mem::take(&mut client.outbox);
+        let mut outbox = std::mem::take(&mut client.outbox);
+        if reason == CloseReason::TakenOver {
+            // Whoever has taken it over gets that.
+            outbox = Outbox::Empty;
+        }
         match (client.session.transport(), client.connection.take()) {
             (_, Some(connection)) if reason == CloseReason::QueueFull => {
                 self.outbound.orders.push(Order::Abort(connection));
             }
             // What it does not read is not sent to it.
-            (Transport::WebSocket, Some(connection)) if reason == CloseReason::PingTimeout => {
+            (Transport::WebSocket, Some(connection))
+                if matches!(reason, CloseReason::PingTimeout | CloseReason::TakenOver) =>
+            {
                 self.outbound.orders.push(Order::GiveUp(connection));
             }
             (Transport::WebSocket, Some(connection)) => {
@@ -131,12 +138,12 @@ impl<A: Application> Hub<A> {
         let Some(client) = self.directory.get(key) else { return };
         let places: Vec<u16> = client.sockets.iter().map(|(place, _)| place).collect();
         for place in places {
-            self.drop_socket(key, place);
+            self.drop_socket(key, place, Parting::Lost);
         }
     }
 
     /// The one place where a socket ends.
-    pub(crate) fn drop_socket(&mut self, key: ClientKey, place: u16) {
+    pub(crate) fn drop_socket(&mut self, key: ClientKey, place: u16, parting: Parting) {
         self.catch_up(key.0.index);
         // One that the application was never told of is not told gone.
         let is_joining = self.directory.socket(key, place).is_some_and(|socket| socket.stage == SocketStage::Joining);
@@ -145,8 +152,12 @@ impl<A: Application> Hub<A> {
         }
         self.directory.forget_alarms(key, place);
         self.broadcasts.forget_acks(key, place);
+        match self.recovery {
+            // Its own channel lingers as its rooms do.
+            Some(_) => self.note_end(key, place, parting),
+            None => self.unsubscribe_sid(key, place),
+        }
         while self.leave_at(key, place, 0).is_some() {}
-        self.unsubscribe_sid(key, place);
         if let Some(client) = self.directory.get_mut(key)
             && let Some(socket) = client.sockets.remove(place)
         {

@@ -1,5 +1,6 @@
 //! Clients: one Engine.IO session each, whatever carries it, with what waits for it.
 
+mod aliases;
 pub(super) mod client;
 pub(super) mod directory;
 pub(super) mod drain;

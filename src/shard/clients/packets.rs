@@ -12,6 +12,7 @@ use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
+use crate::shard::recovery::ended::Parting;
 use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
@@ -57,7 +58,7 @@ impl<A: Application> Hub<A> {
             SocketPacket::Disconnect { namespace } => {
                 // Disconnecting from where one is not is harmless: both sides may do so at once.
                 if let Some(place) = self.connected_place(key, namespace) {
-                    self.drop_socket(key, place);
+                    self.drop_socket(key, place, Parting::Disconnected);
                 }
                 Ok(())
             }
@@ -245,6 +246,7 @@ impl<A: Application> Hub<A> {
         admission: &Admission,
         request: &ConnectRequest<'_>,
     ) {
+        self.end_older(id, request, admission.user.as_deref());
         let user_room = admission.user.as_ref().map(|user| [USER_PREFIX, user].concat());
         let members =
             |name: &String| self.membership.find(id, name).map_or(0, |room| self.membership.members(room).len());
@@ -268,12 +270,13 @@ impl<A: Application> Hub<A> {
             client.expiries.set(place, self.now.at + at.saturating_sub(self.now.unix_ms));
         }
         if let Some(name) = user_room {
-            let room = self.join(key, place, &name);
+            let room = self.enter(key, place, &name);
             let socket = self.directory.socket_mut(key, place);
             if let (Some(socket), Some(room)) = (socket, room) {
                 socket.user = NonMaxRoom::new(room);
             }
         }
+        self.resume_name(key, place, request, admission.user.as_deref());
         self.subscribe_sid(key, place);
         self.arm(key);
         if !self.connect_waits(key, place, request) {
@@ -285,14 +288,10 @@ impl<A: Application> Hub<A> {
     pub(crate) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
         // What was emitted before is not for a socket that was not connected then.
         self.catch_up(key.0.index);
-        let Some(client) = self.directory.get_mut(key) else { return };
-        let Some(socket) = client.sockets.get_mut(place) else { return };
+        let Some(socket) = self.directory.socket_mut(key, place) else { return };
         socket.stage = SocketStage::Connected;
-        let (random, namespace) = (socket.random, request.namespace);
-        let sid = self.directory.sid_of(key, random).text();
-        let frames = encode::message(&mut self.scratch, |out| socketio::encode_connect(namespace, sid.as_str(), out));
-        self.push(key, frames, Delivery::Queue);
-        self.tell_connected(key, place, request);
+        let is_recovered = self.answer_connect(key, place, request);
+        self.tell_connected(key, place, request, is_recovered);
     }
 
     /// Calls the application about sockets that it wanted to be called about by now.
@@ -302,8 +301,10 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    fn tell_connected(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
-        self.with_socket(key, place, |app, info, actions| app.connected(info, request, actions));
+    fn tell_connected(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>, is_recovered: bool) {
+        self.with_socket(key, place, |app, info, actions| {
+            app.connected(&SocketInfo { is_recovered, ..*info }, request, actions);
+        });
         if let Some(event) = self.broadcasts.standing() {
             self.send_args(key, place, Carrier::Event(None), &event, &[]);
         }
@@ -368,7 +369,11 @@ impl<A: Application> Hub<A> {
         let Some(client) = self.directory.get(key) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
         let namespace = self.settings.namespace_name(socket.namespace);
-        let frames = encode::packet_with_args(&mut self.scratch, namespace, carrier, args, attachments);
+        let mark = match carrier {
+            Carrier::Event(None) => self.mark_at((key.0.index, place)),
+            _ => None,
+        };
+        let frames = encode::packet_with_args(&mut self.scratch, namespace, carrier, args, attachments, mark);
         self.push(key, frames, Delivery::Queue);
     }
 
@@ -378,11 +383,22 @@ impl<A: Application> Hub<A> {
         let namespace = self.settings.namespace_name(socket.namespace);
         let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
         self.push(key, frames, Delivery::Queue);
-        self.drop_socket(key, place);
+        self.drop_socket(key, place, Parting::Disconnected);
     }
 
-    /// Puts a socket into a room; `None` when it is in too many. Being in it already is no error.
+    /// Puts a socket into a room besides its user's; `None` when it is in too many. Being in it already is no error.
     pub(crate) fn join(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
+        let rooms = |hub: &Self| hub.directory.socket(key, place).map_or(0, |socket| socket.links.as_slice().len());
+        let before = rooms(self);
+        let room = self.enter(key, place, name)?;
+        if rooms(self) > before {
+            self.note_join((key.0.index, place), room);
+        }
+        Some(room)
+    }
+
+    /// The same of any room.
+    pub(crate) fn enter(&mut self, key: ClientKey, place: u16, name: &str) -> Option<u32> {
         let client = self.directory.get_mut(key)?;
         let socket = client.sockets.get_mut(place)?;
         let links = socket.links.as_slice();
@@ -413,7 +429,9 @@ impl<A: Application> Hub<A> {
             return false;
         }
         let link = socket.links.as_slice().iter().position(|link| link.room == room);
-        link.is_some_and(|link| self.leave_at(key, place, link).is_some())
+        let Some(link) = link else { return false };
+        self.note_leave((key.0.index, place), room);
+        self.leave_at(key, place, link).is_some()
     }
 }
 

@@ -50,7 +50,7 @@ impl<A: Application> Hub<A> {
             Step::Accept => {
                 let Some(client) = self.directory.get_mut(key) else { return PollOutcome::Refuse };
                 client.connection = Some(connection);
-                if !client.outbox.is_empty() {
+                if !client.outbox.is_empty() || self.has_behind(key) {
                     self.directory.mark_dirty(key);
                 }
                 PollOutcome::Held
@@ -156,6 +156,7 @@ impl<A: Application> Hub<A> {
 
     /// Answers the held GET with what is queued, if both are there.
     pub(crate) fn answer_poll(&mut self, key: ClientKey) {
+        self.refill(key);
         let Some(client) = self.directory.get_mut(key) else { return };
         if client.outbox.is_empty() {
             return;

@@ -1,7 +1,5 @@
 //! Engine.IO sessions: how one begins, is found, takes its packets and is told the time.
 
-use std::sync::Arc;
-
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{
@@ -215,7 +213,10 @@ impl<A: Application> Hub<A> {
         loop {
             let Some(client) = self.directory.get_mut(key) else { return };
             match client.session.expire(moment, &self.settings.times) {
-                Step::SendPing => self.push(key, Arc::clone(&self.ping), Delivery::Queue),
+                Step::SendPing => {
+                    let ping = self.ping_of(key);
+                    self.push(key, ping, Delivery::Queue);
+                }
                 Step::ReleasePoll => self.release_poll(key),
                 Step::Suspect => self.look_at(key),
                 Step::SuspectProbe => self.look_for_probe(key),

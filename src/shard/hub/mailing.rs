@@ -51,7 +51,7 @@ impl<A: Application> Hub<A> {
                 settings.cors = cors;
                 Reply::Changed(0)
             }
-            Mail::Stats => Reply::Stats(stats(self)),
+            Mail::Stats => Reply::Stats(Box::new(stats(self))),
             Mail::Metrics => {
                 let metrics = ShardMetrics { stats: stats(self), counters: self.counters.clone() };
                 Reply::Metrics(Box::new(metrics))

@@ -25,6 +25,7 @@ use super::limit::Limit;
 use super::metrics::Counters;
 use super::moving::placement::Place;
 use super::moving::sid::RandomPool;
+use super::recovery::state::Recovery;
 use super::rooms::broadcasts::Broadcasts;
 use super::rooms::membership::{Left, Membership};
 use super::rooms::once::Once;
@@ -72,6 +73,8 @@ pub(super) struct Hub<A> {
     /// Those that were logged.
     pub(super) refused_origins: Vec<Box<str>>,
     pub(super) ping: Frames,
+    /// `None`: nobody is told what it has missed.
+    pub(super) recovery: Option<Box<Recovery>>,
 }
 
 impl<A: Application> Hub<A> {
@@ -80,19 +83,16 @@ impl<A: Application> Hub<A> {
         capacity: Arc<Capacity>,
         shard: Place,
         app: A,
-        random: RandomPool,
+        mut random: RandomPool,
         now: Now,
     ) -> Hub<A> {
         let namespaces = u16::try_from(settings.namespaces.len()).unwrap_or(u16::MAX);
+        let clients_max = capacity.limits().clients_max;
+        let recovery = Recovery::new(&settings, shard, clients_max, &mut random, now.at);
         Hub {
-            directory: Directory::new(settings.instance, shard, capacity.limits().clients_max, now.at),
-            membership: Membership::new(
-                namespaces,
-                shard,
-                capacity.limits().clients_max,
-                settings.cluster,
-                settings.instance,
-            ),
+            recovery,
+            directory: Directory::new(settings.instance, shard, clients_max, now.at),
+            membership: Membership::new(namespaces, shard, clients_max, settings.cluster, settings.instance),
             broadcasts: Broadcasts::default(),
             once: Once::default(),
             settings,
@@ -136,12 +136,14 @@ impl<A: Application> Hub<A> {
             self.expire_client(key);
         }
         self.expire_subscriptions();
+        self.expire_recovery();
         self.broadcasts.expire(now);
         self.once.expire(now, self.settings.idempotency_window_ms);
         self.expire_round();
         self.wake();
         self.drain();
         self.fan_out();
+        self.drop_lost();
     }
 
     /// Whether this turn has left something to the next one.
@@ -156,7 +158,8 @@ impl<A: Application> Hub<A> {
         let (rooms, broadcasts, around) =
             (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
         let once = self.once.deadline(self.settings.idempotency_window_ms);
-        [self.directory.deadline(), draining, rooms, broadcasts, around, once].into_iter().flatten().min()
+        let recovery = self.recovery.as_deref().and_then(Recovery::deadline);
+        [self.directory.deadline(), draining, rooms, broadcasts, around, once, recovery].into_iter().flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.
@@ -212,11 +215,12 @@ impl<A: Application> Hub<A> {
     pub(super) fn call_app(&mut self, key: ClientKey, place: u16, call: impl FnOnce(&mut A, &SocketInfo<'_>)) {
         let Some(client) = self.directory.get(key) else { return };
         let Some(socket) = client.sockets.get(place) else { return };
-        let sid = self.directory.sid_of(key, socket.random).text();
+        let sid = self.directory.sid_of(key, place, socket.random).text();
         let info = SocketInfo {
             namespace: self.settings.namespace_name(socket.namespace),
             sid: sid.as_str(),
             user: self.membership.user_of(socket),
+            is_recovered: false,
             now_unix_ms: self.now.unix_ms,
         };
         call(&mut self.app, &info);
@@ -233,7 +237,11 @@ impl<A: Application> Hub<A> {
         if let Some(moved) = socket.links.as_slice().get(link) {
             self.membership.relink(*moved, u16::try_from(link).unwrap_or(u16::MAX));
         }
-        let Left { moved, notice, given_up } = self.membership.leave(left);
+        let term = match self.membership.has_one_member(left.room) {
+            true => self.recovery.as_deref_mut().map(|recovery| recovery.term(self.now.at)),
+            false => None,
+        };
+        let Left { moved, notice, given_up } = self.membership.leave(left, term);
         self.give_up(given_up);
         self.tell(notice);
         if let Some(member) = moved {

@@ -47,6 +47,13 @@ impl<A: Application> Hub<A> {
             is_draining: self.is_draining(),
             ..ShardStats::default()
         };
+        if let Some(recovery) = self.recovery.as_deref() {
+            stats.recovery_events = recovery.log.len() as u64;
+            stats.recovery_bytes = recovery.log.bytes() as u64;
+            stats.recovery_oldest_ms = recovery.log.oldest_ms(self.now.at);
+            stats.lingering_rooms = self.membership.lingering() as u64;
+            stats.behind = recovery.behind() as u64;
+        }
         for (_, client) in self.directory.iter() {
             stats.queued_bytes += client.outbox.bytes() as u64;
             stats.sockets += client.sockets.len() as u64;

@@ -86,6 +86,14 @@ impl Sid {
         Some(Sid(bytes))
     }
 
+    pub(crate) fn bytes(&self) -> [u8; BYTES] {
+        self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; BYTES]) -> Sid {
+        Sid(bytes)
+    }
+
     fn place(&self) -> u64 {
         let [a, b, c, d, e, f, ..] = self.0;
         u64::from_be_bytes([0, 0, a, b, c, d, e, f])

@@ -43,13 +43,16 @@ impl<A: Application> Hub<A> {
             return None;
         }
         let socket = self.directory.socket(key, place)?;
-        let name = self.directory.sid_of(key, socket.random).text().as_str().into();
+        let name = self.directory.sid_of(key, place, socket.random).text().as_str().into();
         Some(RoomName { namespace: socket.namespace, name })
     }
 
     /// A socket is there: the bus is asked for its own channel, if it has one.
     pub(crate) fn subscribe_sid(&mut self, key: ClientKey, place: u16) {
         let Some(room) = self.room_of_sid(key, place) else { return };
+        if self.membership.ends_to_linger(&room) {
+            return;
+        }
         let notice = self.membership.subscribe_to(room, self.now.at);
         self.tell(Some(notice));
     }

@@ -7,16 +7,18 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::socketio::AckId;
 
 use crate::app::Application;
 use crate::shard::clients::client::{CloseReason, Farewell, Queued};
 use crate::shard::clients::encode::{self, Carrier};
-use crate::shard::clients::outbox::ConflateKey;
+use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{SiblingMail, TallyKey};
+use crate::shard::recovery::position::Mark;
+use crate::shard::recovery::state::Recovery;
 
 use super::broadcasts::Report;
 use super::fan_out::{Asker, Deed, FanOut, Message};
@@ -70,10 +72,18 @@ impl<A: Application> Hub<A> {
             self.send_on(namespace, &broadcast, asker);
         }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
-        let (Some(namespace), Some(seats)) = (namespace, seats.filter(|seats| !seats.is_empty())) else {
+        let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
+        let is_remembered = ack.is_none() && self.is_remembered(namespace, &broadcast);
+        if seats.is_empty() && !is_remembered {
             return self.close(ack, asker, 0);
+        }
+        let message = match is_remembered {
+            true => self.remembered_message(namespace, &broadcast),
+            false => self.message(namespace, &broadcast, ack),
         };
-        let message = self.message(namespace, &broadcast, ack);
+        if seats.is_empty() {
+            return self.close(ack, asker, 0);
+        }
         self.spread(Deed::Queue(message), seats, asker);
     }
 
@@ -127,20 +137,35 @@ impl<A: Application> Hub<A> {
     }
 
     fn message(&mut self, namespace: NamespaceId, broadcast: &Broadcast, ack: Option<AckId>) -> Message {
-        let frames = encode::packet_with_args(
-            &mut self.scratch,
-            &broadcast.namespace,
-            Carrier::Event(ack),
-            &broadcast.args,
-            &broadcast.attachments,
-        );
+        // What asks for an acknowledgement ends in a callback at its receiver, and never in an offset.
+        let mark = if ack.is_none() { self.mark() } else { None };
+        let frames = self.encode(broadcast, ack, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        Message { frames, conflate, delivery: broadcast.delivery, ack }
+        Message { frames, conflate, delivery: broadcast.delivery, ack, position: None }
+    }
+
+    /// One that goes into the log, whoever is there to get it.
+    fn remembered_message(&mut self, namespace: NamespaceId, broadcast: &Broadcast) -> Message {
+        let mark = self.recovery.as_deref().map(Recovery::next_mark);
+        let frames = self.encode(broadcast, None, mark);
+        let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
+        self.remember(namespace, broadcast, conflate.clone(), &frames);
+        let position = mark.map(|mark| mark.offset.position);
+        Message { frames, conflate, delivery: broadcast.delivery, ack: None, position }
+    }
+
+    fn encode(&mut self, broadcast: &Broadcast, ack: Option<AckId>, mark: Option<Mark>) -> Frames {
+        let Broadcast { namespace, args, attachments, .. } = broadcast;
+        encode::packet_with_args(&mut self.scratch, namespace, Carrier::Event(ack), args, attachments, mark)
     }
 
     /// Queues a message for one of its receivers; says whether it gets it.
     fn queue_for(&mut self, seat: Seat, message: &Message) -> bool {
-        let Message { frames, conflate, delivery, .. } = message;
+        let Message { frames, conflate, delivery, position, .. } = message;
+        if self.is_behind_at(seat) && (position.is_some() || *delivery == Delivery::Volatile) {
+            // It follows out of the log.
+            return position.is_some();
+        }
         let max = self.settings.queue_bytes_max;
         let Some((key, queued)) = self.directory.queue_at(seat, frames, conflate.as_ref(), *delivery, max) else {
             return false;
@@ -152,10 +177,13 @@ impl<A: Application> Hub<A> {
                 self.counters.volatile_dropped += 1;
                 return false;
             }
-            Queued::Full => {
-                self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now);
-                return false;
-            }
+            Queued::Full => match position {
+                Some(position) => self.fall_behind(seat, *position),
+                None => {
+                    self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now);
+                    return false;
+                }
+            },
         }
         if let Some(ack) = message.ack {
             match self.broadcasts.acks_pending() < self.settings.acks_pending_max {

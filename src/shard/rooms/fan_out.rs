@@ -7,6 +7,7 @@ use sockring_protocol::socketio::AckId;
 
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::mail::TallyKey;
+use crate::shard::recovery::position::Position;
 use crate::shard::settings::TurnLimits;
 
 use super::sockets::{NamespaceId, Seat};
@@ -59,6 +60,8 @@ pub(crate) struct Message {
     pub(crate) conflate: Option<ConflateKey>,
     pub(crate) delivery: Delivery,
     pub(crate) ack: Option<AckId>,
+    /// Where it is in the log; `None`: it is not remembered.
+    pub(crate) position: Option<Position>,
 }
 
 /// Rooms that sockets are put into, or taken out of.

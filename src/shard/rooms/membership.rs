@@ -20,6 +20,8 @@
 //! 3. A room is in `homes` exactly if its home is here and other shards have members of it.
 //! 4. With a bus, a room whose home is here is subscribed while it has a member anywhere, and is in `subscriptions` until
 //!    that is confirmed.
+//! 5. A room that lingers is not in `rooms`, and counts as one with a member for 3 and 4: its home, or the bus, hears of the
+//!    end when its time is over.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -30,9 +32,11 @@ use crate::shard::effects::Effect;
 use crate::shard::mail::{RoomName, SiblingMail, TallyKey};
 use crate::shard::moving::placement::{Place, home_of};
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES};
+use crate::shard::recovery::position::Position;
 use crate::shard::settings::Cluster;
 
 use super::homes::Homes;
+use super::lingering::{Lingering, Term};
 use super::sockets::{Link, NamespaceId, RoomId, Socket};
 use super::subscriptions::{Released, Subscriptions};
 use super::table::{Member, Rooms, USER_PREFIX};
@@ -48,6 +52,8 @@ pub(crate) struct Membership {
     announced: HashMap<RoomId, Announcement, RandomState>,
     epoch: u32,
     subscriptions: Subscriptions<Waiting>,
+    /// Rooms that have lost their last member here lately, and what their home was told of them.
+    lingering: Lingering<Option<Announcement>>,
 }
 
 struct Announcement {
@@ -106,6 +112,7 @@ impl Membership {
             announced: HashMap::default(),
             epoch: 0,
             subscriptions: Subscriptions::new(namespaces),
+            lingering: Lingering::new(namespaces, clients_max),
         }
     }
 
@@ -162,6 +169,10 @@ impl Membership {
         if self.rooms.members(link.room).len() > 1 {
             return (link, None);
         }
+        if let Some(announcement) = self.lingering.take(namespace, name) {
+            self.announced.extend(announcement.map(|announcement| (link.room, announcement)));
+            return (link, None);
+        }
         let home = home_of(name, self.shard.of);
         if home == self.shard.number {
             let is_first = self.homes.outposts(namespace, name).is_empty();
@@ -174,31 +185,82 @@ impl Membership {
         (link, Some(Notice::Shard(home, SiblingMail::RoomUp { room, epoch, from: self.shard.number })))
     }
 
-    /// Removes the member that a link leads to, and the room with its last one.
-    pub(crate) fn leave(&mut self, link: Link) -> Left {
-        let (notice, given_up) = match self.rooms.members(link.room).len() {
-            0 | 1 => self.before_last_leaves(link.room),
-            _ => (None, Vec::new()),
+    /// Whether the next one who leaves a room is its last member here.
+    pub(crate) fn has_one_member(&self, room: RoomId) -> bool {
+        self.rooms.members(room).len() <= 1
+    }
+
+    /// Removes the member that a link leads to, and the room with its last one. It lingers, if there is a term for that.
+    pub(crate) fn leave(&mut self, link: Link, term: Option<Term>) -> Left {
+        let (notice, given_up) = match self.has_one_member(link.room) {
+            true => self.before_last_leaves(link.room, term),
+            false => (None, Vec::new()),
         };
         Left { moved: self.rooms.leave(link), notice, given_up }
     }
 
-    fn before_last_leaves(&mut self, room: RoomId) -> (Option<Notice>, Vec<Waiting>) {
+    fn before_last_leaves(&mut self, room: RoomId, term: Option<Term>) -> (Option<Notice>, Vec<Waiting>) {
         let announcement = self.announced.remove(&room);
-        if announcement.is_none() && self.cluster == Cluster::Alone {
+        if term.is_none() && announcement.is_none() && self.cluster == Cluster::Alone {
             return (None, Vec::new());
         }
         let (namespace, name) = self.rooms.full_name(room);
         let room = RoomName { namespace, name: name.into() };
+        match term {
+            Some(term) => {
+                self.lingering.put(room, term, announcement);
+                (None, Vec::new())
+            }
+            None => self.give_up(room, announcement),
+        }
+    }
+
+    /// A room has no member here any more, nor does it linger.
+    fn give_up(&mut self, room: RoomName, announcement: Option<Announcement>) -> (Option<Notice>, Vec<Waiting>) {
         match announcement {
             Some(Announcement { epoch, waiting, .. }) => {
-                let (home, from) = (home_of(name, self.shard.of), self.shard.number);
+                let (home, from) = (home_of(&room.name, self.shard.of), self.shard.number);
                 (Some(Notice::Shard(home, SiblingMail::RoomDown { room, epoch, from })), waiting)
             }
+            None if self.has_channels_of_sids() && self.instance.covers(&room.name) => {
+                let (notice, given_up) = self.unsubscribe_from(room);
+                (Some(notice), given_up)
+            }
             // Its home is here.
-            None if self.homes.outposts(namespace, name).is_empty() => self.unsubscribe(room),
+            None if self.homes.outposts(room.namespace, &room.name).is_empty() => self.unsubscribe(room),
             None => (None, Vec::new()),
         }
+    }
+
+    /// Something that is no room here lingers as one: a socket that was in none.
+    pub(crate) fn linger(&mut self, room: RoomName, term: Term) {
+        self.lingering.put(room, term, None);
+    }
+
+    /// Takes back the end of a room that lingers; `false`: it does not.
+    pub(crate) fn ends_to_linger(&mut self, room: &RoomName) -> bool {
+        self.lingering.take(room.namespace, &room.name).is_some()
+    }
+
+    /// Whether a room has members here, or has had some lately.
+    pub(crate) fn is_remembered(&self, namespace: NamespaceId, name: &str) -> bool {
+        self.find(namespace, name).is_some() || self.lingering.contains(namespace, name)
+    }
+
+    /// Whether rooms of a namespace have lost their last member lately.
+    pub(crate) fn has_lingering(&self, namespace: NamespaceId) -> bool {
+        self.lingering.has_some(namespace)
+    }
+
+    pub(crate) fn lingering(&self) -> usize {
+        self.lingering.len()
+    }
+
+    /// Ends a room that has lingered for long enough, with the position of its end.
+    pub(crate) fn expire_lingering(&mut self, now: Millis) -> Option<(Position, Option<Notice>, Vec<Waiting>)> {
+        let (room, since, announcement) = self.lingering.expire(now)?;
+        let (notice, given_up) = self.give_up(room, announcement);
+        Some((since, notice, given_up))
     }
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.
@@ -257,7 +319,7 @@ impl Membership {
     /// At home: a shard has members of this room from now on. It hears that this is known when emits reach the room.
     pub(crate) fn on_room_up(&mut self, room: RoomName, epoch: u32, from: u16, now: Millis) -> [Option<Notice>; 2] {
         let has_others = !self.homes.outposts(room.namespace, &room.name).is_empty();
-        let is_first = !has_others && self.find(room.namespace, &room.name).is_none();
+        let is_first = !has_others && !self.is_remembered(room.namespace, &room.name);
         self.homes.up(&room, from, epoch);
         let subscribe = if is_first { self.subscribe(room.namespace, &room.name, now) } else { None };
         match self.waiting_for_bus(&room) {
@@ -271,7 +333,7 @@ impl Membership {
 
     /// At home: it has none any more.
     pub(crate) fn on_room_down(&mut self, room: &RoomName, epoch: u32, from: u16) -> (Option<Notice>, Vec<Waiting>) {
-        match self.homes.down(room, from, epoch) && self.find(room.namespace, &room.name).is_none() {
+        match self.homes.down(room, from, epoch) && !self.is_remembered(room.namespace, &room.name) {
             true => self.unsubscribe(room.clone()),
             false => (None, Vec::new()),
         }
@@ -279,7 +341,10 @@ impl Membership {
 
     /// The home of a room knows of the `RoomUp` of this epoch; who waited for that.
     pub(crate) fn on_room_ready(&mut self, room: &RoomName, epoch: u32) -> Vec<Waiting> {
-        let announced = self.find(room.namespace, &room.name).and_then(|id| self.announced.get_mut(&id));
+        let announced = match self.find(room.namespace, &room.name) {
+            Some(id) => self.announced.get_mut(&id),
+            None => self.lingering.get_mut(room.namespace, &room.name).and_then(Option::as_mut),
+        };
         let Some(announcement) = announced.filter(|known| known.epoch == epoch) else { return Vec::new() };
         announcement.is_acknowledged = true;
         std::mem::take(&mut announcement.waiting)
@@ -309,6 +374,6 @@ impl Membership {
     }
 
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        self.subscriptions.deadline()
+        [self.subscriptions.deadline(), self.lingering.deadline()].into_iter().flatten().min()
     }
 }

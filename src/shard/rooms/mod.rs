@@ -7,6 +7,7 @@ mod changes;
 pub(super) mod deliver;
 pub(super) mod fan_out;
 mod homes;
+pub(super) mod lingering;
 mod manage;
 pub(super) mod membership;
 pub(super) mod once;

@@ -29,9 +29,10 @@ impl<A: Application> Hub<A> {
             |members: &[Member]| members.iter().any(|member| self.is_connected_at((member.client, member.socket)));
         let rooms = self.membership.rooms_of(namespace).filter(|(_, members)| has_member(members));
         let sids = self.directory.iter().filter_map(|(key, client)| {
-            let socket = client.sockets.get(client.sockets.place_in(namespace)?)?;
+            let place = client.sockets.place_in(namespace)?;
+            let socket = client.sockets.get(place)?;
             let is_there = socket.stage == SocketStage::Connected;
-            is_there.then(|| Box::<str>::from(self.directory.sid_of(key, socket.random).text().as_str()))
+            is_there.then(|| Box::<str>::from(self.directory.sid_of(key, place, socket.random).text().as_str()))
         });
         let mut names: Vec<Box<str>> = Vec::new();
         let mut bytes = 0;

@@ -150,8 +150,12 @@ impl<A: Application> Shard<A> {
             self.effects.push(Effect::Send(key, piece));
             return count;
         }
-        let own = connection.take_pending();
         let client = connection.transport_of();
+        if let Some(client) = client {
+            self.hub.refill(client);
+        }
+        let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
+        let own = connection.take_pending();
         let is_closing = matches!(connection.stage, Stage::Closing { .. });
         let outbox = match (client, &mut connection.stage) {
             (Some(client), _) => self.hub.directory.outbox(client),
@@ -166,6 +170,7 @@ impl<A: Application> Shard<A> {
             }
             None => ((!own.is_empty()).then_some((Bytes::Owned(own), 0)), 0, false),
         };
+        let waits = waits || client.is_some_and(|client| self.hub.has_behind(client));
         if is_closing {
             self.closing_bytes -= left;
         }

@@ -47,7 +47,10 @@ export class Client {
       });
     const { socket } = client;
     open.add(client);
-    socket.onAny((name, ...args) => client.events.push([name, ...args]));
+    // A marker says how far it has got, and is no event of anybody's.
+    socket.onAny((name, ...args) => {
+      if (!/^~[\w-]{7,}$/.test(name)) client.events.push([name, ...args]);
+    });
     socket.on('connect', () => client.connects.push(socket.id));
     socket.on('connect_error', (error) => client.errors.push(error));
     socket.on('disconnect', (reason) => client.disconnects.push(reason));

@@ -1,0 +1,144 @@
+//! `Ended`: the rooms of sockets that have ended and may come back, besides those of their users.
+
+use std::collections::VecDeque;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use sockring_protocol::Millis;
+
+use crate::shard::moving::sid::Sid;
+use crate::shard::rooms::sockets::NamespaceId;
+
+use super::log::Stay;
+use super::position::Position;
+use super::stays::Visits;
+
+/// What is known of the rooms of a socket that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rooms {
+    /// Those that it was in when it ended, and those that it had left before.
+    Known { joined: Vec<Stay>, left: Visits },
+    /// It was taken out of its namespace, and so out of them.
+    Gone,
+}
+
+/// How a socket ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// With its client.
+    Lost,
+    /// It is taken out of its namespace, by either side.
+    Disconnected,
+}
+
+/// Sockets that have ended, of which more is to be remembered than their user.
+pub(crate) struct Ended {
+    sockets: HashMap<(NamespaceId, Sid), Left, RandomState>,
+    /// In the order of their ends; some have come back since.
+    in_order: VecDeque<(Millis, NamespaceId, Sid)>,
+    sockets_max: usize,
+    /// Of sockets that ended before this position nothing may be known any more.
+    floor: Position,
+}
+
+struct Left {
+    rooms: Rooms,
+    at: Position,
+    until: Millis,
+}
+
+impl Ended {
+    pub(crate) fn new(sockets_max: usize) -> Ended {
+        Ended { sockets: HashMap::default(), in_order: VecDeque::new(), sockets_max, floor: Position::default() }
+    }
+
+    /// A socket has ended at this position, and is remembered until then.
+    pub(crate) fn put(&mut self, namespace: NamespaceId, sid: Sid, rooms: Rooms, at: Position, until: Millis) {
+        self.sockets.insert((namespace, sid), Left { rooms, at, until });
+        self.in_order.push_back((until, namespace, sid));
+        while self.in_order.len() > self.sockets_max {
+            self.drop_first();
+        }
+    }
+
+    /// The rooms of a socket that comes back and had got everything up to `from`. `None`: they are not known any more.
+    pub(crate) fn take(&mut self, namespace: NamespaceId, sid: &Sid, from: Position) -> Option<Rooms> {
+        match self.sockets.remove(&(namespace, *sid)) {
+            Some(left) => Some(left.rooms),
+            None if from < self.floor => None,
+            None => Some(Rooms::Known { joined: Vec::new(), left: Visits::default() }),
+        }
+    }
+
+    pub(crate) fn expire(&mut self, now: Millis) {
+        while self.in_order.front().is_some_and(|(until, ..)| *until <= now) {
+            self.drop_first();
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.in_order.front().map(|(until, ..)| *until)
+    }
+
+    fn drop_first(&mut self) {
+        let Some((until, namespace, sid)) = self.in_order.pop_front() else { return };
+        let key = (namespace, sid);
+        if self.sockets.get(&key).is_some_and(|left| left.until == until)
+            && let Some(left) = self.sockets.remove(&key)
+        {
+            self.floor = self.floor.max(left.at);
+        }
+        if self.in_order.is_empty() {
+            self.in_order = VecDeque::new();
+            self.sockets.shrink_to_fit();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::moving::sid::Instance;
+
+    const ROOT: NamespaceId = NamespaceId(0);
+
+    fn sid(slot: u32) -> Sid {
+        Sid::new(Instance::new(1), 0, slot, [0; 9])
+    }
+
+    fn nothing() -> Option<Rooms> {
+        Some(Rooms::Known { joined: Vec::new(), left: Visits::default() })
+    }
+
+    #[test]
+    fn who_had_rooms_gets_them_back_once_and_in_time() {
+        let mut ended = Ended::new(10);
+        ended.put(ROOT, sid(1), Rooms::Gone, Position(5), Millis(100));
+        assert_eq!(ended.take(NamespaceId(1), &sid(1), Position(0)), nothing());
+        assert_eq!(ended.take(ROOT, &sid(1), Position(0)), Some(Rooms::Gone));
+        assert_eq!(ended.take(ROOT, &sid(1), Position(0)), nothing());
+        // It came back and ended again: the first end's time is not its own.
+        ended.put(ROOT, sid(1), Rooms::Gone, Position(9), Millis(200));
+        ended.expire(Millis(100));
+        assert_eq!((ended.len(), ended.floor), (1, Position(0)));
+        ended.expire(Millis(200));
+        assert_eq!((ended.len(), ended.take(ROOT, &sid(1), Position(8))), (0, None));
+        // Whose last position is behind that had no rooms, or would be there.
+        assert_eq!(ended.take(ROOT, &sid(2), Position(9)), nothing());
+    }
+
+    #[test]
+    fn too_many_are_not_remembered_and_it_is_known_that_they_are_not() {
+        let mut ended = Ended::new(2);
+        for slot in 1..=3 {
+            ended.put(ROOT, sid(slot), Rooms::Gone, Position(u64::from(slot)), Millis(100));
+        }
+        assert_eq!((ended.len(), ended.take(ROOT, &sid(1), Position(0))), (2, None));
+        assert_eq!(ended.take(ROOT, &sid(2), Position(0)), Some(Rooms::Gone));
+    }
+}

@@ -1,0 +1,176 @@
+//! `Position`: a place in what a shard has delivered, and the marker that tells it to a client.
+//!
+//! A marker is an event without arguments: the stock client (4.6 and newer) keeps the last string of each event as its
+//! offset, the name of such an event too, and sends it along when it comes back.
+
+use sockring_protocol::json::encode_string;
+
+use crate::shard::settings::OffsetForm;
+
+/// A place in a shard's log. It only grows; that two follow each other without a gap is nobody's business.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position(pub(super) u64);
+
+impl Position {
+    pub(crate) const MAX: Position = Position(u64::MAX);
+
+    /// All that is before this one.
+    pub(crate) fn before(self) -> Position {
+        Position(self.0.saturating_sub(1))
+    }
+}
+
+/// One life of one shard: positions of another mean nothing here. 18 random bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Epoch(u32);
+
+const EPOCH_BITS: u32 = 18;
+const EPOCH_DIGITS: usize = 3;
+/// Fewer digits than these are filled up, so that the markers of a young server are as long as those of an old one.
+const POSITION_DIGITS_MIN: usize = 4;
+/// What 64 bits take.
+const POSITION_DIGITS_MAX: usize = 11;
+
+/// What all markers begin with.
+const MARK: u8 = b'~';
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+impl Epoch {
+    pub(crate) fn new(random: [u8; 4]) -> Epoch {
+        Epoch(u32::from_be_bytes(random) >> (u32::BITS - EPOCH_BITS))
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn of(number: u32) -> Epoch {
+        Epoch(number)
+    }
+
+    pub(super) fn bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+}
+
+/// What a client has received up to here, as it says it: `~EEEPPPP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offset {
+    pub(crate) epoch: Epoch,
+    pub(crate) position: Position,
+}
+
+/// A marker, and how it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) offset: Offset,
+    pub(crate) form: OffsetForm,
+}
+
+impl Offset {
+    /// Appends it as text.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.push(MARK);
+        let mut push = |value: u64, digits: usize| {
+            for digit in (0..digits).rev() {
+                out.push(DIGITS[(value >> (6 * digit) & 63) as usize]);
+            }
+        };
+        push(u64::from(self.epoch.0), EPOCH_DIGITS);
+        let bits = (u64::BITS - self.position.0.leading_zeros()) as usize;
+        push(self.position.0, bits.div_ceil(6).max(POSITION_DIGITS_MIN));
+    }
+
+    /// `None` for what is no offset of ours: a string that an event happened to end with.
+    pub(crate) fn parse(text: &str) -> Option<Offset> {
+        let digits = text.as_bytes().strip_prefix(&[MARK])?;
+        let (epoch, position) = digits.split_at_checked(EPOCH_DIGITS)?;
+        if !(POSITION_DIGITS_MIN..=POSITION_DIGITS_MAX).contains(&position.len()) {
+            return None;
+        }
+        let epoch = u32::try_from(number(epoch)?).ok()?;
+        Some(Offset { epoch: Epoch(epoch), position: Position(number(position)?) })
+    }
+
+    /// Appends the marker packet, without the `4` of Engine.IO: `2["~EEEPPPP"]`.
+    pub(crate) fn encode_marker(self, namespace: &str, out: &mut Vec<u8>) {
+        out.push(b'2');
+        if namespace != "/" {
+            out.extend_from_slice(namespace.as_bytes());
+            out.push(b',');
+        }
+        out.extend_from_slice(b"[\"");
+        self.encode(out);
+        out.extend_from_slice(b"\"]");
+    }
+
+    /// The arguments of an event with the offset behind them, as Node sends it.
+    pub(crate) fn append_to(self, args: &[u8]) -> Vec<u8> {
+        let end = args.iter().rposition(|byte| *byte == b']').unwrap_or(args.len());
+        let mut with = Vec::with_capacity(args.len() + EPOCH_DIGITS + POSITION_DIGITS_MAX + 4);
+        with.extend_from_slice(&args[..end]);
+        with.push(b',');
+        let mut text = Vec::new();
+        self.encode(&mut text);
+        encode_string(std::str::from_utf8(&text).unwrap_or_default(), &mut with);
+        with.push(b']');
+        with
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0u64, |number, digit| {
+        let value = DIGITS.iter().position(|other| other == digit)? as u64;
+        (number.leading_zeros() >= 6).then_some(number << 6 | value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(epoch: u32, position: u64) -> String {
+        let mut out = Vec::new();
+        Offset { epoch: Epoch(epoch), position: Position(position) }.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_offset_comes_back_as_it_was_whatever_its_size() {
+        for (epoch, position, expected) in [
+            (0, 0, "~AAAAAAA"),
+            (1, 63, "~AABAAA_"),
+            ((1 << 18) - 1, (1 << 24) - 1, "~_______"),
+            (0, 1 << 24, "~AAABAAAA"),
+            (7, u64::MAX, "~AAHP__________"),
+        ] {
+            assert_eq!(text(epoch, position), expected);
+            let offset = Offset { epoch: Epoch(epoch), position: Position(position) };
+            assert_eq!(Offset::parse(expected), Some(offset), "{expected}");
+        }
+        assert_eq!(Epoch::new([255; 4]), Epoch((1 << 18) - 1));
+    }
+
+    #[test]
+    fn what_an_event_happened_to_end_with_is_no_offset() {
+        for text in
+            ["", "~", "~AAA", "~AAAAAA", "AAAAAAA", "done", "~AAA AAAA", "~AAAAAAAAAAAAAAAA", "~AAA___________", "~äöü"]
+        {
+            assert_eq!(Offset::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_marker_is_an_event_that_is_only_a_name_and_an_argument_is_the_last_one() {
+        let offset = Offset { epoch: Epoch(1), position: Position(5) };
+        let marker = |namespace| {
+            let mut out = Vec::new();
+            offset.encode_marker(namespace, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(marker("/"), r#"2["~AABAAAF"]"#);
+        assert_eq!(marker("/admin"), r#"2/admin,["~AABAAAF"]"#);
+        for (args, expected) in
+            [(r#"["a"]"#, r#"["a","~AABAAAF"]"#), (r#"["a",{"b":[1]}] "#, r#"["a",{"b":[1]},"~AABAAAF"]"#)]
+        {
+            assert_eq!(String::from_utf8(offset.append_to(args.as_bytes())).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Remembering: what is delivered goes into the log, and what a socket that ends was in is noted.
+
+use sockring_protocol::adapter::{Broadcast, Delivery};
+
+use crate::app::Application;
+use crate::shard::clients::client::ClientKey;
+use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::hub::Hub;
+use crate::shard::mail::RoomName;
+use crate::shard::rooms::sockets::{NamespaceId, RoomId, Seat, SocketStage};
+
+use super::ended::{Parting, Rooms};
+use super::log::{Delivered, Stay};
+use super::position::{Mark, Position};
+use super::state::Recovery;
+
+impl<A: Application> Hub<A> {
+    /// Whether an event is kept for those who come back: somebody gets it, or would get it if its connection had not broken.
+    pub(crate) fn is_remembered(&self, namespace: NamespaceId, broadcast: &Broadcast) -> bool {
+        if self.recovery.is_none() || broadcast.delivery == Delivery::Volatile {
+            return false;
+        }
+        match &*broadcast.rooms {
+            [] => self.membership.has_lingering(namespace) || self.directory.sockets_of(namespace).next().is_some(),
+            // A socket that is gone has left no room of its own behind, and its sid says that it was here.
+            rooms => rooms
+                .iter()
+                .any(|room| self.membership.is_remembered(namespace, room) || self.directory.is_sid_of_ours(room)),
+        }
+    }
+
+    /// The marker of what follows all that was delivered so far, where there are markers.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.recovery.as_deref().map(Recovery::mark)
+    }
+
+    /// Puts an event into the log, under the position that its marker has.
+    pub(crate) fn remember(
+        &mut self,
+        namespace: NamespaceId,
+        broadcast: &Broadcast,
+        conflate: Option<ConflateKey>,
+        frames: &Frames,
+    ) {
+        let Some(recovery) = self.recovery.as_deref_mut() else { return };
+        let Broadcast { rooms, except, .. } = broadcast;
+        recovery.log.append(Delivered { namespace, rooms, except, conflate, frames }, self.now.at);
+        self.counters.recovery_evicted = recovery.log.evicted();
+    }
+
+    /// A socket has joined a room besides its user's.
+    pub(crate) fn note_join(&mut self, seat: Seat, room: RoomId) {
+        if let Some(recovery) = self.recovery.as_deref_mut() {
+            recovery.stays.join(seat, room, recovery.log.head());
+        }
+    }
+
+    /// A socket leaves a room and stays otherwise.
+    pub(crate) fn note_leave(&mut self, seat: Seat, room: RoomId) {
+        if let Some(recovery) = self.recovery.as_deref_mut() {
+            let (head, floor) = (recovery.log.head(), recovery.log.floor());
+            recovery.stays.leave(seat, room, self.membership.name(room), head, floor);
+        }
+    }
+
+    /// A socket is about to end: what it was in, besides its user's room, is kept for when it comes back.
+    pub(crate) fn note_end(&mut self, key: ClientKey, place: u16, parting: Parting) {
+        let Some(recovery) = self.recovery.as_deref_mut() else { return };
+        let seat = (key.0.index, place);
+        recovery.behind.remove(seat);
+        let Some(socket) = self.directory.socket(key, place) else { return };
+        let (namespace, sid) = (socket.namespace, self.directory.sid_of(key, place, socket.random));
+        let user = socket.user.map(|user| user.room());
+        let mut joined = Vec::new();
+        for link in socket.links.as_slice().iter().filter(|link| Some(link.room) != user) {
+            let from = recovery.stays.since(seat, link.room);
+            recovery.stays.forget(seat, link.room);
+            joined.push(Stay { room: Some(self.membership.name(link.room).into()), from, until: Position::MAX });
+        }
+        let left = recovery.stays.take_left(seat);
+        let is_told = socket.stage == SocketStage::Connected;
+        let term = recovery.term(self.now.at);
+        if is_told && !(joined.is_empty() && left.stays.is_empty()) {
+            let rooms = match parting {
+                Parting::Disconnected if !joined.is_empty() => Rooms::Gone,
+                _ => Rooms::Known { joined, left },
+            };
+            recovery.ended.put(namespace, sid, rooms, term.since, term.until);
+        }
+        // One without a user's room leaves nothing else behind that says that somebody may come back.
+        if is_told && user.is_none() || self.membership.has_channels_of_sids() {
+            self.membership.linger(RoomName { namespace, name: sid.text().as_str().into() }, term);
+        }
+        self.directory.forget_alias(key, place);
+    }
+
+    /// Rooms that have lingered for long enough end.
+    pub(crate) fn expire_recovery(&mut self) {
+        let Some(recovery) = self.recovery.as_deref_mut() else { return };
+        recovery.expire(self.now.at);
+        for _ in 0..self.settings.turn.clients_due_max {
+            let Some((since, notice, given_up)) = self.membership.expire_lingering(self.now.at) else { return };
+            if let Some(recovery) = self.recovery.as_deref_mut() {
+                // Who was in it may have missed something from now on.
+                recovery.log.forget(since);
+            }
+            self.give_up(given_up);
+            self.tell(notice);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `Recovery`: what a shard remembers for clients that come back, each part with its owner.
+
+use sockring_protocol::Millis;
+
+use crate::shard::clients::outbox::Frames;
+use crate::shard::moving::placement::Place;
+use crate::shard::moving::sid::RandomPool;
+use crate::shard::rooms::lingering::Term;
+use crate::shard::rooms::sockets::NamespaceId;
+use crate::shard::settings::{EngineSettings, OffsetForm};
+
+use super::behind::Behind;
+use super::ended::Ended;
+use super::log::Log;
+use super::pid::Signer;
+use super::position::{Epoch, Mark, Offset, Position};
+use super::stays::Stays;
+
+/// What a shard remembers for clients that come back.
+pub(crate) struct Recovery {
+    pub(super) epoch: Epoch,
+    pub(super) signer: Signer,
+    form: OffsetForm,
+    pub(crate) log: Log,
+    pub(super) stays: Stays,
+    pub(super) ended: Ended,
+    pub(super) behind: Behind,
+    /// For how long rooms and sockets that have ended are remembered.
+    keep_ms: u64,
+    /// The last ping with a marker, by what it says and where.
+    pub(super) ping: Option<(Position, NamespaceId, Frames)>,
+}
+
+impl Recovery {
+    /// `None`: it is off.
+    pub(crate) fn new(
+        settings: &EngineSettings,
+        shard: Place,
+        clients_max: usize,
+        random: &mut RandomPool,
+        now: Millis,
+    ) -> Option<Box<Recovery>> {
+        let recovery = &settings.recovery;
+        if recovery.window_ms == 0 {
+            return None;
+        }
+        // Who hears nothing is found out by its heartbeats: from its last position to its end it takes up to this long.
+        let keep_ms = recovery.window_ms + settings.times.ping_interval_ms + settings.times.ping_timeout_ms;
+        Some(Box::new(Recovery {
+            epoch: Epoch::new(random.take()),
+            signer: match &recovery.secret {
+                Some(secret) => Signer::new(secret.as_bytes()),
+                None => Signer::new(&random.take::<32>()),
+            },
+            form: recovery.offset,
+            log: Log::new(recovery.bytes_max / usize::from(shard.of), keep_ms, now),
+            stays: Stays::default(),
+            ended: Ended::new(clients_max),
+            behind: Behind::default(),
+            keep_ms,
+            ping: None,
+        }))
+    }
+
+    /// What a client has received that has received all so far.
+    fn offset(&self) -> Offset {
+        self.offset_at(self.log.head())
+    }
+
+    pub(super) fn offset_at(&self, position: Position) -> Offset {
+        Offset { epoch: self.epoch, position }
+    }
+
+    /// The marker of the next event that is remembered.
+    pub(crate) fn next_mark(&self) -> Mark {
+        Mark { offset: self.offset_at(self.log.next()), form: self.form }
+    }
+
+    /// The marker of what is sent to one who has got everything up to here.
+    pub(super) fn mark_of(&self, position: Position) -> Mark {
+        Mark { offset: self.offset_at(position), form: self.form }
+    }
+
+    /// The marker of something that is not remembered: all that was delivered so far is before it.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { offset: self.offset(), form: self.form }
+    }
+
+    /// A room is left by its last member: how long it lingers.
+    pub(crate) fn term(&mut self, now: Millis) -> Term {
+        Term { since: self.log.advance(now), until: now + self.keep_ms }
+    }
+
+    /// Forgets what is too old.
+    pub(crate) fn expire(&mut self, now: Millis) {
+        self.log.expire(now);
+        self.ended.expire(now);
+        self.stays.prune(self.log.floor());
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        [self.log.deadline(), self.ended.deadline()].into_iter().flatten().min()
+    }
+
+    /// Clients that get what they have missed bit by bit.
+    pub(crate) fn behind(&self) -> usize {
+        self.behind.len()
+    }
+}
