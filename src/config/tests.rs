@@ -32,7 +32,9 @@ fn nothing_set_is_a_development_server_with_the_engines_defaults() {
     assert_eq!(engine.cors.origins, Origins::Any);
     assert!(!engine.cors.credentials);
     // What stands in the table as a default is what the engine has as one.
-    let own = EngineSettings { elsewhere: default.elsewhere, cors: default.cors.clone(), ..engine };
+    let recovery = default.recovery.clone();
+    assert_eq!((engine.recovery.window_ms, engine.recovery.bytes_max), (120_000, 64 << 20));
+    let own = EngineSettings { elsewhere: default.elsewhere, cors: default.cors.clone(), recovery, ..engine };
     assert_eq!(format!("{own:?}"), format!("{default:?}"));
 }
 

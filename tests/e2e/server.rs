@@ -24,6 +24,9 @@ use crate::until;
 pub const SECRET: &str = "the secret of the end-to-end tests";
 pub const API: &str = "/api/v1/websocket";
 
+/// Without markers, and whoever does not read is closed; tests of recovery set it otherwise.
+const WITHOUT_RECOVERY: (&str, &str) = ("SOCKRING_RECOVERY_WINDOW_S", "0");
+
 /// A server that runs.
 pub struct Server {
     child: Child,
@@ -94,12 +97,12 @@ impl Server {
 
     /// Starts one on a free port with these arguments and variables only.
     pub fn start_as(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
-        Server::start_by(sockring(arguments, &[&[("PORT", "0")], environment].concat()))
+        Server::start_by(sockring(arguments, &[&[("PORT", "0"), WITHOUT_RECOVERY], environment].concat()))
     }
 
     /// Starts one with `SECRET` under a limit, as `-n 200`.
     pub fn start_with_limit(limit: &str, environment: &[(&str, &str)]) -> Server {
-        let environment = [&[("PORT", "0"), ("ACCESS_TOKEN_SECRET", SECRET)], environment].concat();
+        let environment = [&[("PORT", "0"), ("ACCESS_TOKEN_SECRET", SECRET), WITHOUT_RECOVERY], environment].concat();
         Server::start_by(limited(limit, &["serve"], &environment))
     }
 

@@ -1,7 +1,11 @@
 // The server's events. Generated from the types that the server serializes; do not edit it:
 // UPDATE=1 cargo test --lib events::typescript
 
-export type Connected = { message: string, userId: string, socketId: string, timestamp: string, server: string, };
+export type Connected = { message: string, userId: string, socketId: string, timestamp: string, server: string, 
+/**
+ * It has come back and got what it missed; absent where it has not.
+ */
+recovered?: boolean, };
 
 export type Analysis<D> = { interviewId: string, message: string, status: string, timestamp: string, server: string, } & D;
 
