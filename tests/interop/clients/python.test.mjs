@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import path from 'node:path';
 import { before } from 'node:test';
+import { isMarker } from '../lib/marker.mjs';
 import { packageRoot, startSockring } from '../lib/program.mjs';
 import { assertEmpty, emit } from '../lib/api.mjs';
 import { now, sign, tokenFor } from '../lib/jwt.mjs';
@@ -40,7 +41,8 @@ function start(target, transports, auth, headers = {}) {
       return rest;
     },
     async event(name) {
-      const [got, ...args] = await this.line('event');
+      let [got, ...args] = await this.line('event');
+      while (isMarker(got)) [got, ...args] = await this.line('event');
       assert.equal(got, name, JSON.stringify(args));
       return args[0];
     },

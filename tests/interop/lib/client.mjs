@@ -1,5 +1,6 @@
 // The real socket.io-client in each version that must work unchanged.
 
+import { isMarker } from './marker.mjs';
 import { Queue, brief, within } from './wait.mjs';
 
 export const versions = ['4.8.4', '4.7.4', '4.0.0', '3.1.3', '3.0.0'];
@@ -49,7 +50,7 @@ export class Client {
     open.add(client);
     // A marker says how far it has got, and is no event of anybody's.
     socket.onAny((name, ...args) => {
-      if (!/^~[\w-]{7,}$/.test(name)) client.events.push([name, ...args]);
+      if (!isMarker(name)) client.events.push([name, ...args]);
     });
     socket.on('connect', () => client.connects.push(socket.id));
     socket.on('connect_error', (error) => client.errors.push(error));

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { WebSocket } from 'ws';
 import { RawConnection, request, requestBytes, assertStatus } from './http.mjs';
+import { isMarkerPacket } from './marker.mjs';
 import { Queue, brief, until, within } from './wait.mjs';
 
 export const SEPARATOR = '\x1e';
@@ -64,7 +65,7 @@ export class PollingSession {
   async poll(options) {
     const response = await this.get(options);
     assertStatus(response, 200, 'poll');
-    return response.text.split(SEPARATOR);
+    return response.text.split(SEPARATOR).filter((packet) => !isMarkerPacket(packet));
   }
 
   /** Polls until `count` packets have come. */
@@ -163,7 +164,10 @@ export class WsClient {
       });
     });
     this.opened.catch(() => {});
-    this.ws.on('message', (data, isBinary) => this.frames.push(isBinary ? data : data.toString('utf8')));
+    this.ws.on('message', (data, isBinary) => {
+      const frame = isBinary ? data : data.toString('utf8');
+      if (!isMarkerPacket(frame)) this.frames.push(frame);
+    });
     this.ws.on('pong', (data) => this.frames.push({ pong: data.toString() }));
     this.gone = new Promise((resolve) => {
       this.finished = resolve;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { RawConnection, requestBytes } from './http.mjs';
 import { SOCKETIO } from './engine.mjs';
+import { isMarkerPacket } from './marker.mjs';
 import { brief } from './wait.mjs';
 
 export const OP = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
@@ -100,13 +101,13 @@ export class RawWs {
     return parsed;
   }
 
-  /** The next text that is not a ping of the server. */
+  /** The next text that is neither a ping of the server nor a marker. */
   async nextText(what, ms) {
     for (;;) {
       const one = await this.next(what, ms);
       assert.equal(one.opcode, OP.text, `${what}: a text frame expected, got opcode ${one.opcode} ${brief(one.payload)}`);
       const text = one.payload.toString();
-      if (text !== '2') return text;
+      if (text !== '2' && !isMarkerPacket(text)) return text;
     }
   }
 

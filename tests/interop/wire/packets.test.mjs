@@ -227,7 +227,7 @@ row('P24 refused by the middleware only: connection stays open, a later valid CO
       await client.expect(refusal(code), `CONNECT ${payload || 'without payload'}`);
     }
     client.send(`40{"token":"${tokenFor('u')}"}`);
-    assert.match(await client.nextMessage('the CONNECT answer'), /^40\{"sid":"[^"]{20}"\}$/);
+    assert.match(await client.nextMessage('the CONNECT answer'), /^40\{"sid":"[^"]{20}","pid":"[\w-]{44}"\}$/);
     assert.match(await client.nextMessage('the connected event'), /^42\["connected",\{/);
   } finally {
     await target.stop();

@@ -1,0 +1,7 @@
+// What tells a client how far it has got: an event that is only a name. Nobody's event, so tests pass over it.
+
+/** Whether an event is called so. */
+export const isMarker = (name) => /^~[\w-]{7,}$/.test(name);
+
+/** Whether a Socket.IO packet is one. */
+export const isMarkerPacket = (packet) => typeof packet === 'string' && /^42(\/[^,]+,)?\["~[\w-]{7,}"\]$/.test(packet);
