@@ -97,7 +97,7 @@ impl<A: Application> Hub<A> {
         if let Some(held) = std::mem::replace(&mut client.connection, probe) {
             self.outbound.orders.push(Order::RefusePoll(held));
         }
-        if !client.outbox.is_empty() {
+        if !client.outbox.is_empty() || self.has_behind(key) {
             self.directory.mark_dirty(key);
         }
     }

@@ -179,6 +179,10 @@ impl<A: Application> Hub<A> {
         (namespace, from): (NamespaceId, Position),
         stays: &[Stay],
     ) {
+        if self.directory.socket(key, seat.1).is_none() {
+            // There was no room for the answer, behind what waits for another socket of the client.
+            return;
+        }
         let bytes = AT_ONCE_BYTES.min(self.settings.queue_bytes_max / 2);
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let missed = recovery.log.since(from, namespace, stays, bytes);
