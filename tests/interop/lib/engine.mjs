@@ -268,9 +268,9 @@ export async function closesCleanly(client, what, ms) {
   assert.ok(CLEAN.includes(code), `${what}: a close frame without code (1005) or with 1000 expected, got ${code}`);
 }
 
-/** Ends whatever a failed test left open. */
-export function closeAll() {
-  for (const client of open) client.terminate();
+/** Ends whatever a failed test left open, at this target if one is named. */
+export function closeAll(target) {
+  for (const client of open) if (!target || client.url.startsWith(`${target.wsUrl}/`)) client.terminate();
 }
 
 /** The WebSocket of an upgrade, after its probe. */

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
 import { startSockring } from './program.mjs';
 import { assertEmpty, emit } from './api.mjs';
 import { closeAll, WsClient } from './engine.mjs';
@@ -21,14 +22,34 @@ export const deadlines = {
 /** Gives `attack(name, body, options)`. After each body a new client must be served and `connected` be 0 again. */
 export function attacks(env = {}, options = {}) {
   const row = suite(() => startSockring({ ...deadlines, ...env }), { timeout: 60000, ...options });
-  return (name, body, more) => row(name, async (target) => {
-    const files = openFiles(target);
-    await body(target);
-    await assertServes(target, `after: ${name}`);
-    closeAll();
-    await assertEmpty(target, `after: ${name}`, more?.empty ?? 10000);
-    await until(5000, `after: ${name}: open files back near ${files}`, () => openFiles(target), (now) => now <= files + 12);
-  }, more);
+  return (name, body, more) => row(name, (target) => endure(target, name, body, more), more);
+}
+
+/** The same for attacks that wait: each on a server of its own, all at the same time. */
+export function attacksAtOnce(what, env, options, rows) {
+  describe(what, { concurrency: true }, () => {
+    for (const { name, body, empty } of rows) {
+      test(name, { timeout: 60000, ...options }, async () => {
+        const target = await startSockring({ ...deadlines, ...env });
+        try {
+          await endure(target, name, body, { empty });
+          target.assertAlive();
+        } finally {
+          closeAll(target);
+          await target.stop();
+        }
+      });
+    }
+  });
+}
+
+async function endure(target, name, body, { empty = 10000 } = {}) {
+  const files = openFiles(target);
+  await body(target);
+  await assertServes(target, `after: ${name}`);
+  closeAll(target);
+  await assertEmpty(target, `after: ${name}`, empty);
+  await until(5000, `after: ${name}: open files back near ${files}`, () => openFiles(target), (now) => now <= files + 12);
 }
 
 /** A new client connects and gets an event. */
