@@ -68,11 +68,10 @@ impl<R: Copy> Flight<R> {
         u32::try_from(index).expect("fewer sends than connections")
     }
 
-    /// What is left of a send, where it is until `complete`. More than 1 GiB goes in several.
+    /// What is left of a send, where it is until `complete`.
     pub fn rest(&self, index: u32) -> (R, &[u8]) {
         let lent = &self.lent[index as usize];
-        let rest = &lent.bytes.as_slice()[lent.sent..];
-        (lent.raw, &rest[..rest.len().min(1 << 30)])
+        (lent.raw, &lent.bytes.as_slice()[lent.sent..])
     }
 
     /// The kernel has let go of the bytes with this result: a count, or a negative errno.

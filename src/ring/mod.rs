@@ -16,12 +16,13 @@ mod files;
 mod flight;
 mod kernel;
 mod probe;
+mod sending;
 mod signal;
 mod token;
 mod winding_up;
 
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
@@ -98,6 +99,8 @@ pub struct Ring {
     /// A receive has found no buffer.
     is_starved: bool,
     flight: Flight<RawTarget>,
+    /// Sends of it for which there is room now.
+    resumed: VecDeque<u32>,
     /// What the kernel has not taken yet.
     backlog: Backlog<squeue::Entry>,
     /// Operations whose last completion has still to be taken.
@@ -138,6 +141,7 @@ impl Ring {
             buffers,
             is_starved: false,
             flight: Flight::default(),
+            resumed: VecDeque::new(),
             backlog: Backlog::new(),
             under_way: 0,
             seen: Box::new(UnsafeCell::new(0)),
@@ -187,13 +191,8 @@ impl Ring {
                 let found = if entry.result() < 0 { Peeked::Nothing } else { Peeked::Something };
                 handle(Completion::Looked(token, found));
             }
-            Operation::Send => match self.flight.complete(token.index, entry.result()) {
-                SendState::Partial => self.send_rest(token.index),
-                SendState::Done(token) => handle(Completion::Sent(token, Ok(()))),
-                SendState::Failed(token, errno) => {
-                    handle(Completion::Sent(token, Err(io::Error::from_raw_os_error(errno))));
-                }
-            },
+            Operation::Send => self.on_sent(token, entry.result(), handle),
+            Operation::Room => self.on_room(token, entry.result(), handle),
             Operation::Shutdown => handle(Completion::ShutDown(token)),
             Operation::Cancel => handle(Completion::Cancelled(token, hit(entry.result()))),
             Operation::Close => {
@@ -223,18 +222,6 @@ impl Ring {
         if let Some(buffer) = buffer {
             self.buffers.give_back(buffer);
         }
-    }
-
-    fn send_rest(&mut self, index: u32) {
-        let (raw, rest) = self.flight.rest(index);
-        let length = u32::try_from(rest.len()).expect("the rest of a send is short enough");
-        let entry = match raw {
-            RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.as_ptr(), length),
-            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.as_ptr(), length),
-        };
-        let entry = entry.flags(libc::MSG_NOSIGNAL).build();
-        self.sends_started += 1;
-        self.queue(entry.user_data(pack(Operation::Send, Token { index, generation: 0 })));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -299,7 +286,7 @@ impl Kernel for Ring {
 
     fn send(&mut self, descriptor: &Descriptor, token: Token, bytes: SendBytes) {
         let index = self.flight.lend(token, descriptor.raw(), bytes);
-        self.send_rest(index);
+        self.begin_to_send(index);
     }
 
     fn shut_down(&mut self, descriptor: &Descriptor, token: Token) {
@@ -353,6 +340,8 @@ impl Kernel for Ring {
     }
 
     fn enter(&mut self, want: u32, timeout: Option<Duration>) {
+        // Nobody waits while there is something to send in the next call.
+        let (want, timeout) = if self.resumed.is_empty() { (want, timeout) } else { (0, None) };
         self.buffers.publish();
         self.backlog.refill(&mut self.uring);
         let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
@@ -381,7 +370,7 @@ impl Kernel for Ring {
     }
 
     fn sends_only(&self) -> Option<u32> {
-        (self.others_started == 0).then_some(self.sends_started)
+        (self.others_started == 0 && self.resumed.is_empty()).then_some(self.sends_started)
     }
 
     fn complete(&mut self, limit: usize, mut handle: impl FnMut(Completion<'_>)) -> usize {
@@ -392,6 +381,7 @@ impl Kernel for Ring {
             count += 1;
             self.dispatch(&entry, &mut handle);
         }
+        self.resume();
         if std::mem::take(&mut self.is_starved) {
             self.buffers.grow();
         }
@@ -400,9 +390,9 @@ impl Kernel for Ring {
     }
 
     fn has_work(&mut self) -> bool {
-        let is_idle =
-            self.uring.completion().is_empty() && self.uring.submission().is_empty() && self.backlog.is_empty();
-        !is_idle || self.has_deferred()
+        let is_told = self.uring.completion().is_empty() && self.resumed.is_empty();
+        let is_submitted = self.uring.submission().is_empty() && self.backlog.is_empty();
+        !is_told || !is_submitted || self.has_deferred()
     }
 
     fn drain(listener: OwnedFd) -> Vec<OwnedFd> {

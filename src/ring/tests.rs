@@ -166,19 +166,99 @@ fn full_pair() -> (Descriptor, UnixStream) {
 }
 
 #[test]
+fn what_found_no_room_goes_on_in_calls_that_carry_so_much_each() {
+    use std::io::Read;
+    const BYTES: usize = 64 << 10;
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let message: Arc<[u8]> = Arc::from([b'x'; BYTES].as_slice());
+    let mut pairs: Vec<_> = (0..64).map(|_| full_pair()).collect();
+    for (index, (descriptor, _)) in (0u32..).zip(&pairs) {
+        ring.send(descriptor, Token { index, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
+    }
+    ring.enter(0, None);
+    assert_eq!(ring.sends_only(), Some(64));
+    assert!(ring.complete(256, |_| panic!("there was room")) == 64);
+    ring.enter(0, None);
+    // Each peer reads all that there is: so all have room at once.
+    let mut read_all = |is_text: &mut usize| {
+        let mut bytes = vec![0; 1 << 20];
+        for (_, peer) in &mut pairs {
+            peer.set_nonblocking(true).unwrap();
+            while let Ok(count) = peer.read(&mut bytes) {
+                *is_text += bytes[..count].iter().filter(|byte| **byte == b'x').count();
+            }
+        }
+    };
+    read_all(&mut 0);
+    let (mut sent, mut all) = (0, 0);
+    while sent < 64 {
+        ring.enter(0, None);
+        let mut carried = 0;
+        read_all(&mut carried);
+        assert!(carried <= sending::RESUMED_BYTES_MAX, "{carried} bytes in one call");
+        all += carried;
+        ring.complete(256, |completion| sent += usize::from(matches!(completion, Completion::Sent(_, Ok(())))));
+        assert!(ring.has_work() || sent == 64, "{sent} of 64 have gone out, and nothing is left to do");
+    }
+    assert_eq!(all, 64 * BYTES);
+    assert_eq!(Arc::strong_count(&message), 1);
+}
+
+#[test]
+fn where_there_was_to_be_room_and_is_none_the_kernel_sees_to_it() {
+    use std::io::Read;
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (descriptor, mut peer) = full_pair();
+    let token = Token { index: 7, generation: 2 };
+    let index = ring.flight.lend(token, descriptor.raw(), SendBytes::Owned(vec![b'x'; 8 << 10]));
+    ring.on_sent(Token { index, generation: sending::Attempt::Again as u32 }, -libc::EAGAIN, &mut |_| {
+        panic!("it is sent")
+    });
+    ring.enter(0, None);
+    assert_eq!(ring.complete(256, |_| {}), 0);
+    peer.set_nonblocking(true).unwrap();
+    while peer.read(&mut [0; 4096]).is_ok() {}
+    // One call is enough, since nobody has to be told of room.
+    ring.enter(0, None);
+    assert_eq!(ring.complete(256, |completion| assert!(matches!(completion, Completion::Sent(_, Ok(()))))), 1);
+}
+
+#[test]
+fn a_long_send_ends_with_its_socket() {
+    let mut ring = Ring::new(&OPTIONS).unwrap();
+    let (descriptor, _reads_nothing) = full_pair();
+    let token = Token { index: 7, generation: 2 };
+    ring.send(&descriptor, token, SendBytes::Owned(vec![b'x'; 64 << 10]));
+    ring.enter(0, None);
+    ring.complete(256, |_| panic!("there was room"));
+    ring.abort(&descriptor, token);
+    let mut seen = Vec::new();
+    turn(&mut ring, &mut seen, 1, |completion| match completion {
+        Completion::Sent(whose, result) => Some((whose, result.map_err(|error| error.raw_os_error()))),
+        _ => None,
+    });
+    assert_eq!(seen, [(token, Err(Some(libc::EPIPE)))]);
+}
+
+#[test]
 fn a_ring_that_is_dropped_gives_back_what_it_was_sending() {
     let mut ring = Ring::new(&OPTIONS).unwrap();
     let message: Arc<[u8]> = Arc::from([b'x'; 64].as_slice());
     let (stuck, _reads_nothing) = full_pair();
     let (fluent, _peer) = pair(&mut ring);
-    // One that waits for its peer, one that is done before anybody asks, one that the kernel has not seen.
+    // Two that wait for their peer, one that is done before anybody asks, one that the kernel has not seen.
+    let (stuck_too, _reads_nothing_either) = full_pair();
+    let long: Arc<[u8]> = Arc::from([b'x'; 64 << 10].as_slice());
+    ring.send(&stuck_too, Token { index: 2, generation: 0 }, SendBytes::Shared(Arc::clone(&long)));
+    ring.enter(0, None);
+    ring.complete(256, |_| panic!("there was room"));
     ring.send(&stuck, Token { index: 0, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
     ring.send(&fluent, Token { index: 1, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
     ring.enter(0, None);
     ring.send(&fluent, Token { index: 1, generation: 0 }, SendBytes::Shared(Arc::clone(&message)));
-    assert_eq!(Arc::strong_count(&message), 4);
+    assert_eq!((Arc::strong_count(&message), Arc::strong_count(&long)), (4, 2));
     drop(ring);
-    assert_eq!(Arc::strong_count(&message), 1);
+    assert_eq!((Arc::strong_count(&message), Arc::strong_count(&long)), (1, 1));
 }
 
 #[test]

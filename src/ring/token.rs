@@ -25,12 +25,14 @@ pub(super) enum Operation {
     Close = 7,
     CancelAccept = 8,
     Look = 9,
+    /// There is room for more of a send; its index is that of the flight, too.
+    Room = 10,
 }
 
 impl Operation {
     fn from_byte(byte: u8) -> Option<Operation> {
         use Operation::*;
-        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, CancelAccept, Look]
+        [Accept, Watch, Receive, Send, Shutdown, Cancel, Close, CancelAccept, Look, Room]
             .into_iter()
             .find(|operation| *operation as u8 == byte)
     }
