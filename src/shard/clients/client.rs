@@ -279,16 +279,28 @@ impl Client {
         delivery: Delivery,
         queue_bytes_max: usize,
     ) -> Queued {
-        if self.phase == Phase::Farewell {
+        if self.phase == Phase::Farewell || (delivery == Delivery::Volatile && self.connection.is_none()) {
             return Queued::Dropped;
         }
-        if delivery == Delivery::Volatile && (!self.outbox.is_empty() || self.connection.is_none()) {
-            return Queued::Dropped;
-        }
-        if self.outbox.is_empty() && key.is_none() {
+        if key.is_none() && self.outbox.is_empty() {
             // The usual case. A single message may be larger than the limit: it was let in by a limit of its own.
             self.outbox.push(frames);
             return Queued::Yes;
+        }
+        self.queue_behind(frames, key, delivery, queue_bytes_max)
+    }
+
+    /// The same where something waits, or the message has a key.
+    #[inline(never)]
+    fn queue_behind(
+        &mut self,
+        frames: Frames,
+        key: Option<&ConflateKey>,
+        delivery: Delivery,
+        queue_bytes_max: usize,
+    ) -> Queued {
+        if delivery == Delivery::Volatile && !self.outbox.is_empty() {
+            return Queued::Dropped;
         }
         let replaced = key.map_or(0, |key| self.outbox.bytes_under(key));
         let waiting = self.outbox.bytes() - replaced;

@@ -96,7 +96,8 @@ impl Outbox {
     #[inline]
     pub fn push(&mut self, frames: Frames) {
         match self {
-            Outbox::Empty => *self = Outbox::One(frames),
+            // An assignment would drop what is not there.
+            Outbox::Empty => std::mem::forget(std::mem::replace(self, Outbox::One(frames))),
             Outbox::One(_) => self.queue().push(frames, None),
             Outbox::Many(queue) => queue.push(frames, None),
         }
@@ -173,15 +174,22 @@ impl Outbox {
 
     /// The next bytes to send, behind those that are the connection's own, and how many of them were copied out of messages.
     /// Small messages leave together; a large one, and a single one, is shared and not copied.
-    pub fn take(&mut self, mut own: Vec<u8>) -> Option<(Bytes, usize)> {
+    #[inline]
+    pub fn take(&mut self, own: Vec<u8>) -> Option<(Bytes, usize)> {
+        // The usual case.
+        if own.is_empty()
+            && let Outbox::One(_) = self
+            && let Outbox::One(only) = std::mem::take(self)
+        {
+            return Some((Bytes::Shared(only), 0));
+        }
+        self.take_several(own)
+    }
+
+    #[inline(never)]
+    fn take_several(&mut self, mut own: Vec<u8>) -> Option<(Bytes, usize)> {
         let own_bytes = own.len();
         if own.is_empty() {
-            // The usual case.
-            if let Outbox::One(_) = self
-                && let Outbox::One(only) = std::mem::take(self)
-            {
-                return Some((Bytes::Shared(only), 0));
-            }
             let first = self.pop()?;
             if first.len() > MERGED_MESSAGE_BYTES_MAX || !self.has_small() {
                 return Some((Bytes::Shared(first), 0));
@@ -202,6 +210,7 @@ impl Outbox {
         !self.is_empty() && self.first_bytes() <= MERGED_MESSAGE_BYTES_MAX
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(self, Outbox::Empty)
     }

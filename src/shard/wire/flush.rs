@@ -55,9 +55,6 @@ impl<A: Application> Shard<A> {
             if bytes_left == 0 && self.next_send_bytes(*key) > self.hub.settings.turn.small_bytes_max {
                 return true;
             }
-            if let Some(connection) = self.connections.get_mut(key.0) {
-                connection.is_dirty = false;
-            }
             bytes_left = bytes_left.saturating_sub(self.flush_connection(*key, Cut::InPieces));
             false
         });
@@ -130,6 +127,14 @@ impl<A: Application> Shard<A> {
     /// Sends what a connection has to send, unless a send is under way: then `on_sent` comes back here. Says how many bytes.
     pub(in crate::shard) fn flush_connection(&mut self, key: ConnectionKey, cut: Cut) -> usize {
         let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
+        let bytes_max = match cut {
+            Cut::InPieces => {
+                // It has come to its turn.
+                connection.is_dirty = false;
+                self.hub.settings.turn.piece_bytes_max
+            }
+            Cut::Whole => usize::MAX,
+        };
         if connection.is_sending {
             connection.has_more = true;
             return 0;
@@ -137,10 +142,6 @@ impl<A: Application> Shard<A> {
         if matches!(connection.stage, Stage::Gone) {
             return 0;
         }
-        let bytes_max = match cut {
-            Cut::InPieces => self.hub.settings.turn.piece_bytes_max,
-            Cut::Whole => usize::MAX,
-        };
         if let Some(piece) = connection.take_piece(bytes_max) {
             let count = piece.as_slice().len();
             connection.is_sending = true;
