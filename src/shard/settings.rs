@@ -157,8 +157,7 @@ pub struct TurnLimits {
     /// Bytes handed to the kernel; beyond it only sends up to `small_bytes_max` go.
     pub sent_bytes_max: usize,
     pub small_bytes_max: usize,
-    /// Bytes of one send. What is larger leaves in pieces, each in its turn: the kernel goes on by itself with a send that found
-    /// no room, at a time of its own, for many of them at once.
+    /// Bytes of one send. What is larger leaves in pieces, each in its turn.
     pub piece_bytes_max: usize,
     /// Clients that are seen to because their time has come.
     pub clients_due_max: usize,
@@ -184,7 +183,7 @@ impl Default for TurnLimits {
         TurnLimits {
             messages_max: 128,
             changes_per_message: 16,
-            sent_bytes_max: 2 << 20,
+            sent_bytes_max: 512 << 10,
             small_bytes_max: 4 << 10,
             piece_bytes_max: 64 << 10,
             clients_due_max: 1_024,
