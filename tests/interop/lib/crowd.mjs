@@ -92,7 +92,7 @@ export class Crowd {
    * `rows`: [{event, to: [name], got: [args]}]. Waits until all of them have come, then a little for what must not come,
    * and compares: exactly these clients, exactly once, exactly these values.
    */
-  async assertGot(rows, { ms = 5000, settle = 150 } = {}) {
+  async assertGot(rows, { ms = 10_000, settle = 150 } = {}) {
     const end = Date.now() + ms;
     const complete = () => rows.every(({ event, to }) => {
       const got = this.got(event);

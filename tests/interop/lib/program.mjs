@@ -106,7 +106,7 @@ export async function start(bin, args, env, { channel = false } = {}) {
   }));
   createInterface({ input: child.stderr }).on('line', keep);
   const port = await within(
-    Number(process.env.START_TIMEOUT ?? 10000),
+    Number(process.env.START_TIMEOUT ?? 30000),
     () => `${bin} ${args.join(' ')} prints "listening on http://HOST:PORT" on stdout${last()}`,
     new Promise((resolve, reject) => {
       child.on('error', (error) => reject(new Error(`${bin} cannot be started: ${error.message}`)));

@@ -63,7 +63,8 @@ export class RedisServer {
   async command(...args) {
     if (!this.#commander?.isReady) {
       this.#commander?.destroy();
-      const client = createClient({ socket: { host: this.host, port: this.port, reconnectStrategy: false }, password: this.password, disableOfflineQueue: true });
+      // Node-redis gives up after five seconds what it has not written, which is soon on a busy machine.
+      const client = createClient({ commandOptions: { timeout: 30_000 }, socket: { host: this.host, port: this.port, reconnectStrategy: false }, password: this.password, disableOfflineQueue: true });
       client.on('error', () => {});
       this.#commander = client;
       try {

@@ -10,7 +10,9 @@ import { lastingPort } from '../lib/port.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { pause, until } from '../lib/wait.mjs';
 
-const RECOVERY_MS = 5000;
+const RECOVERY_MS = 8000;
+/** Within a moment, also on a busy machine: Node's answers fail after five seconds. */
+const SOON_MS = 4000;
 
 const ready = async (server) => (await request(server, '/ready')).text;
 const isDown = (text) => /"redis":\s*"down"/.test(text);
@@ -54,7 +56,7 @@ class Ticker {
   }
 
   async assertAll(what) {
-    await until(3000, `${what}: all ${this.sent} came`, () => this.got.length, (count) => count === this.sent);
+    await until(RECOVERY_MS, `${what}: all ${this.sent} came`, () => this.got.length, (count) => count === this.sent);
     this.assertOrder(what);
   }
 }
@@ -107,7 +109,7 @@ for (const adapter of adapters) {
         const missing = () => Object.entries(clients).flatMap(([letter, { client }]) => events
           .map((event) => [event, client.events.seen.filter((one) => one[0] === event).length])
           .filter(([, count]) => count !== 1).map(([event, count]) => `${letter}: ${event}: ${count}`));
-        const end = Date.now() + 300;
+        const end = Date.now() + 300 * round;
         while (missing().length > 0 && Date.now() < end) await pause(10);
         return missing();
       }, (missing) => missing.length === 0, 20);
@@ -123,11 +125,11 @@ for (const adapter of adapters) {
       await redis.kill();
       await pause(1200);
       if (!peersAreNode) {
-        await until(2000, 'sockring says that Redis is down', () => ready(servers.A), isDown);
+        await until(SOON_MS, 'sockring says that Redis is down', () => ready(servers.A), isDown);
         assert.equal((await request(servers.A, '/ready')).status, 200);
         const answer = await call(servers.A, 'POST', '/emit', { event: 'x', user: clients.A.user });
         assert.deepEqual(answer.json().data, { delivered: 1, published: false });
-        await until(1000, 'it has come', () => clients.A.client.events.seen.some((one) => one[0] === 'x'));
+        await until(SOON_MS, 'it has come', () => clients.A.client.events.seen.some((one) => one[0] === 'x'));
       }
       await redis.begin();
       const took = await assertWhole(clients, 'after the restart');
@@ -136,7 +138,7 @@ for (const adapter of adapters) {
       if (adapter === 'classic' || !peersAreNode) await local.assertAll('local delivery');
       across.assertOrder('across');
       assert.ok(took < RECOVERY_MS, `${took} ms`);
-      if (!peersAreNode) await until(2000, 'sockring says that Redis is up', () => ready(servers.A), (text) => !isDown(text));
+      if (!peersAreNode) await until(SOON_MS, 'sockring says that Redis is up', () => ready(servers.A), (text) => !isDown(text));
       await assembled(servers.C, 3);
       assert.equal((await servers.C.ask('fetchSockets')).value?.length, 3);
     });
@@ -159,13 +161,13 @@ for (const adapter of adapters) {
         if (!peersAreNode) {
           const begun = performance.now();
           const late = await connect(servers.A, 'frozen-late');
-          assert.ok(performance.now() - begun < 2000, `a client gets in after ${performance.now() - begun} ms`);
+          assert.ok(performance.now() - begun < SOON_MS, `a client gets in after ${performance.now() - begun} ms`);
           clients.late = { user: 'frozen-late', client: late };
           const asked = performance.now();
           assert.equal((await call(servers.A, 'POST', '/emit', { event: 'y', user: clients.A.user })).json().data.delivered, 1);
           const status = await call(servers.A, 'GET', `/user/${clients.A.user}/status`);
           assert.equal(status.json().data.connected, true);
-          assert.ok(performance.now() - asked < 2500, `answers of the API take ${performance.now() - asked} ms`);
+          assert.ok(performance.now() - asked < SOON_MS, `answers of the API take ${performance.now() - asked} ms`);
         }
         await pause(4000);
       } finally {
@@ -249,11 +251,11 @@ for (const adapter of adapters) {
         const took = performance.now() - begun;
         assert.deepEqual([status.connected, status.sockets, status.missing], [true, 1, 1], JSON.stringify(status));
         assert.ok(Array.isArray(status.missingInstances), JSON.stringify(status));
-        assert.ok(took < 1500, `the answer took ${took} ms`);
+        assert.ok(took < SOON_MS, `the answer took ${took} ms`);
         assert.equal((await A.get('/stats')).instances, 3);
-        assert.ok(performance.now() - begun - took < 1500, 'stats are in time');
+        assert.ok(performance.now() - begun - took < SOON_MS, 'stats are in time');
         await A.emit({ rooms: [`user:${clients.B.user}`], args: ['on'] });
-        await until(1000, 'emits go on', () => clients.B.client.events.seen.some((one) => one[0] === 'on'));
+        await until(SOON_MS, 'emits go on', () => clients.B.client.events.seen.some((one) => one[0] === 'on'));
       } finally {
         C.child.kill('SIGCONT');
       }

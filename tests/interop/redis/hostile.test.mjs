@@ -247,7 +247,7 @@ for (const adapter of adapters) {
       else await spy.subscribe('socket.io-request#/#', liar, true);
       const begun = performance.now();
       const status = await A.get('/user/target/status');
-      assert.ok(performance.now() - begun < 1500, `answered after ${performance.now() - begun} ms`);
+      assert.ok(performance.now() - begun < 4000, `answered after ${performance.now() - begun} ms`);
       assert.ok(status.connected && status.sockets >= 2, JSON.stringify(status));
       spy.destroy();
       await assertUnharmed('a liar');

@@ -60,7 +60,7 @@ describe('a Redis Cluster of three masters, sharded adapter', { timeout: 60000 }
       const event = `${what} ${round}`;
       for (const { user } of list) await servers.D.emit({ rooms: [`user:${user}`], args: [event] }).catch(() => {});
       await servers.D.emit({ args: [`all ${event}`] }).catch(() => {});
-      const end = Date.now() + 150;
+      const end = Date.now() + 150 * round;
       const got = () => list.map(({ client }) => [event, `all ${event}`].map((name) => client.events.seen.filter((one) => one[0] === name).length));
       while (got().flat().some((count) => count !== 1) && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 10));
       return got();
