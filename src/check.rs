@@ -240,6 +240,7 @@ fn redis(settings: &Settings) -> Result<String, String> {
     let adapter = match redis.adapter {
         Adapter::Classic => "classic",
         Adapter::Sharded => "sharded",
+        Adapter::Streams => "streams",
     };
     Ok(format!("{address} answers: version {}, {mode}, {adapter} adapter", server.version))
 }

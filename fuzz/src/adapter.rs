@@ -1,9 +1,9 @@
-//! `adapter`: messages of the bus, on every kind of channel of both adapters; what is read can be written, and means the
-//! same then.
+//! `adapter`: messages of the bus, on every kind of channel of all adapters, entries of streams and sessions beside them; what is
+//! read can be written, and means the same then.
 
 use sockring_protocol::adapter::{
-    Adapter, Answer, Broadcast, ChannelKind, Channels, Envelope, Message, MessageError, SubscriptionMode, decode,
-    encode,
+    Adapter, Answer, Broadcast, ChannelKind, Channels, Entry, Envelope, Message, MessageError, StoredSession,
+    SubscriptionMode, decode, decode_entry, encode, encode_entry,
 };
 use sockring_protocol::json;
 use sockring_protocol::msgpack::{ByteStrings, ToJson};
@@ -25,7 +25,11 @@ const LIMITS: PacketLimits = PacketLimits { attachments_max: 255, namespace_byte
 
 /// Takes the bytes as a message, and the text at their front as the name of a room.
 pub fn adapter(data: &[u8]) {
-    for adapter in [Adapter::Classic, Adapter::Sharded] {
+    for kind in ["3", "4", "5", "6", "7", "9"] {
+        entry(kind, data);
+    }
+    session(data);
+    for adapter in [Adapter::Classic, Adapter::Sharded, Adapter::Streams] {
         let channels = Channels::new(adapter, "socket.io", &["/", "/admin"]);
         for (channel, kind) in CHANNELS {
             let read = decode(&channels, channel.as_bytes(), data);
@@ -46,6 +50,44 @@ pub fn adapter(data: &[u8]) {
         }
         room(&channels, text_of(data));
     }
+}
+
+/// The bytes as the `data` of an entry.
+fn entry(kind: &str, data: &[u8]) {
+    let fields = [("uid", b"them".as_slice()), ("nsp", b"/"), ("type", kind.as_bytes()), ("data", data)];
+    let Ok(Entry { envelope, number }) = decode_entry(fields.map(|(name, value)| (name.as_bytes(), value))) else {
+        return;
+    };
+    assert_eq!((envelope.uid.as_deref(), &*envelope.namespace, number), (Some("them"), "/", None));
+    check(&envelope.message);
+    let Some(fields) = encode_entry("us", "/", &envelope.message, Some(7)) else { return };
+    let values = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+    let read = decode_entry(values).expect("what we have written");
+    assert_eq!((read.envelope.uid.as_deref(), read.number), (Some("us"), Some(7)));
+    assert_eq!(without_json(&read.envelope.message), without_json(&envelope.message));
+    if let Message::Broadcast(_) = &read.envelope.message {
+        does_not_stop_node(&fields.last_chunk::<2>().expect("data, and a number")[0].1);
+    }
+}
+
+/// Where the packet, its data or the options are missing, Node servers read an entry again and again.
+fn does_not_stop_node(data: &[u8]) {
+    if data.first() != Some(&b'{') {
+        return;
+    }
+    let of = |text, name| json::Entries::of(text).find(|(key, _)| *key == name).map(|(_, value)| value);
+    let text = text_of(data);
+    let args = of(text, "packet").and_then(|packet| of(packet, "data"));
+    assert!(args.is_some_and(|args| args.starts_with('[')), "{text}");
+    assert!(of(text, "opts").is_some_and(|options| options.starts_with('{')), "{text}");
+}
+
+/// The bytes as what stands under a session's key.
+fn session(data: &[u8]) {
+    let Ok(session) = StoredSession::decode(data) else { return };
+    assert_json(&session.data);
+    let read = StoredSession::decode(session.encode().as_bytes()).expect("what we have written");
+    assert_eq!((read.sid, read.pid, read.rooms), (session.sid, session.pid, session.rooms));
 }
 
 /// A room's channel says which room it is, unless it has none; the patterns of all rooms leave those of users out.

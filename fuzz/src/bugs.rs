@@ -195,6 +195,13 @@ pub const BUGS: &[Bug] = &[
         "who was to come back is told to stay away",
     ),
     bug(
+        "adapter",
+        "protocol/src/adapter/streams.rs",
+        "    sharded::encode_data(&mut json, message);",
+        "    json.raw(\"{}\");",
+        "an entry without a packet, which stops the readers of Node servers",
+    ),
+    bug(
         "proxies",
         "src/proxies.rs",
         "values.iter().rev().flat_map(|value| value.rsplit(','))",

@@ -1,9 +1,11 @@
 //! What reaches beyond this instance: emits and changes are published, questions asked of the others.
 
+use std::cell::RefCell;
+
 use serde_json::{Value, json};
 use sockring_protocol::adapter::{Broadcast, Ending, Message, Selection, SocketDescription};
 
-use crate::cluster::{Cluster, Condition, Gathered, Readiness};
+use crate::cluster::{Cluster, Condition, Gathered, InOrder, Readiness};
 use crate::shard::{EventId, Mail, Target, USER_PREFIX};
 
 use super::Api;
@@ -76,6 +78,9 @@ impl Api {
 
     /// Emits several; what came of them is in their order. Here and elsewhere at the same time.
     pub(super) async fn emit_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<Emitted>, ApiError> {
+        if let Some(cluster) = self.cluster.as_deref().filter(|cluster| cluster.delivers_what_it_reads()) {
+            return self.emit_in_order(cluster, broadcasts).await;
+        }
         let count = broadcasts.len();
         let elsewhere = self.cluster.as_deref().map(|cluster| (cluster, broadcasts.clone()));
         let publishing = async {
@@ -91,12 +96,27 @@ impl Api {
                 let plain = |(delivered, published)| Emitted { delivered, published, memory: Memory::Nothing };
                 Ok(emitted.map(plain).collect())
             }
-            Err(mut error) => {
-                if let Value::Object(data) = &mut error.data {
-                    data.insert("published".to_owned(), json!(published.iter().any(|published| *published)));
-                }
-                Err(error)
+            Err(error) => Err(with_published(error, published.iter().any(|published| *published))),
+        }
+    }
+
+    /// The same where what Redis takes is delivered here when it comes back.
+    async fn emit_in_order(&self, cluster: &Cluster, broadcasts: Vec<Broadcast>) -> Result<Vec<Emitted>, ApiError> {
+        let refused = RefCell::new(None);
+        let deliver = async |broadcasts| match self.deliver_all(broadcasts).await {
+            Ok(delivered) => delivered,
+            Err(error) => {
+                refused.borrow_mut().get_or_insert(error);
+                Vec::new()
             }
+        };
+        let emitted = cluster.emit_all(broadcasts, deliver).await;
+        match refused.into_inner() {
+            Some(error) => Err(with_published(error, emitted.iter().any(|emitted| emitted.published))),
+            None => Ok(emitted
+                .into_iter()
+                .map(|InOrder { delivered, published }| Emitted { delivered, published, memory: Memory::Nothing })
+                .collect()),
         }
     }
 
@@ -193,6 +213,14 @@ fn selection(namespace: &str, target: &Target) -> Selection {
         Target::Socket(sid) => sid.clone(),
     };
     Selection { namespace: namespace.into(), rooms: vec![room], except: Vec::new() }
+}
+
+/// What was not done here was done elsewhere, perhaps.
+fn with_published(mut error: ApiError, published: bool) -> ApiError {
+    if let Value::Object(data) = &mut error.data {
+        data.insert("published".to_owned(), json!(published));
+    }
+    error
 }
 
 async fn publish_all(cluster: &Cluster, broadcasts: Vec<Broadcast>) -> Vec<bool> {

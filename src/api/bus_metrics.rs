@@ -22,6 +22,9 @@ const COUNTERS: &[Row] = &[
     ("bus_received_messages", "Messages received from Redis", |bus| bus.received),
     ("bus_received_bytes", "Bytes of messages received from Redis, their channels included", |bus| bus.received_bytes),
     ("bus_publisher_reconnects", "Connections to Redis that the publisher has lost", |bus| bus.publisher_reconnects),
+    ("bus_reader_reconnects", "Connections to Redis that the readers of streams have lost", |bus| {
+        bus.reader_reconnects
+    }),
     ("bus_published_messages", "Messages that Redis has taken", |bus| bus.published),
     ("bus_published_bytes", "Bytes of messages that Redis has taken", |bus| bus.published_bytes),
     ("bus_requests_answered", "Requests of other instances that were answered or carried out", |bus| {
@@ -43,6 +46,8 @@ pub(super) fn register(registry: &mut Registry, bus: ClusterMetrics) {
         ("bus_up", "Whether the subscriber's connections to Redis stand", bus.subscriber_is_up),
         ("bus_subscriptions", "Rooms that have members and are subscribed", bus.subscriptions),
         ("bus_publisher_up", "Whether the publisher's connection to Redis stands", bus.publisher_is_up),
+        ("bus_streams_read", "Streams whose connection to Redis stands", bus.streams_read),
+        ("bus_unread_entries", "Entries of this instance in streams that it has still to read", bus.unread),
         ("bus_silent_connections", "Connections on which Redis does not answer for the moment", bus.silent),
         ("bus_queue_bytes", "Bytes that wait for Redis to take them", bus.queue_bytes),
         ("bus_answers_bytes", "Bytes of questions, answers and acknowledgements that wait", bus.answers_bytes),

@@ -324,7 +324,7 @@ impl Cluster {
         answer: Answer,
     ) -> Option<Sent> {
         // Where old servers of the classic adapter listen too.
-        let asker = asker.filter(|_| self.adapter() == Adapter::Sharded);
+        let asker = asker.filter(|_| self.adapter() != Adapter::Classic);
         let message = Message::Answer { asker, request, answer };
         // A failure is counted where it happens.
         self.send(namespace, &message).ok()

@@ -7,14 +7,14 @@ use std::time::Duration;
 use redis::{Value, cmd};
 use sockring_protocol::adapter::{Adapter, Answer, Message, RequestId, Selection, SocketDescription};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Cluster;
 use super::counters::BusLimit;
 use super::held::{Held, Kept};
 use super::link::text;
 use super::publisher::{PublishError, To};
 use super::topology::Topology;
+use super::{Cluster, Sending};
 
 /// How long other instances may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -22,6 +22,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 const COUNT_WITHIN: Duration = Duration::from_millis(500);
 /// Until those who hear a room are asked for the second time; each time later it takes twice as long.
 const HEARD_AGAIN: Duration = Duration::from_millis(10);
+/// Between two questions whether orders are done.
+const JOINED_LOOK: Duration = Duration::from_millis(20);
 /// How long an instance that says nothing is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 const PEERS_MAX: usize = 1024;
@@ -219,11 +221,19 @@ impl Cluster {
     /// to join it. Instances answer after what they were ordered before. Waits no longer than for answers.
     pub async fn is_joined(&self, selection: Selection, room: &str) -> bool {
         let deadline = Instant::now() + ANSWERS_WITHIN;
-        let Gathered { answers, missing, .. } = self.fetch(selection.clone()).await;
         let is_in = |socket: &SocketDescription| socket.rooms.iter().any(|name| **name == *room);
-        if missing != Some(0) || !answers.iter().flatten().all(is_in) {
-            return false;
-        }
+        let answers = loop {
+            let Gathered { answers, missing, .. } = self.fetch(selection.clone()).await;
+            match answers.iter().flatten().all(is_in) {
+                _ if missing != Some(0) => return false,
+                true => break answers,
+                // With the streams adapter a question does not wait behind orders.
+                false if self.adapter() == Adapter::Streams && Instant::now() < deadline => {
+                    sleep(JOINED_LOOK).await;
+                }
+                false => return false,
+            }
+        };
         let instances = answers.iter().filter(|sockets| !sockets.is_empty()).count();
         // With the sharded adapter a Node server answers before its own subscription is through.
         let channel = self.channels.of_room(&selection.namespace, room);
@@ -247,7 +257,7 @@ impl Cluster {
         let mut again = HEARD_AGAIN;
         loop {
             // Who hears of it for the second time answers again, which does not count.
-            if self.send_on(Some(channel.to_owned()), &namespace, &question).is_err() {
+            if self.send_by(Sending::On(channel.to_owned()), &namespace, &question).is_err() {
                 return false;
             }
             if let Ok(all) = timeout(again, &mut completed).await {
@@ -269,7 +279,7 @@ impl Cluster {
             Topology::Unknown | Topology::Single => vec![To::Anybody],
         };
         let subcommand = match self.adapter() {
-            Adapter::Classic => "NUMSUB",
+            Adapter::Classic | Adapter::Streams => "NUMSUB",
             Adapter::Sharded => "SHARDNUMSUB",
         };
         let mut count = 0;

@@ -13,6 +13,7 @@ use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
 
 use super::Cluster;
 use super::health::{Node, RedisConnectionId};
+use super::reader::Reader;
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
@@ -45,11 +46,15 @@ impl Bus for CoreBus {
 }
 
 /// Starts to listen for the whole instance, on one core: what one sender sends comes in its order over one connection only,
-/// and goes on in it, from mailbox to mailbox. With the sharded adapter on a Redis Cluster there is one for each master.
+/// and goes on in it, from mailbox to mailbox. With the sharded adapter on a Redis Cluster there is one for each master, and
+/// what is in a stream comes on a connection of its own.
 pub(super) fn listen(cluster: Arc<Cluster>, instructions: mpsc::UnboundedReceiver<Instruction>) {
     let fixed = cluster.fixed();
+    for stream in cluster.streams() {
+        tokio::task::spawn_local(Reader::new(Arc::clone(&cluster), stream).run());
+    }
     match cluster.adapter() {
-        Adapter::Classic => {
+        Adapter::Classic | Adapter::Streams => {
             let parts = SubscriberParts { cluster, node: Node::Any, instructions, returned: None, fixed };
             tokio::task::spawn_local(Subscriber::new(parts).run());
         }

@@ -105,6 +105,8 @@ pub(super) struct BusCounters {
     pub(super) subscriptions: Count,
     pub(super) received: Count,
     pub(super) received_bytes: Count,
+    pub(super) streams_read: Count,
+    pub(super) reader_reconnects: Count,
     pub(super) publisher_is_up: Count,
     pub(super) publisher_reconnects: Count,
     pub(super) published: Count,
@@ -153,6 +155,9 @@ impl BusCounters {
             subscriptions: self.subscriptions.value(),
             received: self.received.value(),
             received_bytes: self.received_bytes.value(),
+            streams_read: self.streams_read.value(),
+            reader_reconnects: self.reader_reconnects.value(),
+            unread: 0,
             publisher_is_up: self.publisher_is_up.value(),
             publisher_reconnects: self.publisher_reconnects.value(),
             published: self.published.value(),
@@ -186,6 +191,11 @@ pub struct ClusterMetrics {
     pub subscriptions: u64,
     pub received: u64,
     pub received_bytes: u64,
+    /// Streams whose connection stands.
+    pub streams_read: u64,
+    pub reader_reconnects: u64,
+    /// Own entries that were not read yet.
+    pub unread: u64,
     /// 1 or 0.
     pub publisher_is_up: u64,
     pub publisher_reconnects: u64,

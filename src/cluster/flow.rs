@@ -26,6 +26,8 @@ pub(super) struct Flow {
     unused: AtomicUsize,
     /// Bytes since the last whole message or answer.
     unfinished: AtomicUsize,
+    /// They have become too many.
+    is_too_long: AtomicBool,
     /// The last look at the stream found nothing.
     is_drained: AtomicBool,
     waiting: Mutex<Option<Waker>>,
@@ -38,6 +40,7 @@ impl Flow {
         Arc::new(Flow {
             unused: AtomicUsize::new(0),
             unfinished: AtomicUsize::new(0),
+            is_too_long: AtomicBool::new(false),
             is_drained: AtomicBool::new(false),
             waiting: Mutex::new(None),
             failure: Mutex::new(None),
@@ -63,6 +66,11 @@ impl Flow {
         self.is_drained.load(Ordering::Relaxed)
     }
 
+    /// Whether a message or an answer has ended the connection by its length.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.is_too_long.load(Ordering::Relaxed)
+    }
+
     /// What made the stream fail, if it is known.
     pub(super) fn failure(&self) -> Option<io::Error> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -70,6 +78,7 @@ impl Flow {
 
     fn read(&self, bytes: usize) -> io::Result<()> {
         if self.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes > MESSAGE_BYTES_MAX {
+            self.is_too_long.store(true, Ordering::Relaxed);
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
         }
         Ok(())

@@ -34,6 +34,8 @@ impl Node {
 pub(super) enum RedisConnectionId {
     Subscriber(Node),
     Publisher(Node),
+    /// Of this stream.
+    Reader(String),
 }
 
 impl fmt::Display for RedisConnectionId {
@@ -41,6 +43,7 @@ impl fmt::Display for RedisConnectionId {
         match self {
             RedisConnectionId::Subscriber(_) => f.write_str("subscriber"),
             RedisConnectionId::Publisher(_) => f.write_str("publisher"),
+            RedisConnectionId::Reader(_) => f.write_str("reader"),
         }
     }
 }

@@ -1,15 +1,19 @@
 //! `Inbox`: what a connection has received, on its way to shards, in letters as large as what came at once.
 
 use std::iter;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
-use sockring_protocol::adapter::{self, Adapter, Broadcast, ChannelKind, ChannelName, Envelope, Message, MessageError};
+use sockring_protocol::adapter::{
+    self, Adapter, Broadcast, ChannelKind, ChannelName, Entry, Envelope, Message, MessageError,
+};
 
-use crate::shard::{Mail, RoomName, USER_PREFIX};
+use crate::shard::{Mail, Reply, RoomName, USER_PREFIX};
 
 use super::Cluster;
 use super::counters::{BusLimit, Loss};
+use super::echoes::Tally;
 use super::held::Kept;
 use super::subscriptions::Subscriptions;
 
@@ -33,6 +37,8 @@ enum Way {
 struct Run {
     way: Way,
     broadcasts: Vec<Broadcast>,
+    /// Which of them somebody counts.
+    tallies: Vec<(usize, Rc<Tally>)>,
     bytes: usize,
 }
 
@@ -45,7 +51,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(cluster: Arc<Cluster>) -> Inbox {
-        let run = |_: &_| Run { way: Way::Everywhere, broadcasts: Vec::new(), bytes: 0 };
+        let run = |_: &_| Run { way: Way::Everywhere, broadcasts: Vec::new(), tallies: Vec::new(), bytes: 0 };
         let runs = cluster.postboxes.iter().map(run).collect();
         Inbox { cluster, runs }
     }
@@ -79,13 +85,27 @@ impl Inbox {
             }
         };
         match message {
-            // Other namespaces' messages are not for us, and harm nobody.
-            Err(MessageError::OtherNamespace) => {}
-            Err(error) => {
-                counters.malformed(error);
-                tracing::debug!(%error, "a message of the bus was dropped");
-            }
-            Ok(envelope) => self.receive(envelope),
+            Err(error) => self.drop_message(error),
+            Ok(envelope) => self.receive(envelope, None),
+        }
+    }
+
+    /// Takes one entry of a stream, of so many bytes.
+    pub(super) fn take_entry(&mut self, entry: Result<Entry, MessageError>, bytes: usize) {
+        let counters = &self.cluster.counters;
+        counters.received.add(1);
+        counters.received_bytes.add(bytes as u64);
+        match entry {
+            Err(error) => self.drop_message(error),
+            Ok(Entry { envelope, number }) => self.receive(envelope, number),
+        }
+    }
+
+    fn drop_message(&self, error: MessageError) {
+        // Other namespaces' messages are not for us, and harm nobody.
+        if error != MessageError::OtherNamespace {
+            self.cluster.counters.malformed(error);
+            tracing::debug!(%error, "a message of the bus was dropped");
         }
     }
 
@@ -107,16 +127,17 @@ impl Inbox {
         is_classic && (self.cluster.instance.covers(name) || self.cluster.is_heard_by_pattern(name))
     }
 
-    fn receive(&mut self, envelope: Envelope) {
+    /// `number` is its sender's own.
+    fn receive(&mut self, envelope: Envelope, number: Option<u64>) {
         let Some(namespace) = self.cluster.namespace(&envelope.namespace) else { return };
         if let Some(uid) = &envelope.uid {
             if self.cluster.uids.get(namespace) == Some(uid) {
-                return;
+                return self.receive_own(envelope.message, number);
             }
             self.cluster.peers.saw(uid);
         }
         match envelope.message {
-            Message::Broadcast(broadcast) => self.deliver(broadcast),
+            Message::Broadcast(broadcast) => self.deliver(broadcast, None),
             Message::Answer { request, answer, .. } => {
                 let Cluster { questions, held, counters, .. } = &*self.cluster;
                 if questions.on_answer(&request, envelope.uid, answer, held) == Kept::TooMuch {
@@ -131,17 +152,26 @@ impl Inbox {
         }
     }
 
-    fn deliver(&mut self, broadcast: Broadcast) {
+    /// What we have sent was done here when it was, but for events that have a place in a stream.
+    fn receive_own(&mut self, message: Message, number: Option<u64>) {
+        if let (Message::Broadcast(broadcast), Some(number)) = (message, number)
+            && let Some(tally) = self.cluster.echoes.read(number)
+        {
+            self.deliver(broadcast, Some(Rc::new(tally)));
+        }
+    }
+
+    fn deliver(&mut self, broadcast: Broadcast, tally: Option<Rc<Tally>>) {
         if let [name] = &*broadcast.rooms
             && self.has_all_at_home(&broadcast.namespace, name)
         {
             let home = self.cluster.home_of(name);
-            return self.put(home, Way::Home, broadcast);
+            return self.put(home, Way::Home, broadcast, tally);
         }
         for shard in 1..self.runs.len() {
-            self.put(shard, Way::Everywhere, broadcast.clone());
+            self.put(shard, Way::Everywhere, broadcast.clone(), tally.clone());
         }
-        self.put(0, Way::Everywhere, broadcast);
+        self.put(0, Way::Everywhere, broadcast, tally);
     }
 
     /// Whether a room's members are at its home: those of a user's, unless others have joined it, and a socket. Another room
@@ -154,7 +184,7 @@ impl Inbox {
         room.is_some_and(|room| !self.cluster.joins.may_be_anywhere(&room))
     }
 
-    fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast) {
+    fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast, tally: Option<Rc<Tally>>) {
         let bytes = broadcast.bytes();
         let is_full = |run: &Run| way != run.way || run.bytes + bytes > LETTER_BYTES_MAX;
         if self.runs.get(shard).is_some_and(is_full) {
@@ -163,6 +193,7 @@ impl Inbox {
         let Some(run) = self.runs.get_mut(shard) else { return };
         run.way = way;
         run.bytes += bytes;
+        run.tallies.extend(tally.map(|tally| (run.broadcasts.len(), tally)));
         run.broadcasts.push(broadcast);
     }
 
@@ -177,15 +208,23 @@ impl Inbox {
             return;
         }
         run.bytes = 0;
-        let broadcasts = std::mem::take(&mut run.broadcasts);
+        let (broadcasts, tallies) = (std::mem::take(&mut run.broadcasts), std::mem::take(&mut run.tallies));
         let count = broadcasts.len() as u64;
         let mail = match run.way {
             Way::Home => Mail::Emit(broadcasts),
             Way::Everywhere => Mail::Deliver(broadcasts),
         };
-        // What becomes of it concerns nobody: the answer is not awaited.
-        if postbox.ask(mail).is_none() {
-            self.cluster.counters.lost(Loss::MailboxFull, count);
+        let Some(answer) = postbox.ask(mail) else {
+            return self.cluster.counters.lost(Loss::MailboxFull, count);
+        };
+        // What becomes of all others concerns nobody.
+        if !tallies.is_empty() {
+            tokio::task::spawn_local(async move {
+                let Ok(Reply::Delivered(counts)) = answer.await else { return };
+                for (index, tally) in tallies {
+                    tally.add(counts.get(index).copied().unwrap_or(0));
+                }
+            });
         }
     }
 }

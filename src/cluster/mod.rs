@@ -16,6 +16,7 @@ mod asking;
 mod awaiting;
 mod bus;
 mod counters;
+mod echoes;
 mod flow;
 mod health;
 mod held;
@@ -27,8 +28,10 @@ mod outside;
 mod probe;
 mod publisher;
 mod pulse;
+mod reader;
 mod sentinels;
 mod settings;
+mod streaming;
 mod subscriber;
 mod subscribing;
 mod subscriptions;
@@ -38,7 +41,7 @@ use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 use sockring_protocol::adapter::{
     self, Adapter, ChannelKind, ChannelName, Channels, Envelope, Message, Outgoing, RequestId, namesake_of,
 };
@@ -51,6 +54,7 @@ use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
 use counters::{BusCounters, Loss};
+use echoes::{Echoes, Number};
 use health::{Health, Node, Presence, RedisConnectionId};
 use held::Held;
 use joins::Joins;
@@ -67,16 +71,18 @@ pub use link::{LinkError, RedisMode, RedisRole, ServerInfo};
 pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
 pub use settings::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, StreamSettings,
+    TlsSettings,
 };
+pub use streaming::InOrder;
 
 /// How long Redis may take to say that it has a message.
 const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
 /// The core whose tasks act for the whole instance.
 const FIRST_CORE: usize = 0;
-/// Characters of an uid or request id of the classic adapter, and bytes of one of the sharded adapter, in hexadecimal.
+/// Characters of an uid or request id of the classic adapter, and bytes of one of the other adapters, in hexadecimal.
 const CLASSIC_ID_CHARS: usize = 6;
-const SHARDED_ID_BYTES: usize = 8;
+const OTHER_ID_BYTES: usize = 8;
 
 /// What all cores share.
 #[derive(Debug)]
@@ -101,6 +107,7 @@ pub struct Cluster {
     awaiting: Awaiting,
     held: Held,
     joins: Joins,
+    echoes: Echoes,
     /// What all cores want subscribed.
     instructions: mpsc::UnboundedSender<Instruction>,
     requests: mpsc::Sender<Envelope>,
@@ -143,7 +150,7 @@ impl Cluster {
         let health = Health::default();
         health.expect(RedisConnectionId::Publisher(Node::Any));
         health.expect(RedisConnectionId::Subscriber(Node::Any));
-        Ok(Arc::new(Cluster {
+        let cluster = Cluster {
             dialler: Dialler::new(Arc::clone(&outside), &settings)?,
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),
             uids: namespaces.iter().map(|_| new_id(&*outside, settings.adapter)).collect(),
@@ -153,6 +160,7 @@ impl Cluster {
             awaiting: Awaiting::new(settings.acks_max),
             questions: Questions::new(settings.questions_max),
             held: Held::new(settings.answers_bytes_max),
+            echoes: Echoes::new(settings.queue_bytes_max),
             settings,
             namespaces,
             instance,
@@ -168,7 +176,9 @@ impl Cluster {
             master: watch::Sender::new(None),
             master_is_stale: Notify::new(),
             receivers: Mutex::new(Some(Receivers { jobs, instructions: instructions_in, requests: requests_in })),
-        }))
+        };
+        cluster.streams().into_iter().for_each(|stream| cluster.health.expect(RedisConnectionId::Reader(stream)));
+        Ok(Arc::new(cluster))
     }
 
     /// The number of the shard that knows where a room's members are.
@@ -211,7 +221,8 @@ impl Cluster {
     pub fn metrics(&self) -> ClusterMetrics {
         let (queue_bytes, acks_awaited) = (self.backlog.waiting_bytes() as u64, self.awaiting.len() as u64);
         let (answers_bytes, silent) = (self.held.bytes() as u64, self.health.silent() as u64);
-        ClusterMetrics { queue_bytes, answers_bytes, acks_awaited, silent, ..self.counters.snapshot() }
+        let unread = self.echoes.len() as u64;
+        ClusterMetrics { queue_bytes, answers_bytes, acks_awaited, silent, unread, ..self.counters.snapshot() }
     }
 
     /// Publishes, and waits until Redis has it.
@@ -236,34 +247,42 @@ impl Cluster {
 
     /// Puts a message where Redis' connection takes it from.
     fn send(&self, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
-        self.send_on(None, namespace, message)
+        self.send_by(Sending::Usual, namespace, message)
     }
 
-    /// The same, on a channel that is not the one on which such a message goes.
-    fn send_on(&self, channel: Option<String>, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
+    /// The same, another way than such a message goes.
+    fn send_by(&self, way: Sending, namespace: &str, message: &Message) -> Result<Sent, PublishError> {
         let uid = self.namespace(namespace).and_then(|index| self.uids.get(index)).ok_or(PublishError::Refused)?;
         let sent = match self.backlog.is_up() {
             false => Err(PublishError::Down),
-            true => match adapter::encode(&self.channels, uid, namespace, message) {
+            true => match self.outbound(way, uid, namespace, message) {
                 None => Err(PublishError::Refused),
-                Some(Outgoing { channel: usual, body }) => {
-                    let channel = channel.unwrap_or(usual);
-                    let bytes = channel.len() + body.len();
-                    let command = match self.adapter() {
-                        Adapter::Classic => "PUBLISH",
-                        Adapter::Sharded => "SPUBLISH",
-                    };
-                    let command = cmd(command).arg(&channel).arg(body).take();
-                    let to = match self.adapter() {
-                        Adapter::Classic => To::Anybody,
-                        Adapter::Sharded => To::OwnerOf(channel),
-                    };
+                Some((command, to, bytes)) => {
                     let answer = self.backlog.send(command, to, bytes);
                     answer.map(|answer| Sent { answer, bytes, at: Instant::now() })
                 }
             },
         };
         sent.inspect_err(|error| self.count_loss(*error))
+    }
+
+    /// `None`: the adapter has no such message.
+    fn outbound(&self, way: Sending, uid: &str, namespace: &str, message: &Message) -> Option<Outbound> {
+        let (channel, number) = match way {
+            Sending::Usual => (None, None),
+            Sending::On(channel) => (Some(channel), None),
+            Sending::Numbered(number) => (None, Some(number)),
+        };
+        if let Some(entry) = self.entry(uid, namespace, message, number) {
+            return Some(entry);
+        }
+        let Outgoing { channel: usual, body } = adapter::encode(&self.channels, uid, namespace, message)?;
+        let channel = channel.unwrap_or(usual);
+        let bytes = channel.len() + body.len();
+        let verb = if self.adapter() == Adapter::Sharded { "SPUBLISH" } else { "PUBLISH" };
+        let command = cmd(verb).arg(&channel).arg(body).take();
+        let to = if self.adapter() == Adapter::Sharded { To::OwnerOf(channel) } else { To::Anybody };
+        Some((command, to, bytes))
     }
 
     /// Until when Redis may say that it has something. While it is silent nobody is held up by that.
@@ -362,6 +381,18 @@ impl Cluster {
     }
 }
 
+/// How a message goes.
+enum Sending {
+    Usual,
+    /// On this channel.
+    On(String),
+    /// Under this number, which tells when it is read here again.
+    Numbered(Number),
+}
+
+/// A command, who gets it, and about how many bytes it has.
+type Outbound = (Cmd, To, usize);
+
 /// A message on its way to Redis.
 #[derive(Debug)]
 struct Sent {
@@ -373,13 +404,13 @@ struct Sent {
 /// A random id as Node's adapter makes them.
 fn new_id(outside: &dyn OutsideWorld, adapter: Adapter) -> Box<str> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = [0; SHARDED_ID_BYTES];
+    let mut bytes = [0; OTHER_ID_BYTES];
     outside.fill(&mut bytes);
     match adapter {
         Adapter::Classic => {
             let character = |byte: &u8| ALPHABET.get(usize::from(byte % 64)).copied().map(char::from);
             bytes.iter().take(CLASSIC_ID_CHARS).filter_map(character).collect()
         }
-        Adapter::Sharded => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Adapter::Sharded | Adapter::Streams => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }

@@ -40,7 +40,7 @@ pub enum PublishError {
 #[derive(Clone, Debug)]
 pub(super) enum To {
     Anybody,
-    /// Whoever has this shard channel.
+    /// Whoever has this shard channel, or this stream.
     OwnerOf(String),
     Node(Address),
 }
@@ -162,7 +162,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, mut jobs: mpsc::UnboundedReceiver
                 if let Topology::Slots(map) = &*topology.borrow_and_update() {
                     let is_master = |node: &Node| map.masters().iter().any(|master| Node::at(master) == *node);
                     publishers.retain(|node, _| *node == Node::Any || is_master(node));
-                    // With the classic adapter all goes to anybody.
+                    // With the classic adapter all goes to anybody; the owner of a stream is connected when it gets something.
                     for master in map.masters().iter().filter(|_| cluster.adapter() == Adapter::Sharded) {
                         publishers.entry(Node::at(master)).or_insert_with_key(open);
                     }
@@ -316,7 +316,7 @@ async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConne
     };
     for (mut job, answer) in jobs.into_iter().zip(answers) {
         match answer {
-            Value::ServerError(error) if is_elsewhere(error.code()) && cluster.adapter() == Adapter::Sharded => {
+            Value::ServerError(error) if is_elsewhere(error.code()) && cluster.adapter() != Adapter::Classic => {
                 cluster.topology_is_stale.notify_one();
                 job.attempts += 1;
                 match job.attempts < ATTEMPTS_MAX {

@@ -47,7 +47,7 @@ struct Unanswered {
 impl Pulse {
     pub(super) fn new(cluster: &Cluster, link: &RedisConnection) -> Pulse {
         let timeout = cluster.settings.silence_timeout;
-        let mut ticks = interval(INTERVAL.min(timeout / 2));
+        let mut ticks = interval(interval_for(timeout));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (connection, flow) = (link.connection.clone(), Arc::clone(&link.flow));
         let mut master = cluster.master.subscribe();
@@ -94,6 +94,11 @@ impl Pulse {
         }
         Ok(Voice::Silent)
     }
+}
+
+/// How often a Redis is asked that may leave a question open for this long.
+pub(super) fn interval_for(timeout: Duration) -> Duration {
+    INTERVAL.min(timeout / 2)
 }
 
 fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Unanswered {

@@ -86,6 +86,17 @@ pub struct SentinelSettings {
     pub password: Option<Secret>,
 }
 
+/// The streams of the streams adapter, the same for all servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// What the only stream is called, or all begin with.
+    pub name: String,
+    /// Namespaces are spread over so many.
+    pub count: u32,
+    /// About how many entries one keeps.
+    pub entries_max: u64,
+}
+
 /// Everything about Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
@@ -103,6 +114,8 @@ pub struct ClusterSettings {
     pub heard_rooms: HeardRooms,
     /// Of the sharded adapter.
     pub mode: SubscriptionMode,
+    /// Of the streams adapter.
+    pub streams: StreamSettings,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
     /// A connection on which Redis leaves a question open for longer is given up.

@@ -495,7 +495,7 @@ impl Subscriber {
             }
             let mut batch = Confirmation { confirmed, asked: Vec::new(), moved, refused };
             match cluster.adapter() {
-                Adapter::Classic => batch.confirmed.extend(rooms),
+                Adapter::Classic | Adapter::Streams => batch.confirmed.extend(rooms),
                 // What Redis says unasked is taken for the answer to a command, so that answers may be another's.
                 Adapter::Sharded => batch.asked = rooms,
             }
@@ -520,7 +520,7 @@ impl Subscriber {
             tokio::task::spawn_local(async move {
                 // If it fails, the connection is lost or the messages are nobody's.
                 match adapter {
-                    Adapter::Classic => drop(connection.unsubscribe(&batch).await),
+                    Adapter::Classic | Adapter::Streams => drop(connection.unsubscribe(&batch).await),
                     Adapter::Sharded => drop(pipeline(&mut connection, "SUNSUBSCRIBE", &batch).await),
                 }
                 flow.answered();

@@ -43,7 +43,7 @@ pub(super) async fn subscribe(
         return Vec::new();
     }
     match adapter {
-        Adapter::Classic => {
+        Adapter::Classic | Adapter::Streams => {
             let result = connection.subscribe(channels).await.map_err(|error| error.to_string());
             vec![result; channels.len()]
         }

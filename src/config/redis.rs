@@ -7,7 +7,8 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 
 use crate::cluster::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, StreamSettings,
+    TlsSettings,
 };
 
 use super::{ConfigError, Values, wrong};
@@ -24,7 +25,11 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
     let adapter = match values.text("redis_adapter") {
         "classic" => Adapter::Classic,
         "sharded" => Adapter::Sharded,
-        other => return Err(wrong("redis_adapter", format!("`{other}` is neither `classic` nor `sharded`"))),
+        "streams" => Adapter::Streams,
+        other => {
+            let reason = format!("`{other}` is none of `classic`, `sharded` and `streams`");
+            return Err(wrong("redis_adapter", reason));
+        }
     };
     let heard_rooms = match values.text("redis_rooms") {
         "all" => HeardRooms::All,
@@ -35,7 +40,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         ("dynamic", _) => SubscriptionMode::Dynamic,
         ("dynamic-private", Adapter::Sharded) => SubscriptionMode::DynamicPrivate,
         ("static", Adapter::Sharded) => SubscriptionMode::Static,
-        ("dynamic-private" | "static", Adapter::Classic) => {
+        ("dynamic-private" | "static", Adapter::Classic | Adapter::Streams) => {
             return Err(wrong("redis_subscription_mode", "is of the sharded adapter alone: set redis_adapter=sharded"));
         }
         (other, _) => {
@@ -58,6 +63,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         adapter,
         heard_rooms,
         mode,
+        streams: streams(values)?,
         queue_bytes_max,
         silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
@@ -161,6 +167,18 @@ fn read_url(url: &str, settings: &mut ClusterSettings) -> Result<(), ConfigError
     Ok(())
 }
 
+fn streams(values: &Values) -> Result<StreamSettings, ConfigError> {
+    let name = values.text("redis_stream_name").to_owned();
+    if name.is_empty() || name.len() > PREFIX_BYTES_MAX || name.contains(char::is_control) {
+        return Err(wrong("redis_stream_name", format!("must have 1 to {PREFIX_BYTES_MAX} bytes, as `socket.io`")));
+    }
+    Ok(StreamSettings {
+        name,
+        count: values.number("redis_stream_count", 1)?,
+        entries_max: values.number("redis_stream_entries_max", 1)?,
+    })
+}
+
 fn prefix(values: &Values) -> Result<String, ConfigError> {
     let prefix = values.text("redis_prefix").to_owned();
     if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || prefix.contains(char::is_control) {
@@ -220,7 +238,11 @@ mod tests {
             (&[("redis_url", "http://u:secret@host")], "redis_url"),
             (&[("redis_url", "redis://u:secret@host:port")], "redis_url"),
             (&[("redis_url", "redis://u:secret@host/db")], "redis_url"),
-            (&[("redis_host", "h"), ("redis_adapter", "streams")], "redis_adapter"),
+            (&[("redis_host", "h"), ("redis_adapter", "stream")], "redis_adapter"),
+            (&[("redis_adapter", "streams"), ("redis_subscription_mode", "static")], "redis_subscription_mode"),
+            (&[("redis_host", "h"), ("redis_stream_name", "")], "redis_stream_name"),
+            (&[("redis_host", "h"), ("redis_stream_count", "0")], "redis_stream_count"),
+            (&[("redis_host", "h"), ("redis_stream_entries_max", "0")], "redis_stream_entries_max"),
             (&[("redis_host", "h"), ("redis_rooms", "none")], "redis_rooms"),
             (&[("redis_host", "h"), ("redis_subscription_mode", "static")], "redis_subscription_mode"),
             (&[("redis_adapter", "sharded"), ("redis_subscription_mode", "x")], "redis_subscription_mode"),

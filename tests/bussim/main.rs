@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sockring::cluster::{Address, ClusterSettings, HeardRooms, Readiness};
+use sockring::cluster::{Address, ClusterSettings, HeardRooms, Readiness, StreamSettings};
 use sockring::shard::{Cluster as OverWhat, EngineSettings, Instance as InstanceId, TurnLimits};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 use tokio::sync::mpsc;
@@ -137,6 +137,7 @@ fn settings(plan: &Plan) -> ClusterSettings {
         adapter: plan.adapter,
         heard_rooms: plan.heard_rooms,
         mode: plan.mode,
+        streams: StreamSettings { name: "socket.io".to_owned(), count: 1, entries_max: 10_000 },
         queue_bytes_max: 8 << 20,
         silence_timeout: plan.silence_timeout,
         requests_max: 16_384,

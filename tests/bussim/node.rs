@@ -115,7 +115,7 @@ impl Node {
     pub fn start(redis: &Redis, site: SiteId, channels: Channels, clients: Clients, mut random: Random) -> Rc<Node> {
         let uid = match channels.adapter() {
             Adapter::Classic => format!("node{site:02}"),
-            Adapter::Sharded => format!("{:016x}", random.next()),
+            Adapter::Sharded | Adapter::Streams => format!("{:016x}", random.next()),
         };
         let (subscriber, end) = redis.connect(site);
         let publisher = Publisher::open(redis, site);
@@ -132,7 +132,9 @@ impl Node {
                 let words: Vec<&[u8]> = std::iter::once(b"SUBSCRIBE".as_slice()).chain(own).collect();
                 node.subscriber.ask(&resp::command(&words));
             }
-            Adapter::Sharded => own.iter().for_each(|channel| node.shard_channel(b"SSUBSCRIBE", channel)),
+            Adapter::Sharded | Adapter::Streams => {
+                own.iter().for_each(|channel| node.shard_channel(b"SSUBSCRIBE", channel))
+            }
         }
         tokio::task::spawn_local(Rc::clone(&node).hear(end));
         node
@@ -300,7 +302,7 @@ impl Node {
         self.asked.set(number + 1);
         let id = match self.channels.adapter() {
             Adapter::Classic => format!("{number:06}"),
-            Adapter::Sharded => format!("{number:016x}"),
+            Adapter::Sharded | Adapter::Streams => format!("{number:016x}"),
         };
         let id = format!("{}{}", self.site, &id[1..]);
         let request = Request::default();

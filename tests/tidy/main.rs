@@ -82,7 +82,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
     ),
     ("src/bus.rs", "shard", &["Acknowledgement", "RoomName"]),
     ("src/mailbox.rs", "shard", &["BusMail", "Mail", "Parcel", "Reply", "SiblingMail"]),
-    ("src/api/", "cluster", &["Cluster", "ClusterMetrics", "Condition", "Gathered", "Readiness"]),
+    ("src/api/", "cluster", &["Cluster", "ClusterMetrics", "Condition", "Gathered", "InOrder", "Readiness"]),
     (
         "src/cluster/",
         "shard",
@@ -111,6 +111,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
             "Readiness",
             "Secret",
             "SentinelSettings",
+            "StreamSettings",
             "TlsSettings",
         ],
     ),

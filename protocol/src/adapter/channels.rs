@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 
 use super::room::{name_in_channel, number_of};
 
-/// Which of Node's two Redis adapters the cluster speaks. They do not understand each other.
+/// Which of Node's three Redis adapters the cluster speaks. They do not understand each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapter {
     /// `createAdapter` and the emitter: PUBLISH, PSUBSCRIBE, SUBSCRIBE.
     Classic,
     /// `createShardedAdapter`: SPUBLISH, SSUBSCRIBE.
     Sharded,
+    /// `createAdapter` of `@socket.io/redis-streams-adapter`: XADD, XREAD; PUBLISH and SUBSCRIBE for questions and answers.
+    Streams,
 }
 
 /// Which rooms have channels of their own with the sharded adapter: its `subscriptionMode`, which all servers share.
@@ -99,7 +101,8 @@ impl Channels {
             (Adapter::Sharded, SubscriptionMode::Dynamic) => {
                 number_of(room).is_some() || room.encode_utf16().count() != SID_UNITS
             }
-            (Adapter::Sharded, SubscriptionMode::Static) => false,
+            // What is for rooms comes with everything else, by the stream.
+            (Adapter::Sharded, SubscriptionMode::Static) | (Adapter::Streams, _) => false,
         };
         is_own.then(|| format!("{}#{namespace}#{}#", self.prefix, name_in_channel(room)))
     }
@@ -115,7 +118,7 @@ impl Channels {
     pub fn of_requests(&self, namespace: &str) -> String {
         match self.adapter {
             Adapter::Classic => format!("{}-request#{namespace}#", self.prefix),
-            Adapter::Sharded => self.of_namespace(namespace),
+            Adapter::Sharded | Adapter::Streams => self.of_namespace(namespace),
         }
     }
 
@@ -123,7 +126,7 @@ impl Channels {
     pub fn of_answers(&self, namespace: &str, uid: &str) -> String {
         match self.adapter {
             Adapter::Classic => format!("{}-response#{namespace}#{uid}#", self.prefix),
-            Adapter::Sharded => format!("{}#{namespace}#{uid}#", self.prefix),
+            Adapter::Sharded | Adapter::Streams => format!("{}#{namespace}#{uid}#", self.prefix),
         }
     }
 
@@ -142,7 +145,7 @@ impl Channels {
         let (main, answers) = (self.of_namespace(namespace), self.of_answers(namespace, uid));
         match self.adapter {
             Adapter::Classic => vec![main, self.of_requests(namespace), self.of_all_answers(namespace), answers],
-            Adapter::Sharded => vec![main, answers],
+            Adapter::Sharded | Adapter::Streams => vec![main, answers],
         }
     }
 

@@ -2,11 +2,8 @@
 
 use super::channels::{Adapter, ChannelName, Channels};
 use super::error::MessageError;
-use super::message::{Envelope, Message, Outgoing};
-use super::{classic, sharded};
-
-/// The longest message that is looked at. Answers that describe tens of thousands of sockets are the longest there are.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+use super::message::{Envelope, MESSAGE_BYTES_MAX, Message, Outgoing};
+use super::{classic, sharded, streams};
 
 /// What came on a channel. Messages of one's own come back as well: who compares `uid` is the caller.
 pub fn decode(channels: &Channels, channel: &[u8], body: &[u8]) -> Result<Envelope, MessageError> {
@@ -26,7 +23,7 @@ pub fn decode_at<'a>(
     for place in places {
         result = match channels.adapter() {
             Adapter::Classic => classic::decode(place, body),
-            Adapter::Sharded => sharded::decode(place, body),
+            Adapter::Sharded | Adapter::Streams => sharded::decode(place, body),
         };
         if result != Err(MessageError::OtherNamespace) {
             break;
@@ -35,11 +32,13 @@ pub fn decode_at<'a>(
     result
 }
 
-/// A message as the other instances want it. `None`: the adapter has no such message, or an answer's asker has no channel.
+/// A message as the other instances want it. `None`: the adapter has no such message, or an answer's asker has no channel, or
+/// it is an entry of the stream: see `encode_entry`.
 pub fn encode(channels: &Channels, uid: &str, namespace: &str, message: &Message) -> Option<Outgoing> {
     match channels.adapter() {
         Adapter::Classic => Some(classic::encode(channels, uid, namespace, message)),
         Adapter::Sharded => sharded::encode(channels, uid, namespace, message),
+        Adapter::Streams => streams::encode(channels, uid, namespace, message),
     }
 }
 

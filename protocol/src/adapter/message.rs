@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 
 use super::broadcast::{Broadcast, Selection};
 
+/// The longest message that is looked at. Answers that describe tens of thousands of sockets are the longest there are.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
 /// Names a question among instances, as its asker chose it.
 pub type RequestId = Box<str>;
 

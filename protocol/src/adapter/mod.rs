@@ -10,11 +10,15 @@ mod message;
 mod part;
 mod room;
 mod sharded;
+mod streams;
 mod writer;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
 pub use channels::{Adapter, ChannelKind, ChannelName, Channels, SubscriptionMode};
-pub use codec::{MESSAGE_BYTES_MAX, decode, decode_at, encode};
+pub use codec::{decode, decode_at, encode};
 pub use error::{ATTACHMENTS_MAX, MessageError};
-pub use message::{Answer, Ending, Envelope, Message, Outgoing, RequestId, SocketDescription, blobs_bytes};
+pub use message::{
+    Answer, Ending, Envelope, MESSAGE_BYTES_MAX, Message, Outgoing, RequestId, SocketDescription, blobs_bytes,
+};
 pub use room::{namesake_of, number_of};
+pub use streams::{Entry, EntryId, StoredSession, decode_entry, encode_entry, stream_of};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::msgpack::from_json;
 
-use super::broadcast::{Broadcast, Selection};
+use super::broadcast::Selection;
 use super::channels::{ChannelKind, ChannelName, Channels};
 use super::error::MessageError;
 use super::fields::MessageFields;
@@ -46,7 +46,12 @@ pub(super) fn decode(place: ChannelName<'_>, body: &[u8]) -> Result<Envelope, Me
     Ok(Envelope { uid: fields.uid(), namespace: place.namespace.into(), message })
 }
 
-fn decode_message(kind: u64, data: &MessageFields<'_>, place: ChannelName<'_>) -> Result<Message, MessageError> {
+/// What a type and its `data` say.
+pub(super) fn decode_message(
+    kind: u64,
+    data: &MessageFields<'_>,
+    place: ChannelName<'_>,
+) -> Result<Message, MessageError> {
     let namespace = place.namespace;
     let answer = match kind {
         kind::BROADCAST => {
@@ -89,84 +94,111 @@ fn decode_message(kind: u64, data: &MessageFields<'_>, place: ChannelName<'_>) -
 }
 
 pub(super) fn encode(channels: &Channels, uid: &str, namespace: &str, message: &Message) -> Option<Outgoing> {
-    let channel = match message {
-        Message::Broadcast(broadcast) => channels.of_rooms(namespace, &broadcast.rooms),
-        Message::Answer { asker, .. } => channels.of_answers(namespace, asker.as_deref()?),
-        _ => channels.of_namespace(namespace),
-    };
-    let mut json = Writer::new();
-    json.raw("{\"type\":");
-    encode_data(&mut json, message)?;
-    json.raw("},\"uid\":").text(uid).raw(",\"nsp\":").text(namespace).raw("}");
-    let body = match message {
-        Message::Broadcast(Broadcast { attachments, .. })
-        | Message::BroadcastForAck { broadcast: Broadcast { attachments, .. }, .. } => {
-            with_attachments(json, attachments)
-        }
-        Message::Answer { answer: Answer::Acknowledgement { attachments, .. }, .. } => {
-            with_attachments(json, attachments)
-        }
-        _ => json.finish(),
-    };
+    let channel = channel_of(channels, namespace, message)?;
+    let json = encode_whole(uid, namespace, message)?;
+    // The whole message is msgpack if there are byte strings in it.
+    let body = if has_attachments(message) { to_msgpack(message, &json.finish_text()) } else { json.finish() };
     Some(Outgoing { channel, body })
 }
 
-/// The whole message is msgpack if there are byte strings in it.
-fn with_attachments<A: AsRef<[u8]>>(json: Writer, attachments: &[A]) -> Vec<u8> {
-    if attachments.is_empty() {
-        return json.finish();
+/// Where a message is published. `None`: an answer whose asker has no channel.
+pub(super) fn channel_of(channels: &Channels, namespace: &str, message: &Message) -> Option<String> {
+    Some(match message {
+        Message::Broadcast(broadcast) => channels.of_rooms(namespace, &broadcast.rooms),
+        Message::Answer { asker, .. } => channels.of_answers(namespace, asker.as_deref()?),
+        _ => channels.of_namespace(namespace),
+    })
+}
+
+/// The whole message. `None`: there is no such message.
+pub(super) fn encode_whole(uid: &str, namespace: &str, message: &Message) -> Option<Writer> {
+    let mut json = Writer::new();
+    json.raw("{\"type\":").number(kind_of(message)?).raw(",\"data\":");
+    encode_data(&mut json, message);
+    json.raw(",\"uid\":").text(uid).raw(",\"nsp\":").text(namespace).raw("}");
+    Some(json)
+}
+
+/// Whether there are byte strings in a message.
+pub(super) fn has_attachments(message: &Message) -> bool {
+    match message {
+        Message::Broadcast(broadcast) | Message::BroadcastForAck { broadcast, .. } => !broadcast.attachments.is_empty(),
+        Message::Answer { answer: Answer::Acknowledgement { attachments, .. }, .. } => !attachments.is_empty(),
+        _ => false,
     }
+}
+
+/// JSON that was made of a message, with the byte strings of the message in it.
+pub(super) fn to_msgpack(message: &Message, json: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    from_json(&json.finish_text(), attachments, &mut body);
+    match message {
+        Message::Broadcast(broadcast) | Message::BroadcastForAck { broadcast, .. } => {
+            from_json(json, &broadcast.attachments, &mut body);
+        }
+        Message::Answer { answer: Answer::Acknowledgement { attachments, .. }, .. } => {
+            from_json(json, attachments, &mut body);
+        }
+        _ => from_json::<&[u8]>(json, &[], &mut body),
+    }
     body
 }
 
-/// The type, and `data` but for its end. `None`: there is no such message.
-fn encode_data(json: &mut Writer, message: &Message) -> Option<()> {
+/// `type`. `None`: there is no such message.
+pub(super) fn kind_of(message: &Message) -> Option<u64> {
+    Some(match message {
+        Message::Broadcast(_) | Message::BroadcastForAck { .. } => kind::BROADCAST,
+        Message::Join { .. } => kind::SOCKETS_JOIN,
+        Message::Leave { .. } => kind::SOCKETS_LEAVE,
+        Message::Disconnect { .. } => kind::DISCONNECT_SOCKETS,
+        Message::Fetch { .. } => kind::FETCH_SOCKETS,
+        Message::ServerSide { .. } => kind::SERVER_SIDE_EMIT,
+        Message::Answer { answer, .. } => match answer {
+            Answer::Sockets(_) => kind::FETCH_SOCKETS_RESPONSE,
+            Answer::ServerSide(_) => kind::SERVER_SIDE_EMIT_RESPONSE,
+            Answer::Receivers(_) => kind::BROADCAST_CLIENT_COUNT,
+            Answer::Acknowledgement { .. } => kind::BROADCAST_ACK,
+            Answer::Ids(_) | Answer::Rooms(_) | Answer::Done => return None,
+        },
+        Message::Ids { .. } | Message::Rooms { .. } => return None,
+    })
+}
+
+/// `data`, of a message that has a type.
+pub(super) fn encode_data(json: &mut Writer, message: &Message) {
+    json.raw("{");
     match message {
         Message::Broadcast(broadcast) => {
-            data(json, kind::BROADCAST).raw("\"packet\":").packet(broadcast).raw(",\"opts\":");
+            json.raw("\"packet\":").packet(broadcast).raw(",\"opts\":");
             json.options(&broadcast.rooms, &broadcast.except, Flags::of(broadcast));
         }
         Message::BroadcastForAck { request, broadcast, timeout_ms } => {
-            data(json, kind::BROADCAST).raw("\"packet\":").packet(broadcast);
+            json.raw("\"packet\":").packet(broadcast);
             json.raw(",\"requestId\":").text(request).raw(",\"opts\":");
             json.options(&broadcast.rooms, &broadcast.except, Flags::for_ack(broadcast, *timeout_ms));
         }
-        Message::Join { selection, rooms, .. } => {
-            options(data(json, kind::SOCKETS_JOIN), selection).raw(",\"rooms\":").rooms(rooms);
-        }
-        Message::Leave { selection, rooms, .. } => {
-            options(data(json, kind::SOCKETS_LEAVE), selection).raw(",\"rooms\":").rooms(rooms);
+        Message::Join { selection, rooms, .. } | Message::Leave { selection, rooms, .. } => {
+            options(json, selection).raw(",\"rooms\":").rooms(rooms);
         }
         Message::Disconnect { selection, ending, .. } => {
-            options(data(json, kind::DISCONNECT_SOCKETS), selection).raw(",").ending(*ending);
+            options(json, selection).raw(",").ending(*ending);
         }
         Message::Fetch { request, selection } => {
-            options(data(json, kind::FETCH_SOCKETS), selection).raw(",\"requestId\":").text(request);
+            options(json, selection).raw(",\"requestId\":").text(request);
         }
         Message::ServerSide { request, args } => {
-            data(json, kind::SERVER_SIDE_EMIT);
             if let Some(request) = request {
                 json.raw("\"requestId\":").text(request).raw(",");
             }
             json.raw("\"packet\":").json(args);
         }
-        Message::Answer { request, answer, .. } => encode_answer(json, request, answer)?,
-        Message::Ids { .. } | Message::Rooms { .. } => return None,
+        Message::Answer { request, answer, .. } => encode_answer(json, request, answer),
+        Message::Ids { .. } | Message::Rooms { .. } => {}
     }
-    Some(())
+    json.raw("}");
 }
 
-fn encode_answer(json: &mut Writer, request: &str, answer: &Answer) -> Option<()> {
-    let kind = match answer {
-        Answer::Sockets(_) => kind::FETCH_SOCKETS_RESPONSE,
-        Answer::ServerSide(_) => kind::SERVER_SIDE_EMIT_RESPONSE,
-        Answer::Receivers(_) => kind::BROADCAST_CLIENT_COUNT,
-        Answer::Acknowledgement { .. } => kind::BROADCAST_ACK,
-        Answer::Ids(_) | Answer::Rooms(_) | Answer::Done => return None,
-    };
-    data(json, kind).raw("\"requestId\":").text(request);
+fn encode_answer(json: &mut Writer, request: &str, answer: &Answer) {
+    json.raw("\"requestId\":").text(request);
     match answer {
         Answer::Sockets(sockets) => json.raw(",\"sockets\":").sockets(sockets),
         Answer::ServerSide(value) => json.raw(",\"packet\":").json(value),
@@ -174,11 +206,6 @@ fn encode_answer(json: &mut Writer, request: &str, answer: &Answer) -> Option<()
         Answer::Acknowledgement { value: Some(value), .. } => json.raw(",\"packet\":").json(value),
         _ => json,
     };
-    Some(())
-}
-
-fn data(json: &mut Writer, kind: u64) -> &mut Writer {
-    json.number(kind).raw(",\"data\":{")
 }
 
 fn options<'a>(json: &'a mut Writer, selection: &Selection) -> &'a mut Writer {

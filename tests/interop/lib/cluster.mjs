@@ -11,8 +11,10 @@ const nodeScript = path.join(packageRoot, 'redis/node-server.mjs');
 
 /** `PEERS=node`: A and B are Node servers too, to prove the tests with. */
 export const peersAreNode = process.env.PEERS === 'node';
-/** `ADAPTERS=classic` or `sharded`: only these. */
-export const adapters = (process.env.ADAPTERS ?? 'classic,sharded').split(',');
+/** `ADAPTERS=classic`, `sharded` or `streams`: only these. */
+export const adapters = (process.env.ADAPTERS ?? 'classic,sharded,streams').split(',');
+/** Those whose events are published, to channels that are subscribed. */
+export const publishing = adapters.filter((adapter) => adapter !== 'streams');
 export const NAMESPACES = '/,/admin';
 
 /** Where the servers find Redis. */

@@ -32,6 +32,17 @@ export class Distance {
     });
   }
 
+  /** Cuts all connections, and takes none for so long. */
+  async away(ms) {
+    const closed = once(this.server, 'close');
+    this.server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    this.server.listen(this.port, '127.0.0.1');
+    await once(this.server, 'listening');
+  }
+
   async stop() {
     this.server.close();
     for (const socket of this.#sockets) socket.destroy();

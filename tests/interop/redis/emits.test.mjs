@@ -13,6 +13,9 @@ import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
 for (const adapter of adapters) {
+  // Of an ArrayBuffer the msgpack of Node's streams adapter makes an object without anything in it.
+  const canBeSaid = ({ name }) => adapter !== 'streams' || name !== 'typed arrays';
+
   describe(`emits, ${adapter} adapter`, { timeout: 60000 }, () => {
     let redis;
     let servers;
@@ -34,7 +37,7 @@ for (const adapter of adapters) {
     for (const letter of ['A', 'B', 'C', 'D']) {
       test(`from ${letter}`, async () => {
         const server = servers[letter];
-        const list = server.kind === 'node' ? emitRows(crowd) : emitRows(crowd).filter(inJson);
+        const list = emitRows(crowd).filter(server.kind === 'node' ? canBeSaid : inJson);
         await emitAll(crowd, letter, list, (row) => server.emit(row));
       });
     }
@@ -52,7 +55,7 @@ for (const adapter of adapters) {
       });
     });
 
-    test('from redis-emitter', { skip: adapter === 'sharded' && 'there is no emitter for the sharded adapter' }, async () => {
+    test('from redis-emitter', { skip: adapter !== 'classic' && 'it is for the classic adapter' }, async () => {
       const client = createClient({ url: redis.url });
       await client.connect();
       try {

@@ -179,7 +179,10 @@ for (const adapter of adapters) {
       for (const server of all()) server.assertAlive();
     });
 
-    test('a server that cannot be read while much is published: cut off by Redis, and back', async () => {
+    // What is in a stream waits there for who is slow, or gone.
+    const published = { skip: adapter === 'streams' && process.env.FAULTS !== 'all' && 'about connections on which much is published' };
+
+    test('a server that cannot be read while much is published: cut off by Redis, and back', published, async () => {
       const clients = await clientsOf('slow');
       await redis.command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 2mb 1mb 1');
       servers.A.child.kill('SIGSTOP');
@@ -195,7 +198,7 @@ for (const adapter of adapters) {
       await assertWhole(clients, 'after the flood', 8000);
     });
 
-    test('kill -9 of a Node server under load: the others go on, and it is welcome again', async () => {
+    test('kill -9 of a Node server under load: the others go on, and it is welcome again', published, async () => {
       const D = await startNode(redis, { name: 'D', adapter, port: await lastingPort() });
       servers.D = D;
       const clients = await clientsOf('node-killed');

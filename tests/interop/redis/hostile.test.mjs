@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'redis';
-import { assembled, adapters, connect, peersAreNode, startNode, startPeer } from '../lib/cluster.mjs';
+import { assembled, publishing, connect, peersAreNode, startNode, startPeer } from '../lib/cluster.mjs';
 import { closeClients } from '../lib/client.mjs';
 import { request } from '../lib/http.mjs';
 import { pack, unpack } from '../lib/msgpack.mjs';
@@ -121,7 +121,7 @@ function clusterMessages() {
   ]);
 }
 
-for (const adapter of adapters) {
+for (const adapter of publishing) {
   const sharded = adapter === 'sharded';
   const verb = sharded ? 'SPUBLISH' : 'PUBLISH';
 

@@ -1,10 +1,11 @@
 // A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
-//   environment: PORT, ADAPTER=classic|sharded|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX,
+//   environment: PORT, ADAPTER=classic|sharded|streams|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX,
 //   SUBSCRIBER_URL (where its subscriber finds Redis, when that is another way), MODE (subscriptionMode of the sharded adapter), RESPONSES=specific (answers go to their asker's own channel), ACCESS_TOKEN_SECRET
 
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
 import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter';
+import { createAdapter as createStreamsAdapter } from '@socket.io/redis-streams-adapter';
 import { createClient, createCluster } from 'redis';
 import { Server } from 'socket.io';
 
@@ -32,6 +33,7 @@ let publisher;
 
 async function adapter() {
   if (env.ADAPTER === 'none') return undefined;
+  if (env.ADAPTER === 'streams') return streamsAdapter();
   publisher = redisClient();
   const subscriber = redisClient(env.SUBSCRIBER_URL);
   publisher.on('error', note('publisher'));
@@ -41,6 +43,19 @@ async function adapter() {
   return env.ADAPTER === 'sharded'
     ? createShardedAdapter(publisher, subscriber, { channelPrefix: prefix, subscriptionMode: env.MODE ?? 'dynamic' })
     : createAdapter(publisher, subscriber, { key: prefix, publishOnSpecificResponseChannel: env.RESPONSES === 'specific' });
+}
+
+/** It duplicates its client for the stream and for its channels. */
+async function streamsAdapter() {
+  publisher = redisClient();
+  publisher.on('error', note('client'));
+  await publisher.connect();
+  return createStreamsAdapter(publisher, {
+    channelPrefix: env.PREFIX ?? 'socket.io',
+    streamName: env.STREAM ?? 'socket.io',
+    streamCount: Number(env.STREAMS ?? 1),
+    maxLen: Number(env.ENTRIES ?? 10000),
+  });
 }
 
 /** The `_id` of a good token. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'redis';
-import { adapters, peersAreNode, startPeer } from '../lib/cluster.mjs';
+import { publishing, peersAreNode, startPeer } from '../lib/cluster.mjs';
 import { gather } from '../lib/flock.mjs';
 import { pack } from '../lib/msgpack.mjs';
 import { RedisServer } from '../lib/redis.mjs';
@@ -13,7 +13,7 @@ const USERS = Number(process.env.USERS ?? 2000);
 const RESUBSCRIPTION_MS = 5000;
 const LINGER_MS = 12000;
 
-for (const adapter of adapters) {
+for (const adapter of publishing) {
   const sharded = adapter === 'sharded';
   // Node's classic adapter subscribes to everything by a pattern: each of its servers receives each message.
   const receivers = peersAreNode && !sharded ? 2 : 1;

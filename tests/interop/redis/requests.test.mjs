@@ -98,7 +98,7 @@ for (const adapter of adapters) {
       assert.deepEqual({ asked, failed, acknowledged: sorted(acknowledged) }, { asked: 1500, failed: 0, acknowledged: [0, 2] });
     });
 
-    test('allRooms', { skip: adapter === 'sharded' && 'its Node adapter has none' }, async () => {
+    test('allRooms', { skip: adapter !== 'classic' && 'its Node adapter has none' }, async () => {
       const rooms = value(await servers.C.ask('allRooms'));
       for (const room of ['r1', 'r2', 'user:multi', 'user:web-A', 'user:poll-B', 'user:web-D', ...ids(crowd.main)]) assert.ok(rooms.includes(room), room);
       assert.ok(!rooms.includes('nobody'));
@@ -228,7 +228,7 @@ for (const adapter of adapters) {
       assert.equal(value(await servers.A.ask('emitWithAck', { rooms: ['r1'], flags: { timeout: 3000 }, args: ['of-room'] })).length, 4);
     });
 
-    test('what servers before version 8 ask: sids of rooms, and a single socket by its sid', { skip: adapter === 'sharded' }, async () => {
+    test('what servers before version 8 ask: sids of rooms, and a single socket by its sid', { skip: adapter !== 'classic' }, async () => {
       const spy = createClient({ url: redis.url });
       spy.on('error', () => {});
       await spy.connect();

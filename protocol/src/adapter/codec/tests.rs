@@ -2,6 +2,7 @@
 
 mod hostile;
 mod random;
+mod streams;
 mod vectors;
 
 use std::sync::LazyLock;

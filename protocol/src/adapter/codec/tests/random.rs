@@ -141,7 +141,7 @@ impl Random {
         }
     }
 
-    fn message(&mut self) -> Message {
+    pub(super) fn message(&mut self) -> Message {
         let request = self.text();
         match self.below(10) {
             0 | 1 => Message::Broadcast(self.broadcast()),
