@@ -104,6 +104,22 @@ impl Stay {
     }
 }
 
+/// Whose events are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) stays: &'a [Stay],
+    pub(crate) others: OtherRooms,
+}
+
+/// Whether somebody may have been in other rooms than is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherRooms {
+    None,
+    /// In any, so it may have been among those that an event was not for.
+    Unknown,
+}
+
 /// What somebody has missed, or the first part of it.
 pub(crate) struct Missed {
     /// In the order in which it was delivered.
@@ -278,7 +294,8 @@ impl Log {
 
     /// What was delivered behind `from` to somebody who was in these rooms at these times: the oldest of it, and so much that
     /// it takes this many bytes at least, if there is as much.
-    pub(crate) fn since(&self, from: Position, namespace: NamespaceId, stays: &[Stay], bytes_wanted: usize) -> Missed {
+    pub(crate) fn since(&self, from: Position, reader: Reader<'_>, bytes_wanted: usize) -> Missed {
+        let Reader { namespace, stays, others } = reader;
         let mut numbers = Vec::new();
         for stay in stays {
             self.walk(from.max(stay.from), namespace, stay, &mut numbers);
@@ -288,7 +305,10 @@ impl Log {
         let is_excepted = |entry: &Entry, extra: &Extra| {
             let is_in =
                 |room: &str| stays.iter().any(|stay| stay.room.as_deref() == Some(room) && stay.covers(entry.position));
-            extra.except.iter().any(|room| is_in(room))
+            match others {
+                OtherRooms::None => extra.except.iter().any(|room| is_in(room)),
+                OtherRooms::Unknown => !extra.except.is_empty(),
+            }
         };
         numbers.retain(|number| {
             let entry = self.entry(*number);

@@ -13,6 +13,7 @@ use super::ended::{Parting, Rooms};
 use super::log::{Delivered, Stay};
 use super::position::{Mark, Position};
 use super::state::Recovery;
+use super::stays::Visits;
 
 impl<A: Application> Hub<A> {
     /// Whether an event is kept for those who come back: somebody gets it, or would get it if its connection had not broken.
@@ -80,7 +81,7 @@ impl<A: Application> Hub<A> {
         let left = recovery.stays.take_left(seat);
         let is_told = socket.stage == SocketStage::Connected;
         let term = recovery.term(self.now.at);
-        if is_told && !(joined.is_empty() && left.stays.is_empty()) {
+        if is_told && !(joined.is_empty() && left == Visits::default()) {
             let rooms = match parting {
                 Parting::Disconnected if !joined.is_empty() => Rooms::Gone,
                 _ => Rooms::Known { joined, left },

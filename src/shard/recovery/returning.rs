@@ -9,15 +9,15 @@ use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::clients::encode;
 use crate::shard::hub::Hub;
 use crate::shard::moving::sid::Sid;
-use crate::shard::rooms::sockets::{NamespaceId, Seat};
+use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
 use super::ended::Rooms;
-use super::log::Stay;
+use super::log::{OtherRooms, Reader, Stay};
 use super::outcome::Recovered;
 use super::pid::{Holder, Pid, PidText};
 use super::position::{Offset, Position};
-use super::stays::own_stays;
+use super::stays::{Visits, own_stays};
 
 /// What a client that comes back gets at once; the rest follows as it reads.
 const AT_ONCE_BYTES: usize = 256 << 10;
@@ -35,7 +35,7 @@ struct Session {
     pid: Option<PidText>,
     is_recovered: bool,
     /// What it has missed is in these rooms, behind this position.
-    missed: Option<(Position, Vec<Stay>)>,
+    missed: Option<(Position, Vec<Stay>, OtherRooms)>,
 }
 
 impl<A: Application> Hub<A> {
@@ -87,8 +87,8 @@ impl<A: Application> Hub<A> {
             Some(pid) => socketio::encode_connect_with_pid(request.namespace, sid, pid, out),
         });
         self.push(key, frames, Delivery::Queue);
-        if let Some((from, stays)) = missed {
-            self.catch_up_from(key, (key.0.index, place), (namespace, from), &stays);
+        if let Some((from, stays, others)) = missed {
+            self.catch_up_from(key, place, from, Reader { namespace, stays: &stays, others });
         }
         is_recovered
     }
@@ -108,14 +108,18 @@ impl<A: Application> Hub<A> {
             Some(Err(result)) => (Some(result), head, None),
             Some(Ok(Returning { pid, from })) => match self.regain(key, place, pid.sid, from) {
                 Err(Recovered::RoomsUnknown) => {
+                    if let Some(recovery) = self.recovery.as_deref_mut() {
+                        // Until it has got further than here, which rooms it was in stays unknown.
+                        recovery.stays.restore(seat, Visits { stays: Vec::new(), known_from: head });
+                    }
                     let own = own_stays(user_room.clone(), pid.sid);
                     // The missed events are of its session: an offset among them is a part of it.
-                    (Some(Recovered::RoomsUnknown), from, Some((from, own)))
+                    (Some(Recovered::RoomsUnknown), from, Some((from, own, OtherRooms::Unknown)))
                 }
                 Err(result) => (Some(result), head, None),
                 Ok(stays) => {
                     let own = own_stays(user_room.clone(), pid.sid);
-                    (Some(Recovered::Yes), pid.start, Some((from, [own, stays].concat())))
+                    (Some(Recovered::Yes), pid.start, Some((from, [own, stays].concat(), OtherRooms::None)))
                 }
             },
         };
@@ -172,22 +176,20 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues what was delivered to some rooms behind a position; what is too much at once follows.
-    fn catch_up_from(
-        &mut self,
-        key: ClientKey,
-        seat: Seat,
-        (namespace, from): (NamespaceId, Position),
-        stays: &[Stay],
-    ) {
-        if self.directory.socket(key, seat.1).is_none() {
+    fn catch_up_from(&mut self, key: ClientKey, place: u16, from: Position, reader: Reader<'_>) {
+        if self.directory.socket(key, place).is_none() {
             // There was no room for the answer, behind what waits for another socket of the client.
             return;
         }
-        let bytes = AT_ONCE_BYTES.min(self.settings.queue_bytes_max / 2);
+        let bytes = match reader.others {
+            OtherRooms::None => AT_ONCE_BYTES.min(self.settings.queue_bytes_max / 2),
+            // What follows later is for the rooms that it is in then.
+            OtherRooms::Unknown => usize::MAX,
+        };
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
-        let missed = recovery.log.since(from, namespace, stays, bytes);
+        let missed = recovery.log.since(from, reader, bytes);
         if missed.through < recovery.log.head() {
-            recovery.behind.put(seat, missed.through);
+            recovery.behind.put((key.0.index, place), missed.through);
         }
         self.counters.recovered_events += missed.frames.len() as u64;
         self.directory.refill(key, missed.frames);

@@ -25,8 +25,12 @@ fn stay(room: Option<&str>) -> Stay {
     Stay { room: room.map(Box::from), from: Position(0), until: Position::MAX }
 }
 
+fn reader(namespace: NamespaceId, stays: &[Stay]) -> Reader<'_> {
+    Reader { namespace, stays, others: OtherRooms::None }
+}
+
 fn missed(log: &Log, from: u64, stays: &[Stay]) -> Vec<u64> {
-    let missed = log.since(Position(from), ROOT, stays, usize::MAX);
+    let missed = log.since(Position(from), reader(ROOT, stays), usize::MAX);
     assert_eq!(missed.through, log.head());
     missed.frames.iter().map(|frames| u64::from_be_bytes(frames[..].try_into().unwrap())).collect()
 }
@@ -47,7 +51,7 @@ fn what_a_socket_missed_is_that_of_all_its_rooms_once_and_in_order() {
     assert_eq!(missed(&log, 2, &stays), [3, 5, 6]);
     assert_eq!(missed(&log, 6, &stays), [0; 0]);
     assert_eq!(missed(&log, 0, &[stay(Some("user:b")), stay(Some("nobody"))]), [4]);
-    assert!(log.since(Position(0), OTHER, &stays, usize::MAX).frames.is_empty());
+    assert!(log.since(Position(0), reader(OTHER, &stays), usize::MAX).frames.is_empty());
     // Who was in a room for a while gets what came in that while.
     let visit = Stay { room: Some("news".into()), from: Position(2), until: Position(4) };
     assert_eq!(missed(&log, 0, &[visit, stay(Some("user:b"))]), [4]);
@@ -63,6 +67,9 @@ fn who_was_excepted_gets_nothing_and_of_a_key_the_newest_is_enough() {
         log.append(Delivered { namespace: ROOT, rooms: &rooms, except, conflate, frames: &frames }, Millis(0));
     }
     assert_eq!(missed(&log, 0, &[stay(Some("news"))]), [1, 3, 4]);
+    // Who may have been in any room may have been in that one.
+    let (stays, others) = (&[stay(Some("news"))][..], OtherRooms::Unknown);
+    assert_eq!(log.since(Position(0), Reader { namespace: ROOT, stays, others }, usize::MAX).frames.len(), 2);
     assert_eq!(missed(&log, 0, &[stay(Some("news")), stay(Some("mods"))]), [3, 4]);
     // It came to the excepted room only afterwards.
     let late = Stay { room: Some("mods".into()), from: Position(1), until: Position::MAX };
@@ -79,7 +86,7 @@ fn a_part_of_it_says_how_far_it_reaches() {
     let mut from = Position(0);
     let mut parts = Vec::new();
     while from < log.head() {
-        let missed = log.since(from, ROOT, &[stay(Some("user:a"))], 3 * 8);
+        let missed = log.since(from, reader(ROOT, &[stay(Some("user:a"))]), 3 * 8);
         parts.push(missed.frames.len());
         assert!(missed.through > from);
         from = missed.through;
