@@ -35,6 +35,8 @@ pub struct Emit {
     pub volatile: bool,
     /// The key under which it comes once.
     pub once: Option<String>,
+    /// For how many seconds it is kept.
+    pub ttl: Option<u64>,
 }
 
 /// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
@@ -57,11 +59,15 @@ pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Bo
     if let Some(key) = emit.once {
         body.insert("idempotencyKey".to_owned(), key.into());
     }
+    if let Some(ttl) = emit.ttl {
+        body.insert("ttl".to_owned(), ttl.into());
+    }
     let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)))?;
     out::line(answer["message"].as_str().unwrap_or_default())?;
     let is_with_others = answer["data"]["published"] == true;
     let was_emitted_before = answer["data"]["duplicate"] == true;
-    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others && !was_emitted_before;
+    let is_kept = answer["data"]["kept"].is_string();
+    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others && !was_emitted_before && !is_kept;
     Ok(if is_nobodys { ExitCode::from(NOBODY) } else { ExitCode::SUCCESS })
 }
 

@@ -119,6 +119,7 @@ fn emit(flags: &ArgMatches) -> Emit {
         namespace: flags.get_one("namespace").cloned(),
         volatile: flags.get_flag("volatile"),
         once: flags.get_one("once").cloned(),
+        ttl: flags.get_one("ttl").copied(),
     }
 }
 
@@ -221,6 +222,7 @@ fn emit_command() -> clap::Command {
         )
         .arg(option("namespace", "NAME", "in this namespace and not in `/`"))
         .arg(volatile.help("it is dropped for who cannot take it at once"))
+        .arg(option("ttl", "SECONDS", "it is kept for a user who is not there").value_parser(clap::value_parser!(u64)))
         .arg(option("once", "KEY", "it is one event with all that come under this key (idempotencyKey)"))
 }
 

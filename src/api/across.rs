@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sockring_protocol::adapter::{Broadcast, Ending, Message, Selection, SocketDescription};
 
 use crate::cluster::{Cluster, Condition, Gathered, InOrder, Readiness};
-use crate::shard::{EventId, Mail, Target, USER_PREFIX};
+use crate::shard::{EventId, Keeping, Mail, Target, USER_PREFIX};
 
 use super::Api;
 use super::answer::ApiError;
@@ -19,6 +19,15 @@ pub(super) struct Emitted {
     /// Redis has it.
     pub(super) published: bool,
     pub(super) memory: Memory,
+    /// Whether it is kept for all of its users, and until when. `None`: it was not to be.
+    pub(super) keeping: Option<(Keeping, u64)>,
+}
+
+impl Emitted {
+    /// Of an emit of which nothing is remembered.
+    pub(super) fn plain(delivered: u64, published: bool) -> Emitted {
+        Emitted { delivered, published, memory: Memory::Nothing, keeping: None }
+    }
 }
 
 /// What is remembered of an emit.
@@ -73,7 +82,7 @@ impl Api {
     /// Emits to all members, wherever they are.
     pub(super) async fn emit(&self, broadcast: Broadcast) -> Result<Emitted, ApiError> {
         let emitted = self.emit_all(vec![broadcast]).await?;
-        Ok(emitted.first().copied().unwrap_or(Emitted { delivered: 0, published: false, memory: Memory::Nothing }))
+        Ok(emitted.first().copied().unwrap_or(Emitted::plain(0, false)))
     }
 
     /// Emits several; what came of them is in their order. Here and elsewhere at the same time.
@@ -93,8 +102,7 @@ impl Api {
         match delivered {
             Ok(delivered) => {
                 let emitted = delivered.into_iter().zip(published);
-                let plain = |(delivered, published)| Emitted { delivered, published, memory: Memory::Nothing };
-                Ok(emitted.map(plain).collect())
+                Ok(emitted.map(|(delivered, published)| Emitted::plain(delivered, published)).collect())
             }
             Err(error) => Err(with_published(error, published.iter().any(|published| *published))),
         }
@@ -115,7 +123,7 @@ impl Api {
             Some(error) => Err(with_published(error, emitted.iter().any(|emitted| emitted.published))),
             None => Ok(emitted
                 .into_iter()
-                .map(|InOrder { delivered, published }| Emitted { delivered, published, memory: Memory::Nothing })
+                .map(|InOrder { delivered, published }| Emitted::plain(delivered, published))
                 .collect()),
         }
     }

@@ -3,8 +3,11 @@
 use sockring_protocol::adapter::Broadcast;
 
 use super::answer::ApiError;
-use super::emit;
+use super::emit::{self, KeepRules};
 use super::fields::Fields;
+
+/// As the settings have them by default.
+const RULES: KeepRules = KeepRules { default_s: 0, ttl_max_s: 86_400 };
 
 /// What is wrong with a body, or with one of its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ impl From<ApiError> for BodyError {
 
 /// The body of an emit that reaches the server of this name at this time.
 pub fn decode_emit(body: &[u8], server: &str, now_unix_ms: u64) -> Result<Broadcast, BodyError> {
-    Ok(emit::decode(&Fields::decode(body)?, server, now_unix_ms)?.broadcast)
+    Ok(emit::decode(&Fields::decode(body)?, server, RULES, now_unix_ms)?.broadcast)
 }
 
 /// A batch of at most so many, each of which may be wrong for itself.
@@ -36,5 +39,5 @@ pub fn decode_emits(
     now_unix_ms: u64,
 ) -> Result<Vec<Result<Broadcast, BodyError>>, BodyError> {
     let entries = Fields::decode_list(body, count_max)?;
-    Ok(entries.iter().map(|entry| Ok(emit::decode(entry, server, now_unix_ms)?.broadcast)).collect())
+    Ok(entries.iter().map(|entry| Ok(emit::decode(entry, server, RULES, now_unix_ms)?.broadcast)).collect())
 }

@@ -41,11 +41,21 @@ const KNOWN: [&str; 15] = [
     "conflateKey",
 ];
 
+/// For how long events may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeepRules {
+    /// Of emits to users that do not say so; 0: not at all.
+    pub(super) default_s: u64,
+    pub(super) ttl_max_s: u64,
+}
+
 /// What a body asks to be emitted.
 #[derive(Debug)]
 pub(super) struct EmitBody {
     pub(super) broadcast: Broadcast,
     pub(super) targets: Targets,
+    /// For so many seconds; `None`: it is for who is there.
+    pub(super) ttl_s: Option<u64>,
     /// `None`: however often it comes.
     pub(super) once: Option<OnceUnder>,
 }
@@ -70,16 +80,18 @@ pub(super) struct OnceUnder {
 impl EmitBody {
     /// Whether nothing of it is remembered.
     pub(super) fn is_plain(&self) -> bool {
-        self.once.is_none()
+        self.once.is_none() && self.ttl_s.is_none()
     }
 }
 
 /// What a body asks to be emitted.
-pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Result<EmitBody, ApiError> {
+pub(super) fn decode(
+    fields: &Fields<'_>,
+    server: &str,
+    rules: KeepRules,
+    now_unix_ms: u64,
+) -> Result<EmitBody, ApiError> {
     fields.only(&KNOWN)?;
-    if fields.has("ttl") {
-        return Err(fields.refuse("ttl", "is not supported yet"));
-    }
     let event = event_name(fields)?;
     let namespace = fields.string("namespace", NAME_BYTES_MAX)?.unwrap_or("/".into());
     if !namespace.starts_with('/') {
@@ -105,7 +117,21 @@ pub(super) fn decode(fields: &Fields<'_>, server: &str, now_unix_ms: u64) -> Res
         true => Targets::Users,
         false => Targets::Whole,
     };
-    Ok(EmitBody { once: once(fields, &event, &broadcast, targets)?, broadcast, targets })
+    let ttl_s = ttl_s(fields, rules, targets, delivery)?;
+    Ok(EmitBody { once: once(fields, &event, &broadcast, targets)?, ttl_s, broadcast, targets })
+}
+
+/// For how long it is kept.
+fn ttl_s(fields: &Fields<'_>, rules: KeepRules, targets: Targets, delivery: Delivery) -> Result<Option<u64>, ApiError> {
+    let Some(ttl_s) = fields.number("ttl", 1..=rules.ttl_max_s)? else {
+        let is_for_users = targets == Targets::Users && delivery == Delivery::Queue;
+        return Ok((is_for_users && rules.default_s > 0).then_some(rules.default_s));
+    };
+    match (targets, delivery) {
+        (Targets::Whole, _) => Err(fields.refuse("ttl", "keeps events for users: give user or users")),
+        (Targets::Users, Delivery::Volatile) => Err(fields.refuse("ttl", "keeps what volatile would drop")),
+        (Targets::Users, Delivery::Queue) => Ok(Some(ttl_s)),
+    }
 }
 
 /// The key of an emit, and what tells its event from others.
@@ -229,7 +255,7 @@ mod tests {
     use super::*;
 
     fn emit(body: &str) -> Result<Broadcast, ApiError> {
-        Ok(decode(&Fields::decode(body.as_bytes())?, "test", 0)?.broadcast)
+        Ok(decode(&Fields::decode(body.as_bytes())?, "test", KeepRules { default_s: 0, ttl_max_s: 60 }, 0)?.broadcast)
     }
 
     fn args_of(body: &str) -> String {
@@ -299,7 +325,15 @@ mod tests {
             (r#"{"event":"e","user":18446744073709551616}"#, 422, "user"),
             (r#"{"event":"e","user":true}"#, 422, "user"),
             (r#"{"event":"e","rooms":[]}"#, 422, "rooms"),
-            (r#"{"event":"e","user":"a","ttl":5}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":0}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":61}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":1.5}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":"5"}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":18446744073709551616}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ttl":5,"volatile":true}"#, 422, "ttl"),
+            (r#"{"event":"e","room":"a","ttl":5}"#, 422, "ttl"),
+            (r#"{"event":"e","rooms":["a"],"ttl":5}"#, 422, "ttl"),
+            (r#"{"event":"e","broadcast":true,"ttl":5}"#, 422, "ttl"),
             (r#"{"event":"e","user":"a","colour":5}"#, 422, "colour"),
             (r#"{"event":"e","user":"a","volatile":"yes"}"#, 422, "volatile"),
             (r#"{"event":"e","user":"a","namespace":"x"}"#, 422, "namespace"),

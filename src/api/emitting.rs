@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::events::iso_8601;
+use crate::shard::Keeping;
+
 use super::across::{Emitted, Memory};
 use super::answer::{ApiAnswer, ApiError};
+use super::emit::KeepRules;
 use super::fields::Fields;
 use super::{Api, emit, unix_ms, words};
 
@@ -57,25 +61,36 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
 }
 
 fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::EmitBody, ApiError> {
-    let emit = emit::decode(fields, &api.server, now_unix_ms)?;
+    let rules = KeepRules { default_s: api.settings.kept_default_s, ttl_max_s: api.settings.kept_ttl_max_s };
+    let emit = emit::decode(fields, &api.server, rules, now_unix_ms)?;
     emit::check_namespace(fields, &api.engine.namespaces, &emit)?;
     Ok(emit)
 }
 
 /// What came of one emit.
 fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> {
-    let Emitted { delivered, published, memory } = *emitted;
+    let Emitted { delivered, published, memory, keeping } = *emitted;
     let mut data = json!({"delivered": delivered, "published": published});
     match memory {
         Memory::Nothing => {}
         Memory::New(id) | Memory::Repeated(id) => {
             data["id"] = json!(id.text());
-            data["duplicate"] = json!(matches!(memory, Memory::Repeated(_)));
+            if fields.has("idempotencyKey") {
+                data["duplicate"] = json!(matches!(memory, Memory::Repeated(_)));
+            }
         }
         // Of several users it may be new to some.
         Memory::AnotherEvent => {
             return Err(ApiError { data, ..fields.refuse("idempotencyKey", "was used for another event") });
         }
+    }
+    if let Some((kept, expires_unix_ms)) = keeping {
+        match kept {
+            Keeping::Kept => data["kept"] = json!("memory"),
+            Keeping::UserFull => (data["kept"], data["keptReason"]) = (json!(false), json!("user_full")),
+            Keeping::MemoryFull => (data["kept"], data["keptReason"]) = (json!(false), json!("memory_full")),
+        }
+        data["expiresAt"] = json!(iso_8601(expires_unix_ms));
     }
     Ok(data)
 }

@@ -1,9 +1,13 @@
 //! Request bodies: a JSON object whose fields are known, each read as what it has to be.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use serde::de::IgnoredAny;
+use sockring_protocol::http::decode_percent;
 use sockring_protocol::json::{self, JsonError, Kind, Value};
+
+use crate::auth::is_user_id;
 
 use super::answer::{ApiError, FieldError};
 use super::nearest::nearest;
@@ -175,6 +179,19 @@ impl<'b> Fields<'b> {
         }
     }
 
+    /// A whole number within these bounds.
+    pub(super) fn number(&self, name: &str, within: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let number = raw.parse::<u64>().ok().filter(|number| within.contains(number));
+        match number {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let (least, most) = (within.start(), within.end());
+                Err(self.refuse(name, format!("has to be a whole number from {least} to {most}")))
+            }
+        }
+    }
+
     /// The elements of a list, as they came.
     pub(super) fn list(&self, name: &str) -> Result<Option<Vec<&'b str>>, ApiError> {
         match self.raw(name) {
@@ -250,4 +267,11 @@ fn text_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
 
 fn kind_of(raw: &str) -> Option<Kind> {
     Value::decode(raw).ok().map(Value::kind)
+}
+
+/// The user that a segment of a path names.
+pub(super) fn decode_user(segment: &str) -> Result<String, ApiError> {
+    let user = decode_percent(segment).map(|user| user.into_owned());
+    user.filter(|user| is_user_id(user))
+        .ok_or_else(|| ApiError::field("userId", "a user id has 1 to 128 bytes of UTF-8"))
 }

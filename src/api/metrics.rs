@@ -15,7 +15,8 @@ use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
 use crate::shard::{
-    Broken, CloseReason, Counters, Histogram, Limit, PacketFault, Recovered, ShardMetrics, ShardStats, UnknownSid,
+    Broken, CloseReason, Counters, Histogram, KeptEnd, Limit, PacketFault, Recovered, ShardMetrics, ShardStats,
+    UnknownSid,
 };
 
 use super::Api;
@@ -33,6 +34,12 @@ struct OfReason {
 struct OfResult {
     shard: u32,
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEnd {
+    shard: u32,
+    end: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +90,8 @@ const GAUGES: &[Row<ShardStats>] = &[
         stats.subscriptions_pending
     }),
     ("acks_pending", "Acknowledgements of emits that clients have still to send", |stats| stats.acks_pending),
+    ("kept_events", "Events that are kept for users", |stats| stats.kept_events),
+    ("kept_bytes", "Bytes of events that are kept, with what is kept about them", |stats| stats.kept_bytes),
     ("idempotency_keys", "Keys of emits that are remembered", |stats| stats.idempotency_keys),
     ("deliveries_pending", "Messages of emits that have still to be queued for their receivers", |stats| {
         stats.deliveries_pending
@@ -145,6 +154,7 @@ type HistogramRow = (&'static str, &'static str, f64, fn(&Counters) -> &Histogra
 const HISTOGRAMS: &[HistogramRow] = &[
     ("turn_seconds", "Time from one look of a shard at what has come to the next", 1e-6, |counters| &counters.turns),
     ("turn_completions", "What the kernel had completed for a turn", 1.0, |counters| &counters.completions),
+    ("receipt_seconds", "Time from when a kept event was queued to its receipt", 1e-3, |counters| &counters.receipts),
     ("handshake_seconds", "Time from a session's opening to its first accepted CONNECT", 1e-3, |counters| {
         &counters.handshakes
     }),
@@ -224,6 +234,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     let closes = Family::<OfReason, Counter>::default();
     let hits = Family::<OfLimit, Counter>::default();
     let (refusals, unknown_sids) = (Family::<OfReason, Counter>::default(), Family::<OfReason, Counter>::default());
+    let kept = Family::<OfEnd, Counter>::default();
     let packets = Family::<OfPacket, Counter>::default();
     let broken = Family::<OfErrno, Counter>::default();
     let recoveries = Family::<OfResult, Counter>::default();
@@ -231,6 +242,9 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
         for reason in CloseReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
             closes.get_or_create(&label).inc_by(metrics.counters.closed(reason));
+        }
+        for end in KeptEnd::ALL {
+            kept.get_or_create(&OfEnd { shard, end: end.label() }).inc_by(metrics.counters.kept(end));
         }
         for reason in RefusalReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
@@ -269,6 +283,7 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     }
     registry.register("accept_errors", "Connections that could not be accepted, by entrance and errno", accepts);
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
+    registry.register("kept", "Events that were to be kept and are kept no more, by how that came", kept);
     registry.register("connects_refused", "CONNECTs that were refused, by reason", refusals);
     registry.register("recoveries", "CONNECTs of clients that came back, by what became of them", recoveries);
     registry.register("unknown_sids", "Requests of sessions that are not known, by reason", unknown_sids);

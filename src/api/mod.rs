@@ -14,6 +14,7 @@ mod demo;
 mod emit;
 mod emitting;
 mod fields;
+mod kept;
 mod maintenance;
 mod metric_rows;
 mod metrics;

@@ -3,7 +3,7 @@
 use strsim::damerau_levenshtein;
 
 /// The names of all routes of the API behind its prefix, with their methods; those of the last are not in production.
-pub(super) const ROUTES: [&str; 11] = [
+pub(super) const ROUTES: [&str; 14] = [
     "POST emit",
     "POST emit/batch",
     "POST rooms/join",
@@ -13,6 +13,9 @@ pub(super) const ROUTES: [&str; 11] = [
     "GET stats",
     "GET events",
     "GET user/:userId/status",
+    "GET user/:userId/kept",
+    "DELETE user/:userId/kept",
+    "DELETE user/:userId/kept/:id",
     "POST test/emit-to-user",
     "POST test/analysis-events/:userId",
 ];

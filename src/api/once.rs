@@ -6,7 +6,7 @@ use serde_json::json;
 use sockring_protocol::adapter::{Broadcast, Message};
 
 use crate::cluster::Cluster;
-use crate::shard::{Mail, OnceKey, Outcome, Remembered, Reply, Verdict, home_of};
+use crate::shard::{Keep, Keeping, Mail, OnceKey, Outcome, Remembered, Reply, Verdict, home_of};
 
 use super::across::{Emitted, Memory};
 use super::answer::ApiError;
@@ -94,7 +94,10 @@ impl Api {
         let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
         let mut parts = Vec::new();
         for (number, emit) in emits.iter().enumerate() {
-            let id = self.ids.next(super::unix_ms());
+            let emitted_unix_ms = super::unix_ms();
+            let id = self.ids.next(emitted_unix_ms);
+            let until = |ttl_s: u64| emitted_unix_ms.saturating_add(ttl_s.saturating_mul(1_000));
+            let keep = emit.ttl_s.map(|ttl_s| Keep { emitted_unix_ms, expires_unix_ms: until(ttl_s) });
             let broadcasts: Vec<Broadcast> = match emit.targets {
                 Targets::Whole => vec![emit.broadcast.clone()],
                 Targets::Users => {
@@ -109,7 +112,7 @@ impl Api {
                     // One for all of a namespace, so that they keep their order.
                     _ => home_of(&broadcast.namespace, shards),
                 };
-                let remembered = Remembered { broadcast: Arc::new(broadcast), id, key };
+                let remembered = Remembered { broadcast: Arc::new(broadcast), id, key, keep };
                 parts.push(EmitPart { emit: number, home: usize::from(home), remembered });
             }
         }
@@ -141,7 +144,12 @@ fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<O
         Some(id) => Memory::Repeated(id),
     };
     let delivered = of_emit().filter_map(|(_, outcome)| Some(outcome.as_ref()?.delivered)).sum();
-    Emitted { delivered, published, memory }
+    let keepings = of_emit().filter_map(|(part, outcome)| {
+        Some((outcome.as_ref()?.keeping?, part.remembered.keep.as_ref()?.expires_unix_ms))
+    });
+    // That of those for whom it is not kept, if there are some.
+    let keeping = keepings.reduce(|one, other| if one.0 == Keeping::Kept { other } else { one });
+    Emitted { delivered, published, memory, keeping }
 }
 
 /// Publishes of each emit what is new; says of each whether Redis has it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sockring_protocol::adapter::Ending;
-use sockring_protocol::http::{Head, Method, decode_percent};
+use sockring_protocol::http::{Head, Method, Query};
 
 use crate::auth::is_user_id;
 use crate::events::{self, TestMessage};
@@ -16,10 +16,10 @@ use super::answer::{ApiAnswer, ApiError};
 use super::crowd::Class;
 use super::emit::{self, NAME_BYTES_MAX, to_rooms, user_room};
 use super::emitting;
-use super::fields::{Fields, TEXT_BYTES_MAX};
+use super::fields::{Fields, TEXT_BYTES_MAX, decode_user};
 use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
 use super::words::{self, Done};
-use super::{Api, Entrance, access, builds, demo, maintenance, metrics, unix_ms};
+use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, unix_ms};
 
 const API: &str = "/api/v1/websocket/";
 
@@ -36,6 +36,10 @@ pub(super) enum Route<'h> {
     Events,
     /// Of the user that this segment of the path names.
     Status(&'h str),
+    /// What is kept for the user of this segment, and how the query narrows it.
+    Kept(&'h str, Query<'h>),
+    /// The same, taken back: the event that the other segment names, or all.
+    Unkeep(&'h str, Option<&'h str>),
     Emit,
     EmitBatch,
     JoinRooms,
@@ -80,7 +84,7 @@ pub(super) fn find<'h>(
     let has_builds = has_page || entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         access::check(api, head, peer)?;
-        return api_route(api, head.method, route);
+        return api_route(api, head.method, route, head.query);
     }
     let route = match (file_of(api, head.path), head.path) {
         (Some(file), _) if has_builds && builds::named(file).is_some() => Route::Build(file),
@@ -111,6 +115,8 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Stats => stats(api).await,
         Route::Events => Ok(ApiAnswer::ok(events::constants(), "Event constants")),
         Route::Status(user) => status(api, user).await,
+        Route::Kept(user, query) => kept::list(api, user, query).await,
+        Route::Unkeep(user, id) => kept::take_back(api, user, id).await,
         Route::Emit => emitting::emit(api, body).await,
         Route::EmitBatch => emitting::emit_batch(api, body).await,
         Route::JoinRooms => change_rooms(api, body, Done::Joined).await,
@@ -192,12 +198,18 @@ fn full(route: &str) -> String {
 }
 
 /// A route of the API, by the path behind its prefix.
-fn api_route<'h>(api: &Api, method: Method, route: &'h str) -> Result<Route<'h>, ApiError> {
+fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) -> Result<Route<'h>, ApiError> {
     let segments: Vec<&str> = route.split('/').collect();
     let route = match segments.as_slice() {
         ["stats"] => Route::Stats,
         ["events"] => Route::Events,
         ["user", user, "status"] => Route::Status(user),
+        ["user", user, "kept"] => match method {
+            Method::Get | Method::Head => Route::Kept(user, query),
+            Method::Delete => Route::Unkeep(user, None),
+            _ => return Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
+        },
+        ["user", user, "kept", id] => Route::Unkeep(user, Some(id)),
         ["emit"] => Route::Emit,
         ["emit", "batch"] => Route::EmitBatch,
         ["rooms", "join"] => Route::JoinRooms,
@@ -213,7 +225,9 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str) -> Result<Route<'h>,
         _ => return Err(no_such_route(api, route)),
     };
     match (route, method) {
-        (Route::Maintenance | Route::SetMaintenance, _) => Ok(route),
+        (Route::Maintenance | Route::SetMaintenance | Route::Kept(..), _) => Ok(route),
+        (Route::Unkeep(..), Method::Delete) => Ok(route),
+        (Route::Unkeep(..), _) => Err(ApiError::method_not_allowed("DELETE")),
         (Route::Stats | Route::Events | Route::Status(_), Method::Get | Method::Head) => Ok(route),
         (Route::Stats | Route::Events | Route::Status(_), _) => Err(ApiError::method_not_allowed("GET")),
         (_, Method::Post) => Ok(route),
@@ -298,8 +312,10 @@ fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<ApiAnswer,
 
 async fn status(api: &Api, user: &str) -> Result<ApiAnswer, ApiError> {
     let user = decode_user(user)?;
-    let Whereabouts { sockets, instances, unknown } = api.whereabouts(&user).await?;
-    let mut data = json!({"userId": user, "connected": sockets > 0, "sockets": sockets, "instances": instances});
+    let (whereabouts, kept) = tokio::join!(api.whereabouts(&user), api.kept_count(&user));
+    let (Whereabouts { sockets, instances, unknown }, kept) = (whereabouts?, kept?);
+    let mut data =
+        json!({"userId": user, "connected": sockets > 0, "sockets": sockets, "instances": instances, "kept": kept});
     let mut message = if sockets > 0 { "User is connected" } else { "User is not connected" };
     if let Some(Unknown { missing, silent }) = unknown {
         data["missing"] = json!(missing);
@@ -345,16 +361,15 @@ async fn stats(api: &Api) -> Result<ApiAnswer, ApiError> {
             "bytes": total(|shard| shard.recovery_bytes),
             "oldestSeconds": shards.iter().map(|shard| shard.recovery_oldest_ms / 1_000).max(),
         },
+        "kept": {
+            "events": total(|shard| shard.kept_events),
+            "users": total(|shard| shard.kept_users),
+            "bytes": total(|shard| shard.kept_bytes),
+        },
         "shards": rows,
         "maintenance": *api.maintenance.lock().await,
         "uptimeSeconds": api.started.elapsed().as_secs(),
         "timestamp": events::iso_8601(unix_ms()),
     });
     Ok(ApiAnswer::ok(data, "WebSocket statistics"))
-}
-
-fn decode_user(segment: &str) -> Result<String, ApiError> {
-    let user = decode_percent(segment).map(|user| user.into_owned());
-    user.filter(|user| is_user_id(user))
-        .ok_or_else(|| ApiError::field("userId", "a user id has 1 to 128 bytes of UTF-8"))
 }

@@ -2,7 +2,7 @@
 
 use sockring_protocol::adapter::Delivery;
 
-use crate::shard::Target;
+use crate::shard::{Keeping, Target};
 
 use super::across::{Emitted, Memory};
 
@@ -10,6 +10,9 @@ use super::across::{Emitted, Memory};
 pub(super) fn emitted(emitted: Emitted, delivery: Delivery) -> &'static str {
     match (emitted, delivery) {
         (Emitted { memory: Memory::Repeated(_), .. }, _) => "The event was accepted before; it is not emitted again",
+        (Emitted { delivered: 0, keeping: Some((Keeping::Kept, _)), .. }, _) => {
+            "Nobody was reached; the event is kept until its users connect"
+        }
         (Emitted { delivered: 0, published: true, .. }, _) => {
             "Nobody was reached here; the other instances have the event"
         }
@@ -26,7 +29,9 @@ pub(super) fn emitted(emitted: Emitted, delivery: Delivery) -> &'static str {
 /// Of several, some of which reached nobody, and some of which were not accepted.
 pub(super) fn batch(emitted: &[Emitted], refused: usize) -> String {
     let is_in_vain = |emitted: &&Emitted| {
-        emitted.delivered == 0 && !emitted.published && !matches!(emitted.memory, Memory::Repeated(_))
+        let is_known = matches!(emitted.memory, Memory::Repeated(_));
+        let is_kept = matches!(emitted.keeping, Some((Keeping::Kept, _)));
+        emitted.delivered == 0 && !emitted.published && !is_known && !is_kept
     };
     let in_vain = emitted.iter().filter(is_in_vain).count();
     let mut words = match emitted.len() - in_vain {
@@ -74,11 +79,8 @@ mod tests {
 
     #[test]
     fn a_batch_says_what_became_of_all() {
-        let [reached, told, vain] = [(1, false), (0, true), (0, false)].map(|(delivered, published)| Emitted {
-            delivered,
-            published,
-            memory: Memory::Nothing,
-        });
+        let [reached, told, vain] =
+            [(1, false), (0, true), (0, false)].map(|(delivered, published)| Emitted::plain(delivered, published));
         for (emitted, refused, words) in [
             (&[reached, told][..], 0, "Events emitted"),
             (&[reached], 2, "1 event emitted; not accepted: 2"),

@@ -79,6 +79,10 @@ pub const KEYS: &[SettingKey] = &[
     key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),
     key("rooms_per_socket_max", "128", "rooms of one socket; more are not joined"),
     key("acks_pending_max", "100000", "acknowledgements that one shard waits for, of emits that ask every receiver for one; more: delivered, and not counted as asked"),
+    key("kept_default_s", "0", "`ttl` in seconds of emits to users that have none; 0: they are not kept"),
+    key("kept_ttl_max_s", "86400", "seconds for which an event may be kept; an emit with a longer `ttl`: status 422"),
+    key("kept_events_per_user_max", "128", "events that are kept for one user; more: not kept, and the answer says so"),
+    key("kept_bytes_max", "67108864", "bytes of all kept events; more: not kept, and the answer says so"),
     key("idempotency_window_s", "300", "seconds for which an emit with an `idempotencyKey` is one event with all that repeat it"),
     key("idempotency_keys_max", "100000", "such keys that are remembered; more: the oldest are forgotten"),
     key("queue_bytes_max", "1048576", "bytes that wait for one client, what is kept about them included; more: it is closed"),
@@ -184,7 +188,7 @@ pub fn group(key: &SettingKey) -> &'static str {
         "Recovery"
     } else if begins(&["log"]) {
         "Logs"
-    } else if ["_max", "_ms", "_window_s"].iter().any(|end| name.ends_with(end)) {
+    } else if ["_max", "_ms", "_max_s", "_default_s", "_window_s"].iter().any(|end| name.ends_with(end)) {
         "Limits and times"
     } else {
         "Server"

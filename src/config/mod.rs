@@ -172,6 +172,9 @@ pub struct ApiSettings {
     pub listen: Option<SocketAddr>,
     pub connections_max: usize,
     pub body_bytes_max: usize,
+    /// The `ttl` of emits to users that have none, in seconds; 0: they are not kept.
+    pub kept_default_s: u64,
+    pub kept_ttl_max_s: u64,
 }
 
 impl Settings {
@@ -243,6 +246,8 @@ impl Settings {
                 },
                 connections_max: values.number("api_connections_max", 1)?,
                 body_bytes_max: values.number("api_body_bytes_max", 1024)?,
+                kept_default_s: kept_default_s(values)?,
+                kept_ttl_max_s: values.number("kept_ttl_max_s", 1)?,
             },
             engine: engine(values, strictness)?,
             capacity: CapacityLimits {
@@ -374,6 +379,8 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
         acks_pending_max: values.number("acks_pending_max", 1)?,
+        kept_events_per_user_max: values.number("kept_events_per_user_max", 1)?,
+        kept_bytes_max: values.number_up_to("kept_bytes_max", 65_536, usize::MAX)?,
         idempotency_window_ms: values.number::<u64>("idempotency_window_s", 1)?.saturating_mul(1_000),
         idempotency_keys_max: values.number("idempotency_keys_max", 1)?,
         queue_bytes_max: values.number_up_to("queue_bytes_max", 1024, BYTES_MOST)?,
@@ -386,6 +393,15 @@ fn seconds(values: &Values, name: &str) -> Result<Duration, ConfigError> {
     duration.ok_or_else(|| {
         wrong(name, format!("`{seconds}` is not a number of seconds from 0 to {}", DRAIN_MOST.as_secs()))
     })
+}
+
+/// No more than a single emit may ask for.
+fn kept_default_s(values: &Values) -> Result<u64, ConfigError> {
+    let (default_s, max_s) = (values.number("kept_default_s", 0)?, values.number("kept_ttl_max_s", 1)?);
+    match default_s > max_s {
+        true => Err(wrong("kept_default_s", format!("`{default_s}` is more than kept_ttl_max_s, {max_s}"))),
+        false => Ok(default_s),
+    }
 }
 
 fn public_key(values: &Values) -> Result<Option<TokenKey>, ConfigError> {

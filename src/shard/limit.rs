@@ -28,6 +28,8 @@ pub enum Limit {
     NamespacesPerClientMax,
     RoomsPerSocketMax,
     AcksPendingMax,
+    KeptEventsPerUserMax,
+    KeptBytesMax,
     IdempotencyKeysMax,
     EventsPerSecondMax,
     QueueBytesMax,
@@ -35,7 +37,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 29] = [
+    pub const ALL: [Limit; 31] = [
         Limit::ConnectionsMax,
         Limit::ConnectionsPerAddressMax,
         Limit::ClientsMax,
@@ -61,6 +63,8 @@ impl Limit {
         Limit::NamespacesPerClientMax,
         Limit::RoomsPerSocketMax,
         Limit::AcksPendingMax,
+        Limit::KeptEventsPerUserMax,
+        Limit::KeptBytesMax,
         Limit::IdempotencyKeysMax,
         Limit::EventsPerSecondMax,
         Limit::QueueBytesMax,
@@ -95,6 +99,8 @@ impl Limit {
             Limit::NamespacesPerClientMax => "namespaces_per_client_max",
             Limit::RoomsPerSocketMax => "rooms_per_socket_max",
             Limit::AcksPendingMax => "acks_pending_max",
+            Limit::KeptEventsPerUserMax => "kept_events_per_user_max",
+            Limit::KeptBytesMax => "kept_bytes_max",
             Limit::IdempotencyKeysMax => "idempotency_keys_max",
             Limit::EventsPerSecondMax => "events_per_second_max",
             Limit::QueueBytesMax => "queue_bytes_max",

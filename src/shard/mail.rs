@@ -31,6 +31,12 @@ pub enum Mail {
     /// To the home of a room, or of a namespace: deliver to all members, wherever they are, and remember what is to be remembered
     /// of each. Answered by `Reply::Remembered` when every shard has them queued.
     EmitRemembered(Vec<Remembered>),
+    /// To the home of a user's room: what is kept for it, behind the event of this id, up to so many; answered by
+    /// `Reply::Kept`.
+    Kept { room: Box<str>, after: Option<EventId>, limit: usize },
+    /// To the home of a user's room: keeps this event for it no longer, or none; answered by `Reply::Changed`, with how many
+    /// were kept.
+    Unkeep { room: Box<str>, id: Option<EventId> },
     /// Puts sockets into a room; answered by `Reply::Changed` when emits to the room reach them.
     Join(Target, Box<str>),
     /// Takes sockets out of a room; answered by `Reply::Changed`. A user's own room is never left.
@@ -100,6 +106,38 @@ pub struct Remembered {
     pub id: EventId,
     /// It is one event with all that come under this key.
     pub key: Option<OnceKey>,
+    /// Where it goes to one user: it is kept until it was received.
+    pub keep: Option<Keep>,
+}
+
+/// Until when an event is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub emitted_unix_ms: u64,
+    pub expires_unix_ms: u64,
+}
+
+/// Whether an event is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    Kept,
+    /// As much waits for this user as may.
+    UserFull,
+    /// As much waits for all as may.
+    MemoryFull,
+}
+
+/// A kept event, as who asks sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptView {
+    pub id: EventId,
+    pub namespace: Box<str>,
+    /// A JSON array, its name first.
+    pub args: Arc<[u8]>,
+    pub emitted_unix_ms: u64,
+    pub expires_unix_ms: u64,
+    /// A socket has it queued, and has not said that it has received it.
+    pub is_sent: bool,
 }
 
 /// What is known of the key of an emit.
@@ -127,6 +165,8 @@ pub struct Outcome {
     /// Sockets that have it queued.
     pub delivered: u64,
     pub verdict: Verdict,
+    /// `None`: it was not to be kept, or is not new.
+    pub keeping: Option<Keeping>,
 }
 
 /// What one shard tells another. Mail between two shards keeps its order.
@@ -192,6 +232,12 @@ pub enum Target {
 pub enum Reply {
     /// Sockets that have it queued, for each broadcast.
     Delivered(Vec<u64>),
+    /// Of what is kept for a user: some, whether there are more behind them, and how many there are in all.
+    Kept {
+        events: Vec<KeptView>,
+        has_more: bool,
+        total: u64,
+    },
     /// What became of each emit.
     Remembered(Vec<Outcome>),
     /// Sockets that it was done to.
@@ -266,6 +312,10 @@ pub struct ShardStats {
     pub acks_pending: u64,
     /// Messages of broadcasts that have still to be queued for their receivers.
     pub deliveries_pending: u64,
+    /// Events that are kept, the users that they are for, and what they take.
+    pub kept_events: u64,
+    pub kept_users: u64,
+    pub kept_bytes: u64,
     /// Keys of emits that are remembered.
     pub idempotency_keys: u64,
     /// Polling clients that have moved to another shard and are still there.

@@ -53,6 +53,9 @@ pub struct Counters {
     pub turns: Histogram,
     pub completions: Histogram,
     recoveries: [u64; Recovered::ALL.len()],
+    /// From when a kept event was queued to its receipt, in milliseconds.
+    pub receipts: Histogram,
+    kept: [u64; KeptEnd::ALL.len()],
     hits: [u64; Limit::ALL.len()],
     refusals: [u64; RefusalReason::ALL.len()],
     faults: PerFault,
@@ -116,6 +119,16 @@ impl Counters {
         self.unknown_sids[reason as usize]
     }
 
+    /// So many kept events came to this end.
+    pub(super) fn count_kept(&mut self, end: KeptEnd, count: u64) {
+        self.kept[end as usize] += count;
+    }
+
+    /// Events that came to this end.
+    pub fn kept(&self, end: KeptEnd) -> u64 {
+        self.kept[end as usize]
+    }
+
     /// A peer has reached a limit.
     pub fn hit(&mut self, limit: Limit) {
         self.hits[limit as usize] += 1;
@@ -129,6 +142,35 @@ impl Counters {
     /// Sessions that ended for this reason.
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]
+    }
+}
+
+/// How an event that was to be kept is kept no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptEnd {
+    Received,
+    Expired,
+    /// There was no room for it.
+    Refused,
+    /// Taken back.
+    Deleted,
+    /// A newer one came under its key.
+    Replaced,
+}
+
+impl KeptEnd {
+    pub const ALL: [KeptEnd; 5] =
+        [KeptEnd::Received, KeptEnd::Expired, KeptEnd::Refused, KeptEnd::Deleted, KeptEnd::Replaced];
+
+    /// The metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            KeptEnd::Received => "received",
+            KeptEnd::Expired => "expired",
+            KeptEnd::Refused => "refused",
+            KeptEnd::Deleted => "deleted",
+            KeptEnd::Replaced => "replaced",
+        }
     }
 }
 

@@ -51,10 +51,10 @@ pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
-    BusMail, Mail, OnceKey, Outcome, Remembered, Reply, RoomName, ShardMetrics, ShardStats, SiblingMail, Target,
-    Ticket, Verdict,
+    BusMail, Keep, Keeping, KeptView, Mail, OnceKey, Outcome, Remembered, Reply, RoomName, ShardMetrics, ShardStats,
+    SiblingMail, Target, Ticket, Verdict,
 };
-pub use metrics::{Counters, Histogram};
+pub use metrics::{Counters, Histogram, KeptEnd};
 pub use moving::placement::{Place, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;

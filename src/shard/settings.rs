@@ -92,6 +92,9 @@ pub struct EngineSettings {
     /// Acknowledgements that a shard waits for, of broadcasts that ask each receiver for one; beyond it a broadcast is
     /// delivered, and its receiver's answer is not passed on.
     pub acks_pending_max: usize,
+    /// Kept events of one user, and what those of all users take in all shards together; more: not kept.
+    pub kept_events_per_user_max: usize,
+    pub kept_bytes_max: usize,
     /// For how long the key of an emit is remembered, and of how many the shards remember it together; more: the oldest are
     /// forgotten.
     pub idempotency_window_ms: u64,
@@ -226,6 +229,8 @@ impl Default for EngineSettings {
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
             acks_pending_max: 100_000,
+            kept_events_per_user_max: 128,
+            kept_bytes_max: 64 << 20,
             idempotency_window_ms: 300_000,
             idempotency_keys_max: 100_000,
             queue_bytes_max: 1 << 20,

@@ -167,6 +167,8 @@ impl Instance {
 
 fn api_settings() -> ApiSettings {
     ApiSettings {
+        kept_default_s: 0,
+        kept_ttl_max_s: 60,
         keys: vec![API_KEY.to_owned()],
         strictness: Strictness::Production,
         listen: None,

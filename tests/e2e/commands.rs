@@ -40,6 +40,10 @@ fn an_event_is_emitted_from_a_shell_and_the_status_says_whether_somebody_has_it(
     }
     assert_eq!(alice.event().0, "once");
 
+    let kept = ask(&server, &["emit", "--user", "carol", "kept", "--ttl", "60"]);
+    assert_eq!(kept.code, Some(0), "{kept:?}");
+    assert!(kept.stdout.contains("is kept"), "{kept:?}");
+
     let refused = ask(&server, &["emit", "--all", ""]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("422") && refused.stderr.contains("event: is empty"), "{refused:?}");

@@ -68,6 +68,8 @@ tests_of_limits! {
     emits::api_body_bytes_max,
     emits::api_connections_max,
     emits::idempotency_keys_max,
+    emits::kept_bytes_max,
+    emits::kept_events_per_user_max,
     emits::mail_bytes_max,
     emits::queue_bytes_max,
     input::connect_bytes_max,

@@ -14,6 +14,7 @@ mod full;
 mod http;
 mod idle;
 mod keep_alive;
+mod kept;
 mod limits;
 mod malformed;
 mod memory;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{EventId, Mail, OnceKey, Remembered, Target};
+use sockring::shard::{EventId, Keep, Mail, OnceKey, Remembered, Target};
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 
 use super::network::Event;
@@ -89,10 +89,35 @@ impl Backend {
         }
     }
 
+    /// An event that is kept for a user. Who is hostile says that it has received what it has not read.
+    fn kept(&self, random: &mut Random, record: &mut Record) -> Remembered {
+        let honest: Vec<_> = self.users.iter().filter(|user| !user.starts_with('h')).collect();
+        let room: Box<str> = format!("user:{}", random.pick(&honest)).into();
+        let fresh = self.broadcast(random, record);
+        let number = number_of(&fresh);
+        let args = format!("[\"news\",{number},\"{}\"]", "x".repeat(random.index(60)));
+        let broadcast = Broadcast {
+            rooms: vec![room],
+            except: fresh.except.into_iter().filter(|room| !room.starts_with("user:")).collect(),
+            delivery: Delivery::Queue,
+            // What is not kept does not take its place.
+            conflate: fresh.conflate.map(|key| format!("kept-{key}").into()),
+            ..Broadcast::new(&fresh.namespace, Vec::new(), Arc::from(args.as_bytes()))
+        };
+        let ttl_ms = random.pick(&[1, 100, 700, 3_000, 20_000]);
+        let keep = Keep { emitted_unix_ms: record.now, expires_unix_ms: record.now + ttl_ms };
+        let key = random.one_in(2).then(|| OnceKey { name: u128::from(number), print: 0 });
+        Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: Some(keep) }
+    }
+
     /// Emits under keys, some of which it has used lately, for the same event or for another one.
     fn remembered(&mut self, random: &mut Random, record: &mut Record) -> Call {
         let mut emits = Vec::new();
         for _ in 0..random.within(1..=4) {
+            if random.one_in(3) {
+                emits.push(self.kept(random, record));
+                continue;
+            }
             let fresh = self.broadcast(random, record);
             let number = number_of(&fresh);
             let again = random.one_in(2).then(|| self.recent.get(random.index(self.recent.len().max(1)))).flatten();
@@ -101,13 +126,14 @@ impl Backend {
                     broadcast: Arc::new(fresh),
                     id: EventId(number),
                     key: Some(OnceKey { name: u128::from(number), print: 0 }),
+                    keep: None,
                 },
                 Some(before) => {
                     // A number of its own shows who gets it.
                     let Broadcast { namespace, rooms, .. } = Broadcast::clone(&before.broadcast);
                     let key = before.key.map(|key| OnceKey { print: u64::from(random.one_in(6)), ..key });
                     let broadcast = Broadcast { namespace, rooms, ..fresh };
-                    Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key }
+                    Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: None }
                 }
             };
             self.recent.push(emit.clone());
@@ -124,6 +150,13 @@ impl Backend {
             0 if context.random.one_in(2) => Call::All(Box::new(|| Mail::Metrics)),
             0 => Call::All(Box::new(|| Mail::Stats)),
             1 => Call::All(Box::new(move || Mail::UserStatus(user.clone()))),
+            2 | 3 if self.has_keys && context.random.one_in(4) => {
+                let room: Box<str> = format!("user:{user}").into();
+                match context.random.below(3) {
+                    0 => Call::All(Box::new(move || Mail::Unkeep { room: room.clone(), id: None })),
+                    _ => Call::All(Box::new(move || Mail::Kept { room: room.clone(), after: None, limit: 3 })),
+                }
+            }
             2..=5 => self.manage(context.random, context.record),
             6..=8 if self.has_keys => self.remembered(context.random, context.record),
             _ => {

@@ -47,6 +47,7 @@ impl Application for Desk {
         if let Some(standing) = record.standing(shard_of(socket.sid)).map(<[u8]>::to_vec) {
             record.on_event_sent(socket.sid, None, &standing, &[]);
         }
+        record.expect_kept(socket.sid, socket.now_unix_ms);
         actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });
     }
 

@@ -138,6 +138,7 @@ fn simulate(seed: u64) -> Feats {
     if has_keys {
         settings.idempotency_window_ms = apart.pick(&[1, 60, 300_000]);
         settings.idempotency_keys_max = apart.pick(&[1, 12, 100_000]);
+        settings.kept_events_per_user_max = 100_000;
     }
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.refuse_one_in(refuses_one_in);

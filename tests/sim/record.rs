@@ -2,6 +2,7 @@
 
 mod asks;
 mod emits;
+mod kept;
 mod keys;
 mod manage;
 
@@ -16,6 +17,7 @@ use super::network::ActorId;
 
 use asks::Asks;
 use emits::Emits;
+use kept::Kept;
 use keys::Keys;
 
 pub use asks::without_ask;
@@ -77,6 +79,7 @@ pub struct Record {
     pub changes: u64,
     emits: Emits,
     keys: Keys,
+    kept: Kept,
     asks: Asks,
     /// When the first shard was asked to drain.
     pub draining_since: Option<u64>,
@@ -119,6 +122,7 @@ impl Record {
             changes: 0,
             emits: Emits::default(),
             keys: Keys::default(),
+            kept: Kept::default(),
             asks: Asks::default(),
             draining_since: None,
             received: 0,
@@ -238,6 +242,7 @@ impl Record {
         assert!(skipped.is_none(), "a socket got {text} before, or instead of, {skipped:?}");
         stream.drain(..=at);
         self.received += 1;
+        self.on_kept_received(text);
     }
 
     /// Since when the oldest packet waits that has to come.

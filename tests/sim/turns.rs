@@ -317,7 +317,7 @@ fn however_many_ask_a_shard_counts_once_in_a_while() {
         table.turn(&[Move::Mail(|| Mail::Stats)]);
         match &table.replies()[..] {
             [Reply::Stats(stats)] => stats.connected,
-            ref other => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(count(&mut table), 8);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::Letter;
-use sockring::shard::{CloseReason, Counters, EngineSettings, Limit, Now, Place, Shard, ShardParts};
+use sockring::shard::{CloseReason, Counters, EngineSettings, KeptEnd, Limit, Now, Place, Shard, ShardParts};
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Broadcast;
 
@@ -94,6 +94,9 @@ pub struct Feats {
     pub acknowledged: u64,
     /// Emits whose key was known.
     pub duplicates: u64,
+    /// Kept events that a client has received, and those whose time was over.
+    pub kept_received: u64,
+    pub kept_expired: u64,
     /// Turns that were late, and peers that were past a deadline because of it and had done what was due.
     pub late_turns: u64,
     pub pardoned: u64,
@@ -113,6 +116,8 @@ impl Feats {
         self.brought += other.brought;
         self.acknowledged += other.acknowledged;
         self.duplicates += other.duplicates;
+        self.kept_received += other.kept_received;
+        self.kept_expired += other.kept_expired;
         self.late_turns += other.late_turns;
         self.pardoned += other.pardoned;
     }
@@ -265,6 +270,8 @@ impl World {
             brought: self.bus.as_ref().map_or(0, |bus| bus.brought),
             acknowledged: self.bus.as_ref().map_or(0, |bus| bus.acknowledged),
             duplicates: sum(&|counters| counters.duplicates),
+            kept_received: sum(&|counters| counters.kept(KeptEnd::Received)),
+            kept_expired: sum(&|counters| counters.kept(KeptEnd::Expired)),
             late_turns: sum(&|counters| counters.late_turns),
             pardoned: sum(&|counters| counters.pardoned),
         }

@@ -426,18 +426,34 @@ impl Session {
             _ => {}
         }
         match self.heartbeat {
-            Heartbeat::PingAt(at) if at <= now => {
-                // From when it is really sent: after a pause of the whole process every client has its time to answer.
-                let ping = if self.transport() == Transport::Polling { Ping::Waiting } else { Ping::Left };
-                self.heartbeat = Heartbeat::PongBy(attended + times.ping_timeout_ms, ping);
-                Step::SendPing
-            }
+            Heartbeat::PingAt(at) if at <= now => self.ping(moment, times),
             Heartbeat::PongBy(by, ping) if by <= attended => {
                 self.heartbeat = Heartbeat::Suspect(by, ping);
                 Step::Suspect
             }
             _ => Step::Nothing,
         }
+    }
+
+    /// Asks for a pong now, unless one is awaited. When it has come, all has arrived that was sent before its ping: whatever
+    /// the transport, it keeps the order.
+    pub fn ping_now(&mut self, now: impl Into<Moment>, times: &SessionTimes) -> Step {
+        match self.heartbeat {
+            Heartbeat::PingAt(_) if !self.is_ending() => self.ping(now.into(), times),
+            _ => Step::Nothing,
+        }
+    }
+
+    /// Whether a ping has been sent whose pong has not come.
+    pub fn awaits_pong(&self) -> bool {
+        matches!(self.heartbeat, Heartbeat::PongBy(..) | Heartbeat::Suspect(..))
+    }
+
+    fn ping(&mut self, moment: Moment, times: &SessionTimes) -> Step {
+        // From when it is really sent: after a pause of the whole process every client has its time to answer.
+        let ping = if self.transport() == Transport::Polling { Ping::Waiting } else { Ping::Left };
+        self.heartbeat = Heartbeat::PongBy(moment.attended() + times.ping_timeout_ms, ping);
+        Step::SendPing
     }
 
     /// Ends the session from our side: every further input is refused.

@@ -152,6 +152,7 @@ impl<A: Application> Hub<A> {
         }
         self.directory.forget_alarms(key, place);
         self.broadcasts.forget_acks(key, place);
+        self.forget_receipts(key, place);
         match self.recovery {
             // Its own channel lingers as its rooms do.
             Some(_) => self.note_end(key, place, parting),

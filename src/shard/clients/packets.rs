@@ -292,6 +292,7 @@ impl<A: Application> Hub<A> {
         socket.stage = SocketStage::Connected;
         let is_recovered = self.answer_connect(key, place, request);
         self.tell_connected(key, place, request, is_recovered);
+        self.send_kept(key, place, 0);
     }
 
     /// Calls the application about sockets that it wanted to be called about by now.

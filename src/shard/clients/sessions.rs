@@ -1,7 +1,6 @@
 //! Engine.IO sessions: how one begins, is found, takes its packets and is told the time.
 
 use sockring_protocol::Millis;
-use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{
     self, Input, OpenPacket, PacketType, Session, SessionEnd, Step, Transport, Upgrades,
 };
@@ -133,7 +132,14 @@ impl<A: Application> Hub<A> {
             engineio::EnginePacket::Ping(_) => {
                 return self.on_bad_packet(key, PacketFault::Session(Forbidden::Ping));
             }
-            engineio::EnginePacket::Pong(_) => PacketType::Pong,
+            engineio::EnginePacket::Pong(_) => {
+                let is_awaited = self.directory.get(key).is_some_and(|client| client.session.awaits_pong());
+                self.on_session_input(key, Input::Packet(PacketType::Pong));
+                if is_awaited {
+                    self.on_pong(key);
+                }
+                return;
+            }
             engineio::EnginePacket::Upgrade => PacketType::Upgrade,
             engineio::EnginePacket::Noop => PacketType::Noop,
         };
@@ -213,10 +219,7 @@ impl<A: Application> Hub<A> {
         loop {
             let Some(client) = self.directory.get_mut(key) else { return };
             match client.session.expire(moment, &self.settings.times) {
-                Step::SendPing => {
-                    let ping = self.ping_of(key);
-                    self.push(key, ping, Delivery::Queue);
-                }
+                Step::SendPing => self.send_ping(key),
                 Step::ReleasePoll => self.release_poll(key),
                 Step::Suspect => self.look_at(key),
                 Step::SuspectProbe => self.look_for_probe(key),

@@ -30,6 +30,8 @@ impl<A: Application> Hub<A> {
         let reply = match mail {
             Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
+            Mail::Kept { room, after, limit } => self.kept_for(&room, after, limit),
+            Mail::Unkeep { room, id } => self.unkeep(&room, id),
             Mail::EmitRemembered(emits) => return self.emit_remembered(ticket, emits),
             Mail::Join(target, room) => {
                 let change = Change { rooms: vec![room], namespace: None };
@@ -92,7 +94,7 @@ impl<A: Application> Hub<A> {
             SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
             SiblingMail::Deliver { broadcast, tally, index, from } => {
                 let asker = Asker::Home { shard: from, tally, index };
-                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker });
+                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker, kept: None });
             }
             SiblingMail::Delivered { tally, index, count } => self.count(tally, index, count),
             SiblingMail::Look { from, round } => self.lookout.on_look(from, round),
@@ -125,7 +127,7 @@ impl<A: Application> Hub<A> {
         let tally = self.broadcasts.open(Tally::of_emits(ticket, broadcasts.len()));
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
             let asker = Asker::Tally(tally, index);
-            self.deliver(Incoming { broadcast, ack: None, is_home: role == Role::Home, asker });
+            self.deliver(Incoming { broadcast, ack: None, is_home: role == Role::Home, asker, kept: None });
         }
     }
 
@@ -133,7 +135,7 @@ impl<A: Application> Hub<A> {
     fn emit_for_ack(&mut self, ticket: Ticket, broadcast: Broadcast, number: u64, timeout_ms: u64) {
         let ack = self.broadcasts.ask(number, timeout_ms, self.now.at);
         let asker = Asker::Tally(self.broadcasts.open(Tally::of_emits(ticket, 1)), 0);
-        self.deliver(Incoming { broadcast: Arc::new(broadcast), ack: Some(ack), is_home: false, asker });
+        self.deliver(Incoming { broadcast: Arc::new(broadcast), ack: Some(ack), is_home: false, asker, kept: None });
     }
 
     fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {

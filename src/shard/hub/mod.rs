@@ -27,8 +27,10 @@ use super::moving::placement::Place;
 use super::moving::sid::RandomPool;
 use super::recovery::state::Recovery;
 use super::rooms::broadcasts::Broadcasts;
+use super::rooms::kept::KeptEvents;
 use super::rooms::membership::{Left, Membership};
 use super::rooms::once::Once;
+use super::rooms::receipts::Receipts;
 use super::rooms::sockets::RoomId;
 use super::settings::{EngineSettings, Layer};
 
@@ -58,6 +60,8 @@ pub(super) struct Hub<A> {
     pub(super) membership: Membership,
     pub(super) broadcasts: Broadcasts,
     pub(super) once: Once,
+    pub(super) kept: KeptEvents,
+    pub(super) receipts: Receipts,
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
@@ -95,6 +99,8 @@ impl<A: Application> Hub<A> {
             membership: Membership::new(namespaces, shard, clients_max, settings.cluster, settings.instance),
             broadcasts: Broadcasts::default(),
             once: Once::default(),
+            kept: KeptEvents::default(),
+            receipts: Receipts::default(),
             settings,
             capacity,
             shard,
@@ -139,6 +145,7 @@ impl<A: Application> Hub<A> {
         self.expire_recovery();
         self.broadcasts.expire(now);
         self.once.expire(now, self.settings.idempotency_window_ms);
+        self.drop_expired();
         self.expire_round();
         self.wake();
         self.drain();
@@ -158,8 +165,9 @@ impl<A: Application> Hub<A> {
         let (rooms, broadcasts, around) =
             (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
         let once = self.once.deadline(self.settings.idempotency_window_ms);
-        let recovery = self.recovery.as_deref().and_then(Recovery::deadline);
-        [self.directory.deadline(), draining, rooms, broadcasts, around, once, recovery].into_iter().flatten().min()
+        let (recovery, kept) = (self.recovery.as_deref().and_then(Recovery::deadline), self.kept.deadline());
+        let remembered = [once, recovery, kept];
+        [self.directory.deadline(), draining, rooms, broadcasts, around].into_iter().chain(remembered).flatten().min()
     }
 
     /// Makes sure that the timer wheel asks this client in time.

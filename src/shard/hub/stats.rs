@@ -43,6 +43,9 @@ impl<A: Application> Hub<A> {
             subscriptions_pending: counts.subscriptions_pending as u64,
             acks_pending: self.broadcasts.acks_pending() as u64,
             deliveries_pending: self.broadcasts.deliveries_pending() as u64,
+            kept_events: self.kept.events() as u64,
+            kept_users: self.kept.users() as u64,
+            kept_bytes: self.kept.bytes() as u64,
             idempotency_keys: self.once.len() as u64,
             is_draining: self.is_draining(),
             ..ShardStats::default()

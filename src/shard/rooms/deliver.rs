@@ -21,7 +21,7 @@ use crate::shard::recovery::position::Mark;
 use crate::shard::recovery::state::Recovery;
 
 use super::broadcasts::Report;
-use super::fan_out::{Asker, Deed, FanOut, Message};
+use super::fan_out::{Asker, Deed, FanOut, KeptName, Message};
 use super::sockets::{NamespaceId, Seat};
 
 /// A broadcast that has come.
@@ -32,6 +32,8 @@ pub(crate) struct Incoming {
     /// Whether this is its room's home, which sends it on.
     pub(crate) is_home: bool,
     pub(crate) asker: Asker,
+    /// It is kept until a socket of its user has received it.
+    pub(crate) kept: Option<KeptName>,
 }
 
 impl<A: Application> Hub<A> {
@@ -66,14 +68,15 @@ impl<A: Application> Hub<A> {
     }
 
     /// Decides to whom a broadcast goes, and queues it for them, at once if they are few.
-    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker }: Incoming) {
+    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker, kept }: Incoming) {
         let namespace = self.settings.namespace(&broadcast.namespace);
         if let (Some(namespace), true) = (namespace, is_home) {
             self.send_on(namespace, &broadcast, asker);
         }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
         let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
-        let is_remembered = ack.is_none() && self.is_remembered(namespace, &broadcast);
+        // What is kept comes again from there.
+        let is_remembered = ack.is_none() && kept.is_none() && self.is_remembered(namespace, &broadcast);
         if seats.is_empty() && !is_remembered {
             return self.close(ack, asker, 0);
         }
@@ -81,6 +84,7 @@ impl<A: Application> Hub<A> {
             true => self.remembered_message(namespace, &broadcast),
             false => self.message(namespace, &broadcast, ack),
         };
+        let message = Message { kept, ..message };
         if seats.is_empty() {
             return self.close(ack, asker, 0);
         }
@@ -141,7 +145,7 @@ impl<A: Application> Hub<A> {
         let mark = if ack.is_none() { self.mark() } else { None };
         let frames = self.encode(broadcast, ack, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        Message { frames, conflate, delivery: broadcast.delivery, ack, position: None }
+        Message { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }
     }
 
     /// One that goes into the log, whoever is there to get it.
@@ -151,7 +155,7 @@ impl<A: Application> Hub<A> {
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         self.remember(namespace, broadcast, conflate.clone(), &frames);
         let position = mark.map(|mark| mark.offset.position);
-        Message { frames, conflate, delivery: broadcast.delivery, ack: None, position }
+        Message { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept: None }
     }
 
     fn encode(&mut self, broadcast: &Broadcast, ack: Option<AckId>, mark: Option<Mark>) -> Frames {
@@ -160,8 +164,13 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues a message for one of its receivers; says whether it gets it.
-    fn queue_for(&mut self, seat: Seat, message: &Message) -> bool {
+    pub(crate) fn queue_for(&mut self, seat: Seat, message: &Message) -> bool {
         let Message { frames, conflate, delivery, position, .. } = message;
+        if let Some(kept) = &message.kept
+            && self.waits_its_turn(seat, kept)
+        {
+            return false;
+        }
         if self.is_behind_at(seat) && (position.is_some() || *delivery == Delivery::Volatile) {
             // It follows out of the log.
             return position.is_some();
@@ -190,6 +199,9 @@ impl<A: Application> Hub<A> {
                 true => self.broadcasts.expect_ack(ack, key, seat.1),
                 false => self.counters.hit(Limit::AcksPendingMax),
             }
+        }
+        if let Some(kept) = &message.kept {
+            self.on_kept_queued(key, seat.1, kept);
         }
         self.counters.delivered += 1;
         true

@@ -6,6 +6,7 @@ use sockring_protocol::adapter::{Delivery, Ending};
 use sockring_protocol::socketio::AckId;
 
 use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::event_id::EventId;
 use crate::shard::mail::TallyKey;
 use crate::shard::recovery::position::Position;
 use crate::shard::settings::TurnLimits;
@@ -62,6 +63,16 @@ pub(crate) struct Message {
     pub(crate) ack: Option<AckId>,
     /// Where it is in the log; `None`: it is not remembered.
     pub(crate) position: Option<Position>,
+    /// It is kept until a socket has received it.
+    pub(crate) kept: Option<KeptName>,
+}
+
+/// An event that is kept for a user.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptName {
+    /// The user's.
+    pub(crate) room: Arc<str>,
+    pub(crate) id: EventId,
 }
 
 /// Rooms that sockets are put into, or taken out of.

@@ -18,7 +18,7 @@ impl<A: Application> Hub<A> {
         }
         let mut verdicts = Vec::with_capacity(emits.len());
         let mut taken = Vec::with_capacity(emits.len());
-        for Remembered { broadcast, id, key } in emits {
+        for Remembered { broadcast, id, key, keep } in emits {
             let window_ms = self.settings.idempotency_window_ms;
             let verdict = key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
             if let (Verdict::New, Some(key)) = (verdict, &key) {
@@ -29,16 +29,28 @@ impl<A: Application> Hub<A> {
                 }
             }
             self.counters.duplicates += u64::from(matches!(verdict, Verdict::Repeated(_)));
-            taken.push((verdict == Verdict::New).then_some(broadcast));
-            verdicts.push(verdict);
+            if verdict != Verdict::New {
+                taken.push(None);
+                verdicts.push((verdict, None));
+                continue;
+            }
+            let (keeping, kept) = match &keep {
+                None => (None, None),
+                Some(keep) => {
+                    let (keeping, kept) = self.keep(&broadcast, id, keep);
+                    (Some(keeping), kept)
+                }
+            };
+            taken.push(Some((broadcast, kept)));
+            verdicts.push((verdict, keeping));
         }
         let tally = self.broadcasts.open(Tally::of_remembered(ticket, verdicts));
-        for (index, broadcast) in taken.into_iter().enumerate() {
-            match broadcast {
+        for (index, taken) in taken.into_iter().enumerate() {
+            match taken {
                 None => self.count(tally, index, 0),
-                Some(broadcast) => {
+                Some((broadcast, kept)) => {
                     let asker = Asker::Tally(tally, index);
-                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker });
+                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker, kept });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use sockring_protocol::adapter::SocketDescription;
 
-use crate::shard::mail::{Outcome, Reply, Ticket, Verdict};
+use crate::shard::mail::{Keeping, Outcome, Reply, Ticket, Verdict};
 
 /// An answer whose counts are not all there.
 pub(crate) struct Tally {
@@ -16,7 +16,7 @@ pub(crate) struct Tally {
 enum TallyKind {
     Emit,
     /// What each of them is.
-    Remembered(Vec<Verdict>),
+    Remembered(Vec<(Verdict, Option<Keeping>)>),
     Change,
     /// Of so many some have joined, and the others were refused.
     Join {
@@ -40,7 +40,7 @@ impl Tally {
     }
 
     /// The same of broadcasts of which these are told apart.
-    pub(crate) fn of_remembered(ticket: Ticket, verdicts: Vec<Verdict>) -> Tally {
+    pub(crate) fn of_remembered(ticket: Ticket, verdicts: Vec<(Verdict, Option<Keeping>)>) -> Tally {
         let outstanding = u32::try_from(verdicts.len()).unwrap_or(u32::MAX);
         Tally { ticket, counts: vec![0; verdicts.len()], kind: TallyKind::Remembered(verdicts), outstanding }
     }
@@ -108,7 +108,8 @@ impl Tally {
             TallyKind::Emit => Reply::Delivered(self.counts),
             TallyKind::Remembered(verdicts) => {
                 let outcomes = self.counts.into_iter().zip(verdicts);
-                Reply::Remembered(outcomes.map(|(delivered, verdict)| Outcome { delivered, verdict }).collect())
+                let outcome = |(delivered, (verdict, keeping))| Outcome { delivered, verdict, keeping };
+                Reply::Remembered(outcomes.map(outcome).collect())
             }
             TallyKind::Change => Reply::Changed(self.counts.iter().sum()),
             TallyKind::Join { of } => {

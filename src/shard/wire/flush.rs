@@ -16,6 +16,9 @@ impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
     pub fn flush(&mut self, effects: &mut Vec<Effect>) {
         loop {
+            if self.hub.receipts.has_wanted() {
+                self.hub.ping_for_receipts();
+            }
             let clients = self.hub.directory.take_dirty();
             for client in &clients {
                 self.flush_client(*client);
@@ -25,7 +28,8 @@ impl<A: Application> Shard<A> {
             for key in std::mem::take(&mut self.resumable) {
                 self.resume(key);
             }
-            if !self.hub.directory.has_dirty() && self.hub.outbound.orders.is_empty() && self.resumable.is_empty() {
+            let is_done = !self.hub.directory.has_dirty() && self.hub.outbound.orders.is_empty();
+            if is_done && self.resumable.is_empty() && !self.hub.receipts.has_wanted() {
                 self.hub.directory.reuse_dirty(clients);
                 break;
             }

@@ -107,6 +107,32 @@ pub fn mail_bytes_max() {
     scene.assert_hits(refused as u64);
 }
 
+/// Whether events of so many bytes are kept, and why not.
+fn keep(scene: &LimitScene, user: &str, bytes: usize) -> Value {
+    let body = json!({"user": user, "event": "e", "data": "x".repeat(bytes), "ttl": 60});
+    let answer = scene.server.post("emit", &body);
+    if answer["kept"] == "memory" { json!(true) } else { answer["keptReason"].clone() }
+}
+
+#[test]
+pub fn kept_events_per_user_max() {
+    let mut scene = LimitScene::new("kept_events_per_user_max", "2", &[]);
+    let kept: Vec<Value> = ["a", "a", "a", "b", "a"].iter().map(|user| keep(&scene, user, 1)).collect();
+    assert_eq!(kept, [json!(true), json!(true), json!("user_full"), json!(true), json!("user_full")]);
+    scene.assert_hits(2);
+}
+
+#[test]
+pub fn kept_bytes_max() {
+    let mut scene = LimitScene::new("kept_bytes_max", "65536", &[("SOCKRING_SHARDS", "1")]);
+    let kept: Vec<Value> = [("a", 30_000), ("b", 30_000), ("c", 30_000), ("a", 1)]
+        .iter()
+        .map(|(user, bytes)| keep(&scene, user, *bytes))
+        .collect();
+    assert_eq!(kept, [json!(true), json!(true), json!("memory_full"), json!(true)]);
+    scene.assert_hits(1);
+}
+
 #[test]
 pub fn idempotency_keys_max() {
     let mut scene = LimitScene::new("idempotency_keys_max", "2", &[("SOCKRING_SHARDS", "1")]);

@@ -93,7 +93,7 @@ pub struct Around {
     pub collected: VecDeque<Posted>,
     read: Option<Read>,
     /// What time it is for the worker, since it last asked.
-    told: Cell<u64>,
+    pub told: Cell<u64>,
     pub outgoing: Vec<Outgoing>,
     /// What the answers to questions that were read have to say.
     pub wanted: Vec<(Ticket, Wanted)>,
@@ -220,6 +220,12 @@ impl Around {
                 let judged: Vec<_> = emits.iter().map(judge).collect();
                 let verdicts =
                     judged.iter().map(|(verdict, (broadcast, _))| (number_of(broadcast), *verdict)).collect();
+                for (emit, (verdict, _)) in emits.iter().zip(&judged) {
+                    if let (Verdict::New, Some(keep)) = (verdict, &emit.keep) {
+                        let mut record = self.record.borrow_mut();
+                        record.on_kept(self.shard, &emit.broadcast, keep.expires_unix_ms);
+                    }
+                }
                 let new = judged.into_iter().filter(|(verdict, _)| *verdict == Verdict::New);
                 self.read = Some(Read::Delivered(self.shard, new.map(|(_, targets)| targets).collect()));
                 Wanted::Remembered(self.shard, verdicts)
@@ -230,6 +236,14 @@ impl Around {
                 let room = self.settings.acks_pending_max as u64 - shard.stats().acks_pending;
                 self.read = Some(Read::Asked(ticket, broadcast, targets, room));
                 return;
+            }
+            Mail::Kept { room, .. } | Mail::Unkeep { room, .. } => {
+                let mut record = self.record.borrow_mut();
+                let (least, most) = record.kept_at(self.shard, Some(room), self.told.get());
+                if let Mail::Unkeep { .. } = mail {
+                    record.on_taken_back(self.shard, room);
+                }
+                Wanted::Count(least..=most, Vec::new())
             }
             Mail::Stats => {
                 let clients = shard.stats().clients;

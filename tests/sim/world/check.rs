@@ -23,6 +23,8 @@ impl World {
         assert!(stats.acks_pending == 0 || stats.sockets > 0, "somebody who is gone has still to acknowledge");
         let queue_max = (self.settings.queue_bytes_max + self.record.borrow().largest_message + MESSAGE_BYTES) as u64;
         assert!(stats.queued_bytes <= stats.clients * queue_max, "{} bytes are queued", stats.queued_bytes);
+        let (least, most) = self.record.borrow().kept_at(shard, None, worker.outside.told.get());
+        assert!((least..=most).contains(&stats.kept_events), "{} are kept, of {least} to {most}", stats.kept_events);
         let Some(drain) = worker.outside.drain.filter(|_| !worker.shard.is_behind()) else { return };
         let passed = (self.now - drain.since).saturating_sub(LATE_MS_MAX).min(drain.over_ms);
         let ended = (drain.clients * passed).checked_div(drain.over_ms).unwrap_or(drain.clients);
@@ -84,8 +86,18 @@ impl World {
     pub(super) fn check_end(&mut self) {
         for (shard, Permit { worker, .. }) in self.seats.iter().enumerate() {
             let drain = worker.outside.drain;
-            let nothing = ShardStats { is_draining: drain.is_some(), ..ShardStats::default() };
-            assert_eq!(worker.shard.stats(), nothing, "something is left in shard {shard}");
+            let left = worker.shard.stats();
+            // One that has drained does not wait until all that it remembers is over.
+            let remembered = ShardStats {
+                kept_events: left.kept_events,
+                kept_users: left.kept_users,
+                kept_bytes: left.kept_bytes,
+                idempotency_keys: left.idempotency_keys,
+                is_draining: true,
+                ..ShardStats::default()
+            };
+            let nothing = if drain.is_some() { remembered } else { ShardStats::default() };
+            assert_eq!(left, nothing, "something is left in shard {shard}");
             assert!(worker.connections() == 0, "worker {shard} forgot connections");
             assert!(worker.kernel.is_idle(), "something is under way in the kernel of worker {shard}");
             assert!(worker.outside.letters().next().is_none(), "letters are left in shard {shard}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use sockring::mailbox::Letter;
-use sockring::shard::{Mail, Remembered, Reply, Ticket, Verdict, home_of};
+use sockring::shard::{Keeping, Mail, Remembered, Reply, Ticket, Verdict, home_of};
 use sockring_protocol::adapter::Broadcast;
 
 use tokio::sync::oneshot;
@@ -238,6 +238,7 @@ impl World {
                 assert_eq!(outcomes.len(), emits.len(), "an outcome for each emit");
                 for (outcome, (number, verdict)) in outcomes.iter().zip(emits) {
                     assert_eq!(outcome.verdict, verdict, "emit {number}");
+                    assert!(outcome.keeping.is_none_or(|keeping| keeping == Keeping::Kept), "{number} is not kept");
                     let tally = self.record.borrow().tally(number, shard);
                     let count = outcome.delivered;
                     assert!(tally.range().contains(&count), "{count} for emit {number}, where {tally:?} was right");
@@ -254,6 +255,7 @@ impl World {
             Wanted::Count(expected, joined) => {
                 let count = match reply {
                     Reply::Changed(count) | Reply::Sockets(count) | Reply::Joined { sockets: count, .. } => *count,
+                    Reply::Kept { total, .. } => *total,
                     Reply::Stats(stats) => stats.clients,
                     Reply::Metrics(metrics) => metrics.stats.clients,
                     Reply::Described(sockets) => sockets.len() as u64,

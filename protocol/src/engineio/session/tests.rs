@@ -26,6 +26,22 @@ const STATES: [State; 6] = [
 
 /// One row per input, one column per state in the order of `STATES`.
 #[test]
+fn a_ping_out_of_turn_is_sent_unless_one_is_to_be_answered() {
+    let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 0);
+    assert!(!session.awaits_pong());
+    assert_eq!(session.ping_now(NOW + 5, &TIMES), Step::SendPing);
+    assert_eq!((session.awaits_pong(), session.deadline(NOW)), (true, NOW + 5 + TIMES.ping_timeout_ms));
+    assert_eq!(session.ping_now(NOW + 6, &TIMES), Step::Nothing, "it is on its way");
+    session.receive(Input::Packet(PacketType::Pong), NOW + 7, &TIMES);
+    assert_eq!((session.awaits_pong(), session.deadline(NOW)), (false, NOW + 7 + TIMES.ping_interval_ms));
+    assert_eq!(session.expire(NOW + 7 + TIMES.ping_interval_ms, &TIMES), Step::SendPing);
+    assert_eq!(session.ping_now(NOW + 8 + TIMES.ping_interval_ms, &TIMES), Step::Nothing);
+    session.close();
+    session.receive(Input::Packet(PacketType::Pong), NOW + 9 + TIMES.ping_interval_ms, &TIMES);
+    assert_eq!(session.ping_now(NOW + 9 + TIMES.ping_interval_ms, &TIMES), Step::Nothing, "it is over");
+}
+
+#[test]
 fn every_pair_of_state_and_input() {
     use Input::{
         BadPacket, Packet, Poll, PollAnswered, PollLost, Post, PostComplete, PostLost, Probe, ProbeLost, ProbeSilent,

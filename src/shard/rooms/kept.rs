@@ -1,0 +1,269 @@
+//! `KeptEvents`: events that wait for their users, at the users' home, until one of a user's clients has received them or
+//! their time is over.
+//!
+//! Between any two calls:
+//! 1. A user is here while something waits for it, in the order in which it was emitted; each event is once in `expiries`.
+//! 2. `bytes` is the sum over all events, and no more than what it was allowed to be when the last one came.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use sockring_protocol::Millis;
+
+use crate::shard::event_id::EventId;
+use crate::shard::mail::Keeping;
+
+use super::sockets::NamespaceId;
+
+/// What an event takes besides its own bytes: itself, and its place among those that expire.
+const OVERHEAD: usize = size_of::<KeptEvent>() + size_of::<(Millis, EventId, Arc<str>)>() + 32;
+/// Events whose time is over go together, so that a shard that has nothing else to do is not woken for each. None is given
+/// to anybody any more meanwhile.
+const TOGETHER_MS: u64 = 1_000;
+
+/// An event that waits for a user.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptEvent {
+    pub(crate) id: EventId,
+    pub(crate) namespace: NamespaceId,
+    /// A JSON array, its name first.
+    pub(crate) args: Arc<[u8]>,
+    /// Whose sockets do not get it.
+    pub(crate) except: Box<[Box<str>]>,
+    /// The newest under a key is the only one.
+    pub(crate) conflate: Option<Box<str>>,
+    pub(crate) emitted_unix_ms: u64,
+    pub(crate) expires_at: Millis,
+    pub(crate) expires_unix_ms: u64,
+    /// Sockets that have it queued, and have not said that they have received it.
+    pub(crate) on_its_way: u32,
+    /// Its place among all that were kept; `keep` gives it.
+    pub(crate) place: u64,
+}
+
+impl KeptEvent {
+    fn bytes(&self) -> usize {
+        let names = self.except.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>();
+        OVERHEAD + self.args.len() + names + self.conflate.as_ref().map_or(0, |key| key.len())
+    }
+}
+
+/// How much may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) events_per_user_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// All that waits for the users of a shard.
+#[derive(Default)]
+pub(crate) struct KeptEvents {
+    /// By the user's room.
+    users: HashMap<Arc<str>, VecDeque<KeptEvent>, RandomState>,
+    expiries: BTreeSet<(Millis, EventId, Arc<str>)>,
+    bytes: usize,
+    places: u64,
+}
+
+impl KeptEvents {
+    /// Keeps an event, if there is room for it. What is under its key goes.
+    pub(crate) fn keep(&mut self, room: &str, mut event: KeptEvent, bounds: Bounds, now: Millis) -> Keeping {
+        let others = self.users.get(room).map_or(0, |events| {
+            events.iter().filter(|other| other.expires_at > now && !is_replaced_by(other, &event)).count()
+        });
+        if others >= bounds.events_per_user_max {
+            return Keeping::UserFull;
+        }
+        let replaced = self.users.get(room).and_then(|events| {
+            let replaced = events.iter().find(|other| is_replaced_by(other, &event))?;
+            Some((replaced.id, replaced.bytes()))
+        });
+        let freed = replaced.map_or(0, |(_, bytes)| bytes);
+        if self.bytes - freed + event.bytes() > bounds.bytes_max {
+            return Keeping::MemoryFull;
+        }
+        if let Some((id, _)) = replaced {
+            self.remove(room, id);
+        }
+        let room = self.users.get_key_value(room).map_or_else(|| room.into(), |(room, _)| Arc::clone(room));
+        self.places += 1;
+        event.place = self.places;
+        self.bytes += event.bytes();
+        self.expiries.insert((event.expires_at, event.id, Arc::clone(&room)));
+        self.users.entry(room).or_default().push_back(event);
+        Keeping::Kept
+    }
+
+    /// What waits for a user, in order, without what is over.
+    pub(crate) fn of_user(&self, room: &str, now: Millis) -> impl Iterator<Item = &KeptEvent> {
+        self.users.get(room).into_iter().flatten().filter(move |event| event.expires_at > now)
+    }
+
+    /// The name under which a user's events are known, for who remembers it.
+    pub(crate) fn name(&self, room: &str) -> Option<Arc<str>> {
+        self.users.get_key_value(room).map(|(room, _)| Arc::clone(room))
+    }
+
+    /// Its place among all that were kept.
+    pub(crate) fn place_of(&self, room: &str, id: EventId) -> Option<u64> {
+        self.users.get(room)?.iter().find(|event| event.id == id).map(|event| event.place)
+    }
+
+    /// Another socket has it queued.
+    pub(crate) fn send(&mut self, room: &str, id: EventId) {
+        if let Some(event) = self.find_mut(room, id) {
+            event.on_its_way += 1;
+        }
+    }
+
+    /// A socket that had it queued is gone, or has said that it has it.
+    pub(crate) fn unsend(&mut self, room: &str, id: EventId) {
+        if let Some(event) = self.find_mut(room, id) {
+            event.on_its_way = event.on_its_way.saturating_sub(1);
+        }
+    }
+
+    fn find_mut(&mut self, room: &str, id: EventId) -> Option<&mut KeptEvent> {
+        self.users.get_mut(room)?.iter_mut().find(|event| event.id == id)
+    }
+
+    /// It waits no longer. Says whether it was there.
+    pub(crate) fn remove(&mut self, room: &str, id: EventId) -> bool {
+        let Some(events) = self.users.get_mut(room) else { return false };
+        let Some(at) = events.iter().position(|event| event.id == id) else { return false };
+        let Some(event) = events.remove(at) else { return false };
+        let is_last = events.is_empty();
+        self.bytes -= event.bytes();
+        match (is_last, self.users.get_key_value(room)) {
+            (true, _) => {
+                if let Some((room, _)) = self.users.remove_entry(room) {
+                    self.expiries.remove(&(event.expires_at, event.id, room));
+                }
+            }
+            (false, Some((room, _))) => {
+                let room = Arc::clone(room);
+                self.expiries.remove(&(event.expires_at, event.id, room));
+            }
+            (false, None) => {}
+        }
+        true
+    }
+
+    /// Nothing waits for a user any more. Says how many did.
+    pub(crate) fn clear(&mut self, room: &str) -> u64 {
+        let Some((room, events)) = self.users.remove_entry(room) else { return 0 };
+        for event in &events {
+            self.bytes -= event.bytes();
+            self.expiries.remove(&(event.expires_at, event.id, Arc::clone(&room)));
+        }
+        events.len() as u64
+    }
+
+    /// Drops what is over; says how many.
+    pub(crate) fn expire(&mut self, now: Millis) -> u64 {
+        let mut expired = 0;
+        while let Some((_, id, room)) = self.expiries.first().filter(|(at, ..)| *at <= now).cloned() {
+            self.remove(&room, id);
+            expired += 1;
+        }
+        expired
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.expiries.first().map(|(at, ..)| *at + TOGETHER_MS)
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.expiries.len()
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Whether an event has the key of a newer one.
+fn is_replaced_by(event: &KeptEvent, newer: &KeptEvent) -> bool {
+    newer.conflate.is_some() && event.conflate == newer.conflate && event.namespace == newer.namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { events_per_user_max: 3, bytes_max: 1 << 20 };
+
+    fn event(id: u64, expires_at: u64) -> KeptEvent {
+        KeptEvent {
+            id: EventId(id),
+            namespace: NamespaceId(0),
+            args: Arc::from(&b"[\"e\"]"[..]),
+            except: Box::default(),
+            conflate: None,
+            emitted_unix_ms: 0,
+            expires_at: Millis(expires_at),
+            expires_unix_ms: 0,
+            on_its_way: 0,
+            place: 0,
+        }
+    }
+
+    fn ids(kept: &KeptEvents, room: &str, now: u64) -> Vec<u64> {
+        kept.of_user(room, Millis(now)).map(|event| event.id.0).collect()
+    }
+
+    fn is_empty(kept: &KeptEvents) -> bool {
+        (kept.events(), kept.users(), kept.bytes(), kept.deadline()) == (0, 0, 0, None)
+    }
+
+    #[test]
+    fn events_wait_in_order_until_they_are_received_or_over() {
+        let mut kept = KeptEvents::default();
+        for (id, expires_at) in [(1, 50), (2, 20), (3, 90)] {
+            assert_eq!(kept.keep("user:a", event(id, expires_at), BOUNDS, Millis(0)), Keeping::Kept);
+        }
+        kept.keep("user:b", event(1, 30), BOUNDS, Millis(0));
+        assert_eq!((ids(&kept, "user:a", 0), ids(&kept, "user:a", 20)), (vec![1, 2, 3], vec![1, 3]));
+        assert_eq!((kept.events(), kept.users(), kept.deadline()), (4, 2, Some(Millis(20 + TOGETHER_MS))));
+        assert!(kept.remove("user:a", EventId(1)) && !kept.remove("user:a", EventId(1)));
+        assert_eq!(kept.expire(Millis(30)), 2);
+        assert_eq!((ids(&kept, "user:a", 30), kept.users()), (vec![3], 1));
+        assert_eq!((kept.clear("user:a"), kept.clear("user:a")), (1, 0));
+        assert!(is_empty(&kept));
+    }
+
+    #[test]
+    fn a_user_and_all_together_have_so_much_and_what_is_over_does_not_count() {
+        let mut kept = KeptEvents::default();
+        let bounds = Bounds { events_per_user_max: 2, bytes_max: 3 * event(0, 0).bytes() };
+        let mut keep = |room: &str, id, expires_at, now| kept.keep(room, event(id, expires_at), bounds, Millis(now));
+        assert_eq!((keep("user:a", 1, 10, 0), keep("user:a", 2, 90, 0)), (Keeping::Kept, Keeping::Kept));
+        assert_eq!(keep("user:a", 3, 90, 0), Keeping::UserFull);
+        assert_eq!(keep("user:a", 3, 90, 10), Keeping::Kept, "the first is over");
+        assert_eq!(keep("user:b", 4, 90, 10), Keeping::MemoryFull);
+        kept.expire(Millis(10));
+        assert_eq!(kept.keep("user:b", event(4, 90), bounds, Millis(10)), Keeping::Kept);
+        assert_eq!(kept.bytes(), bounds.bytes_max);
+    }
+
+    #[test]
+    fn under_a_key_the_newest_waits_alone_and_at_the_end() {
+        let mut kept = KeptEvents::default();
+        let under = |id, key: &str| KeptEvent { conflate: Some(key.into()), ..event(id, 90) };
+        for event in [under(1, "k"), event(2, 90), under(3, "l")] {
+            kept.keep("user:a", event, BOUNDS, Millis(0));
+        }
+        assert_eq!(kept.keep("user:a", under(4, "k"), BOUNDS, Millis(0)), Keeping::Kept, "it takes a place");
+        assert_eq!(ids(&kept, "user:a", 0), [2, 3, 4]);
+        let elsewhere = KeptEvent { namespace: NamespaceId(1), ..under(5, "k") };
+        assert_eq!(kept.keep("user:a", elsewhere, BOUNDS, Millis(0)), Keeping::UserFull);
+        kept.clear("user:a");
+        assert!(is_empty(&kept));
+    }
+}
