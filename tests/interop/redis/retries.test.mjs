@@ -1,0 +1,79 @@
+// A worker of BullMQ that is killed in the middle: its jobs are run again, and each of their events comes once.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, test } from 'node:test';
+import { Queue } from 'bullmq';
+import { Client, closeClients } from '../lib/client.mjs';
+import { request } from '../lib/http.mjs';
+import { tokenFor } from '../lib/jwt.mjs';
+import { apiKey, startSockring } from '../lib/program.mjs';
+import { RedisServer } from '../lib/redis.mjs';
+import { until } from '../lib/wait.mjs';
+
+const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'retrying-worker.mjs');
+const JOBS = 500;
+const STEPS = 3;
+const USERS = 10;
+const KILLS = 6;
+
+afterEach(closeClients);
+
+test(`${JOBS} jobs of a worker that is killed ${KILLS} times: each event comes to its user exactly once`, { timeout: 60000 }, async () => {
+  const redis = await RedisServer.start();
+  const target = await startSockring({ SOCKRING_SHARDS: '2', SOCKRING_KEPT_EVENTS_PER_USER_MAX: String(JOBS * STEPS) });
+  const queue = new Queue('steps', { connection: { host: '127.0.0.1', port: redis.port } });
+  queue.on('error', () => {});
+  let worker = null;
+  const begin = () => {
+    worker = spawn(process.execPath, [script, redis.port, target.url, apiKey], { stdio: ['ignore', 'inherit', 'inherit'] });
+  };
+  const kill = async () => {
+    const gone = once(worker, 'exit');
+    worker.kill('SIGKILL');
+    await gone;
+  };
+  try {
+    const received = new Map();
+    // Half of the users are there, and half come when all is done.
+    const listen = async (user) => {
+      const client = await Client.create('4.8.4', target, { token: tokenFor(`user-${user}`), transports: ['websocket'] });
+      client.socket.on('step', ([job, step]) => {
+        const key = `${job}/${step}`;
+        received.set(key, [...(received.get(key) ?? []), user]);
+      });
+      await client.connects.next(5000, 'connected');
+    };
+    for (let user = 0; user < USERS / 2; user += 1) await listen(user);
+    await queue.addBulk(Array.from({ length: JOBS }, (_, job) => ({
+      name: 'steps',
+      data: { user: `user-${job % USERS}` },
+      opts: { jobId: `job-${job}`, attempts: 5 },
+    })));
+    begin();
+    for (let kills = 1; kills <= KILLS; kills += 1) {
+      const enough = (JOBS * kills) / (KILLS + 2);
+      await until(20000, `${enough} jobs are done`, () => queue.getCompletedCount(), (done) => done >= enough, 5);
+      await kill();
+      begin();
+    }
+    await until(40000, 'all jobs are done', () => queue.getCompletedCount(), (done) => done === JOBS);
+    for (let user = USERS / 2; user < USERS; user += 1) await listen(user);
+    await until(10000, 'all events have come', () => received.size, (size) => size === JOBS * STEPS);
+    const wrong = [...received].filter(([key, users]) => users.length !== 1 || users[0] !== Number(key.match(/\d+/)[0]) % USERS);
+    assert.deepEqual(wrong, []);
+    const metrics = (await request(target, '/metrics')).text;
+    const count = (name) => [...metrics.matchAll(new RegExp(`^sockring_${name}\\{[^}]*\\} (\\d+)$`, 'gm'))].reduce((sum, [, value]) => sum + Number(value), 0);
+    const repeated = count('duplicates_total');
+    assert.ok(repeated > 0, 'jobs were killed between their steps, and run again');
+    console.log(`# ${repeated} of ${JOBS * STEPS} events were emitted again`);
+  } finally {
+    await kill();
+    await queue.close();
+    await target.stop();
+    await redis.stop();
+  }
+});
