@@ -61,10 +61,15 @@ impl Ended {
         }
     }
 
-    /// The rooms of a socket that comes back and had got everything up to `from`. `None`: they are not known any more.
+    /// The rooms of a socket that comes back and had got everything up to `from`. `None`: they are not known any more, and stay
+    /// so.
     pub(crate) fn take(&mut self, namespace: NamespaceId, sid: &Sid, from: Position) -> Option<Rooms> {
-        match self.sockets.remove(&(namespace, *sid)) {
-            Some(left) => Some(left.rooms),
+        let key = (namespace, *sid);
+        let is_whole = |left: &Left| matches!(&left.rooms, Rooms::Known { left, .. } if left.known_from <= from);
+        match self.sockets.get(&key).map(is_whole) {
+            Some(true) => self.sockets.remove(&key).map(|left| left.rooms),
+            // It gets another sid, and may not hear of that: then it asks for this one again.
+            Some(false) => None,
             None if from < self.floor => None,
             None => Some(Rooms::Known { joined: Vec::new(), left: Visits::default() }),
         }
@@ -111,6 +116,11 @@ mod tests {
         Sid::new(Instance::new(1), 0, slot, [0; 9])
     }
 
+    fn known() -> Rooms {
+        let joined = vec![Stay { room: Some("news".into()), from: Position::default(), until: Position::MAX }];
+        Rooms::Known { joined, left: Visits::default() }
+    }
+
     fn nothing() -> Option<Rooms> {
         Some(Rooms::Known { joined: Vec::new(), left: Visits::default() })
     }
@@ -120,8 +130,10 @@ mod tests {
         let mut ended = Ended::new(10);
         ended.put(ROOT, sid(1), Rooms::Gone, Position(5), Millis(100));
         assert_eq!(ended.take(NamespaceId(1), &sid(1), Position(0)), nothing());
-        assert_eq!(ended.take(ROOT, &sid(1), Position(0)), Some(Rooms::Gone));
-        assert_eq!(ended.take(ROOT, &sid(1), Position(0)), nothing());
+        assert_eq!([0, 1].map(|_| ended.take(ROOT, &sid(1), Position(0))), [None, None]);
+        ended.put(ROOT, sid(3), known(), Position(6), Millis(100));
+        assert_eq!(ended.take(ROOT, &sid(3), Position(0)), Some(known()));
+        assert_eq!(ended.take(ROOT, &sid(3), Position(0)), nothing());
         // It came back and ended again: the first end's time is not its own.
         ended.put(ROOT, sid(1), Rooms::Gone, Position(9), Millis(200));
         ended.expire(Millis(100));
@@ -136,9 +148,9 @@ mod tests {
     fn too_many_are_not_remembered_and_it_is_known_that_they_are_not() {
         let mut ended = Ended::new(2);
         for slot in 1..=3 {
-            ended.put(ROOT, sid(slot), Rooms::Gone, Position(u64::from(slot)), Millis(100));
+            ended.put(ROOT, sid(slot), known(), Position(u64::from(slot)), Millis(100));
         }
         assert_eq!((ended.len(), ended.take(ROOT, &sid(1), Position(0))), (2, None));
-        assert_eq!(ended.take(ROOT, &sid(2), Position(0)), Some(Rooms::Gone));
+        assert_eq!(ended.take(ROOT, &sid(2), Position(0)), Some(known()));
     }
 }

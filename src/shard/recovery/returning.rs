@@ -148,7 +148,7 @@ impl<A: Application> Hub<A> {
         }
         let namespace = self.directory.socket(key, place).map_or(NamespaceId(0), |socket| socket.namespace);
         let (joined, left) = match recovery.ended.take(namespace, &sid, from) {
-            Some(Rooms::Known { joined, left }) if left.known_from <= from => (joined, left),
+            Some(Rooms::Known { joined, left }) => (joined, left),
             _ => return Err(Recovered::RoomsUnknown),
         };
         let mut stays = left.stays.clone();
