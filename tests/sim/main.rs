@@ -14,6 +14,7 @@ mod network;
 mod races;
 mod random;
 mod record;
+mod recovering;
 mod remote;
 mod subscribing;
 mod table;

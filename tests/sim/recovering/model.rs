@@ -1,0 +1,209 @@
+//! `Model`: who has to have got what: all that was emitted, by the sessions that it was for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sockring::shard::{OffsetForm, RecoverySettings};
+use sockring_protocol::adapter::Broadcast;
+
+use super::client::Client;
+use super::lobby::Welcome;
+
+/// An event that a backend sent.
+pub(crate) struct Emitted<'a> {
+    number: u64,
+    rooms: &'a [Box<str>],
+    except: &'a [Box<str>],
+    conflate: Option<&'a str>,
+}
+
+impl<'a> Emitted<'a> {
+    pub(crate) fn new(number: u64, broadcast: &'a Broadcast) -> Emitted<'a> {
+        let Broadcast { rooms, except, conflate, .. } = broadcast;
+        Emitted { number, rooms, except, conflate: conflate.as_deref() }
+    }
+}
+
+/// An event that a session has to get.
+#[derive(Clone, Debug)]
+struct Expected {
+    number: u64,
+    conflate: Option<String>,
+    /// It is for whoever has this user, whatever rooms the session was in.
+    is_own: bool,
+}
+
+/// From an answer with `recovered: false` on, by its sid.
+#[derive(Debug)]
+struct Session {
+    user: String,
+    rooms: BTreeSet<String>,
+    expected: Vec<Expected>,
+    /// What the session before it has not got of its user's events: it comes first, or not at all.
+    inherited: Vec<Expected>,
+    /// How many of them have come, or been replaced by one that has.
+    got: usize,
+    /// The last event's marker has not come: it may come again after a break.
+    unmarked: Option<u64>,
+    may_repeat: Option<u64>,
+    /// It was taken out of its namespace while it was in rooms.
+    is_gone: bool,
+    /// It began with what another one had missed, and has not read its own greeting: which rooms it was in is not known.
+    is_heir: bool,
+}
+
+pub(crate) struct Model {
+    form: OffsetForm,
+    window_ms: u64,
+    /// Nothing is forgotten before its time.
+    has_room: bool,
+    count: u64,
+    received: u64,
+    sessions: BTreeMap<String, Session>,
+}
+
+impl Model {
+    pub(crate) fn new(settings: &RecoverySettings) -> Model {
+        let (form, window_ms, has_room) = (settings.offset, settings.window_ms, settings.bytes_max > 100_000);
+        Model { form, window_ms, has_room, count: 0, received: 0, sessions: BTreeMap::new() }
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn on_welcome(&mut self, welcome: Welcome, clients: &[Client], now: u64) {
+        let client = &clients[welcome.client];
+        if welcome.is_recovered {
+            let session = self.sessions.get(&welcome.sid).expect("a session that there was");
+            assert!(!session.is_gone, "recovered although its rooms are gone");
+            return;
+        }
+        let before = client.sid.as_ref().and_then(|sid| self.sessions.get(sid));
+        let is_gone = before.is_some_and(|session| session.is_gone || session.is_heir);
+        let away_ms = now - client.left_at;
+        let has_reason = before.is_none() || is_gone || !self.has_room || away_ms > self.window_ms;
+        assert!(has_reason, "{} was away for {away_ms} ms and is not recovered", client.user);
+        let own = before.map_or(Vec::new(), |before| {
+            let mut missed = before.expected[if client.has_offset() { before.got } else { 0 }..].to_vec();
+            missed.retain(|expected| expected.is_own);
+            missed
+        });
+        // Where only its rooms are gone, what its user missed comes all the same.
+        let is_known = is_gone && self.has_room && away_ms <= self.window_ms;
+        let (expected, inherited) = if is_known { (own, Vec::new()) } else { (Vec::new(), own) };
+        let session = Session {
+            user: client.user.clone(),
+            rooms: BTreeSet::new(),
+            expected,
+            inherited,
+            got: 0,
+            unmarked: None,
+            may_repeat: before.and_then(|before| before.unmarked),
+            is_gone: false,
+            is_heir: before.is_some(),
+        };
+        assert!(self.sessions.insert(welcome.sid, session).is_none(), "a sid twice");
+    }
+
+    /// A client has read the answer to its CONNECT.
+    pub(crate) fn on_answer(&mut self, client: &Client, is_recovered: bool) {
+        let session = self.session(client);
+        if is_recovered {
+            session.may_repeat = session.unmarked;
+            if !client.has_offset() {
+                // All of it comes again, from the session's start.
+                (session.got, session.may_repeat) = (0, None);
+            }
+        }
+    }
+
+    fn session(&mut self, client: &Client) -> &mut Session {
+        self.sessions.get_mut(client.sid.as_deref().expect("a connected client")).expect("its session")
+    }
+
+    pub(crate) fn on_emit(&mut self, emitted: &Emitted<'_>) {
+        for session in self.sessions.values_mut() {
+            let user = format!("user:{}", session.user);
+            let is_in = |room: &str| session.rooms.contains(room) || *room == *user;
+            if emitted.except.iter().any(|room| is_in(room))
+                || !(emitted.rooms.is_empty() || emitted.rooms.iter().any(|room| is_in(room)))
+            {
+                continue;
+            }
+            let is_own = emitted.rooms.is_empty() || emitted.rooms.iter().any(|room| **room == *user);
+            let is_own = is_own && emitted.except.is_empty();
+            let conflate = emitted.conflate.map(str::to_owned);
+            session.expected.push(Expected { number: emitted.number, conflate, is_own });
+        }
+    }
+
+    pub(crate) fn on_join(&mut self, sid: &str, room: &str) {
+        self.sessions.get_mut(sid).expect("a session").rooms.insert(room.to_owned());
+    }
+
+    pub(crate) fn on_leave(&mut self, sid: &str, room: &str) {
+        self.sessions.get_mut(sid).expect("a session").rooms.remove(room);
+    }
+
+    pub(crate) fn on_disconnect(&mut self, sid: &str) {
+        let session = self.sessions.get_mut(sid).expect("a session");
+        session.is_gone |= !session.rooms.is_empty();
+        session.rooms.clear();
+    }
+
+    pub(crate) fn on_received(&mut self, client: &Client, number: u64) {
+        self.received += 1;
+        let form = self.form;
+        let session = self.session(client);
+        if session.may_repeat.take() == Some(number) && form == OffsetForm::Packet {
+            session.unmarked = Some(number);
+            return;
+        }
+        if session.inherited.iter().any(|expected| expected.number == number) {
+            let inherited = std::mem::take(&mut session.inherited);
+            session.expected.splice(0..0, inherited);
+        }
+        let rest = &session.expected[session.got..];
+        let place = rest.iter().position(|expected| expected.number == number);
+        let place = place
+            .unwrap_or_else(|| panic!("{} got {number}, which is not for it or came before: {rest:?}", client.user));
+        // What is passed over has been replaced by a newer one.
+        for (skipped, expected) in rest[..place].iter().enumerate() {
+            let newer = rest[skipped + 1..].iter().any(|newer| newer.conflate == expected.conflate);
+            assert!(
+                expected.conflate.is_some() && newer,
+                "{} got {number} and missed {}",
+                client.user,
+                expected.number
+            );
+        }
+        session.got += place + 1;
+        session.unmarked = Some(number);
+    }
+
+    /// A client has read its greeting, and the marker of it.
+    pub(crate) fn on_greeted(&mut self, client: &Client) {
+        self.session(client).is_heir = false;
+    }
+
+    pub(crate) fn on_marked(&mut self, client: &Client) {
+        self.session(client).unmarked = None;
+    }
+
+    /// All that was for a connected client has come.
+    pub(crate) fn check_complete(&self, client: &Client) {
+        let session = &self.sessions[client.sid.as_ref().expect("it is connected")];
+        let missing: Vec<_> = session.expected[session.got..].iter().map(|expected| expected.number).collect();
+        assert!(missing.is_empty(), "{} has not got {missing:?}", client.user);
+    }
+
+    /// There are no more sockets than sessions: one for each `pid`.
+    pub(crate) fn check_takeovers(&self, sockets: u64) {
+        assert!(sockets <= self.sessions.len() as u64, "{sockets} sockets of {} sessions", self.sessions.len());
+    }
+}
