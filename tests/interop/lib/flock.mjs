@@ -20,6 +20,8 @@ function frame(text) {
 }
 
 const PONG = frame('3');
+// `["~`: how an event begins that only says how far the client has got.
+const MARKER = 0x7e;
 
 class Member {
   #rest = null;
@@ -75,8 +77,9 @@ class Member {
   /** The packet in `bytes` from `begin` to `end`: the first byte is Engine.IO's, the second Socket.IO's. */
   #packet(bytes, begin, end) {
     const [engine, socket] = [bytes[begin], bytes[begin + 1]];
-    if (engine === 0x34 && socket === 0x32) this.onEvent(this.user, bytes, begin + 2, end);
-    else if (engine === 0x32) this.socket.write(PONG);
+    if (engine === 0x34 && socket === 0x32) {
+      if (bytes[begin + 4] !== MARKER) this.onEvent(this.user, bytes, begin + 2, end);
+    } else if (engine === 0x32) this.socket.write(PONG);
     else if (engine === 0x30) this.socket.write(frame(`40${JSON.stringify({ token: tokenFor(this.user) })}`));
     else if (engine === 0x34 && socket === 0x30) this.resolve(this);
     else if (engine === 0x34 && socket === 0x34) this.reject(new Error(bytes.subarray(begin, end).toString()));
@@ -84,7 +87,7 @@ class Member {
 }
 
 /**
- * Connects each of `users` (`[target, user]`), and waits until all are. `onEvent(user, bytes, begin, end)` gets each event as
+ * Connects each of `users` (`[target, user]`), and waits until all are. `onEvent(user, bytes, begin, end)` gets each event but markers as
  * the JSON array between these two places; the bytes are lent for that moment.
  */
 export async function gather(users, onEvent, ms = 120000) {
