@@ -5,7 +5,7 @@ use std::hint::black_box;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use sockring_protocol::engineio::{Payload, PayloadEncoder};
-use sockring_protocol::socketio::{Assembler, PacketLimits, AssemblyStep, SocketPacket, encode_event};
+use sockring_protocol::socketio::{Assembler, AssemblyStep, PacketLimits, SocketPacket, encode_event};
 use sockring_protocol::websocket::{
     Decoder, Event, Fin, MessageLimits, Opcode, encode_client_frame, encode_frame, unmask,
 };
