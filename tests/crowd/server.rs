@@ -53,6 +53,8 @@ impl Server {
             }
         };
         command.arg("serve").env_clear().envs([("ACCESS_TOKEN_SECRET", SECRET)]).env("PORT", port.to_string());
+        // Without markers, and whoever does not read is closed.
+        command.env("SOCKRING_RECOVERY_WINDOW_S", "0");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
