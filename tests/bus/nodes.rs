@@ -36,7 +36,10 @@ fn assert_one_cluster(servers: &[Server; 2]) {
     servers[0].post("emit", &json!({"room": sid, "event": "you"}));
     assert_eq!(alice[1].event().0, "you");
     let status = get(&servers[0], "user/alice/status");
-    assert_eq!(status, json!({"userId": "alice", "connected": true, "sockets": 2, "instances": 2, "missing": 0}));
+    assert_eq!(
+        status,
+        json!({"userId": "alice", "connected": true, "sockets": 2, "instances": 2, "missing": 0, "kept": 0})
+    );
     servers[0].post("rooms/join", &json!({"user": "user-7", "room": "news"}));
     let news = json!({"room": "news", "event": "news"});
     until("user-7 has joined there", || servers[1].emit(&news), |delivered| *delivered == 1);

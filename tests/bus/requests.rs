@@ -314,7 +314,10 @@ fn the_status_of_a_user_comes_from_all_and_says_who_is_missing() {
     let servers = [instance(&redis), instance(&redis)];
     let _clients = [servers[0].client("alice"), servers[1].client("alice"), servers[1].client("alice")];
     let status = get(&servers[0], "user/alice/status");
-    assert_eq!(status, json!({"userId": "alice", "connected": true, "sockets": 3, "instances": 2, "missing": 0}));
+    assert_eq!(
+        status,
+        json!({"userId": "alice", "connected": true, "sockets": 3, "instances": 2, "missing": 0, "kept": 0})
+    );
     // One that listens and does not answer.
     let mut peer = Peer::listening(&redis, &[REQUESTS]);
     peer.publish(REQUESTS, json!({"uid": "silent", "requestId": "x", "type": 6, "data": ["hello"]}).to_string());
