@@ -111,7 +111,7 @@ row('stats and the status of a user count right', async (target) => {
   const wanted = { connected: 3, users: 2, websocket: 2, polling: 1 };
   const seen = await until(3000, `stats ${JSON.stringify(wanted)}`, () => stats(target), (data) =>
     data.connected === 3 && data.users === 2 && data.transports.websocket === 2 && data.transports.polling === 1);
-  assert.deepEqual(Object.keys(seen).sort(), ['connected', 'instances', 'maintenance', 'recovery', 'rooms', 'shards', 'timestamp', 'transports', 'uptimeSeconds', 'users']);
+  assert.deepEqual(Object.keys(seen).sort(), ['connected', 'instances', 'kept', 'maintenance', 'recovery', 'rooms', 'shards', 'timestamp', 'transports', 'uptimeSeconds', 'users']);
   assert.equal(typeof seen.uptimeSeconds, 'number');
   assert.match(seen.timestamp, /^\d{4}-.*\.\d{3}Z$/);
   assert.ok(Array.isArray(seen.shards));

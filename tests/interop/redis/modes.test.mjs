@@ -8,6 +8,9 @@ import { assembled, connect, peersAreNode, startNode, startPeer, stopServers } f
 import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
+// Rooms of who is away are subscribed for as long as it may come back.
+const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '1' };
+
 for (const mode of ['dynamic', 'dynamic-private', 'static']) {
   describe(`sharded adapter, ${mode}`, { timeout: 60000 }, () => {
     let redis;
@@ -17,8 +20,8 @@ for (const mode of ['dynamic', 'dynamic-private', 'static']) {
     before(async () => {
       redis = await RedisServer.start();
       const [A, B, C] = await Promise.all([
-        startPeer(redis, { name: 'A', adapter: 'sharded', env: { SOCKRING_REDIS_SUBSCRIPTION_MODE: mode, MODE: mode } }),
-        startPeer(redis, { name: 'B', adapter: 'sharded', env: { SOCKRING_REDIS_SUBSCRIPTION_MODE: mode, MODE: mode } }),
+        startPeer(redis, { name: 'A', adapter: 'sharded', env: { ...RECOVERY, SOCKRING_REDIS_SUBSCRIPTION_MODE: mode, MODE: mode } }),
+        startPeer(redis, { name: 'B', adapter: 'sharded', env: { ...RECOVERY, SOCKRING_REDIS_SUBSCRIPTION_MODE: mode, MODE: mode } }),
         startNode(redis, { name: 'C', adapter: 'sharded', env: { MODE: mode } }),
       ]);
       servers = { A, B, C };

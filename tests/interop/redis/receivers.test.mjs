@@ -9,6 +9,8 @@ import { pack } from '../lib/msgpack.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
+// Rooms of who is away are subscribed for as long as it may come back.
+const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '1' };
 const USERS = Number(process.env.USERS ?? 2000);
 const RESUBSCRIPTION_MS = 5000;
 const LINGER_MS = 12000;
@@ -30,7 +32,7 @@ for (const adapter of publishing) {
 
     before(async () => {
       redis = await RedisServer.start();
-      servers = await Promise.all([startPeer(redis, { name: 'A', adapter }), startPeer(redis, { name: 'B', adapter })]);
+      servers = await Promise.all([startPeer(redis, { name: 'A', adapter, env: RECOVERY }), startPeer(redis, { name: 'B', adapter, env: RECOVERY })]);
       client = createClient({ url: redis.url, socket: { reconnectStrategy: 50 } });
       client.on('error', () => {});
       await client.connect();
