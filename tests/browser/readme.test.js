@@ -174,7 +174,7 @@ it('the first minute of the README works as it is written', { timeout: 120_000 }
   await hello;
 
   // Each sample sends one event, to the same user.
-  const samples = blocksOf(API);
+  const samples = blocksOf(API).filter(({ language }) => language !== 'json');
   assert.deepEqual(samples.map(({ language }) => language), ['bash', 'js', 'python', 'sh']);
   // The commands have the server's settings, but for the port, which is any here.
   const commands = (text) => text.trim().split('\n').map((line) => `PORT=${port} ${line.replace(/ +#.*/, '')}`).join(' && ');

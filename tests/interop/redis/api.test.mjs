@@ -156,6 +156,8 @@ for (const adapter of adapters) {
       // It asks about one namespace, and not about another one meanwhile.
       const F = await startPeer(redis, { name: 'F', adapter, env: { SOCKRING_NAMESPACES: '/' } });
       try {
+        // Node listens before its subscriptions are through; an order that is sent before does not reach it.
+        await until(8000, 'six servers hear of each other', () => E.ask('serverCount', { nsp: '/' }), (answer) => answer.value === 6);
         // Who is in the room already, here and there, says nothing of what E has subscribed.
         for (const letter of ['A', 'B', 'C']) await connect(servers[letter], 'in-many');
         await heard(redis, adapter, [['/', 'user:in-many', 3]]);

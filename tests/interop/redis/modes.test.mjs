@@ -8,8 +8,8 @@ import { assembled, connect, peersAreNode, startNode, startPeer, stopServers } f
 import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
-// Rooms of who is away are subscribed for as long as it may come back.
-const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '1' };
+// With recovery, rooms of who is away stay subscribed until it is too late to come back.
+const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '0' };
 
 for (const mode of ['dynamic', 'dynamic-private', 'static']) {
   describe(`sharded adapter, ${mode}`, { timeout: 60000 }, () => {

@@ -9,8 +9,8 @@ import { pack } from '../lib/msgpack.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
 
-// Rooms of who is away are subscribed for as long as it may come back.
-const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '1' };
+// With recovery, rooms of who is away stay subscribed until it is too late to come back.
+const RECOVERY = { SOCKRING_RECOVERY_WINDOW_S: '0' };
 const USERS = Number(process.env.USERS ?? 2000);
 const RESUBSCRIPTION_MS = 5000;
 const LINGER_MS = 12000;
