@@ -2,7 +2,7 @@
 //! read can be written, and means the same then.
 
 use sockring_protocol::adapter::{
-    Adapter, Answer, Broadcast, ChannelKind, Channels, Entry, Envelope, Message, MessageError, StoredSession,
+    Adapter, Answer, Broadcast, ChannelKind, Channels, Envelope, Message, MessageError, StoredSession, StreamEntry,
     SubscriptionMode, decode, decode_entry, encode, encode_entry,
 };
 use sockring_protocol::json;
@@ -55,7 +55,8 @@ pub fn adapter(data: &[u8]) {
 /// The bytes as the `data` of an entry.
 fn entry(kind: &str, data: &[u8]) {
     let fields = [("uid", b"them".as_slice()), ("nsp", b"/"), ("type", kind.as_bytes()), ("data", data)];
-    let Ok(Entry { envelope, number }) = decode_entry(fields.map(|(name, value)| (name.as_bytes(), value))) else {
+    let Ok(StreamEntry { envelope, number }) = decode_entry(fields.map(|(name, value)| (name.as_bytes(), value)))
+    else {
         return;
     };
     assert_eq!((envelope.uid.as_deref(), &*envelope.namespace, number), (Some("them"), "/", None));

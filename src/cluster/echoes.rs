@@ -94,26 +94,26 @@ impl Echoes {
     }
 
     /// An entry was read. `None`: it has been delivered before.
-    pub(super) fn read(&self, number: Number) -> Option<Tally> {
+    pub(super) fn read(&self, number: Number) -> Option<EchoTally> {
         let Unread { count, .. } = self.lock().take(number)?;
-        Some(Tally { sockets: Cell::new(0), count: Some(count) })
+        Some(EchoTally { sockets: Cell::new(0), count: Some(count) })
     }
 }
 
 /// Counts the sockets that have an entry, at all shards; says how many when the last of them lets go of it.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct EchoTally {
     sockets: Cell<u64>,
     count: Option<oneshot::Sender<u64>>,
 }
 
-impl Tally {
+impl EchoTally {
     pub(super) fn add(&self, sockets: u64) {
         self.sockets.set(self.sockets.get() + sockets);
     }
 }
 
-impl Drop for Tally {
+impl Drop for EchoTally {
     fn drop(&mut self) {
         // Who asked may have gone.
         let _ = self.count.take().map(|count| count.send(self.sockets.get()));

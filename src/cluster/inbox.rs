@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
 use sockring_protocol::adapter::{
-    self, Adapter, Broadcast, ChannelKind, ChannelName, Entry, Envelope, Message, MessageError,
+    self, Adapter, Broadcast, ChannelKind, ChannelName, Envelope, Message, MessageError, StreamEntry,
 };
 
 use crate::shard::{Mail, Reply, RoomName, USER_PREFIX};
 
 use super::Cluster;
 use super::counters::{BusLimit, Loss};
-use super::echoes::Tally;
+use super::echoes::EchoTally;
 use super::held::Kept;
 use super::subscriptions::Subscriptions;
 
@@ -38,7 +38,7 @@ struct Run {
     way: Way,
     broadcasts: Vec<Broadcast>,
     /// Which of them somebody counts.
-    tallies: Vec<(usize, Rc<Tally>)>,
+    tallies: Vec<(usize, Rc<EchoTally>)>,
     bytes: usize,
 }
 
@@ -91,13 +91,13 @@ impl Inbox {
     }
 
     /// Takes one entry of a stream, of so many bytes.
-    pub(super) fn take_entry(&mut self, entry: Result<Entry, MessageError>, bytes: usize) {
+    pub(super) fn take_entry(&mut self, entry: Result<StreamEntry, MessageError>, bytes: usize) {
         let counters = &self.cluster.counters;
         counters.received.add(1);
         counters.received_bytes.add(bytes as u64);
         match entry {
             Err(error) => self.drop_message(error),
-            Ok(Entry { envelope, number }) => self.receive(envelope, number),
+            Ok(StreamEntry { envelope, number }) => self.receive(envelope, number),
         }
     }
 
@@ -161,7 +161,7 @@ impl Inbox {
         }
     }
 
-    fn deliver(&mut self, broadcast: Broadcast, tally: Option<Rc<Tally>>) {
+    fn deliver(&mut self, broadcast: Broadcast, tally: Option<Rc<EchoTally>>) {
         if let [name] = &*broadcast.rooms
             && self.has_all_at_home(&broadcast.namespace, name)
         {
@@ -184,7 +184,7 @@ impl Inbox {
         room.is_some_and(|room| !self.cluster.joins.may_be_anywhere(&room))
     }
 
-    fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast, tally: Option<Rc<Tally>>) {
+    fn put(&mut self, shard: usize, way: Way, broadcast: Broadcast, tally: Option<Rc<EchoTally>>) {
         let bytes = broadcast.bytes();
         let is_full = |run: &Run| way != run.way || run.bytes + bytes > LETTER_BYTES_MAX;
         if self.runs.get(shard).is_some_and(is_full) {

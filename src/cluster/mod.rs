@@ -267,7 +267,7 @@ impl Cluster {
     }
 
     /// `None`: the adapter has no such message.
-    fn outbound(&self, way: Sending, uid: &str, namespace: &str, message: &Message) -> Option<Outbound> {
+    fn outbound(&self, way: Sending, uid: &str, namespace: &str, message: &Message) -> Option<OutboundCommand> {
         let (channel, number) = match way {
             Sending::Usual => (None, None),
             Sending::On(channel) => (Some(channel), None),
@@ -391,7 +391,7 @@ enum Sending {
 }
 
 /// A command, who gets it, and about how many bytes it has.
-type Outbound = (Cmd, To, usize);
+type OutboundCommand = (Cmd, To, usize);
 
 /// A message on its way to Redis.
 #[derive(Debug)]

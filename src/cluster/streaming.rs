@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::echoes::{Headroom, Number, Unread};
 use super::publisher::{PublishError, To};
-use super::{Cluster, Outbound, PUBLISHED_WITHIN, Sending, Sent};
+use super::{Cluster, OutboundCommand, PUBLISHED_WITHIN, Sending, Sent};
 
 impl Cluster {
     /// The streams that carry the namespaces of this instance; none with the other adapters.
@@ -35,7 +35,7 @@ impl Cluster {
         namespace: &str,
         message: &Message,
         number: Option<Number>,
-    ) -> Option<Outbound> {
+    ) -> Option<OutboundCommand> {
         if self.adapter() != Adapter::Streams {
             return None;
         }

@@ -21,4 +21,4 @@ pub use message::{
     Answer, Ending, Envelope, MESSAGE_BYTES_MAX, Message, Outgoing, RequestId, SocketDescription, blobs_bytes,
 };
 pub use room::{namesake_of, number_of};
-pub use streams::{Entry, EntryId, StoredSession, decode_entry, encode_entry, stream_of};
+pub use streams::{EntryId, StoredSession, StreamEntry, decode_entry, encode_entry, stream_of};

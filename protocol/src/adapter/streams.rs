@@ -58,7 +58,7 @@ impl fmt::Display for EntryId {
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct StreamEntry {
     /// What it says, and who says it.
     pub envelope: Envelope,
     /// Its sender's own number for it. Only servers like us have one.
@@ -77,7 +77,7 @@ pub fn stream_of(name: &str, count: u32, namespace: &str) -> String {
 
 /// The fields of an entry. Whatever would stop the readers of Node servers, who read it again and again, is refused here, and
 /// so passed over.
-pub fn decode_entry<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Entry, MessageError> {
+pub fn decode_entry<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<StreamEntry, MessageError> {
     let (mut uid, mut namespace, mut kind, mut data, mut number) = (None, None, None, None, None);
     for (name, value) in fields {
         if value.len() > MESSAGE_BYTES_MAX {
@@ -109,7 +109,10 @@ pub fn decode_entry<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) 
     let place = ChannelName { namespace, kind: ChannelKind::Namespace };
     let message = sharded::decode_message(kind, &MessageFields::of(data)?, place)?;
     let uid = uid.map(|uid| String::from_utf8_lossy(uid).into_owned().into_boxed_str());
-    Ok(Entry { envelope: Envelope { uid, namespace: namespace.into(), message }, number: number.and_then(number_in) })
+    Ok(StreamEntry {
+        envelope: Envelope { uid, namespace: namespace.into(), message },
+        number: number.and_then(number_in),
+    })
 }
 
 fn number_in(digits: &[u8]) -> Option<u64> {

@@ -10,8 +10,8 @@ use super::random::Random;
 use super::vectors::expected_sharded;
 use super::{channels, meaning, without_old_forms};
 use crate::adapter::{
-    Adapter, Broadcast, Entry, EntryId, Envelope, Message, MessageError, StoredSession, decode, decode_entry, encode,
-    encode_entry, stream_of,
+    Adapter, Broadcast, EntryId, Envelope, Message, MessageError, StoredSession, StreamEntry, decode, decode_entry,
+    encode, encode_entry, stream_of,
 };
 use crate::msgpack::from_json;
 
@@ -47,7 +47,7 @@ fn pairs(flat: &[Vec<u8>]) -> impl Iterator<Item = (&[u8], &[u8])> {
     flat.chunks(2).map(|pair| (&*pair[0], &*pair[1]))
 }
 
-fn read(fields: &[(&str, Vec<u8>)]) -> Result<Entry, MessageError> {
+fn read(fields: &[(&str, Vec<u8>)]) -> Result<StreamEntry, MessageError> {
     decode_entry(fields.iter().map(|(name, value)| (name.as_bytes(), &**value)))
 }
 
@@ -105,14 +105,14 @@ fn check_added(name: &str, args: &[Vec<u8>], decoded: &Value) {
     // This one is there between the others of its kind, of which Node makes something.
     if name == "poison/socketsJoin without rooms" {
         assert!(
-            matches!(entry, Ok(Entry { envelope: Envelope { message: Message::Join { .. }, .. }, .. })),
+            matches!(entry, Ok(StreamEntry { envelope: Envelope { message: Message::Join { .. }, .. }, .. })),
             "{entry:?}"
         );
         return;
     }
     let field = |name: &[u8]| pairs(fields).find(|(key, _)| *key == name).map(|(_, value)| value);
     let text = |name: &[u8]| field(name).map(|value| String::from_utf8(value.to_vec()).expect("text"));
-    let Entry { envelope, number } = entry.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let StreamEntry { envelope, number } = entry.unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!((envelope.uid.as_deref(), number), (text(b"uid").as_deref(), None), "{name}");
     let data = match decoded.is_null() {
         false => decoded.clone(),
@@ -230,7 +230,7 @@ fn nothing_that_is_written_stops_nodes_readers_and_all_of_it_is_read_as_it_was()
         entries += 1;
         assert!(!stops_node(&fields), "seed {seed}: {fields:?}");
         let envelope = Envelope { uid: Some("me".into()), namespace: "/".into(), message };
-        let expected = Entry { envelope, number: Some(seed) };
+        let expected = StreamEntry { envelope, number: Some(seed) };
         assert_eq!(read(&fields).as_ref(), Ok(&expected), "seed {seed}: {fields:?}");
     }
     assert!(entries > 500, "{entries}");
@@ -274,7 +274,7 @@ fn an_entry_that_is_cut_or_has_a_wrong_bit_is_refused_or_means_something() {
                 assert!(is_whole || entry(&data[..at]).is_err(), "{} at {at}", vector["name"]);
                 let mut wrong = data.clone();
                 wrong[at] ^= 1 << random.below(8);
-                if let Ok(Entry { envelope, .. }) = entry(&wrong) {
+                if let Ok(StreamEntry { envelope, .. }) = entry(&wrong) {
                     let fields = encode_entry("me", "/", &envelope.message, None);
                     assert!(fields.is_none_or(|fields| !stops_node(&fields)), "{}", wrong.escape_ascii());
                 }
