@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::{Parser, ValueEnum};
-use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
+use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, SocketInfo};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{Elsewhere, EngineSettings, Layer, Place};
+use sockring::shard::{Elsewhere, EngineSettings, Layer, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Sharing, Surroundings, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::http::{CorsPolicy, Origins};
@@ -104,7 +104,7 @@ impl Application for Echo {
         self.payloads.remove(socket.sid);
     }
 
-    fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+    fn event(&mut self, socket: &SocketInfo<'_>, event: &ReceivedEvent<'_>, actions: &mut Actions) {
         self.greet(socket, actions);
         if socket.namespace != "/" {
             return;
@@ -196,7 +196,7 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
         let parts = WorkerParts {
             settings: Arc::clone(&settings),
             capacity: Arc::clone(&capacity),
-            place: Place { number, of: flags.shards },
+            place: ShardNumber { number, of: flags.shards },
             app: Echo { connect_gap_ms: flags.connect_gap, payloads: HashMap::new() },
             listener,
             mailbox: Arc::clone(&mailboxes[usize::from(number)]),

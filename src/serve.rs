@@ -24,7 +24,7 @@ use sockring::config::{LogFormat, Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
-use sockring::shard::{self, EngineSettings, Instance, Place};
+use sockring::shard::{self, EngineSettings, Instance, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
@@ -154,11 +154,11 @@ impl Crew {
         let server: Arc<str> = settings.environment.as_str().into();
         let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
         let others = match &settings.cluster {
-            Some(cluster) if cluster.has_channels_of_sids() => shard::Cluster::OverBusBySid,
-            Some(_) => shard::Cluster::OverBus,
-            None => shard::Cluster::Alone,
+            Some(cluster) if cluster.has_channels_of_sids() => shard::Instances::OverBusBySid,
+            Some(_) => shard::Instances::OverBus,
+            None => shard::Instances::Alone,
         };
-        let engine = Arc::new(EngineSettings { instance, cluster: others, ..settings.engine.clone() });
+        let engine = Arc::new(EngineSettings { instance, instances: others, ..settings.engine.clone() });
         let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };
         let capacity = Arc::new(Capacity::new(limits));
         let mailboxes: Vec<_> = (0..settings.shards).map(|_| Arc::new(Mailbox::new(settings.mail_bytes_max))).collect();
@@ -196,7 +196,7 @@ impl Crew {
             let parts = WorkerParts {
                 settings: Arc::clone(&engine),
                 capacity: Arc::clone(&capacity),
-                place: Place { number, of: settings.shards },
+                place: ShardNumber { number, of: settings.shards },
                 app: Notifications::new(Arc::clone(verifier), Arc::clone(&server)),
                 listener,
                 mailbox: Arc::clone(&mailboxes[usize::from(number)]),

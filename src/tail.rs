@@ -61,7 +61,7 @@ enum End {
 
 /// What is kept from one session to the next, so that a server with connection state recovery sends what was missed.
 #[derive(Default)]
-struct Position {
+struct TailPosition {
     pid: Option<String>,
     offset: Option<String>,
 }
@@ -69,7 +69,7 @@ struct Position {
 /// Prints events until it is ended, has printed enough, or is refused.
 pub fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>> {
     let server = address(settings, tail.server.as_deref())?;
-    let mut listener = TailListener { settings, tail, left: tail.count, position: Position::default() };
+    let mut listener = TailListener { settings, tail, left: tail.count, position: TailPosition::default() };
     let mut has_connected = false;
     loop {
         match listener.session(&server, &mut has_connected)? {
@@ -88,7 +88,7 @@ struct TailListener<'a> {
     settings: &'a Settings,
     tail: &'a Tail,
     left: Option<u64>,
-    position: Position,
+    position: TailPosition,
 }
 
 impl TailListener<'_> {

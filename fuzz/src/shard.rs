@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
+use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, SocketInfo};
 use sockring::capacity::{Capacity, CapacityLimits};
-use sockring::shard::{ConnectionKey, Effect, EngineSettings, Entropy, Now, Place, Shard, ShardParts};
+use sockring::shard::{ConnectionKey, Effect, EngineSettings, Entropy, Now, Shard, ShardNumber, ShardParts};
 use sockring_protocol::Millis;
 use sockring_protocol::websocket::{Decoded, Decoder, FrameError, MessageLimits, ServerFrames};
 
@@ -154,7 +154,7 @@ impl Outside {
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::clone(&capacity),
-            place: Place { number: 0, of: 1 },
+            place: ShardNumber { number: 0, of: 1 },
             app: Echo,
             entropy: Box::new(Count(0)),
         };
@@ -291,7 +291,7 @@ impl Application for Echo {
         actions.push(Action::Join("everyone".to_owned()));
     }
 
-    fn event(&mut self, _: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+    fn event(&mut self, _: &SocketInfo<'_>, event: &ReceivedEvent<'_>, actions: &mut Actions) {
         let args = event.args.text().as_bytes().to_vec();
         actions.push(Action::Emit { ack: None, args, attachments: event.attachments.to_vec() });
     }

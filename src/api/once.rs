@@ -6,7 +6,7 @@ use serde_json::json;
 use sockring_protocol::adapter::{Broadcast, Message};
 
 use crate::cluster::Cluster;
-use crate::shard::{Keep, Keeping, Mail, OnceKey, Outcome, Remembered, Reply, Verdict, home_of};
+use crate::shard::{EmitOutcome, Keep, Keeping, Mail, OnceKey, Remembered, Reply, Verdict, home_of};
 
 use super::across::{Emitted, Memory};
 use super::answer::ApiError;
@@ -120,7 +120,7 @@ impl Api {
     }
 }
 
-fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<Outcome>]) {
+fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<EmitOutcome>]) {
     let Some(Reply::Remembered(of_parts)) = reply else { return };
     for (part, outcome) in parts.iter().zip(of_parts) {
         outcomes[*part] = Some(*outcome);
@@ -128,7 +128,7 @@ fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<
 }
 
 /// What came of an emit, all of whose parts have answered.
-fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<Outcome>]) -> Emitted {
+fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<EmitOutcome>]) -> Emitted {
     let of_emit = || parts.iter().zip(outcomes).filter(|(part, _)| part.emit == emit);
     let verdicts = || of_emit().filter_map(|(part, outcome)| Some((part.remembered.id, outcome.as_ref()?.verdict)));
     let id = |(own, verdict)| match verdict {
@@ -157,9 +157,9 @@ async fn publish_new(
     cluster: &Cluster,
     broadcasts: &[Broadcast],
     parts: &[EmitPart],
-    outcomes: &[Option<Outcome>],
+    outcomes: &[Option<EmitOutcome>],
 ) -> Vec<bool> {
-    let is_new = |outcome: &Option<Outcome>| outcome.is_some_and(|outcome| outcome.verdict == Verdict::New);
+    let is_new = |outcome: &Option<EmitOutcome>| outcome.is_some_and(|outcome| outcome.verdict == Verdict::New);
     let mut numbers = Vec::new();
     let mut messages = Vec::new();
     for (number, broadcast) in broadcasts.iter().enumerate() {

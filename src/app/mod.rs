@@ -20,7 +20,7 @@ pub trait Application {
     }
 
     /// A client sent an event.
-    fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+    fn event(&mut self, socket: &SocketInfo<'_>, event: &ReceivedEvent<'_>, actions: &mut Actions) {
         let _ = (socket, event, actions);
     }
 
@@ -126,7 +126,7 @@ pub struct SocketInfo<'a> {
 }
 
 /// An event from a client.
-pub struct ClientEvent<'a> {
+pub struct ReceivedEvent<'a> {
     /// The whole array, the event's name first. Binary arguments are placeholders in it.
     pub args: Args<'a>,
     /// The client wants an answer.

@@ -253,7 +253,7 @@ impl Cluster {
             return false;
         };
         // Forgotten also when the time is up.
-        let _ending = Ending { cluster: self, request: &request };
+        let _ending = QuestionEnd { cluster: self, request: &request };
         let mut again = HEARD_AGAIN;
         loop {
             // Who hears of it for the second time answers again, which does not count.
@@ -293,12 +293,12 @@ impl Cluster {
 }
 
 /// A question that ends with this.
-struct Ending<'a> {
+struct QuestionEnd<'a> {
     cluster: &'a Cluster,
     request: &'a str,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for QuestionEnd<'_> {
     fn drop(&mut self) {
         self.cluster.questions.end(self.request, &self.cluster.held);
     }

@@ -161,7 +161,7 @@ pub enum Verdict {
 
 /// What became of an emit of which something is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct EmitOutcome {
     /// Sockets that have it queued.
     pub delivered: u64,
     pub verdict: Verdict,
@@ -239,7 +239,7 @@ pub enum Reply {
         total: u64,
     },
     /// What became of each emit.
-    Remembered(Vec<Outcome>),
+    Remembered(Vec<EmitOutcome>),
     /// Sockets that it was done to.
     Changed(u64),
     /// Sockets that are in all of the rooms, and those that would have been in more than a socket may.

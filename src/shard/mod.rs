@@ -51,17 +51,17 @@ pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
-    BusMail, Keep, Keeping, KeptView, Mail, OnceKey, Outcome, Remembered, Reply, RoomName, ShardMetrics, ShardStats,
-    SiblingMail, Target, Ticket, Verdict,
+    BusMail, EmitOutcome, Keep, Keeping, KeptView, Mail, OnceKey, Remembered, Reply, RoomName, ShardMetrics,
+    ShardStats, SiblingMail, Target, Ticket, Verdict,
 };
 pub use metrics::{Counters, Histogram, KeptEnd};
-pub use moving::placement::{Place, home_of};
+pub use moving::placement::{ShardNumber, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
 pub use settings::{
-    Cluster, Elsewhere, EngineSettings, Layer, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits,
+    Elsewhere, EngineSettings, Instances, Layer, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits,
 };
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};
@@ -98,7 +98,7 @@ pub struct ShardParts<A> {
     pub settings: Arc<EngineSettings>,
     /// Shared by all shards of the process.
     pub capacity: Arc<Capacity>,
-    pub place: Place,
+    pub place: ShardNumber,
     pub app: A,
     /// Makes the session ids.
     pub entropy: Box<dyn Entropy>,

@@ -32,7 +32,7 @@ pub enum Elsewhere {
 
 /// Whether there are other instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cluster {
+pub enum Instances {
     #[default]
     Alone,
     /// They reach each other by a bus: a shard wants the messages to the rooms that are at home there.
@@ -46,7 +46,7 @@ pub enum Cluster {
 pub struct EngineSettings {
     pub layer: Layer,
     pub elsewhere: Elsewhere,
-    pub cluster: Cluster,
+    pub instances: Instances,
     /// Made by chance when the process starts; what its sids begin with.
     pub instance: Instance,
     /// Prefix of the Engine.IO requests, with both slashes.
@@ -204,7 +204,7 @@ impl Default for EngineSettings {
         EngineSettings {
             layer: Layer::SocketIo,
             elsewhere: Elsewhere::NotFound,
-            cluster: Cluster::Alone,
+            instances: Instances::Alone,
             instance: Instance::default(),
             path: "/socket.io/".to_owned(),
             namespaces: vec!["/".to_owned()],

@@ -6,7 +6,7 @@
 
 use sockring_protocol::Millis;
 
-use super::moving::placement::Place;
+use super::moving::placement::ShardNumber;
 
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;
@@ -34,7 +34,7 @@ pub(super) struct Timers<T> {
 }
 
 impl<T: Copy> Timers<T> {
-    pub(super) fn new(now: Millis, place: Place) -> Timers<T> {
+    pub(super) fn new(now: Millis, place: ShardNumber) -> Timers<T> {
         Timers {
             now,
             phase_ms: COARSEST_MS * u64::from(place.number) / u64::from(place.of.max(1)),
@@ -172,7 +172,7 @@ impl<const WORDS: usize> Bitmap<WORDS> {
 mod tests {
     use super::*;
 
-    const ALONE: Place = Place { number: 0, of: 1 };
+    const ALONE: ShardNumber = ShardNumber { number: 0, of: 1 };
 
     /// Advances in the steps that `deadline` asks for and records (when, who).
     fn run(timers: &mut Timers<u32>, until: Millis) -> Vec<(u64, u32)> {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn shards_fire_the_same_deadline_at_different_times() {
         let mut times: Vec<_> = (0..4)
-            .map(|number| Timers::new(Millis(0), Place { number, of: 4 }).put(Millis(25_000), number, Millis(0)))
+            .map(|number| Timers::new(Millis(0), ShardNumber { number, of: 4 }).put(Millis(25_000), number, Millis(0)))
             .collect();
         times.sort_unstable();
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] == COARSEST_MS / 4), "{times:?}");
@@ -233,7 +233,7 @@ mod tests {
         };
         for _ in 0..200 {
             let start = random() % 100_000;
-            let mut timers = Timers::new(Millis(start), Place { number: 2, of: 3 });
+            let mut timers = Timers::new(Millis(start), ShardNumber { number: 2, of: 3 });
             let wanted: Vec<_> = (0..50).map(|owner| (start + random() % 400_000, owner)).collect();
             for (at, owner) in &wanted {
                 timers.put(Millis(*at), *owner, Millis(start));

@@ -29,7 +29,7 @@ use crate::bus::{Bus, NoBus};
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::ring::{self, Kernel, Ring, RingError, RingOptions, Signal};
-use crate::shard::{EngineSettings, Entropy, Place, ShardParts};
+use crate::shard::{EngineSettings, Entropy, ShardNumber, ShardParts};
 
 use process::Process;
 
@@ -46,7 +46,7 @@ pub struct WorkerParts<A> {
     pub settings: Arc<EngineSettings>,
     /// Shared by all workers.
     pub capacity: Arc<Capacity>,
-    pub place: Place,
+    pub place: ShardNumber,
     pub app: A,
     pub listener: Listener,
     pub mailbox: Arc<Mailbox>,

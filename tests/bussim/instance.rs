@@ -18,8 +18,8 @@ use sockring::cluster::{Address, Cluster, ClusterParts, ClusterSettings, CoreBus
 use sockring::config::{ApiSettings, Strictness};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, Entropy, Now, Parcel, Place, Reply, Shard, ShardParts, Ticket,
-    Turn,
+    ConnectionKey, Destination, Effect, EngineSettings, Entropy, Now, Parcel, Reply, Shard, ShardNumber, ShardParts,
+    Ticket, Turn,
 };
 use sockring_protocol::Millis;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -107,7 +107,7 @@ impl Instance {
                 ShardParts {
                     settings: Arc::clone(&engine),
                     capacity: Arc::clone(&capacity),
-                    place: Place { number, of: shards },
+                    place: ShardNumber { number, of: shards },
                     app: Desk,
                     entropy: Box::new(random.fork()),
                 },

@@ -31,7 +31,7 @@ use std::thread;
 use std::time::Duration;
 
 use sockring::cluster::{Address, ClusterSettings, HeardRooms, Readiness, StreamSettings};
-use sockring::shard::{Cluster as OverWhat, EngineSettings, Instance as InstanceId, TurnLimits};
+use sockring::shard::{EngineSettings, Instance as InstanceId, Instances, TurnLimits};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -116,7 +116,7 @@ fn plan(random: &mut Random) -> Plan {
 fn engine(plan: &Plan, site: usize) -> EngineSettings {
     let is_by_sid = plan.adapter == Adapter::Sharded && plan.mode == SubscriptionMode::DynamicPrivate;
     EngineSettings {
-        cluster: if is_by_sid { OverWhat::OverBusBySid } else { OverWhat::OverBus },
+        instances: if is_by_sid { Instances::OverBusBySid } else { Instances::OverBus },
         instance: InstanceId::new(0x2_3456 + u32::try_from(site).expect("few")),
         path: wire::PATH.to_owned(),
         rooms_per_socket_max: 100_000,

@@ -9,7 +9,7 @@ use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Ref
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{EngineSettings, Layer, Place};
+use sockring::shard::{EngineSettings, Layer, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::{Data, SessionTimes};
@@ -62,7 +62,7 @@ impl EchoWorker {
         let parts = WorkerParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
-            place: Place { number: 0, of: 1 },
+            place: ShardNumber { number: 0, of: 1 },
             app: Echo,
             listener,
             mailbox,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use sockring::app::{
-    Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
+    Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, RefusalReason, SocketInfo,
 };
 use sockring_protocol::socketio::EventName;
 
@@ -51,7 +51,7 @@ impl Application for Desk {
         actions.push(Action::Emit { ack: None, args, attachments: Vec::new() });
     }
 
-    fn event(&mut self, socket: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+    fn event(&mut self, socket: &SocketInfo<'_>, event: &ReceivedEvent<'_>, actions: &mut Actions) {
         let mut record = self.record.borrow_mut();
         let Some(EventName::Text(name)) = event.args.event() else { return };
         let rest = event.args.after_event();

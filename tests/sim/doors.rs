@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::proxies::TrustedProxies;
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, Elsewhere, EngineSettings, Limit, Now, Parcel, Place, Shard, ShardParts,
+    ConnectionKey, Destination, Effect, Elsewhere, EngineSettings, Limit, Now, Parcel, Shard, ShardNumber, ShardParts,
 };
 use sockring_protocol::Millis;
 
@@ -38,7 +38,7 @@ impl Doors {
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
-            place: Place { number: 0, of: 1 },
+            place: ShardNumber { number: 0, of: 1 },
             app: Desk::new(record),
             entropy: Box::new(Random::new(1)),
         };

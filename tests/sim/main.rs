@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use sockring::shard::{Cluster, Elsewhere, EngineSettings, Instance, TurnLimits};
+use sockring::shard::{Elsewhere, EngineSettings, Instance, Instances, TurnLimits};
 use sockring_protocol::engineio::SessionTimes;
 
 use backend::Backend;
@@ -50,7 +50,7 @@ fn settings(random: &mut Random) -> EngineSettings {
     let times = SessionTimes { ping_interval_ms, ping_timeout_ms, upgrade_timeout_ms: random.pick(&[500, 10_000]) };
     EngineSettings {
         elsewhere: random.pick(&[Elsewhere::HandOver, Elsewhere::NotFound]),
-        cluster: random.pick(&[Cluster::Alone, Cluster::OverBus]),
+        instances: random.pick(&[Instances::Alone, Instances::OverBus]),
         instance: Instance::new(0x2_3456),
         path: wire::PATH.to_owned(),
         namespaces: vec!["/".to_owned(), "/custom".to_owned()],
@@ -144,7 +144,7 @@ fn simulate(seed: u64) -> Feats {
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.refuse_one_in(refuses_one_in);
     let start = world.now;
-    let is_alone = world.settings.cluster == Cluster::Alone;
+    let is_alone = world.settings.instances == Instances::Alone;
     let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };
     let honest = random.within(1..=7);
     for number in 0..honest {

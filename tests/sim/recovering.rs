@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, Instance, Mail, Now, OffsetForm, Place, Recovered,
-    RecoverySettings, Reply, Shard, ShardParts, ShardStats, SiblingMail, Target, Ticket, TurnLimits, home_of,
+    ConnectionKey, Destination, Effect, EngineSettings, Instance, Mail, Now, OffsetForm, Recovered, RecoverySettings,
+    Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target, Ticket, TurnLimits, home_of,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
@@ -31,7 +31,7 @@ const KERNEL_BYTES: usize = 2_000;
 
 /// One connection of a client, as the server sees it.
 #[derive(Default)]
-pub(crate) struct Line {
+pub(crate) struct BrowserLine {
     seat: Option<(usize, ConnectionKey)>,
     /// What the server has sent and the client has not read.
     pub(crate) output: Vec<u8>,
@@ -42,12 +42,12 @@ pub(crate) struct Line {
     pub(crate) is_ended: bool,
 }
 
-struct World {
+struct RecoveryWorld {
     random: Random,
     now: u64,
     settings: EngineSettings,
     shards: Vec<Shard<Lobby>>,
-    lines: Vec<Line>,
+    lines: Vec<BrowserLine>,
     keys: HashMap<(usize, ConnectionKey), usize>,
     mails: VecDeque<(usize, SiblingMail)>,
     looks: Vec<(usize, Option<ConnectionKey>)>,
@@ -57,8 +57,8 @@ struct World {
     model: Model,
 }
 
-impl World {
-    fn new(seed: u64) -> World {
+impl RecoveryWorld {
+    fn new(seed: u64) -> RecoveryWorld {
         let mut random = Random::new(seed);
         let settings = settings(&mut random);
         let shards = random.pick(&[1u16, 2, 4]);
@@ -72,7 +72,7 @@ impl World {
             let parts = ShardParts {
                 settings: Arc::new(settings.clone()),
                 capacity: Arc::clone(&capacity),
-                place: Place { number, of: shards },
+                place: ShardNumber { number, of: shards },
                 app: Lobby(Rc::clone(&welcomes)),
                 entropy: Box::new(Random::new(seed + u64::from(number) + 1)),
             };
@@ -80,7 +80,7 @@ impl World {
         };
         let users = random.within(1..=4);
         let clients = (0..random.within(1..=6)).map(|id| Client::new(id, format!("u{}", id % users))).collect();
-        World {
+        RecoveryWorld {
             now: 1_000,
             shards: (0..shards).map(shard).collect(),
             lines: Vec::new(),
@@ -210,7 +210,7 @@ impl World {
 
     fn open(&mut self, number: usize, shard: usize) {
         let line = self.lines.len();
-        self.lines.push(Line::default());
+        self.lines.push(BrowserLine::default());
         let client = &mut self.clients[number];
         client.begin(line);
         client.reads_bytes = if self.random.one_in(2) { usize::MAX } else { self.random.index(6_000) };
@@ -386,7 +386,7 @@ fn settings(random: &mut Random) -> EngineSettings {
 
 /// What one world has seen.
 fn simulate(seed: u64) -> (u64, [u64; 4]) {
-    let mut world = World::new(seed);
+    let mut world = RecoveryWorld::new(seed);
     for _ in 0..world.random.within(100..=500) {
         world.step();
         if world.random.one_in(2) {

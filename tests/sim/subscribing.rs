@@ -1,6 +1,6 @@
 //! One shard and a bus, by hand: who waits for it, for how long, and what clients acknowledge.
 
-use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, RoomName, Target};
+use sockring::shard::{BusMail, EngineSettings, Instances, Mail, NamespaceId, RoomName, Target};
 use sockring_protocol::adapter::{Broadcast, Ending, Selection};
 
 use super::desk::payload_of;
@@ -8,7 +8,7 @@ use super::table::{Move, Table, USER, settings};
 use super::wire;
 
 fn over_bus() -> EngineSettings {
-    EngineSettings { cluster: Cluster::OverBus, ..settings() }
+    EngineSettings { instances: Instances::OverBus, ..settings() }
 }
 
 fn room() -> RoomName {
@@ -64,7 +64,7 @@ fn who_connects_is_told_when_the_bus_has_confirmed() {
 
 #[test]
 fn where_sockets_have_channels_who_connects_waits_for_its_own_too() {
-    let mut table = Table::with(EngineSettings { cluster: Cluster::OverBusBySid, ..over_bus() }, 2);
+    let mut table = Table::with(EngineSettings { instances: Instances::OverBusBySid, ..over_bus() }, 2);
     table.turn(&[Move::Bus(BusMail::Up)]);
     connect(&mut table);
     let wishes = table.wishes();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    BusMail, ConnectionKey, Counters, Effect, EngineSettings, Mail, Now, Place, Reply, Shard, ShardParts, Target,
+    BusMail, ConnectionKey, Counters, Effect, EngineSettings, Mail, Now, Reply, Shard, ShardNumber, ShardParts, Target,
     Ticket,
 };
 use sockring_protocol::Millis;
@@ -98,7 +98,7 @@ impl Table {
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
-            place: Place { number: 0, of: 1 },
+            place: ShardNumber { number: 0, of: 1 },
             app: Desk::new(record),
             entropy: Box::new(Random::new(1)),
         };

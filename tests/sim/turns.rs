@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{BusMail, Cluster, EngineSettings, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits};
+use sockring::shard::{BusMail, EngineSettings, Instances, Mail, NamespaceId, Reply, RoomName, Target, TurnLimits};
 use sockring_protocol::adapter::{Broadcast, Ending, Selection, SocketDescription};
 use sockring_protocol::websocket::Opcode;
 
@@ -138,7 +138,7 @@ fn who_is_in_a_room_when_it_is_emitted_to_gets_it() {
 
 #[test]
 fn who_is_not_told_yet_that_it_is_connected_gets_nothing_emitted_before() {
-    let mut table = Table::with(EngineSettings { cluster: Cluster::OverBus, ..two_a_turn() }, CLIENTS);
+    let mut table = Table::with(EngineSettings { instances: Instances::OverBus, ..two_a_turn() }, CLIENTS);
     table.turn(&[Move::Bus(BusMail::Up)]);
     let subscribed = |line: usize| {
         let room = RoomName { namespace: NamespaceId(0), name: format!("user:u{line}").into() };

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::Letter;
-use sockring::shard::{CloseReason, Counters, EngineSettings, KeptEnd, Limit, Now, Place, Shard, ShardParts};
+use sockring::shard::{CloseReason, Counters, EngineSettings, KeptEnd, Limit, Now, Shard, ShardNumber, ShardParts};
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Broadcast;
 
@@ -175,7 +175,7 @@ impl World {
             let parts = ShardParts {
                 settings: Arc::clone(&settings),
                 capacity: Arc::clone(&capacity),
-                place: Place { number, of: shards },
+                place: ShardNumber { number, of: shards },
                 app: Desk::new(Rc::clone(&record)),
                 entropy: Box::new(random.fork()),
             };

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use sockring::app::{Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, SocketInfo};
+use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, SocketInfo};
 use sockring::capacity::{Capacity, CapacityLimits};
-use sockring::shard::{ConnectionKey, Effect, EngineSettings, Entropy, Mail, Now, Place, Shard, ShardParts, Ticket};
+use sockring::shard::{
+    ConnectionKey, Effect, EngineSettings, Entropy, Mail, Now, Shard, ShardNumber, ShardParts, Ticket,
+};
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::socketio::EventName;
@@ -53,7 +55,7 @@ impl Crowd {
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
-            place: Place { number: 0, of: 1 },
+            place: ShardNumber { number: 0, of: 1 },
             app: Echo,
             entropy: Box::new(Count(0)),
         };
@@ -148,7 +150,7 @@ impl Application for Echo {
         actions.push(Action::Join(ROOM.to_owned()));
     }
 
-    fn event(&mut self, _: &SocketInfo<'_>, event: &ClientEvent<'_>, actions: &mut Actions) {
+    fn event(&mut self, _: &SocketInfo<'_>, event: &ReceivedEvent<'_>, actions: &mut Actions) {
         if event.args.event() != Some(EventName::Text("message".into())) {
             return;
         }

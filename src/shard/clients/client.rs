@@ -52,7 +52,7 @@ pub(crate) struct Client {
     /// The transport of its first request.
     pub(crate) began: Transport,
     pub(crate) sid: Sid,
-    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) handshake: Option<Box<FirstRequest>>,
     pub(crate) sockets: Sockets,
     pub(crate) probe: Option<ConnectionKey>,
 }
@@ -136,13 +136,13 @@ pub(crate) enum Farewell {
 
 /// What the first request said that an admission may need. It goes with the first accepted CONNECT, where there is no other
 /// namespace for which the client might need it.
-pub struct Handshake {
+pub struct FirstRequest {
     pub authorization: Option<Box<str>>,
     /// Whom refused CONNECTs count for.
     pub address: Option<IpAddr>,
 }
 
-impl fmt::Debug for Handshake {
+impl fmt::Debug for FirstRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handshake")
     }

@@ -19,7 +19,7 @@ use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::{Moment, Transport};
 
 use crate::shard::faults::UnknownSid;
-use crate::shard::moving::placement::Place;
+use crate::shard::moving::placement::ShardNumber;
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES, Sid};
 use crate::shard::rooms::sockets::{NamespaceId, Seat, Socket, SocketStage};
 use crate::shard::slots::Slots;
@@ -32,7 +32,7 @@ use super::outbox::{ConflateKey, Frames, Outbox};
 /// The clients of a shard.
 pub(crate) struct Directory {
     instance: Instance,
-    shard: Place,
+    shard: ShardNumber,
     clients: Slots<Client>,
     timers: Timers<ClientKey>,
     /// Those whose time has come, and who have not been seen to.
@@ -60,7 +60,7 @@ pub(crate) enum Found {
 }
 
 impl Directory {
-    pub(crate) fn new(instance: Instance, shard: Place, clients_max: usize, now: Millis) -> Directory {
+    pub(crate) fn new(instance: Instance, shard: ShardNumber, clients_max: usize, now: Millis) -> Directory {
         Directory {
             instance,
             shard,
@@ -390,7 +390,7 @@ mod tests {
     use crate::shard::slots::Key;
 
     fn directory() -> Directory {
-        Directory::new(Instance::new(0), Place { number: 0, of: 1 }, 0, Millis(0))
+        Directory::new(Instance::new(0), ShardNumber { number: 0, of: 1 }, 0, Millis(0))
     }
 
     #[test]

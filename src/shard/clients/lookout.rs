@@ -6,7 +6,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::Moment;
 
 use crate::shard::mail::Away;
-use crate::shard::moving::placement::Place;
+use crate::shard::moving::placement::ShardNumber;
 
 use super::client::{ClientKey, Role};
 
@@ -92,7 +92,7 @@ impl Lookout {
     }
 
     /// Begins a round for those who are suspected, if none is under way; its number, which all other shards have to hear.
-    pub(crate) fn begin_round(&mut self, shard: Place, now: Millis) -> Option<u32> {
+    pub(crate) fn begin_round(&mut self, shard: ShardNumber, now: Millis) -> Option<u32> {
         if self.round.is_some() || self.suspects.is_empty() {
             return None;
         }
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    const HERE: Place = Place { number: 0, of: 2 };
+    const HERE: ShardNumber = ShardNumber { number: 0, of: 2 };
 
     /// A round of the first of two shards, for a probe.
     fn looking(begun: u64) -> Lookout {

@@ -61,7 +61,7 @@ pub enum Outbox {
 #[derive(Debug, Default)]
 pub struct Queue {
     /// In their order. `None`: a newer one has replaced it; the first is none of these.
-    messages: VecDeque<Option<Message>>,
+    messages: VecDeque<Option<QueuedMessage>>,
     replaced: usize,
     /// How many have left, so that a message keeps its number.
     taken: u64,
@@ -72,7 +72,7 @@ pub struct Queue {
 }
 
 #[derive(Debug)]
-struct Message {
+struct QueuedMessage {
     frames: Frames,
     key: Option<ConflateKey>,
 }
@@ -136,7 +136,7 @@ impl Outbox {
     pub fn bytes_under(&self, key: &ConflateKey) -> usize {
         let Outbox::Many(queue) = self else { return 0 };
         let message = queue.place(key).and_then(|place| queue.messages.get(place)?.as_ref());
-        message.map_or(0, Message::bytes)
+        message.map_or(0, QueuedMessage::bytes)
     }
 
     fn queue(&mut self) -> &mut Queue {
@@ -226,7 +226,7 @@ impl Outbox {
     }
 }
 
-impl Message {
+impl QueuedMessage {
     fn bytes(&self) -> usize {
         weight(&self.frames, self.key.as_ref())
     }
@@ -238,7 +238,7 @@ impl Queue {
     }
 
     fn push(&mut self, frames: Frames, key: Option<ConflateKey>) {
-        let message = Message { frames, key };
+        let message = QueuedMessage { frames, key };
         self.bytes += message.bytes();
         self.messages.push_back(Some(message));
     }

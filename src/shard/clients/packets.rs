@@ -6,7 +6,7 @@ use sockring_protocol::engineio::Data;
 use sockring_protocol::socketio::{self, AckId, Args, Assembler, AssemblyStep, SocketPacket};
 
 use crate::app::{
-    Action, Actions, Admission, Application, ClientEvent, ConnectRequest, Refusal, RefusalReason, SocketInfo,
+    Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, RefusalReason, SocketInfo,
 };
 use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
@@ -17,7 +17,7 @@ use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, Socke
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 use crate::shard::settings::Layer;
 
-use super::client::{Cause, ClientKey, CloseReason, Farewell, Handshake, Phase};
+use super::client::{Cause, ClientKey, CloseReason, Farewell, FirstRequest, Phase};
 use super::encode::{self, Carrier};
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
@@ -64,7 +64,7 @@ impl<A: Application> Hub<A> {
             }
             SocketPacket::Event { namespace, ack, args } => {
                 let place = self.place_in(key, namespace)?;
-                self.on_event(key, place, &ClientEvent { args, ack, attachments: &[] });
+                self.on_event(key, place, &ReceivedEvent { args, ack, attachments: &[] });
                 Ok(())
             }
             SocketPacket::Ack { namespace, ack, args } => {
@@ -138,7 +138,7 @@ impl<A: Application> Hub<A> {
             SocketPacket::BinaryEvent { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
                 let attachments = if args.has_placeholders() { assembler.attachments() } else { &[] };
-                self.on_event(key, place, &ClientEvent { args, ack, attachments });
+                self.on_event(key, place, &ReceivedEvent { args, ack, attachments });
             }
             SocketPacket::BinaryAck { namespace, ack, args, .. } => {
                 let place = self.place_in(key, namespace)?;
@@ -226,9 +226,9 @@ impl<A: Application> Hub<A> {
 
     /// What a handshake said is kept until a CONNECT was accepted, and its token beyond that only where there are other
     /// namespaces, and up to a length.
-    pub(crate) fn keep_handshake(&mut self, key: ClientKey, handshake: Option<Box<Handshake>>) {
+    pub(crate) fn keep_handshake(&mut self, key: ClientKey, handshake: Option<Box<FirstRequest>>) {
         let has_others = self.settings.namespaces.len() > 1;
-        let is_kept = |handshake: &Handshake| {
+        let is_kept = |handshake: &FirstRequest| {
             let length = handshake.authorization.as_deref().map_or(0, str::len);
             has_others && (1..=AUTHORIZATION_BYTES_KEPT).contains(&length)
         };
@@ -311,7 +311,7 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    fn on_event(&mut self, key: ClientKey, place: u16, event: &ClientEvent<'_>) {
+    fn on_event(&mut self, key: ClientKey, place: u16, event: &ReceivedEvent<'_>) {
         self.with_socket(key, place, |app, info, actions| app.event(info, event, actions));
     }
 

@@ -14,7 +14,7 @@ use crate::shard::rooms::sockets::Sockets;
 use crate::shard::settings::Layer;
 
 use super::client::{
-    Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, Handshake, Phase,
+    Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, FirstRequest, Phase,
 };
 use super::outbox::Outbox;
 
@@ -29,7 +29,7 @@ impl<A: Application> Hub<A> {
         &mut self,
         transport: Transport,
         connection: Option<ConnectionKey>,
-        handshake: Option<Box<Handshake>>,
+        handshake: Option<Box<FirstRequest>>,
     ) -> Option<ClientKey> {
         let now = self.now.at;
         if self.is_draining() {

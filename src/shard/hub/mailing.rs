@@ -17,7 +17,7 @@ use super::Hub;
 
 /// What a shard is to a broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+enum ShardRole {
     /// The home of its room.
     Home,
     /// One of those that may have members.
@@ -28,8 +28,8 @@ impl<A: Application> Hub<A> {
     /// Takes one mail. Its answer is among `replies`, now or when other shards have answered.
     pub(crate) fn on_mail(&mut self, ticket: Ticket, mail: Mail, stats: impl FnOnce(&Hub<A>) -> ShardStats) {
         let reply = match mail {
-            Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, Role::Home),
-            Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, Role::Other),
+            Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, ShardRole::Home),
+            Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, ShardRole::Other),
             Mail::Kept { room, after, limit } => self.kept_for(&room, after, limit),
             Mail::Unkeep { room, id } => self.unkeep(&room, id),
             Mail::EmitRemembered(emits) => return self.emit_remembered(ticket, emits),
@@ -120,14 +120,14 @@ impl<A: Application> Hub<A> {
     }
 
     /// Delivers to the members here, and at the home of each broadcast's room sends on to the shards that have others.
-    fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>, role: Role) {
+    fn emit(&mut self, ticket: Ticket, broadcasts: Vec<Broadcast>, role: ShardRole) {
         if broadcasts.is_empty() {
             return self.outbound.replies.push((ticket, Reply::Delivered(Vec::new())));
         }
         let tally = self.broadcasts.open(Tally::of_emits(ticket, broadcasts.len()));
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
             let asker = Asker::Tally(tally, index);
-            self.deliver(Incoming { broadcast, ack: None, is_home: role == Role::Home, asker, kept: None });
+            self.deliver(Incoming { broadcast, ack: None, is_home: role == ShardRole::Home, asker, kept: None });
         }
     }
 

@@ -23,13 +23,13 @@ use super::clients::outbox::{Frames, Outbox};
 use super::diary::Diary;
 use super::limit::Limit;
 use super::metrics::Counters;
-use super::moving::placement::Place;
+use super::moving::placement::ShardNumber;
 use super::moving::sid::RandomPool;
 use super::recovery::state::Recovery;
 use super::rooms::broadcasts::Broadcasts;
 use super::rooms::kept::KeptEvents;
 use super::rooms::membership::{Left, Membership};
-use super::rooms::once::Once;
+use super::rooms::once::SeenKeys;
 use super::rooms::receipts::Receipts;
 use super::rooms::sockets::RoomId;
 use super::settings::{EngineSettings, Layer};
@@ -53,13 +53,13 @@ pub struct Now {
 pub(super) struct Hub<A> {
     pub(super) settings: Arc<EngineSettings>,
     pub(super) capacity: Arc<Capacity>,
-    pub(super) shard: Place,
+    pub(super) shard: ShardNumber,
     pub(super) now: Now,
     pub(super) app: A,
     pub(super) directory: Directory,
     pub(super) membership: Membership,
     pub(super) broadcasts: Broadcasts,
-    pub(super) once: Once,
+    pub(super) once: SeenKeys,
     pub(super) kept: KeptEvents,
     pub(super) receipts: Receipts,
     pub(super) random: RandomPool,
@@ -85,7 +85,7 @@ impl<A: Application> Hub<A> {
     pub(super) fn new(
         settings: Arc<EngineSettings>,
         capacity: Arc<Capacity>,
-        shard: Place,
+        shard: ShardNumber,
         app: A,
         mut random: RandomPool,
         now: Now,
@@ -96,9 +96,9 @@ impl<A: Application> Hub<A> {
         Hub {
             recovery,
             directory: Directory::new(settings.instance, shard, clients_max, now.at),
-            membership: Membership::new(namespaces, shard, clients_max, settings.cluster, settings.instance),
+            membership: Membership::new(namespaces, shard, clients_max, settings.instances, settings.instance),
             broadcasts: Broadcasts::default(),
-            once: Once::default(),
+            once: SeenKeys::default(),
             kept: KeptEvents::default(),
             receipts: Receipts::default(),
             settings,

@@ -6,7 +6,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Moment, Session, Transport};
 
 use crate::app::Admission;
-use crate::shard::clients::client::{ConnectionKey, EventRate, Handshake};
+use crate::shard::clients::client::{ConnectionKey, EventRate, FirstRequest};
 use crate::shard::clients::outbox::Outbox;
 use crate::shard::diary::Account;
 use crate::shard::rooms::sockets::NamespaceId;
@@ -20,7 +20,7 @@ pub struct Emigrant {
     pub(crate) began: Transport,
     pub(crate) rate: EventRate,
     pub(crate) outbox: Outbox,
-    pub(crate) handshake: Option<Box<Handshake>>,
+    pub(crate) handshake: Option<Box<FirstRequest>>,
     pub(crate) account: Account,
     pub(crate) half_open_by: Millis,
     /// By the clock of the shard that it leaves.

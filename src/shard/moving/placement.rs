@@ -4,7 +4,7 @@ use super::sid::Sid;
 
 /// Which shard of how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ShardNumber {
     pub number: u16,
     pub of: u16,
 }

@@ -1,4 +1,4 @@
-//! `Behind`: clients that read more slowly than they are sent to. What they have still to get is in the log and not in their
+//! `BehindSockets`: clients that read more slowly than they are sent to. What they have still to get is in the log and not in their
 //! outboxes, and follows as they read.
 
 use foldhash::fast::RandomState;
@@ -10,13 +10,13 @@ use super::position::Position;
 
 /// Sockets whose outboxes are a window on the log, with how far each has got.
 #[derive(Default)]
-pub(crate) struct Behind {
+pub(crate) struct BehindSockets {
     sockets: HashMap<Seat, Position, RandomState>,
     /// Of the log, when it was last looked whether it has overtaken somebody.
     floor: Position,
 }
 
-impl Behind {
+impl BehindSockets {
     pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }

@@ -13,9 +13,9 @@ use super::log::Stay;
 use super::position::Position;
 use super::stays::Visits;
 
-/// What is known of the rooms of a socket that has ended.
+/// The rooms of a socket that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Rooms {
+pub(crate) enum EndedRooms {
     /// Those that it was in when it ended, and those that it had left before.
     Known { joined: Vec<Stay>, left: Visits },
     /// It was taken out of its namespace, and so out of them.
@@ -33,7 +33,7 @@ pub(crate) enum Parting {
 
 /// Sockets that have ended, of which more is to be remembered than their user.
 pub(crate) struct Ended {
-    sockets: HashMap<(NamespaceId, Sid), Left, RandomState>,
+    sockets: HashMap<(NamespaceId, Sid), EndedSocket, RandomState>,
     /// In the order of their ends; some have come back since.
     in_order: VecDeque<(Millis, NamespaceId, Sid)>,
     sockets_max: usize,
@@ -41,8 +41,8 @@ pub(crate) struct Ended {
     floor: Position,
 }
 
-struct Left {
-    rooms: Rooms,
+struct EndedSocket {
+    rooms: EndedRooms,
     at: Position,
     until: Millis,
 }
@@ -53,8 +53,8 @@ impl Ended {
     }
 
     /// A socket has ended at this position, and is remembered until then.
-    pub(crate) fn put(&mut self, namespace: NamespaceId, sid: Sid, rooms: Rooms, at: Position, until: Millis) {
-        self.sockets.insert((namespace, sid), Left { rooms, at, until });
+    pub(crate) fn put(&mut self, namespace: NamespaceId, sid: Sid, rooms: EndedRooms, at: Position, until: Millis) {
+        self.sockets.insert((namespace, sid), EndedSocket { rooms, at, until });
         self.in_order.push_back((until, namespace, sid));
         while self.in_order.len() > self.sockets_max {
             self.drop_first();
@@ -63,15 +63,16 @@ impl Ended {
 
     /// The rooms of a socket that comes back and had got everything up to `from`. `None`: they are not known any more, and stay
     /// so.
-    pub(crate) fn take(&mut self, namespace: NamespaceId, sid: &Sid, from: Position) -> Option<Rooms> {
+    pub(crate) fn take(&mut self, namespace: NamespaceId, sid: &Sid, from: Position) -> Option<EndedRooms> {
         let key = (namespace, *sid);
-        let is_whole = |left: &Left| matches!(&left.rooms, Rooms::Known { left, .. } if left.known_from <= from);
+        let is_whole =
+            |left: &EndedSocket| matches!(&left.rooms, EndedRooms::Known { left, .. } if left.known_from <= from);
         match self.sockets.get(&key).map(is_whole) {
             Some(true) => self.sockets.remove(&key).map(|left| left.rooms),
             // It gets another sid, and may not hear of that: then it asks for this one again.
             Some(false) => None,
             None if from < self.floor => None,
-            None => Some(Rooms::Known { joined: Vec::new(), left: Visits::default() }),
+            None => Some(EndedRooms::Known { joined: Vec::new(), left: Visits::default() }),
         }
     }
 
@@ -116,26 +117,26 @@ mod tests {
         Sid::new(Instance::new(1), 0, slot, [0; 9])
     }
 
-    fn known() -> Rooms {
+    fn known() -> EndedRooms {
         let joined = vec![Stay { room: Some("news".into()), from: Position::default(), until: Position::MAX }];
-        Rooms::Known { joined, left: Visits::default() }
+        EndedRooms::Known { joined, left: Visits::default() }
     }
 
-    fn nothing() -> Option<Rooms> {
-        Some(Rooms::Known { joined: Vec::new(), left: Visits::default() })
+    fn nothing() -> Option<EndedRooms> {
+        Some(EndedRooms::Known { joined: Vec::new(), left: Visits::default() })
     }
 
     #[test]
     fn who_had_rooms_gets_them_back_once_and_in_time() {
         let mut ended = Ended::new(10);
-        ended.put(ROOT, sid(1), Rooms::Gone, Position(5), Millis(100));
+        ended.put(ROOT, sid(1), EndedRooms::Gone, Position(5), Millis(100));
         assert_eq!(ended.take(NamespaceId(1), &sid(1), Position(0)), nothing());
         assert_eq!([0, 1].map(|_| ended.take(ROOT, &sid(1), Position(0))), [None, None]);
         ended.put(ROOT, sid(3), known(), Position(6), Millis(100));
         assert_eq!(ended.take(ROOT, &sid(3), Position(0)), Some(known()));
         assert_eq!(ended.take(ROOT, &sid(3), Position(0)), nothing());
         // It came back and ended again: the first end's time is not its own.
-        ended.put(ROOT, sid(1), Rooms::Gone, Position(9), Millis(200));
+        ended.put(ROOT, sid(1), EndedRooms::Gone, Position(9), Millis(200));
         ended.expire(Millis(100));
         assert_eq!((ended.len(), ended.floor), (1, Position(0)));
         ended.expire(Millis(200));

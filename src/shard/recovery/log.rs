@@ -106,7 +106,7 @@ impl Stay {
 
 /// Whose events are looked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct LogReader<'a> {
     pub(crate) namespace: NamespaceId,
     pub(crate) stays: &'a [Stay],
     pub(crate) others: OtherRooms,
@@ -294,8 +294,8 @@ impl Log {
 
     /// What was delivered behind `from` to somebody who was in these rooms at these times: the oldest of it, and so much that
     /// it takes this many bytes at least, if there is as much.
-    pub(crate) fn since(&self, from: Position, reader: Reader<'_>, bytes_wanted: usize) -> Missed {
-        let Reader { namespace, stays, others } = reader;
+    pub(crate) fn since(&self, from: Position, reader: LogReader<'_>, bytes_wanted: usize) -> Missed {
+        let LogReader { namespace, stays, others } = reader;
         let mut numbers = Vec::new();
         for stay in stays {
             self.walk(from.max(stay.from), namespace, stay, &mut numbers);

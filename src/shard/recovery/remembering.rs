@@ -9,7 +9,7 @@ use crate::shard::hub::Hub;
 use crate::shard::mail::RoomName;
 use crate::shard::rooms::sockets::{NamespaceId, RoomId, Seat, SocketStage};
 
-use super::ended::{Parting, Rooms};
+use super::ended::{EndedRooms, Parting};
 use super::log::{Delivered, Stay};
 use super::position::{Mark, Position};
 use super::state::Recovery;
@@ -83,8 +83,8 @@ impl<A: Application> Hub<A> {
         let term = recovery.term(self.now.at);
         if is_told && !(joined.is_empty() && left == Visits::default()) {
             let rooms = match parting {
-                Parting::Disconnected if !joined.is_empty() => Rooms::Gone,
-                _ => Rooms::Known { joined, left },
+                Parting::Disconnected if !joined.is_empty() => EndedRooms::Gone,
+                _ => EndedRooms::Known { joined, left },
             };
             recovery.ended.put(namespace, sid, rooms, term.since, term.until);
         }

@@ -12,8 +12,8 @@ use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
-use super::ended::Rooms;
-use super::log::{OtherRooms, Reader, Stay};
+use super::ended::EndedRooms;
+use super::log::{LogReader, OtherRooms, Stay};
 use super::outcome::Recovered;
 use super::pid::{Holder, Pid, PidText};
 use super::position::{Offset, Position};
@@ -30,7 +30,7 @@ struct Returning {
 }
 
 /// What a socket is told that it is.
-struct Session {
+struct SessionNames {
     /// Without recovery there is none.
     pid: Option<PidText>,
     is_recovered: bool,
@@ -79,7 +79,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn answer_connect(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
         let Some(socket) = self.directory.socket(key, place) else { return false };
         let (namespace, random) = (socket.namespace, socket.random);
-        let Session { pid, is_recovered, missed } = self.session(key, place, request);
+        let SessionNames { pid, is_recovered, missed } = self.session(key, place, request);
         let sid = self.directory.sid_of(key, place, random).text();
         let (sid, pid) = (sid.as_str(), pid.as_ref().map(PidText::as_str));
         let frames = encode::message(&mut self.scratch, |out| match pid {
@@ -88,19 +88,19 @@ impl<A: Application> Hub<A> {
         });
         self.push(key, frames, Delivery::Queue);
         if let Some((from, stays, others)) = missed {
-            self.catch_up_from(key, place, from, Reader { namespace, stays: &stays, others });
+            self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others });
         }
         is_recovered
     }
 
     /// Which session a socket has: the one that it comes back to, or a new one.
-    fn session(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> Session {
+    fn session(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> SessionNames {
         let seat = (key.0.index, place);
         let user = self.directory.socket(key, place).and_then(|socket| socket.user);
         let user_room: Option<Box<str>> = user.map(|user| self.membership.name(user.room()).into());
         let user = user_room.as_deref().and_then(|room| room.strip_prefix(USER_PREFIX));
         let head = match &self.recovery {
-            None => return Session { pid: None, is_recovered: false, missed: None },
+            None => return SessionNames { pid: None, is_recovered: false, missed: None },
             Some(recovery) => recovery.log.head(),
         };
         let (result, start, missed) = match self.returning(request, user) {
@@ -136,7 +136,7 @@ impl<A: Application> Hub<A> {
             let sid = self.directory.sid_of(key, place, socket.random);
             Some(recovery.signer.sign(Pid { sid, start }, &holder))
         });
-        Session { pid, is_recovered, missed }
+        SessionNames { pid, is_recovered, missed }
     }
 
     /// Puts a socket that comes back into the rooms that it was in besides its user's, and says when it was in which.
@@ -148,7 +148,7 @@ impl<A: Application> Hub<A> {
         }
         let namespace = self.directory.socket(key, place).map_or(NamespaceId(0), |socket| socket.namespace);
         let (joined, left) = match recovery.ended.take(namespace, &sid, from) {
-            Some(Rooms::Known { joined, left }) => (joined, left),
+            Some(EndedRooms::Known { joined, left }) => (joined, left),
             _ => return Err(Recovered::RoomsUnknown),
         };
         let mut stays = left.stays.clone();
@@ -176,7 +176,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues what was delivered to some rooms behind a position; what is too much at once follows.
-    fn catch_up_from(&mut self, key: ClientKey, place: u16, from: Position, reader: Reader<'_>) {
+    fn catch_up_from(&mut self, key: ClientKey, place: u16, from: Position, reader: LogReader<'_>) {
         if self.directory.socket(key, place).is_none() {
             // There was no room for the answer, behind what waits for another socket of the client.
             return;

@@ -5,7 +5,7 @@ use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::hub::Hub;
 use crate::shard::rooms::sockets::{Seat, Socket};
 
-use super::log::{OtherRooms, Reader, Stay};
+use super::log::{LogReader, OtherRooms, Stay};
 use super::position::{Mark, Position};
 use super::stays::own_stays;
 
@@ -69,7 +69,7 @@ impl<A: Application> Hub<A> {
         let Some(socket) = self.directory.socket(key, place) else { return };
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let bytes = REFILL_BYTES.min(self.settings.queue_bytes_max / 2);
-        let reader = Reader { namespace: socket.namespace, stays: &stays, others: OtherRooms::None };
+        let reader = LogReader { namespace: socket.namespace, stays: &stays, others: OtherRooms::None };
         let missed = recovery.log.since(from, reader, bytes);
         match missed.through < recovery.log.head() {
             true => recovery.behind.put(seat, missed.through),

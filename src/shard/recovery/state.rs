@@ -3,13 +3,13 @@
 use sockring_protocol::Millis;
 
 use crate::shard::clients::outbox::Frames;
-use crate::shard::moving::placement::Place;
+use crate::shard::moving::placement::ShardNumber;
 use crate::shard::moving::sid::RandomPool;
 use crate::shard::rooms::lingering::Term;
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::settings::{EngineSettings, OffsetForm};
 
-use super::behind::Behind;
+use super::behind::BehindSockets;
 use super::ended::Ended;
 use super::log::Log;
 use super::pid::Signer;
@@ -24,7 +24,7 @@ pub(crate) struct Recovery {
     pub(crate) log: Log,
     pub(super) stays: Stays,
     pub(super) ended: Ended,
-    pub(super) behind: Behind,
+    pub(super) behind: BehindSockets,
     /// For how long rooms and sockets that have ended are remembered.
     keep_ms: u64,
     /// The last ping with a marker, by what it says and where.
@@ -35,7 +35,7 @@ impl Recovery {
     /// `None`: it is off.
     pub(crate) fn new(
         settings: &EngineSettings,
-        shard: Place,
+        shard: ShardNumber,
         clients_max: usize,
         random: &mut RandomPool,
         now: Millis,
@@ -56,7 +56,7 @@ impl Recovery {
             log: Log::new(recovery.bytes_max / usize::from(shard.of), keep_ms, now),
             stays: Stays::default(),
             ended: Ended::new(clients_max),
-            behind: Behind::default(),
+            behind: BehindSockets::default(),
             keep_ms,
             ping: None,
         }))

@@ -21,7 +21,7 @@ use crate::shard::recovery::position::Mark;
 use crate::shard::recovery::state::Recovery;
 
 use super::broadcasts::Report;
-use super::fan_out::{Asker, Deed, FanOut, KeptName, Message};
+use super::fan_out::{Asker, Deed, EncodedMessage, FanOut, KeptName};
 use super::sockets::{NamespaceId, Seat};
 
 /// A broadcast that has come.
@@ -84,7 +84,7 @@ impl<A: Application> Hub<A> {
             true => self.remembered_message(namespace, &broadcast),
             false => self.message(namespace, &broadcast, ack),
         };
-        let message = Message { kept, ..message };
+        let message = EncodedMessage { kept, ..message };
         if seats.is_empty() {
             return self.close(ack, asker, 0);
         }
@@ -140,22 +140,22 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    fn message(&mut self, namespace: NamespaceId, broadcast: &Broadcast, ack: Option<AckId>) -> Message {
+    fn message(&mut self, namespace: NamespaceId, broadcast: &Broadcast, ack: Option<AckId>) -> EncodedMessage {
         // What asks for an acknowledgement ends in a callback at its receiver, and never in an offset.
         let mark = if ack.is_none() { self.mark() } else { None };
         let frames = self.encode(broadcast, ack, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        Message { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }
+        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }
     }
 
     /// One that goes into the log, whoever is there to get it.
-    fn remembered_message(&mut self, namespace: NamespaceId, broadcast: &Broadcast) -> Message {
+    fn remembered_message(&mut self, namespace: NamespaceId, broadcast: &Broadcast) -> EncodedMessage {
         let mark = self.recovery.as_deref().map(Recovery::next_mark);
         let frames = self.encode(broadcast, None, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         self.remember(namespace, broadcast, conflate.clone(), &frames);
         let position = mark.map(|mark| mark.offset.position);
-        Message { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept: None }
+        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept: None }
     }
 
     fn encode(&mut self, broadcast: &Broadcast, ack: Option<AckId>, mark: Option<Mark>) -> Frames {
@@ -164,8 +164,8 @@ impl<A: Application> Hub<A> {
     }
 
     /// Queues a message for one of its receivers; says whether it gets it.
-    pub(crate) fn queue_for(&mut self, seat: Seat, message: &Message) -> bool {
-        let Message { frames, conflate, delivery, position, .. } = message;
+    pub(crate) fn queue_for(&mut self, seat: Seat, message: &EncodedMessage) -> bool {
+        let EncodedMessage { frames, conflate, delivery, position, .. } = message;
         if let Some(kept) = &message.kept
             && self.waits_its_turn(seat, kept)
         {

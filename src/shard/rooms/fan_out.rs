@@ -56,7 +56,7 @@ impl FanOut {
 }
 
 /// What each receiver of a broadcast gets.
-pub(crate) struct Message {
+pub(crate) struct EncodedMessage {
     pub(crate) frames: Frames,
     pub(crate) conflate: Option<ConflateKey>,
     pub(crate) delivery: Delivery,
@@ -84,7 +84,7 @@ pub(crate) struct Change {
 
 /// What is done to each socket.
 pub(crate) enum Deed {
-    Queue(Message),
+    Queue(EncodedMessage),
     Join(Change),
     /// Its user's own room a socket does not leave.
     Leave(Change),

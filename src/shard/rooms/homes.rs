@@ -72,7 +72,7 @@ impl Homes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::moving::placement::Place;
+    use crate::shard::moving::placement::ShardNumber;
 
     #[test]
     fn a_late_down_does_not_undo_a_newer_up() {
@@ -84,6 +84,6 @@ mod tests {
         assert_eq!(homes.outposts(NamespaceId(0), "news"), [(3, 2)]);
         homes.down(&room, 3, 2);
         assert!(homes.outposts(NamespaceId(0), "news").is_empty());
-        assert_eq!(homes.count_others(&Rooms::new(1, Place { number: 0, of: 4 }, 0)), (0, 0));
+        assert_eq!(homes.count_others(&Rooms::new(1, ShardNumber { number: 0, of: 4 }, 0)), (0, 0));
     }
 }

@@ -18,9 +18,9 @@ use crate::shard::limit::Limit;
 use crate::shard::mail::{Keep, Keeping, KeptView, Reply};
 use crate::shard::metrics::KeptEnd;
 
-use super::fan_out::{KeptName, Message};
+use super::fan_out::{EncodedMessage, KeptName};
 use super::kept::{Bounds, KeptEvent};
-use super::receipts::Sent;
+use super::receipts::SentEvent;
 use super::sockets::{NamespaceId, Seat};
 
 /// Of what may be queued for a socket, the part that kept events fill at once.
@@ -84,7 +84,7 @@ impl<A: Application> Hub<A> {
     /// A socket has a kept event queued: when it has received it, it is kept no longer.
     pub(crate) fn on_kept_queued(&mut self, key: ClientKey, place: u16, kept: &KeptName) {
         self.kept.send(&kept.room, kept.id);
-        let sent = Sent { room: Arc::clone(&kept.room), id: kept.id, place, at: self.now.at };
+        let sent = SentEvent { room: Arc::clone(&kept.room), id: kept.id, place, at: self.now.at };
         self.receipts.expect(key, sent);
     }
 
@@ -127,8 +127,14 @@ impl<A: Application> Hub<A> {
                 mark,
             );
             let kept = Some(KeptName { room: Arc::clone(&room), id: next.id });
-            let message =
-                Message { frames, conflate: next.conflate, delivery: Delivery::Queue, ack: None, position: None, kept };
+            let message = EncodedMessage {
+                frames,
+                conflate: next.conflate,
+                delivery: Delivery::Queue,
+                ack: None,
+                position: None,
+                kept,
+            };
             self.queue_for((key.0.index, place), &message);
         }
     }
@@ -171,7 +177,7 @@ impl<A: Application> Hub<A> {
 
     /// A client has answered its ping: it has all that was queued before that.
     pub(crate) fn on_pong(&mut self, key: ClientKey) {
-        for Sent { room, id, at, .. } in self.receipts.on_pong(key) {
+        for SentEvent { room, id, at, .. } in self.receipts.on_pong(key) {
             if self.kept.remove(&room, id) {
                 self.counters.count_kept(KeptEnd::Received, 1);
                 self.counters.receipts.observe(self.now.at - at);
@@ -187,7 +193,7 @@ impl<A: Application> Hub<A> {
         if self.receipts.is_empty() {
             return;
         }
-        for Sent { room, id, .. } in self.receipts.forget(key, place) {
+        for SentEvent { room, id, .. } in self.receipts.forget(key, place) {
             self.kept.unsend(&room, id);
         }
     }

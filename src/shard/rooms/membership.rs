@@ -30,28 +30,28 @@ use sockring_protocol::Millis;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::Effect;
 use crate::shard::mail::{RoomName, SiblingMail, TallyKey};
-use crate::shard::moving::placement::{Place, home_of};
+use crate::shard::moving::placement::{ShardNumber, home_of};
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES};
 use crate::shard::recovery::position::Position;
-use crate::shard::settings::Cluster;
+use crate::shard::settings::Instances;
 
 use super::homes::Homes;
 use super::lingering::{Lingering, Term};
 use super::sockets::{Link, NamespaceId, RoomId, Socket};
-use super::subscriptions::{Released, Subscriptions};
+use super::subscriptions::{PendingSubscriptions, Released};
 use super::table::{Member, Rooms, USER_PREFIX};
 
 /// The rooms of a shard, those at home here and those that have members here.
 pub(crate) struct Membership {
-    shard: Place,
-    cluster: Cluster,
+    shard: ShardNumber,
+    instances: Instances,
     instance: Instance,
     rooms: Rooms,
     homes: Homes,
     /// The rooms with members here whose home is elsewhere.
     announced: HashMap<RoomId, Announcement, RandomState>,
     epoch: u32,
-    subscriptions: Subscriptions<Waiting>,
+    subscriptions: PendingSubscriptions<Waiting>,
     /// Rooms that have lost their last member here lately, and what their home was told of them.
     lingering: Lingering<Option<Announcement>>,
 }
@@ -98,20 +98,20 @@ impl Membership {
     /// No rooms yet, in this many namespaces, and room for one for each client: a user's.
     pub(crate) fn new(
         namespaces: u16,
-        shard: Place,
+        shard: ShardNumber,
         clients_max: usize,
-        cluster: Cluster,
+        instances: Instances,
         instance: Instance,
     ) -> Membership {
         Membership {
             shard,
-            cluster,
+            instances,
             instance,
             rooms: Rooms::new(namespaces, shard, clients_max),
             homes: Homes::new(namespaces),
             announced: HashMap::default(),
             epoch: 0,
-            subscriptions: Subscriptions::new(namespaces),
+            subscriptions: PendingSubscriptions::new(namespaces),
             lingering: Lingering::new(namespaces, clients_max),
         }
     }
@@ -201,7 +201,7 @@ impl Membership {
 
     fn before_last_leaves(&mut self, room: RoomId, term: Option<Term>) -> (Option<Notice>, Vec<Waiting>) {
         let announcement = self.announced.remove(&room);
-        if term.is_none() && announcement.is_none() && self.cluster == Cluster::Alone {
+        if term.is_none() && announcement.is_none() && self.instances == Instances::Alone {
             return (None, Vec::new());
         }
         let (namespace, name) = self.rooms.full_name(room);
@@ -270,12 +270,12 @@ impl Membership {
 
     /// Whether the sid of each socket is a room with a channel of its own on the bus.
     pub(crate) fn has_channels_of_sids(&self) -> bool {
-        self.cluster == Cluster::OverBusBySid
+        self.instances == Instances::OverBusBySid
     }
 
     /// At home: a room has its first member, on whichever shard.
     fn subscribe(&mut self, namespace: NamespaceId, name: &str, now: Millis) -> Option<Notice> {
-        if self.cluster == Cluster::Alone || self.instance.covers(name) {
+        if self.instances == Instances::Alone || self.instance.covers(name) {
             return None;
         }
         Some(self.subscribe_to(RoomName { namespace, name: name.into() }, now))
@@ -289,7 +289,7 @@ impl Membership {
 
     /// At home: a room has no member any more, on any shard.
     fn unsubscribe(&mut self, room: RoomName) -> (Option<Notice>, Vec<Waiting>) {
-        if self.cluster == Cluster::Alone || self.instance.covers(&room.name) {
+        if self.instances == Instances::Alone || self.instance.covers(&room.name) {
             return (None, Vec::new());
         }
         let (notice, given_up) = self.unsubscribe_from(room);

@@ -1,4 +1,4 @@
-//! `Once`: the keys under which emits have come lately, so that one that is repeated is not a second event.
+//! `SeenKeys`: the keys under which emits have come lately, so that one that is repeated is not a second event.
 //!
 //! A key is known at the home of what it is emitted to, and its emit is taken there in one turn: whoever repeats it finds
 //! all of it done, or nothing. What is kept of a key does not depend on its length.
@@ -24,13 +24,13 @@ struct Known {
 
 /// The keys of a shard.
 #[derive(Default)]
-pub(crate) struct Once {
+pub(crate) struct SeenKeys {
     known: HashMap<u128, Known, RandomState>,
     /// When each came, in order.
     order: VecDeque<(Millis, u128)>,
 }
 
-impl Once {
+impl SeenKeys {
     /// What an emit under this key is; `Verdict::New` has still to be remembered.
     pub(crate) fn judge(&mut self, key: &OnceKey, now: Millis, window_ms: u64) -> Verdict {
         self.expire(now, window_ms);
@@ -42,11 +42,11 @@ impl Once {
     }
 
     /// From now on the key is this event's. Says whether the oldest had to be forgotten for it.
-    pub(crate) fn remember(&mut self, key: &OnceKey, id: EventId, now: Millis, keys_max: usize) -> Room {
-        let mut room = Room::Enough;
+    pub(crate) fn remember(&mut self, key: &OnceKey, id: EventId, now: Millis, keys_max: usize) -> KeyRoom {
+        let mut room = KeyRoom::Enough;
         while self.order.len() >= keys_max.max(1) {
             self.forget_oldest();
-            room = Room::Made;
+            room = KeyRoom::Made;
         }
         self.known.insert(key.name, Known { id, print: key.print });
         self.order.push_back((now, key.name));
@@ -75,14 +75,14 @@ impl Once {
         }
         if self.order.is_empty() {
             // As many will not come again soon.
-            *self = Once::default();
+            *self = SeenKeys::default();
         }
     }
 }
 
 /// What it took to remember another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum KeyRoom {
     Enough,
     /// The oldest went.
     Made,
@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn a_key_is_one_event_within_its_window_and_free_after_it() {
-        let mut once = Once::default();
-        let judge = |once: &mut Once, name, print, at| once.judge(&key(name, print), Millis(at), WINDOW_MS);
+        let mut once = SeenKeys::default();
+        let judge = |once: &mut SeenKeys, name, print, at| once.judge(&key(name, print), Millis(at), WINDOW_MS);
         assert_eq!(judge(&mut once, 1, 7, 0), Verdict::New);
-        assert_eq!(once.remember(&key(1, 7), EventId(5), Millis(0), 9), Room::Enough);
+        assert_eq!(once.remember(&key(1, 7), EventId(5), Millis(0), 9), KeyRoom::Enough);
         assert_eq!(judge(&mut once, 1, 7, 99), Verdict::Repeated(EventId(5)));
         assert_eq!(judge(&mut once, 1, 8, 99), Verdict::AnotherEvent);
         assert_eq!(judge(&mut once, 2, 7, 99), Verdict::New, "another key");
@@ -112,9 +112,9 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_the_oldest_are_forgotten() {
-        let mut once = Once::default();
+        let mut once = SeenKeys::default();
         let rooms: Vec<_> = (0..4).map(|name| once.remember(&key(name, 0), EventId(0), Millis(0), 2)).collect();
-        assert_eq!(rooms, [Room::Enough, Room::Enough, Room::Made, Room::Made]);
+        assert_eq!(rooms, [KeyRoom::Enough, KeyRoom::Enough, KeyRoom::Made, KeyRoom::Made]);
         let known: Vec<_> =
             (0..4).filter(|name| once.judge(&key(*name, 0), Millis(1), WINDOW_MS) != Verdict::New).collect();
         assert_eq!((known, once.len(), once.known.len()), (vec![2, 3], 2, 2));

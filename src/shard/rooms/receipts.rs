@@ -15,7 +15,7 @@ use crate::shard::event_id::EventId;
 
 /// A kept event that a socket has queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
+pub(crate) struct SentEvent {
     /// Of the user's room.
     pub(crate) room: Arc<str>,
     pub(crate) id: EventId,
@@ -28,7 +28,7 @@ pub(crate) struct Sent {
 #[derive(Debug, Default)]
 struct OnTheWay {
     /// In the order in which it was queued.
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentEvent>,
     /// How many of them the ping that is on its way follows.
     before_ping: usize,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Receipts {
 
 impl Receipts {
     /// A client has something queued.
-    pub(crate) fn expect(&mut self, client: ClientKey, sent: Sent) {
+    pub(crate) fn expect(&mut self, client: ClientKey, sent: SentEvent) {
         let on_the_way = self.clients.entry(client).or_default();
         // For whoever waits for a pong another ping follows it.
         if on_the_way.before_ping == on_the_way.sent.len() {
@@ -82,11 +82,11 @@ impl Receipts {
 
     /// Its pong has come: what it has received. What was queued meanwhile wants another ping.
     #[inline]
-    pub(crate) fn on_pong(&mut self, client: ClientKey) -> Vec<Sent> {
+    pub(crate) fn on_pong(&mut self, client: ClientKey) -> Vec<SentEvent> {
         if self.clients.is_empty() { Vec::new() } else { self.take_received(client) }
     }
 
-    fn take_received(&mut self, client: ClientKey) -> Vec<Sent> {
+    fn take_received(&mut self, client: ClientKey) -> Vec<SentEvent> {
         let Some(on_the_way) = self.clients.get_mut(&client) else { return Vec::new() };
         let received = on_the_way.sent.drain(..on_the_way.before_ping).collect();
         on_the_way.before_ping = 0;
@@ -98,10 +98,10 @@ impl Receipts {
     }
 
     /// A socket has ended: what it had queued it may not have taken, whatever comes.
-    pub(crate) fn forget(&mut self, client: ClientKey, place: u16) -> Vec<Sent> {
+    pub(crate) fn forget(&mut self, client: ClientKey, place: u16) -> Vec<SentEvent> {
         self.behind.remove(&(client, place));
         let Some(on_the_way) = self.clients.get_mut(&client) else { return Vec::new() };
-        let is_before = |at: usize, sent: &Sent| at < on_the_way.before_ping && sent.place == place;
+        let is_before = |at: usize, sent: &SentEvent| at < on_the_way.before_ping && sent.place == place;
         let before = on_the_way.sent.iter().enumerate().filter(|(at, sent)| is_before(*at, sent)).count();
         on_the_way.before_ping -= before;
         let (gone, rest): (Vec<_>, Vec<_>) = on_the_way.sent.drain(..).partition(|sent| sent.place == place);
@@ -152,11 +152,11 @@ mod tests {
 
     const CLIENT: ClientKey = ClientKey(Key { index: 1, generation: NonZeroU32::MIN });
 
-    fn sent(id: u64, place: u16) -> Sent {
-        Sent { room: "user:a".into(), id: EventId(id), place, at: Millis(0) }
+    fn sent(id: u64, place: u16) -> SentEvent {
+        SentEvent { room: "user:a".into(), id: EventId(id), place, at: Millis(0) }
     }
 
-    fn ids(sent: &[Sent]) -> Vec<u64> {
+    fn ids(sent: &[SentEvent]) -> Vec<u64> {
         sent.iter().map(|sent| sent.id.0).collect()
     }
 

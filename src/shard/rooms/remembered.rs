@@ -7,7 +7,7 @@ use crate::shard::mail::{Remembered, Reply, Ticket, Verdict};
 
 use super::deliver::Incoming;
 use super::fan_out::Asker;
-use super::once::Room;
+use super::once::KeyRoom;
 use super::tally::Tally;
 
 impl<A: Application> Hub<A> {
@@ -24,7 +24,7 @@ impl<A: Application> Hub<A> {
             if let (Verdict::New, Some(key)) = (verdict, &key) {
                 // Each shard has its part of what all may remember.
                 let keys_max = self.settings.idempotency_keys_max / usize::from(self.shard.of).max(1);
-                if self.once.remember(key, id, self.now.at, keys_max) == Room::Made {
+                if self.once.remember(key, id, self.now.at, keys_max) == KeyRoom::Made {
                     self.counters.hit(Limit::IdempotencyKeysMax);
                 }
             }

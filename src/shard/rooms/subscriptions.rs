@@ -1,4 +1,4 @@
-//! `Subscriptions`: which rooms the bus has been asked for and has not confirmed yet, and who waits for that.
+//! `PendingSubscriptions`: which rooms the bus has been asked for and has not confirmed yet, and who waits for that.
 //!
 //! A room that is confirmed, or that nobody may wait for any more, costs nothing here: that it is subscribed follows from its
 //! having members. Each `Subscribe` has an epoch that its confirmation repeats, so that a confirmation of an earlier one, for
@@ -32,7 +32,7 @@ struct UnderWay<W> {
 }
 
 /// The subscriptions of a shard that are under way; `W` is what waits.
-pub(crate) struct Subscriptions<W> {
+pub(crate) struct PendingSubscriptions<W> {
     bus: BusState,
     epoch: u32,
     /// By namespace and name.
@@ -44,10 +44,10 @@ pub(crate) struct Subscriptions<W> {
 /// Those who waited for a room.
 pub(crate) type Released<W> = (RoomName, Vec<W>);
 
-impl<W> Subscriptions<W> {
-    pub(crate) fn new(namespaces: u16) -> Subscriptions<W> {
+impl<W> PendingSubscriptions<W> {
+    pub(crate) fn new(namespaces: u16) -> PendingSubscriptions<W> {
         let under_way = (0..namespaces).map(|_| HashMap::default()).collect();
-        Subscriptions { bus: BusState::Down, epoch: 0, under_way, late_at: VecDeque::new() }
+        PendingSubscriptions { bus: BusState::Down, epoch: 0, under_way, late_at: VecDeque::new() }
     }
 
     /// The first member of a room has come: the epoch of its subscription. Nobody waits for a bus that is down.

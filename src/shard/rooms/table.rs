@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::shard::moving::placement::{Place, home_of};
+use crate::shard::moving::placement::{ShardNumber, home_of};
 
 use super::sockets::{Link, NamespaceId, RoomId};
 
@@ -37,7 +37,7 @@ pub struct Rooms {
     index: HashTable<Indexed>,
     hasher: RandomState,
     namespaces: u16,
-    shard: Place,
+    shard: ShardNumber,
     at_home: usize,
     users_at_home: usize,
 }
@@ -65,7 +65,7 @@ pub const USER_PREFIX: &str = "user:";
 
 impl Rooms {
     /// No rooms yet, in this many namespaces, and room for one for each client: a user's.
-    pub fn new(namespaces: u16, shard: Place, clients: usize) -> Rooms {
+    pub fn new(namespaces: u16, shard: ShardNumber, clients: usize) -> Rooms {
         Rooms {
             rooms: Slab::with_capacity(clients),
             index: HashTable::with_capacity(INDEXED_MIN.min(clients)),
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     const ROOT: NamespaceId = NamespaceId(0);
-    const ALONE: Place = Place { number: 0, of: 1 };
+    const ALONE: ShardNumber = ShardNumber { number: 0, of: 1 };
 
     fn member(client: u32) -> Member {
         Member { client, socket: 0, link: 0 }

@@ -2,7 +2,7 @@
 
 use sockring_protocol::adapter::SocketDescription;
 
-use crate::shard::mail::{Keeping, Outcome, Reply, Ticket, Verdict};
+use crate::shard::mail::{EmitOutcome, Keeping, Reply, Ticket, Verdict};
 
 /// An answer whose counts are not all there.
 pub(crate) struct Tally {
@@ -108,7 +108,7 @@ impl Tally {
             TallyKind::Emit => Reply::Delivered(self.counts),
             TallyKind::Remembered(verdicts) => {
                 let outcomes = self.counts.into_iter().zip(verdicts);
-                let outcome = |(delivered, (verdict, keeping))| Outcome { delivered, verdict, keeping };
+                let outcome = |(delivered, (verdict, keeping))| EmitOutcome { delivered, verdict, keeping };
                 Reply::Remembered(outcomes.map(outcome).collect())
             }
             TallyKind::Change => Reply::Changed(self.counts.iter().sum()),

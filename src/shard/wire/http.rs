@@ -51,17 +51,17 @@ impl<A: Application> Shard<A> {
                         self.hub.on_poll_lost(client, key);
                         return self.finish(key);
                     }
-                    Next::Wait
+                    HttpStep::Wait
                 }
             };
             match next {
-                Next::Consumed(count) => at += count,
-                Next::Wait => break,
-                Next::Frames(count) => {
+                HttpStep::Consumed(count) => at += count,
+                HttpStep::Wait => break,
+                HttpStep::Frames(count) => {
                     at += count;
                     return self.on_frames(key, input.get_mut(at..).unwrap_or_default());
                 }
-                Next::Over => return,
+                HttpStep::Over => return,
             }
         }
         input.drain(..at);
@@ -90,13 +90,13 @@ impl<A: Application> Shard<A> {
         }
     }
 
-    fn on_head_bytes(&mut self, key: ConnectionKey, stage: &mut HttpStage, input: &[u8]) -> Next {
+    fn on_head_bytes(&mut self, key: ConnectionKey, stage: &mut HttpStage, input: &[u8]) -> HttpStep {
         if input.is_empty() {
-            return Next::Wait;
+            return HttpStep::Wait;
         }
         let (mut head, length) = match Head::decode(input, &mut stage.scanned, &self.hub.settings.head) {
             Ok(Some(decoded)) => decoded,
-            Ok(None) => return Next::Wait,
+            Ok(None) => return HttpStep::Wait,
             Err(error) => {
                 if matches!(error, RequestError::HeadTooLarge | RequestError::TooManyHeaders) {
                     self.hub.counters.hit(Limit::HeadBytesMax);
@@ -104,7 +104,7 @@ impl<A: Application> Shard<A> {
                 self.hub.counters.malformed += 1;
                 self.answer(key, &refusal(error.status(), error.reason()));
                 self.begin_close(key);
-                return Next::Over;
+                return HttpStep::Over;
             }
         };
         stage.scanned = 0;
@@ -123,20 +123,20 @@ impl<A: Application> Shard<A> {
             self.hub.counters.hit(Limit::RequestsPerConnectionMax);
         }
         match outcome {
-            Outcome::Answered(KeepAlive::Keep) => Next::Consumed(length),
+            Outcome::Answered(KeepAlive::Keep) => HttpStep::Consumed(length),
             Outcome::Answered(KeepAlive::Close) => {
                 self.begin_close(key);
-                Next::Over
+                HttpStep::Over
             }
             Outcome::ReadBody(client, decoder, reply) => {
                 let deadline = self.hub.attended() + self.hub.settings.body_timeout_ms;
                 stage.request =
                     Request::Body(Box::new(PostBody { client, decoder, body: Vec::new(), reply, deadline }));
-                Next::Consumed(length)
+                HttpStep::Consumed(length)
             }
             Outcome::Hold(client, reply) => {
                 stage.request = Request::Held(client, reply);
-                Next::Consumed(length)
+                HttpStep::Consumed(length)
             }
             Outcome::Upgrade(stage) => {
                 if let Some(connection) = self.connections.get_mut(key.0) {
@@ -144,7 +144,7 @@ impl<A: Application> Shard<A> {
                     connection.deadline = Millis::NEVER;
                 }
                 self.diary.note(key.0.index, |account| account.is_websocket = true);
-                Next::Frames(length)
+                HttpStep::Frames(length)
             }
             Outcome::HandOver(destination) => {
                 let luggage = match destination {
@@ -157,7 +157,7 @@ impl<A: Application> Shard<A> {
                 // No send is under way here, so this one takes all answers before the connection leaves.
                 self.flush_connection(key, Cut::Whole);
                 self.hand_over(key, destination, parcel);
-                Next::Over
+                HttpStep::Over
             }
         }
     }
@@ -168,17 +168,17 @@ impl<A: Application> Shard<A> {
         stage: &mut HttpStage,
         mut post: Box<PostBody>,
         input: &[u8],
-    ) -> Next {
+    ) -> HttpStep {
         match post.decoder.decode(input, &mut post.body) {
             Ok((_, BodyState::More)) if !self.hub.is_alive(post.client) => {
                 self.hub.counters.count_unknown_sid(UnknownSid::Ended);
                 self.answer_engine(key, 400, 1, &post.reply);
                 self.begin_close(key);
-                Next::Over
+                HttpStep::Over
             }
             Ok((count, BodyState::More)) => {
                 stage.request = Request::Body(post);
-                if count == 0 { Next::Wait } else { Next::Consumed(count) }
+                if count == 0 { HttpStep::Wait } else { HttpStep::Consumed(count) }
             }
             Ok((count, BodyState::Complete)) => {
                 stage.since = self.hub.now.at;
@@ -189,9 +189,9 @@ impl<A: Application> Shard<A> {
                 self.see_off();
                 if post.reply.keep_alive == KeepAlive::Close {
                     self.begin_close(key);
-                    return Next::Over;
+                    return HttpStep::Over;
                 }
-                Next::Consumed(count)
+                HttpStep::Consumed(count)
             }
             Err(error) => {
                 if error == RequestError::BodyTooLarge {
@@ -202,7 +202,7 @@ impl<A: Application> Shard<A> {
                 self.hub.on_post_lost(post.client);
                 self.answer_empty(key, error.status(), &post.reply);
                 self.begin_close(key);
-                Next::Over
+                HttpStep::Over
             }
         }
     }
@@ -254,7 +254,7 @@ impl<A: Application> Shard<A> {
 }
 
 /// What to do after some bytes of an HTTP connection.
-enum Next {
+enum HttpStep {
     Consumed(usize),
     /// More bytes are needed, or a request is open.
     Wait,

@@ -11,7 +11,7 @@ use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 use crate::app::Application;
 use crate::capacity::Rate;
 use crate::shard::Shard;
-use crate::shard::clients::client::{ClientKey, ConnectionKey, Handshake, Role};
+use crate::shard::clients::client::{ClientKey, ConnectionKey, FirstRequest, Role};
 use crate::shard::clients::directory::Found;
 use crate::shard::clients::polling::{PollOutcome, PostOutcome};
 use crate::shard::clients::probe::ProbeAdmission;
@@ -80,12 +80,14 @@ impl<A: Application> Shard<A> {
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
         let target = self.verify(head, is_forwarded);
-        if matches!(target, Ok(Target::Session(_) | Target::Upgrade(_))) {
+        if matches!(target, Ok(RequestSubject::Session(_) | RequestSubject::Upgrade(_))) {
             stage.stranger = None;
         }
         match target {
-            Ok(Target::Handshake(_) | Target::Upgrade(_)) if is_guest => self.answer_no_room(key, &reply),
-            Ok(Target::Handshake(transport)) => {
+            Ok(RequestSubject::Handshake(_) | RequestSubject::Upgrade(_)) if is_guest => {
+                self.answer_no_room(key, &reply)
+            }
+            Ok(RequestSubject::Handshake(transport)) => {
                 let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
                 if !self.hub.capacity.admit(Rate::Handshakes, address, self.hub.now.at) {
                     self.hub.counters.hit(Limit::HandshakesPerMinuteMax);
@@ -97,9 +99,9 @@ impl<A: Application> Shard<A> {
                     Transport::WebSocket => self.open_websocket(key, head, address, &reply),
                 }
             }
-            Ok(Target::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
-            Ok(Target::Upgrade(client)) => self.upgrade(key, head, client, &reply),
-            Ok(Target::Session(client)) => match head.method {
+            Ok(RequestSubject::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
+            Ok(RequestSubject::Upgrade(client)) => self.upgrade(key, head, client, &reply),
+            Ok(RequestSubject::Session(client)) => match head.method {
                 // Those that wait would leave no seat for those that are only answered.
                 Method::Get if is_guest && self.has_too_many_guests() => self.answer_no_room(key, &reply),
                 Method::Get => self.poll(key, client, reply),
@@ -122,7 +124,7 @@ impl<A: Application> Shard<A> {
     }
 
     /// The reference's checks in the reference's order: transport, sid, method, revision.
-    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<Target, Denial> {
+    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<RequestSubject, Denial> {
         let transport = match head.query.value("transport").as_deref() {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
@@ -133,9 +135,9 @@ impl<A: Application> Shard<A> {
         if let Some(sid) = head.query.value("sid") {
             let client = match self.hub.directory.find(&sid) {
                 Found::Here(client) => client,
-                Found::Moved(shard) => return Ok(Target::Elsewhere(shard)),
+                Found::Moved(shard) => return Ok(RequestSubject::Elsewhere(shard)),
                 // Whoever sent it here read that its session is here.
-                Found::Elsewhere(shard) if !is_forwarded => return Ok(Target::Elsewhere(shard)),
+                Found::Elsewhere(shard) if !is_forwarded => return Ok(RequestSubject::Elsewhere(shard)),
                 Found::Elsewhere(_) => return Err(Denial::Unknown(UnknownSid::Gone)),
                 Found::Nowhere(reason) => return Err(Denial::Unknown(reason)),
             };
@@ -147,8 +149,8 @@ impl<A: Application> Shard<A> {
             return match (is_upgrade, transport, self.hub.transport(client)) {
                 // A session keeps the revision that it began with.
                 (true, ..) if revision.as_deref() != Some("4") => Err(Denial::Code(UNSUPPORTED_REVISION)),
-                (true, Transport::WebSocket, _) => Ok(Target::Upgrade(client)),
-                (false, Transport::Polling, Some(Transport::Polling)) => Ok(Target::Session(client)),
+                (true, Transport::WebSocket, _) => Ok(RequestSubject::Upgrade(client)),
+                (false, Transport::Polling, Some(Transport::Polling)) => Ok(RequestSubject::Session(client)),
                 _ => Err(Denial::Code(BAD_REQUEST)),
             };
         }
@@ -161,7 +163,7 @@ impl<A: Application> Shard<A> {
         if revision.as_deref() != Some("4") {
             return Err(Denial::Code(UNSUPPORTED_REVISION));
         }
-        Ok(Target::Handshake(transport))
+        Ok(RequestSubject::Handshake(transport))
     }
 
     /// The log has the address of the peer where there is none that a request counts for.
@@ -295,7 +297,7 @@ impl<A: Application> Shard<A> {
 }
 
 /// What a request under the path is about.
-enum Target {
+enum RequestSubject {
     Handshake(Transport),
     Session(ClientKey),
     Upgrade(ClientKey),
@@ -312,7 +314,7 @@ enum Denial {
 }
 
 /// What an admission may need of the first request; `None` if it holds nothing of the kind.
-fn handshake_of(head: &Head<'_>, address: Option<IpAddr>) -> Option<Box<Handshake>> {
+fn handshake_of(head: &Head<'_>, address: Option<IpAddr>) -> Option<Box<FirstRequest>> {
     let authorization = head.header("authorization").map(Box::from);
-    (authorization.is_some() || address.is_some()).then(|| Box::new(Handshake { authorization, address }))
+    (authorization.is_some() || address.is_some()).then(|| Box::new(FirstRequest { authorization, address }))
 }

@@ -11,7 +11,7 @@ use super::{Record, shard_of};
 
 /// One that has come.
 #[derive(Debug)]
-struct Event {
+struct KeptEvent {
     broadcast: Broadcast,
     shard: usize,
     expires_at: u64,
@@ -22,7 +22,7 @@ struct Event {
 /// All that nothing has ended yet but a receipt or their time, by number; shards get them in this order from a sender.
 #[derive(Debug, Default)]
 pub struct Kept {
-    events: BTreeMap<u64, Event>,
+    events: BTreeMap<u64, KeptEvent>,
     /// In the order in which they came.
     order: Vec<u64>,
 }
@@ -33,7 +33,7 @@ impl Kept {
         self.order.retain(|other| *other != number);
     }
 
-    fn at(&self, shard: usize, now: u64) -> impl Iterator<Item = &Event> {
+    fn at(&self, shard: usize, now: u64) -> impl Iterator<Item = &KeptEvent> {
         self.events.values().filter(move |event| event.shard == shard && event.expires_at > now)
     }
 }
@@ -41,7 +41,7 @@ impl Kept {
 impl Record {
     /// The home of a user has taken an event to keep.
     pub fn on_kept(&mut self, shard: usize, broadcast: &Broadcast, expires_at: u64) {
-        let is_older = |event: &Event| {
+        let is_older = |event: &KeptEvent| {
             let (one, other) = (&event.broadcast, broadcast);
             one.conflate.is_some()
                 && (&one.conflate, &one.namespace, &one.rooms) == (&other.conflate, &other.namespace, &other.rooms)
@@ -49,7 +49,7 @@ impl Record {
         let older: Vec<u64> =
             self.kept.events.iter().filter(|(_, event)| is_older(event)).map(|(number, _)| *number).collect();
         older.into_iter().for_each(|number| self.kept.remove(number));
-        let event = Event { broadcast: broadcast.clone(), shard, expires_at, is_received: false };
+        let event = KeptEvent { broadcast: broadcast.clone(), shard, expires_at, is_received: false };
         self.kept.events.insert(number_of(broadcast), event);
         self.kept.order.push(number_of(broadcast));
     }
@@ -64,7 +64,7 @@ impl Record {
             return;
         }
         for number in self.kept.order.clone() {
-            let Event { broadcast, expires_at, is_received, .. } = &self.kept.events[&number];
+            let KeptEvent { broadcast, expires_at, is_received, .. } = &self.kept.events[&number];
             let is_his = broadcast.namespace.as_ref() == socket.namespace && *broadcast.rooms[0] == *room;
             let is_excepted = broadcast.except.iter().any(|room| socket.rooms.contains(&**room) || **room == *sid);
             if !is_his || is_excepted || *expires_at <= now {
@@ -90,7 +90,7 @@ impl Record {
     /// How many events a shard keeps, for a user or all of them: at the least what nobody has got, at the most all whose time is
     /// not over.
     pub fn kept_at(&self, shard: usize, room: Option<&str>, now: u64) -> (u64, u64) {
-        let of = |event: &&Event| room.is_none_or(|room| *event.broadcast.rooms[0] == *room);
+        let of = |event: &&KeptEvent| room.is_none_or(|room| *event.broadcast.rooms[0] == *room);
         let all = self.kept.at(shard, now).filter(of).count();
         let unreceived = self.kept.at(shard, now).filter(of).filter(|event| !event.is_received).count();
         (unreceived as u64, all as u64)
@@ -98,7 +98,7 @@ impl Record {
 
     /// A backend has taken back what is kept for a user.
     pub fn on_taken_back(&mut self, shard: usize, room: &str) {
-        let of_user = |event: &Event| event.shard == shard && *event.broadcast.rooms[0] == *room;
+        let of_user = |event: &KeptEvent| event.shard == shard && *event.broadcast.rooms[0] == *room;
         let numbers: Vec<u64> =
             self.kept.events.iter().filter(|(_, event)| of_user(event)).map(|(number, _)| *number).collect();
         numbers.into_iter().for_each(|number| self.kept.remove(number));

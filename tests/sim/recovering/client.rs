@@ -4,7 +4,7 @@ use sockring_protocol::json::{Elements, Value};
 use sockring_protocol::websocket::Opcode;
 
 use super::super::wire;
-use super::Line;
+use super::BrowserLine;
 use super::model::Model;
 
 /// One client object, over all its connections.
@@ -96,7 +96,7 @@ impl Client {
         Said::Text(payload + "}")
     }
 
-    pub(crate) fn read(&mut self, line: &mut Line, model: &mut Model, now: u64) -> Vec<Said> {
+    pub(crate) fn read(&mut self, line: &mut BrowserLine, model: &mut Model, now: u64) -> Vec<Said> {
         if self.stalls_until > now {
             return Vec::new();
         }
@@ -129,7 +129,7 @@ impl Client {
         self.end_if_broken(line, said)
     }
 
-    fn end_if_broken(&self, line: &Line, mut said: Vec<Said>) -> Vec<Said> {
+    fn end_if_broken(&self, line: &BrowserLine, mut said: Vec<Said>) -> Vec<Said> {
         if self.reads_bytes == 0 || line.is_ended && line.output.is_empty() {
             said.push(Said::End);
         }

@@ -25,7 +25,7 @@ impl<'a> Emitted<'a> {
 
 /// An event that a session has to get.
 #[derive(Clone, Debug)]
-struct Expected {
+struct ExpectedEmit {
     number: u64,
     conflate: Option<String>,
     /// It is for whoever has this user, whatever rooms the session was in.
@@ -37,9 +37,9 @@ struct Expected {
 struct Session {
     user: String,
     rooms: BTreeSet<String>,
-    expected: Vec<Expected>,
+    expected: Vec<ExpectedEmit>,
     /// What the session before it has not got of its user's events: it comes first, or not at all.
-    inherited: Vec<Expected>,
+    inherited: Vec<ExpectedEmit>,
     /// How many of them have come, or been replaced by one that has.
     got: usize,
     /// The last event's marker has not come: it may come again after a break.
@@ -138,7 +138,7 @@ impl Model {
             let is_own = emitted.rooms.is_empty() || emitted.rooms.iter().any(|room| **room == *user);
             let is_own = is_own && emitted.except.is_empty();
             let conflate = emitted.conflate.map(str::to_owned);
-            session.expected.push(Expected { number: emitted.number, conflate, is_own });
+            session.expected.push(ExpectedEmit { number: emitted.number, conflate, is_own });
         }
     }
 

@@ -25,8 +25,8 @@ fn stay(room: Option<&str>) -> Stay {
     Stay { room: room.map(Box::from), from: Position(0), until: Position::MAX }
 }
 
-fn reader(namespace: NamespaceId, stays: &[Stay]) -> Reader<'_> {
-    Reader { namespace, stays, others: OtherRooms::None }
+fn reader(namespace: NamespaceId, stays: &[Stay]) -> LogReader<'_> {
+    LogReader { namespace, stays, others: OtherRooms::None }
 }
 
 fn missed(log: &Log, from: u64, stays: &[Stay]) -> Vec<u64> {
@@ -69,7 +69,7 @@ fn who_was_excepted_gets_nothing_and_of_a_key_the_newest_is_enough() {
     assert_eq!(missed(&log, 0, &[stay(Some("news"))]), [1, 3, 4]);
     // Who may have been in any room may have been in that one.
     let (stays, others) = (&[stay(Some("news"))][..], OtherRooms::Unknown);
-    assert_eq!(log.since(Position(0), Reader { namespace: ROOT, stays, others }, usize::MAX).frames.len(), 2);
+    assert_eq!(log.since(Position(0), LogReader { namespace: ROOT, stays, others }, usize::MAX).frames.len(), 2);
     assert_eq!(missed(&log, 0, &[stay(Some("news")), stay(Some("mods"))]), [3, 4]);
     // It came to the excepted room only afterwards.
     let late = Stay { room: Some("mods".into()), from: Position(1), until: Position::MAX };

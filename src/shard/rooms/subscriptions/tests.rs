@@ -41,9 +41,9 @@ const INPUTS: [Input; 7] =
     [Input::Confirm, Input::ConfirmEarlier, Input::End, Input::Up, Input::Down, Input::Early, Input::Late];
 
 /// A room in this state, and the epoch of its last subscription.
-fn prepared(state: State) -> (Subscriptions<&'static str>, u32) {
+fn prepared(state: State) -> (PendingSubscriptions<&'static str>, u32) {
     let news = room("news");
-    let mut subscriptions = Subscriptions::new(1);
+    let mut subscriptions = PendingSubscriptions::new(1);
     if state != State::Unawaited {
         subscriptions.on_up();
     }
@@ -109,7 +109,7 @@ fn every_state_with_every_input() {
 #[test]
 fn rooms_wait_each_for_themselves_and_in_any_order() {
     let (news, sport) = (room("news"), room("sport"));
-    let mut subscriptions = Subscriptions::new(1);
+    let mut subscriptions = PendingSubscriptions::new(1);
     subscriptions.on_up();
     let first = subscriptions.begin(&news, NOW);
     let second = subscriptions.begin(&sport, NOW + 5);
