@@ -2,6 +2,7 @@
 
 mod circles;
 mod docs;
+mod names;
 mod references;
 
 use std::collections::BTreeSet;
@@ -304,24 +305,6 @@ fn files_are_short_enough_to_hold_one_idea() {
         }
     }
     assert_none(&format!("at most {CODE_LINES_MAX} lines of code without tests"), &long);
-}
-
-/// Who uses the protocol crate imports from several of its modules at once.
-#[test]
-fn a_type_of_the_protocol_crate_has_its_name_alone() {
-    let (mut seen, mut twice) = (BTreeSet::new(), Vec::new());
-    for source in sources().into_iter().filter(|source| source.path.starts_with("protocol/src/")) {
-        for line in source.text.lines() {
-            let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
-            let Some(after) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) else { continue };
-            let name = after.split(|sign: char| !sign.is_alphanumeric()).next().unwrap_or_default();
-            if !seen.insert(name.to_owned()) {
-                twice.push(format!("{}: {name}", source.path));
-            }
-        }
-    }
-    assert!(seen.len() > 50, "only {} types were found", seen.len());
-    assert_none("another module has a type of that name", &twice);
 }
 
 #[test]
