@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::{Parser, ValueEnum};
-use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, SocketInfo};
+use sockring::app::{
+    Action, Actions, Admission, Application, ConnectRequest, Layer, ReceivedEvent, Refusal, SocketInfo,
+};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{Elsewhere, EngineSettings, Layer, ShardNumber};
+use sockring::shard::{Elsewhere, EngineSettings, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Sharing, Surroundings, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::http::{CorsPolicy, Origins};
@@ -65,7 +67,7 @@ struct Flags {
     shards: u16,
 }
 
-/// Gives back what comes.
+/// Gives back what comes by Socket.IO.
 #[derive(Clone, Debug)]
 struct Echo {
     connect_gap_ms: u64,
@@ -125,29 +127,57 @@ impl Application for Echo {
             _ => {}
         }
     }
+}
+
+/// Gives back what comes by Engine.IO.
+#[derive(Clone, Copy, Debug)]
+struct EngineIoEcho;
+
+impl Application for EngineIoEcho {
+    const LAYER: Layer = Layer::EngineIo;
+
+    fn admit(&mut self, _: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
+        Ok(Admission::default())
+    }
 
     fn message(&mut self, message: Data<'_>, actions: &mut Actions) {
-        actions.push(match message {
-            Data::Text(text) => Action::SendText(text.into()),
-            Data::Binary(data) => Action::SendBinary(data.into_owned()),
-        });
+        actions.push(back(message));
+    }
+}
+
+/// Gives back what comes by a WebSocket, without a session.
+#[derive(Clone, Copy, Debug)]
+struct WebSocketEcho;
+
+impl Application for WebSocketEcho {
+    const LAYER: Layer = Layer::WebSocket;
+
+    fn admit(&mut self, _: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
+        Ok(Admission::default())
+    }
+
+    fn message(&mut self, message: Data<'_>, actions: &mut Actions) {
+        actions.push(back(message));
+    }
+}
+
+fn back(message: Data<'_>) -> Action {
+    match message {
+        Data::Text(text) => Action::SendText(text.into()),
+        Data::Binary(data) => Action::SendBinary(data.into_owned()),
     }
 }
 
 fn settings(flags: &Flags) -> EngineSettings {
-    let (layer, path, payload_bytes_max) = match flags.layer {
-        LayerName::Socketio => (Layer::SocketIo, "/socket.io/", 1_000_000),
-        LayerName::Engineio => (Layer::EngineIo, "/engine.io/", 1_000_000),
-        LayerName::Websocket => (Layer::WebSocket, "/", 16 << 20),
-    };
-    // A raw WebSocket has no heartbeat of its own.
-    let ping_interval_ms = match layer {
-        Layer::WebSocket => u64::MAX,
-        _ => flags.ping_interval,
+    // A raw WebSocket has no heartbeat of its own. Messages of many megabytes in small fragments are part of what an echo is
+    // tested with.
+    let (path, payload_bytes_max, ping_interval_ms, fragments_max) = match flags.layer {
+        LayerName::Socketio => ("/socket.io/", 1_000_000, flags.ping_interval, 1024),
+        LayerName::Engineio => ("/engine.io/", 1_000_000, flags.ping_interval, 1024),
+        LayerName::Websocket => ("/", 16 << 20, u64::MAX, 1 << 20),
     };
     let payload_bytes_max = flags.max_payload.unwrap_or(payload_bytes_max);
     EngineSettings {
-        layer,
         elsewhere: Elsewhere::NotFound,
         path: path.to_owned(),
         namespaces: vec!["/".to_owned(), "/custom".to_owned()],
@@ -159,8 +189,7 @@ fn settings(flags: &Flags) -> EngineSettings {
         cors: CorsPolicy { origins: Origins::Any, credentials: false },
         payload_bytes_max,
         connect_timeout_ms: flags.connect_timeout,
-        // Messages of many megabytes in small fragments are part of what an echo is tested with.
-        fragments_max: if layer == Layer::WebSocket { 1 << 20 } else { 1024 },
+        fragments_max,
         queue_bytes_max: payload_bytes_max.saturating_mul(8).max(8 << 20),
         events_per_second_max: u32::MAX,
         ..EngineSettings::default()
@@ -169,7 +198,12 @@ fn settings(flags: &Flags) -> EngineSettings {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    match serve(&flags) {
+    let served = match flags.layer {
+        LayerName::Socketio => serve(&flags, &Echo { connect_gap_ms: flags.connect_gap, payloads: HashMap::new() }),
+        LayerName::Engineio => serve(&flags, &EngineIoEcho),
+        LayerName::Websocket => serve(&flags, &WebSocketEcho),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("echo: {error}");
@@ -178,7 +212,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
+fn serve<A: Application + Clone + Send + 'static>(flags: &Flags, app: &A) -> Result<(), Box<dyn std::error::Error>> {
     let listeners =
         Listener::bind_several(IpAddr::V4(Ipv4Addr::UNSPECIFIED), flags.port, flags.shards, Sharing::Alone)?;
     let port = listeners.first().map_or(flags.port, |listener| listener.address().port());
@@ -197,7 +231,7 @@ fn serve(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
             settings: Arc::clone(&settings),
             capacity: Arc::clone(&capacity),
             place: ShardNumber { number, of: flags.shards },
-            app: Echo { connect_gap_ms: flags.connect_gap, payloads: HashMap::new() },
+            app: app.clone(),
             listener,
             mailbox: Arc::clone(&mailboxes[usize::from(number)]),
             siblings: siblings.collect(),

@@ -11,6 +11,9 @@ use sockring_protocol::socketio::{AckId, Args};
 
 /// A product on top of the engine. One value per shard; all methods but `admit` do nothing unless written.
 pub trait Application {
+    /// What its clients speak. The compiler leaves out what the others would take.
+    const LAYER: Layer = Layer::SocketIo;
+
     /// May this CONNECT pass?
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal>;
 
@@ -39,10 +42,20 @@ pub trait Application {
         let _ = socket;
     }
 
-    /// A message on a layer below Socket.IO: `Layer::EngineIo` or `Layer::WebSocket`.
+    /// A message of a client, for an application on a layer below Socket.IO.
     fn message(&mut self, message: Data<'_>, actions: &mut Actions) {
         let _ = (message, actions);
     }
+}
+
+/// Which protocol the application speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    SocketIo,
+    /// Engine.IO messages, without Socket.IO packets.
+    EngineIo,
+    /// WebSocket messages on any path.
+    WebSocket,
 }
 
 /// A CONNECT packet and what came with the session's first request.

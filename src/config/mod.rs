@@ -18,7 +18,7 @@ use crate::auth::{AfterExpiry, Expiry, TokenKey, TokenRules};
 use crate::capacity::CapacityLimits;
 use crate::cluster::ClusterSettings;
 use crate::proxies::TrustedProxies;
-use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, Layer, SHARDS_MOST, SLOTS_MOST};
+use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
 pub use values::{CONFIG_VARIABLE, Source, Values};
@@ -347,7 +347,6 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
     Ok(EngineSettings {
         turn: Default::default(),
         recovery: recovery::settings(values)?,
-        layer: Layer::SocketIo,
         elsewhere: Elsewhere::HandOver,
         instances: Instances::Alone,
         instance: Instance::default(),

@@ -60,9 +60,7 @@ pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
-pub use settings::{
-    Elsewhere, EngineSettings, Instances, Layer, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits,
-};
+pub use settings::{Elsewhere, EngineSettings, Instances, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits};
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};
 

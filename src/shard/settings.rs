@@ -12,16 +12,6 @@ use crate::proxies::TrustedProxies;
 use super::moving::sid::Instance;
 use super::rooms::sockets::NamespaceId;
 
-/// Which protocol the application speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    SocketIo,
-    /// Engine.IO messages, without Socket.IO packets.
-    EngineIo,
-    /// WebSocket messages on any path.
-    WebSocket,
-}
-
 /// What happens to requests outside `path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
@@ -44,7 +34,6 @@ pub enum Instances {
 /// The engine's settings. Times are milliseconds, sizes bytes.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    pub layer: Layer,
     pub elsewhere: Elsewhere,
     pub instances: Instances,
     /// Made by chance when the process starts; what its sids begin with.
@@ -202,7 +191,6 @@ impl Default for TurnLimits {
 impl Default for EngineSettings {
     fn default() -> EngineSettings {
         EngineSettings {
-            layer: Layer::SocketIo,
             elsewhere: Elsewhere::NotFound,
             instances: Instances::Alone,
             instance: Instance::default(),

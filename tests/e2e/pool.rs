@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal};
+use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Layer, Refusal};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{EngineSettings, Layer, ShardNumber};
+use sockring::shard::{EngineSettings, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::{Data, SessionTimes};
@@ -25,6 +25,8 @@ const FRAME_BYTES: usize = 64 << 10;
 struct Echo;
 
 impl Application for Echo {
+    const LAYER: Layer = Layer::WebSocket;
+
     fn admit(&mut self, _: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         Ok(Admission::default())
     }
@@ -51,7 +53,6 @@ impl EchoWorker {
         let mailbox = Arc::new(Mailbox::new(1 << 20));
         let postbox = Postbox::new(Arc::clone(&mailbox), 0);
         let settings = EngineSettings {
-            layer: Layer::WebSocket,
             path: "/".to_owned(),
             // A raw WebSocket has no heartbeat of its own.
             times: SessionTimes { ping_interval_ms: 24 * 3600 * 1000, ..SessionTimes::default() },

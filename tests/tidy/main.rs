@@ -129,7 +129,6 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
             "EngineSettings",
             "Instance",
             "Instances",
-            "Layer",
             "OffsetForm",
             "RecoverySecret",
             "RecoverySettings",

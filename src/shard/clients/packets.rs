@@ -6,7 +6,7 @@ use sockring_protocol::engineio::Data;
 use sockring_protocol::socketio::{self, AckId, Args, Assembler, AssemblyStep, SocketPacket};
 
 use crate::app::{
-    Action, Actions, Admission, Application, ConnectRequest, ReceivedEvent, Refusal, RefusalReason, SocketInfo,
+    Action, Actions, Admission, Application, ConnectRequest, Layer, ReceivedEvent, Refusal, RefusalReason, SocketInfo,
 };
 use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
@@ -15,7 +15,6 @@ use crate::shard::limit::Limit;
 use crate::shard::recovery::ended::Parting;
 use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 use crate::shard::rooms::table::{Member, USER_PREFIX};
-use crate::shard::settings::Layer;
 
 use super::client::{Cause, ClientKey, CloseReason, Farewell, FirstRequest, Phase};
 use super::encode::{self, Carrier};
@@ -24,11 +23,11 @@ use super::encode::{self, Carrier};
 const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;
 
 impl<A: Application> Hub<A> {
-    /// One message of the layer that the settings name.
+    /// One message of the application's layer.
     pub(crate) fn on_message(&mut self, key: ClientKey, data: Data<'_>) {
         self.counters.messages_in += 1;
         self.catch_up(key.0.index);
-        if self.settings.layer != Layer::SocketIo {
+        if A::LAYER != Layer::SocketIo {
             let mut actions = std::mem::take(&mut self.actions);
             self.app.message(data, &mut actions);
             return self.perform(key, None, actions);
@@ -353,7 +352,7 @@ impl<A: Application> Hub<A> {
                     self.drop_client(key, CloseReason::ServerClose, None, Farewell::NextPoll);
                 }
                 (Action::SendText(text), _) => {
-                    let frames = match self.settings.layer {
+                    let frames = match A::LAYER {
                         Layer::WebSocket => encode::text_packet(&mut self.scratch, &text),
                         _ => encode::message(&mut self.scratch, |out| out.extend_from_slice(&text)),
                     };

@@ -5,13 +5,12 @@ use sockring_protocol::engineio::{
     self, Input, OpenPacket, PacketType, Session, SessionEnd, Step, Transport, Upgrades,
 };
 
-use crate::app::Application;
+use crate::app::{Application, Layer};
 use crate::shard::diary::Account;
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::rooms::sockets::Sockets;
-use crate::shard::settings::Layer;
 
 use super::client::{
     Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, FirstRequest, Phase,
@@ -42,7 +41,7 @@ impl<A: Application> Hub<A> {
         let interval_ms = self.settings.times.ping_interval_ms;
         let early_ms = interval_ms / EARLY_SHARE + self.random.below(interval_ms / JITTER_SHARE);
         let address = handshake.as_ref().and_then(|handshake| handshake.address);
-        let half_open_by = match self.settings.layer {
+        let half_open_by = match A::LAYER {
             Layer::SocketIo => self.attended() + self.settings.connect_timeout_ms,
             Layer::EngineIo | Layer::WebSocket => Millis::NEVER,
         };
@@ -97,7 +96,7 @@ impl<A: Application> Hub<A> {
     /// One text frame came by the client's WebSocket.
     pub(crate) fn on_text(&mut self, key: ClientKey, text: &str) {
         self.diary.received(key.0.index, text.len());
-        if self.settings.layer == Layer::WebSocket {
+        if A::LAYER == Layer::WebSocket {
             return self.on_message(key, engineio::Data::Text(text));
         }
         match engineio::EnginePacket::decode(text) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 
-use crate::app::{Actions, Application, SocketInfo};
+use crate::app::{Actions, Application, Layer, SocketInfo};
 use crate::capacity::Capacity;
 
 use super::clients::client::{ClientKey, CloseReason, Farewell, Phase, Queued};
@@ -32,7 +32,7 @@ use super::rooms::membership::{Left, Membership};
 use super::rooms::once::SeenKeys;
 use super::rooms::receipts::Receipts;
 use super::rooms::sockets::RoomId;
-use super::settings::{EngineSettings, Layer};
+use super::settings::EngineSettings;
 
 use outbound::Outbound;
 
@@ -194,9 +194,9 @@ impl<A: Application> Hub<A> {
     /// How many bytes one message or body of a client may have now, and the limit that says so. Without an accepted CONNECT
     /// there is nothing to say but that.
     pub(super) fn message_limit(&self, key: ClientKey) -> (usize, Limit) {
-        let EngineSettings { layer, payload_bytes_max, connect_bytes_max, .. } = *self.settings;
+        let EngineSettings { payload_bytes_max, connect_bytes_max, .. } = *self.settings;
         let is_unclaimed = || self.directory.get(key).is_some_and(|client| client.phase == Phase::Unclaimed);
-        match layer == Layer::SocketIo && connect_bytes_max < payload_bytes_max && is_unclaimed() {
+        match A::LAYER == Layer::SocketIo && connect_bytes_max < payload_bytes_max && is_unclaimed() {
             true => (connect_bytes_max, Limit::ConnectBytesMax),
             false => (payload_bytes_max, Limit::PayloadBytesMax),
         }

@@ -6,14 +6,13 @@
 use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Transport};
 
-use crate::app::{Admission, Application, ConnectRequest};
+use crate::app::{Admission, Application, ConnectRequest, Layer};
 use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Farewell, Phase, Role};
 use crate::shard::hub::Hub;
 use crate::shard::hub::outbound::Order;
 use crate::shard::mail::SiblingMail;
 use crate::shard::rooms::sockets::{NamespaceId, Sockets};
 use crate::shard::rooms::table::USER_PREFIX;
-use crate::shard::settings::Layer;
 
 use super::emigrant::{Departed, Emigrant};
 use super::placement::home_of;
@@ -23,7 +22,7 @@ impl<A: Application> Hub<A> {
     /// Whether a client may still go to another shard.
     pub(crate) fn may_move(&self, key: ClientKey) -> bool {
         self.shard.of > 1
-            && self.settings.layer == Layer::SocketIo
+            && A::LAYER == Layer::SocketIo
             && self
                 .directory
                 .get(key)

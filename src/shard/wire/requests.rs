@@ -8,7 +8,7 @@ use sockring_protocol::http::{
 };
 use sockring_protocol::websocket::{self, Opcode, encode_close, encode_frame};
 
-use crate::app::Application;
+use crate::app::{Application, Layer};
 use crate::capacity::Rate;
 use crate::shard::Shard;
 use crate::shard::clients::client::{ClientKey, ConnectionKey, FirstRequest, Role};
@@ -18,7 +18,7 @@ use crate::shard::clients::probe::ProbeAdmission;
 use crate::shard::effects::Destination;
 use crate::shard::faults::UnknownSid;
 use crate::shard::limit::Limit;
-use crate::shard::settings::{Elsewhere, Layer};
+use crate::shard::settings::Elsewhere;
 
 use super::stage::{HttpStage, ReplyHead, WebSocketStage};
 
@@ -51,7 +51,7 @@ impl<A: Application> Shard<A> {
         let is_forwarded = std::mem::take(&mut stage.is_forwarded);
         let is_guest = self.is_guest(key);
         let settings = &self.hub.settings;
-        if settings.layer == Layer::WebSocket {
+        if A::LAYER == Layer::WebSocket {
             return match is_guest {
                 true => {
                     let reply = self.reply_head(head);
@@ -231,7 +231,7 @@ impl<A: Application> Shard<A> {
         Outcome::Upgrade(WebSocketStage::new(client, Role::Probe))
     }
 
-    /// `Layer::WebSocket`: any path, no session below.
+    /// For an application on `Layer::WebSocket`: any path, no session below.
     fn on_plain_websocket(&mut self, key: ConnectionKey, head: &Head<'_>) -> Outcome {
         if head.upgrade != Upgrade::WebSocket {
             return self.answer_not_found(key, head);
