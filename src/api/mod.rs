@@ -1,5 +1,15 @@
 //! The HTTP API and the page: everything on the port that is not Engine.IO, as tasks of a core.
 //!
+//! ```text
+//!   a connection that its shard hands over, with what was read
+//!     |                                                   ^ back, with the request that is a shard's
+//!     v                                                   |
+//!   connection: head, body --> access --> routes -->  emit, page, metrics, ...
+//!     ^     crowd: how many at once                       |
+//!     |                                                   v
+//!     +------------------- answer <-------------------  across: mail to shards, published to others
+//! ```
+//!
 //! The API knows shards by their mail only. What it wants of them it asks, and waits for the answer.
 
 mod access;

@@ -20,7 +20,7 @@ pub(super) const UNUSED_BYTES_MAX: usize = 8 << 20;
 /// A longer message ends the connection before it is all there. What the decoder takes, and what goes around it.
 const MESSAGE_BYTES_MAX: usize = adapter::MESSAGE_BYTES_MAX + (1 << 20);
 
-/// What is known of one connection's input.
+/// One connection's input, between Redis and whoever uses it.
 #[derive(Debug)]
 pub(super) struct Flow {
     unused: AtomicUsize,

@@ -12,7 +12,7 @@ use crate::shard::{RoomName, USER_PREFIX};
 /// What is refused is logged no more often than this; it is counted each time.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// What is known of one room.
+/// One room into which orders of other servers put sockets.
 #[derive(Debug, Default)]
 struct Joined {
     under_way: u32,

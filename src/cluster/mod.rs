@@ -1,5 +1,17 @@
 //! The cluster: other instances and Node servers on the same Redis, as tasks of the cores.
 //!
+//! ```text
+//!   cores: shards and API                                          Redis: one, a Cluster, or behind sentinels
+//!     emits, orders, questions ---> publisher -------------------->  channels
+//!     rooms that are wanted ------> subscriptions --> subscriber -->     |
+//!                                                         |<-------------+
+//!     mail, a shard at a time <---- inbox <--- decoded ---+
+//!     answers <-------------------- asking  (ours: how many, how long)
+//!                                   answering, awaiting  (questions and acknowledged emits of others)
+//!
+//!   link: one connection to a Redis     pulse, health: whether it stands     nodes, topology, sentinels: to which
+//! ```
+//!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
 #![deny(

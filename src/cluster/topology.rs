@@ -11,7 +11,7 @@ const NOBODY: u16 = u16::MAX;
 /// What Redis makes slots of.
 const SLOT_CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// What is known of where channels are.
+/// Where shard channels are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topology {
     /// Nothing yet.

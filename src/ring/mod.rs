@@ -1,5 +1,16 @@
 //! io_uring with a safe face: accept, watch, receive, send, shut down, cancel and close, by token. All `unsafe` is in here.
 //!
+//! ```text
+//!   worker:  accept, watch, receive, send ...             completions, by token
+//!              |                                              ^
+//!              v   backlog: what finds no room                |
+//!            submission queue --> kernel ----------> completion queue
+//!                                 |  |  |
+//!                                 |  |  +-- buffers   lent for receives, back when read
+//!                                 |  +----- flight    bytes lent for sends, until the last completion
+//!                                 +-------- files     the table of direct descriptors
+//! ```
+//!
 //! The invariants that the unsafe blocks lean on:
 //! - R1: the io_uring is dropped before the memory that it knows (field order).
 //! - R2: one thread submits (`Ring` is not `Send`), so the queues have one producer and one consumer.

@@ -140,7 +140,7 @@ pub struct KeptView {
     pub is_sent: bool,
 }
 
-/// What is known of the key of an emit.
+/// The key under which an event comes once, by its name and what it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnceKey {
     /// Of the key, the namespace and what it is emitted to: two that differ have two names.

@@ -1,8 +1,23 @@
 //! A shard: everything that one core knows, as plain data behind a handful of methods. It does no I/O and reads no clock.
 //!
-//! A turn: `on_time`, then `on_accept`, `on_arrival`, `on_bytes`, `on_sent`, `on_hangup`, `on_closed`, `on_mail` and
-//! `on_sibling_mail`, `on_looked` and `on_looked_around` as things happen, then `on_tick`, then `flush`. What the shard wants comes out of `flush` as effects. Between `on_accept` and `on_closed` a key
-//! is valid; `on_closed` comes exactly once.
+//! ```text
+//!   from the worker                                           to the worker
+//!     | on_accept, on_bytes, on_mail ...                        ^ effects
+//!     v                                                         |
+//!   wire ------- connections, and what their bytes mean ----- flush
+//!     | requests, packets                                       ^ outboxes, orders, mail, replies
+//!     v                                                         |
+//!   hub -------- has three owners do it ----------------------- +
+//!     |            Directory     clients, by key, sid and time  ^
+//!     |            Membership    rooms here, their homes        |
+//!     |            Broadcasts    what is on its way             |
+//!     v                                                         |
+//!   application  decides ---------------- actions ------------- +
+//! ```
+//!
+//! A turn: `on_time`, then `on_accept`, `on_arrival`, `on_bytes`, `on_sent`, `on_hangup`, `on_closed`, `on_mail`,
+//! `on_sibling_mail`, `on_looked` and `on_looked_around` as things happen, then `on_tick`, then `flush`. What the shard wants
+//! comes out of `flush` as effects. Between `on_accept` and `on_closed` a key is valid; `on_closed` comes exactly once.
 
 mod clients;
 mod diary;

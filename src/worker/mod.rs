@@ -1,5 +1,17 @@
 //! A worker: the thread of one core. It waits, tells its shard what happened and what time it is, and carries out what the
 //! shard wants.
+//!
+//! ```text
+//!   listener --> acceptor --+                             +--> the ring: send, receive, close
+//!                           v                             |
+//!   ring -----> completions --+                           |
+//!   mailbox --> letters ------+--> turn: its shard --> effects
+//!   clock ----> on_time ------+                           |
+//!                                                         +--> mailboxes of siblings, the bus, tasks that asked
+//!   pace: whether to wait in the ring for more, or to sleep until its signal
+//!
+//!   On the same thread: the tasks of the API and of the cluster.
+//! ```
 
 mod acceptor;
 mod around;

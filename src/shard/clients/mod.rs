@@ -1,4 +1,23 @@
 //! Clients: one Engine.IO session each, whatever carries it, with what waits for it.
+//!
+//! ```text
+//!   GET, POST       WebSocket       WebSocket beside polling
+//!       | polling       |               | probe
+//!       +---------> sessions <----------+
+//!                       | Engine.IO packets
+//!                       v
+//!                   packets ---- what may not pass ----> refusing
+//!                       | CONNECT, events, acks
+//!                       v
+//!                   application                  broadcasts, mail
+//!                       | actions                     |
+//!                       +-----> encode <--------------+
+//!                                 | once per message
+//!                                 v
+//!                              outbox of each client ---> the flush
+//!
+//!   ends:  a fault, DISCONNECT, draining, silence (which lookout has confirmed) ---> ending
+//! ```
 
 mod aliases;
 pub(super) mod client;

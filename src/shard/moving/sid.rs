@@ -1,4 +1,10 @@
 //! `Sid`: an id that names its shard and slot and that nobody can guess; and the randomness behind it.
+//!
+//! ```text
+//!   bit  0          18      26          48                                    120
+//!        | instance | shard | slot      | chance                              |
+//!          3 characters of the text       what nobody guesses
+//! ```
 
 use std::fmt;
 

@@ -1,4 +1,18 @@
 //! Rooms: who is in which, here and at other shards, and how a broadcast reaches its receivers.
+//!
+//! ```text
+//!   a socket joins, leaves                     an emit
+//!     | membership                               | deliver
+//!     |   table         members here             v
+//!     |   homes         members elsewhere ---> seats: whom it is for
+//!     |   subscriptions asked of the bus         |
+//!     v                                          v
+//!   announcing                                 broadcasts: fan_out, over as many turns as it takes
+//!     who is told that it is in a room           |-- outbox of each receiver
+//!     waits until emits reach it                 |-- acks: who has still to acknowledge
+//!                                                v
+//!                                              tally: how many, here and at other shards ---> the answer
+//! ```
 
 pub(super) mod acks;
 mod announcing;

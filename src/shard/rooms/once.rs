@@ -15,7 +15,7 @@ use crate::shard::mail::{OnceKey, Verdict};
 /// Keys whose window has ended go together, so that a shard that has nothing else to do is not woken for each.
 const TOGETHER_MS: u64 = 1_000;
 
-/// What is known of a key.
+/// An event that has come under a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     id: EventId,

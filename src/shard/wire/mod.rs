@@ -1,4 +1,21 @@
 //! The wire: connections, what is read from them and what is written to them, whichever client they carry.
+//!
+//! ```text
+//!   bytes                                                   one send per connection
+//!     |                                                         ^
+//!     v                                                         | flush: own answers, then the client's outbox
+//!   connection, whose stage is
+//!     http --------- heads, bodies ---> requests ---> clients   |
+//!     |                 ^                   | answers --------->+
+//!     | 101             | room_making: the longest idler goes   |
+//!     v                 |                                       |
+//!     websocket ---- frames, messages, pings -------> clients   |
+//!     |                                                         |
+//!     v                                                         |
+//!     closing ------ drops what still comes                     |
+//!
+//!   parcel: what goes along to another shard, or to the API and back
+//! ```
 
 mod answers;
 mod connection;
