@@ -75,6 +75,8 @@ pub struct Record {
     standing: Vec<Option<Arc<[u8]>>>,
     /// Sockets that were admitted and not connected yet, by user; some of them never will be.
     joining: HashMap<String, u64>,
+    /// What sockets have joined in a turn that is not over: nobody outside of their shard has been told.
+    untold: BTreeSet<(String, String)>,
     /// Of sockets, and of the rooms that they are in.
     pub changes: u64,
     emits: Emits,
@@ -119,6 +121,7 @@ impl Record {
             heard: HashMap::new(),
             standing: vec![None; shards],
             joining: HashMap::new(),
+            untold: BTreeSet::new(),
             changes: 0,
             emits: Emits::default(),
             keys: Keys::default(),
@@ -137,7 +140,9 @@ impl Record {
     }
 
     pub fn on_connected(&mut self, sid: &str, namespace: &str, user: &str) {
-        let rooms = BTreeSet::from([format!("{USER_PREFIX}{user}")]);
+        let room = format!("{USER_PREFIX}{user}");
+        self.untold.insert((sid.to_owned(), room.clone()));
+        let rooms = BTreeSet::from([room]);
         let shard = shard_of(sid);
         let socket = LiveSocket { shard, namespace: namespace.to_owned(), user: user.to_owned(), rooms, leaves: 0 };
         assert!(self.live.insert(sid.to_owned(), socket).is_none(), "a sid came twice");
@@ -168,8 +173,14 @@ impl Record {
         let socket = self.live.get_mut(sid).expect("a socket that joins is live");
         if socket.rooms.len() < max {
             socket.rooms.insert(room.to_owned());
+            self.untold.insert((sid.to_owned(), room.to_owned()));
             self.emits.excuse_from(sid, room);
         }
+    }
+
+    /// A turn of a shard is over, and what it has to say is on its way.
+    pub fn on_told(&mut self, shard: usize) {
+        self.untold.retain(|(sid, _)| shard_of(sid) != shard);
     }
 
     pub fn on_leave(&mut self, sid: &str, room: &str) {

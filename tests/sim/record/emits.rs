@@ -97,7 +97,9 @@ impl Record {
         self.emits.waves += 1;
         for broadcast in broadcasts {
             let has_to_reach = match broadcast.delivery {
-                Delivery::Queue => self.targets(broadcast, None).into_iter().collect(),
+                Delivery::Queue => {
+                    self.targets(broadcast, None).into_iter().filter(|sid| self.is_told(sid, broadcast)).collect()
+                }
                 Delivery::Volatile => BTreeSet::new(),
             };
             let open = Open {
@@ -110,6 +112,13 @@ impl Record {
             };
             assert!(self.emits.open.insert(number_of(broadcast), open).is_none(), "emitted twice");
         }
+    }
+
+    /// Whether the home of an emit's room has been told of a socket: the turn in which it has joined may still be on.
+    fn is_told(&self, sid: &str, broadcast: &Broadcast) -> bool {
+        let [room] = &*broadcast.rooms else { return true };
+        let home = home_of(room, shards(&self.standing));
+        shard_number(shard_of(sid)) == home || !self.untold.contains(&(sid.to_owned(), room.to_string()))
     }
 
     /// A mailbox was too full: the sockets of this shard do not get it.

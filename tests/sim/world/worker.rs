@@ -138,6 +138,7 @@ impl World {
     /// What a worker has given away in its turn leaves.
     fn give_away(&mut self, shard: usize) {
         let now = self.now;
+        self.record.borrow_mut().on_told(shard);
         for outgoing in std::mem::take(&mut self.seats[shard].worker.outside.outgoing) {
             match outgoing {
                 Outgoing::Letter(to, letter) => {
