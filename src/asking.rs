@@ -63,18 +63,18 @@ pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Bo
         body.insert("ttl".to_owned(), ttl.into());
     }
     let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)))?;
-    out::line(answer["message"].as_str().unwrap_or_default())?;
-    let is_with_others = answer["data"]["published"] == true;
-    let was_emitted_before = answer["data"]["duplicate"] == true;
-    let is_kept = answer["data"]["kept"].is_string();
-    let is_nobodys = answer["data"]["delivered"] == 0 && !is_with_others && !was_emitted_before && !is_kept;
+    out::line(at(&answer, "/message").as_str().unwrap_or_default())?;
+    let is_with_others = *at(&answer, "/data/published") == true;
+    let was_emitted_before = *at(&answer, "/data/duplicate") == true;
+    let is_kept = at(&answer, "/data/kept").is_string();
+    let is_nobodys = *at(&answer, "/data/delivered") == 0 && !is_with_others && !was_emitted_before && !is_kept;
     Ok(if is_nobodys { ExitCode::from(NOBODY) } else { ExitCode::SUCCESS })
 }
 
 /// `sockring stats`: a line for each number.
 pub fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error>> {
     let answer = ask(settings, whom, "/stats", None)?;
-    let data = answer["data"].as_object().ok_or("the answer has no data")?;
+    let data = at(&answer, "/data").as_object().ok_or("the answer has no data")?;
     for (name, value) in data.iter().filter(|(name, _)| *name != "shards") {
         match value {
             Value::Object(parts) => {
@@ -85,7 +85,7 @@ pub fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error
         }
     }
     for shard in data.get("shards").and_then(Value::as_array).into_iter().flatten() {
-        let number = |name: &str| shard[name].as_u64().unwrap_or(0);
+        let number = |name: &str| shard.get(name).and_then(Value::as_u64).unwrap_or(0);
         out::line(format_args!(
             "shard {:<10}{} clients, {} sockets, {} users, {} rooms, {} bytes queued",
             number("shard"),
@@ -97,6 +97,11 @@ pub fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is at a place (RFC 6901), or null.
+fn at<'a>(answer: &'a Value, place: &str) -> &'a Value {
+    answer.pointer(place).unwrap_or(&Value::Null)
 }
 
 fn plain(value: &Value) -> String {
@@ -130,16 +135,16 @@ fn ask(settings: &Settings, whom: &Whom, route: &str, body: Option<&Value>) -> R
     if status.is_success() {
         return Ok(value);
     }
-    let details = value["errors"].as_array().into_iter().flatten().filter_map(|error| {
-        let message = error["message"].as_str()?;
-        Some(match error["path"].as_str() {
+    let details = at(&value, "/errors").as_array().into_iter().flatten().filter_map(|error| {
+        let message = at(error, "/message").as_str()?;
+        Some(match at(error, "/path").as_str() {
             None | Some("") => message.to_owned(),
             Some(path) => format!("{path}: {message}"),
         })
     });
     let mut words: Vec<String> = details.collect();
     if words.is_empty() {
-        words.extend(value["message"].as_str().map(str::to_owned));
+        words.extend(at(&value, "/message").as_str().map(str::to_owned));
     }
     Err(format!("{server} answered {status}: {}", words.join("; ")).into())
 }

@@ -267,7 +267,7 @@ fn unix_ms(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthE
     let Some(value) = claims.get(name) else { return Ok(None) };
     match value.as_u64() {
         Some(seconds) => Ok(Some(seconds.saturating_mul(1000))),
-        // The conversion takes what is out of bounds as the bound.
+        #[expect(clippy::cast_possible_truncation, reason = "what is out of bounds is taken as the bound")]
         None => value.as_f64().map(|seconds| Some((seconds * 1000.0) as u64)).ok_or(AuthError::Invalid),
     }
 }

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sockring_protocol::Millis;
 
@@ -179,8 +179,19 @@ impl Capacity {
     /// Whether a request of this address would be admitted. It is not counted.
     pub fn has_left(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
         let Some(address) = address.map(whole_site) else { return true };
-        let buckets = self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = self.buckets_of(rate);
         buckets.get(&address).is_none_or(|bucket| bucket.tokens(self.full(rate), now) >= 1000)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there are as many as rates")]
+    fn buckets_of(&self, rate: Rate) -> MutexGuard<'_, HashMap<IpAddr, Bucket>> {
+        self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has come in by a door, by address.
+    #[expect(clippy::indexing_slicing, reason = "there are as many as doors")]
+    fn at(&self, door: Door) -> &Addresses {
+        &self.addresses[door as usize]
     }
 
     /// Addresses that were forgotten to make room for others.
@@ -201,7 +212,7 @@ impl Capacity {
     /// Counts a request of this address; `false`: it has made too many. An address that does not count is `None`.
     pub fn admit(&self, rate: Rate, address: Option<IpAddr>, now: Millis) -> bool {
         let Some(address) = address.map(whole_site) else { return true };
-        let mut buckets = self.buckets[rate as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets_of(rate);
         let full = self.full(rate);
         if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
             let forgotten = forget_some(&mut buckets, full, now);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use rustix::process::{Resource, getrlimit};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sockring::cluster::RedisMode;
 use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings};
@@ -59,26 +59,28 @@ impl CheckReport {
     /// What is fine, or what to mend.
     fn add(&mut self, check: &str, result: Result<String, String>) -> io::Result<()> {
         match result {
-            Ok(fine) => self.put(Status::Ok, check, &fine, json!({})),
-            Err(fix) => self.put(Status::Fail, check, &fix, json!({})),
+            Ok(fine) => self.put(Status::Ok, check, &fine, Map::new()),
+            Err(fix) => self.put(Status::Fail, check, &fix, Map::new()),
         }
     }
 
     /// Something about one setting, with where it stands.
     fn add_setting(&mut self, status: Status, error: &ConfigError) -> io::Result<()> {
         let source = error.source.as_ref().map(ToString::to_string);
-        self.put(status, "settings", &error.to_string(), json!({"setting": error.key, "source": source}))
+        let more = [("setting", json!(error.key)), ("source", json!(source))];
+        let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        self.put(status, "settings", &error.to_string(), more)
     }
 
-    fn put(&mut self, status: Status, check: &str, said: &str, mut more: Value) -> io::Result<()> {
+    fn put(&mut self, status: Status, check: &str, said: &str, mut more: Map<String, Value>) -> io::Result<()> {
         self.has_failed |= status == Status::Fail;
         if self.form == Form::Text {
             return out::line(format_args!("{} {check}: {said}", status.mark()));
         }
         for (name, value) in [("check", check), ("status", status.word()), ("said", said)] {
-            more[name] = value.into();
+            more.insert(name.to_owned(), value.into());
         }
-        self.checks.push(more);
+        self.checks.push(Value::Object(more));
         Ok(())
     }
 }

@@ -1,5 +1,24 @@
 //! sockring: a standalone Socket.IO server on io_uring.
 #![deny(unsafe_code)]
+// As in the protocol's crate. Where an index is right by what a type knows of itself, one accessor says so.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::cast_possible_truncation,
+        reason = "a test that fails says where"
+    )
+)]
 
 pub mod api;
 pub mod app;

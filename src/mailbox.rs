@@ -114,7 +114,7 @@ impl Postbox {
         if waiting.refusable_bytes.len() <= self.sender {
             waiting.refusable_bytes.resize(self.sender + 1, 0);
         }
-        let waits = &mut waiting.refusable_bytes[self.sender];
+        let waits = waiting.refusable_bytes.get_mut(self.sender)?;
         // A single letter may be larger than the limit: it was let in by a limit of its own.
         if *waits > 0 && *waits + bytes > self.mailbox.refusable_bytes_max {
             return None;

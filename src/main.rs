@@ -1,4 +1,23 @@
 //! The sockring server: reads its settings, starts a worker per shard, and ends when it is told to.
+// As in the library.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::cast_possible_truncation,
+        reason = "a test that fails says where"
+    )
+)]
 
 mod asking;
 mod budget;

@@ -192,14 +192,14 @@ impl Crew {
         let processors = processors(settings.shards);
         let (ready, started) = mpsc::channel();
         let mut workers = Vec::new();
-        for (number, listener) in (0..settings.shards).zip(listeners) {
+        for ((number, listener), mailbox) in (0..settings.shards).zip(listeners).zip(&mailboxes) {
             let parts = WorkerParts {
                 settings: Arc::clone(&engine),
                 capacity: Arc::clone(&capacity),
                 place: ShardNumber { number, of: settings.shards },
                 app: Notifications::new(Arc::clone(verifier), Arc::clone(&server)),
                 listener,
-                mailbox: Arc::clone(&mailboxes[usize::from(number)]),
+                mailbox: Arc::clone(mailbox),
                 siblings: postboxes(number),
                 clock,
                 ring: rings::options(settings, descriptors),

@@ -178,7 +178,7 @@ impl TailListener<'_> {
             ServerPacket::Packet(SocketPacket::Connect { payload, .. }) => {
                 *has_connected = true;
                 let answer: Value = payload.map_or(Ok(Value::Null), serde_json::from_str)?;
-                self.position.pid = answer["pid"].as_str().map(str::to_owned);
+                self.position.pid = answer.get("pid").and_then(Value::as_str).map(str::to_owned);
                 Ok(None)
             }
             ServerPacket::Packet(SocketPacket::Disconnect { .. }) => {

@@ -105,18 +105,21 @@ fn reasons(rules: &TokenRules, token: &str, now_ms: u64) -> Result<Vec<String>, 
         }
         Some(Some(_)) => {}
     }
-    if !claims.contains_key(&rules.user_claim) {
-        let others: Vec<&str> = claims.keys().map(String::as_str).filter(|name| !is_registered(name)).collect();
-        let hint = match others.as_slice() {
-            [] => "it has none that could be one".to_owned(),
-            names => format!("user_claim may be one of those that it has: {}", names.join(", ")),
-        };
-        reasons.push(format!("the claim `{}`, the user's id, is missing; {hint}", rules.user_claim));
-    } else if !matches!(&claims[&rules.user_claim], Value::String(user) if auth::is_user_id(user))
-        && !claims[&rules.user_claim].is_i64()
-        && !claims[&rules.user_claim].is_u64()
-    {
-        reasons.push(format!("its `{}` is neither a text of 1 to 128 bytes nor a whole number", rules.user_claim));
+    match claims.get(&rules.user_claim) {
+        None => {
+            let others: Vec<&str> = claims.keys().map(String::as_str).filter(|name| !is_registered(name)).collect();
+            let hint = match others.as_slice() {
+                [] => "it has none that could be one".to_owned(),
+                names => format!("user_claim may be one of those that it has: {}", names.join(", ")),
+            };
+            reasons.push(format!("the claim `{}`, the user's id, is missing; {hint}", rules.user_claim));
+        }
+        Some(Value::String(user)) if auth::is_user_id(user) => {}
+        Some(user) if user.is_i64() || user.is_u64() => {}
+        Some(_) => {
+            let said = "is neither a text of 1 to 128 bytes nor a whole number";
+            reasons.push(format!("its `{}` {said}", rules.user_claim));
+        }
     }
     Ok(reasons)
 }

@@ -121,3 +121,11 @@ impl From<ApiError> for ApiAnswer {
         answer
     }
 }
+
+/// Adds a field to an object.
+pub(super) fn put(object: &mut Value, name: &str, value: Value) {
+    debug_assert!(object.is_object());
+    if let Value::Object(fields) = object {
+        fields.insert(name.to_owned(), value);
+    }
+}

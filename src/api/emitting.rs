@@ -8,7 +8,7 @@ use crate::events::iso_8601;
 use crate::shard::Keeping;
 
 use super::across::{Emitted, Memory};
-use super::answer::{ApiAnswer, ApiError};
+use super::answer::{ApiAnswer, ApiError, put};
 use super::emit::KeepRules;
 use super::fields::Fields;
 use super::{Api, emit, unix_ms, words};
@@ -74,9 +74,9 @@ fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> 
     match memory {
         Memory::Nothing => {}
         Memory::New(id) | Memory::Repeated(id) => {
-            data["id"] = json!(id.text());
+            put(&mut data, "id", json!(id.text()));
             if fields.has("idempotencyKey") {
-                data["duplicate"] = json!(matches!(memory, Memory::Repeated(_)));
+                put(&mut data, "duplicate", json!(matches!(memory, Memory::Repeated(_))));
             }
         }
         // Of several users it may be new to some.
@@ -85,12 +85,16 @@ fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> 
         }
     }
     if let Some((kept, expires_unix_ms)) = keeping {
-        match kept {
-            Keeping::Kept => data["kept"] = json!("memory"),
-            Keeping::UserFull => (data["kept"], data["keptReason"]) = (json!(false), json!("user_full")),
-            Keeping::MemoryFull => (data["kept"], data["keptReason"]) = (json!(false), json!("memory_full")),
+        let (kept, reason) = match kept {
+            Keeping::Kept => (json!("memory"), None),
+            Keeping::UserFull => (json!(false), Some("user_full")),
+            Keeping::MemoryFull => (json!(false), Some("memory_full")),
+        };
+        put(&mut data, "kept", kept);
+        if let Some(reason) = reason {
+            put(&mut data, "keptReason", json!(reason));
         }
-        data["expiresAt"] = json!(iso_8601(expires_unix_ms));
+        put(&mut data, "expiresAt", json!(iso_8601(expires_unix_ms)));
     }
     Ok(data)
 }

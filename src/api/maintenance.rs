@@ -30,7 +30,11 @@ pub(super) fn off() -> MaintenanceState {
 /// `GET /maintenance`
 pub(super) async fn get(api: &Api) -> ApiAnswer {
     let state = api.maintenance.lock().await.clone();
-    let message = if state["enabled"] == true { "Maintenance mode is on" } else { "Maintenance mode is off" };
+    let message = if state.get("enabled").is_some_and(|is_on| *is_on == true) {
+        "Maintenance mode is on"
+    } else {
+        "Maintenance mode is off"
+    };
     ApiAnswer::ok(state, message)
 }
 

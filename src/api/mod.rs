@@ -106,7 +106,9 @@ struct Hits {
 
 impl Hits {
     fn count(&self, limit: Limit) {
-        self.shared[limit as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.shared.get(limit as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// By the names of the settings.
@@ -170,7 +172,7 @@ impl Api {
             demos: AtomicUsize::new(0),
             maintenance: maintenance::off(),
             hits: Hits::default(),
-            ids: EventIds::new(getrandom::u32().expect("the operating system has random bytes")),
+            ids: EventIds::new(random()),
         })
     }
 
@@ -284,7 +286,7 @@ impl Api {
                     }
                     _ => 0..self.shards.len(),
                 };
-                for (broadcasts, numbers) in &mut ways[homes] {
+                for (broadcasts, numbers) in ways.get_mut(homes).unwrap_or_default() {
                     broadcasts.push(broadcast.clone());
                     numbers.push(number);
                 }
@@ -301,7 +303,11 @@ impl Api {
             let answers = self.ask(questions).await;
             for (reply, numbers) in answers.replies.iter().zip(numbers) {
                 let Some(Reply::Delivered(counts)) = reply else { continue };
-                numbers.iter().zip(counts).for_each(|(number, count)| delivered[*number] += count);
+                for (number, count) in numbers.iter().zip(counts) {
+                    if let Some(sum) = delivered.get_mut(*number) {
+                        *sum += count;
+                    }
+                }
             }
             if let Some(error) = answers.error {
                 return Err(ApiError { data: json!({"delivered": delivered.iter().sum::<u64>()}), ..error });
@@ -419,6 +425,12 @@ async fn soon<T>(mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
 fn undelayed(stream: TcpStream) -> std::io::Result<OwnedFd> {
     stream.set_nodelay(true)?;
     Ok(stream.into_std()?.into())
+}
+
+/// A number by which this start tells its events from those of others.
+#[expect(clippy::expect_used, reason = "there are no ids without randomness")]
+fn random() -> u32 {
+    getrandom::u32().expect("the operating system has random bytes")
 }
 
 /// Unix time in milliseconds.

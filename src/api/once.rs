@@ -52,10 +52,11 @@ impl Api {
         let broadcasts: Vec<Broadcast> = emits.into_iter().map(|emit| emit.broadcast).collect();
         let (mut questions, mut numbers) = (Vec::new(), Vec::new());
         for (home, shard) in self.shards.iter().enumerate() {
-            let of_shard: Vec<usize> = (0..parts.len()).filter(|part| parts[*part].home == home).collect();
+            let here = parts.iter().enumerate().filter(|(_, part)| part.home == home);
+            let of_shard: Vec<usize> = here.map(|(number, _)| number).collect();
             let letters = of_shard.chunks(EMITS_PER_LETTER);
-            let remembered = |part: &usize| parts[*part].remembered.clone();
-            let mails = letters.clone().map(|part| Mail::EmitRemembered(part.iter().map(remembered).collect()));
+            let remembered = |part: &usize| parts.get(*part).map(|part| part.remembered.clone());
+            let mails = letters.clone().map(|part| Mail::EmitRemembered(part.iter().filter_map(remembered).collect()));
             questions.push((shard, mails.collect()));
             numbers.extend(letters.map(<[usize]>::to_vec));
         }
@@ -64,8 +65,11 @@ impl Api {
         for (reply, numbers) in answers.replies.iter().zip(&numbers) {
             take_outcomes(reply.as_ref(), numbers, &mut outcomes);
         }
-        let late: AskedHomes =
-            answers.late.into_iter().map(|(question, answer)| (numbers[question].clone(), answer)).collect();
+        let late: AskedHomes = answers
+            .late
+            .into_iter()
+            .map(|(question, answer)| (numbers.get(question).cloned().unwrap_or_default(), answer))
+            .collect();
         let published = match &self.cluster {
             None => vec![false; broadcasts.len()],
             Some(cluster) => {
@@ -123,7 +127,9 @@ impl Api {
 fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<EmitOutcome>]) {
     let Some(Reply::Remembered(of_parts)) = reply else { return };
     for (part, outcome) in parts.iter().zip(of_parts) {
-        outcomes[*part] = Some(*outcome);
+        if let Some(place) = outcomes.get_mut(*part) {
+            *place = Some(*outcome);
+        }
     }
 }
 
@@ -174,7 +180,9 @@ async fn publish_new(
     }
     let mut published = vec![false; broadcasts.len()];
     for (number, result) in numbers.into_iter().zip(cluster.publish_all(&messages).await) {
-        published[number] = result.is_ok();
+        if let Some(place) = published.get_mut(number) {
+            *place = result.is_ok();
+        }
     }
     published
 }

@@ -85,12 +85,17 @@ impl AcceptErrors {
     /// Says what it was, unless accepting was merely cancelled or interrupted.
     pub fn count(&self, door: Door, error: &io::Error) -> Option<AcceptError> {
         let error = AcceptError::of(error)?;
-        self.0[door as usize][error as usize].fetch_add(1, Ordering::Relaxed);
+        self.counter(door, error).fetch_add(1, Ordering::Relaxed);
         Some(error)
     }
 
     pub fn counted(&self, door: Door, error: AcceptError) -> u64 {
-        self.0[door as usize][error as usize].load(Ordering::Relaxed)
+        self.counter(door, error).load(Ordering::Relaxed)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there are as many as doors and reasons")]
+    fn counter(&self, door: Door, error: AcceptError) -> &AtomicU64 {
+        &self.0[door as usize][error as usize]
     }
 }
 

@@ -139,7 +139,7 @@ impl Stranger {
             Door::Clients => capacity.limits.connections_per_address_max,
             Door::Api => capacity.limits.api_connections_per_address_max,
         };
-        let mut counts = capacity.addresses[door as usize].counts();
+        let mut counts = capacity.at(door).counts();
         let count = counts.entry(address).or_default();
         if *count >= max {
             return Err(TooMany);
@@ -151,7 +151,7 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let mut counts = self.capacity.addresses[self.door as usize].counts();
+        let mut counts = self.capacity.at(self.door).counts();
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

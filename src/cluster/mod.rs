@@ -14,15 +14,6 @@
 //!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::cast_possible_truncation
-)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
-
 mod answering;
 mod asking;
 mod awaiting;

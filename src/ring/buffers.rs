@@ -138,7 +138,10 @@ fn memory_layout(count: u16, buffer_bytes: usize) -> Layout {
 }
 
 fn page_aligned(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, PAGE_BYTES).expect("a pool of at most 32768 buffers fits the address space")
+    let Ok(layout) = Layout::from_size_align(bytes, PAGE_BYTES) else {
+        unreachable!("a pool of at most 32768 buffers fits the address space")
+    };
+    layout
 }
 
 fn allocate(layout: Layout) -> io::Result<NonNull<u8>> {

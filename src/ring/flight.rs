@@ -46,6 +46,9 @@ pub enum SendState {
     Failed(Token, i32),
 }
 
+/// An entry is asked for by the name that `lend` gave it, until its completion: anything else is a fault of ours.
+const NOT_LENT: &str = "a send that is not under way";
+
 /// All sends under way, and where they go to.
 ///
 /// Invariant F1: an entry is removed, and its bytes dropped, only by `complete` or by `leak`. Moving an entry inside the
@@ -65,18 +68,19 @@ impl<R: Copy> Flight<R> {
     pub fn lend(&mut self, token: Token, raw: R, bytes: SendBytes) -> u32 {
         assert!(!bytes.as_slice().is_empty(), "an empty send would never complete as done");
         let index = self.lent.insert(Lent { bytes, sent: 0, token, raw });
-        u32::try_from(index).expect("fewer sends than connections")
+        let Ok(index) = u32::try_from(index) else { unreachable!("there are fewer sends than connections") };
+        index
     }
 
     /// What is left of a send, where it is until `complete`.
     pub fn rest(&self, index: u32) -> (R, &[u8]) {
-        let lent = &self.lent[index as usize];
-        (lent.raw, &lent.bytes.as_slice()[lent.sent..])
+        let Some(lent) = self.lent.get(index as usize) else { unreachable!("{NOT_LENT}") };
+        (lent.raw, lent.bytes.as_slice().get(lent.sent..).unwrap_or_default())
     }
 
     /// The kernel has let go of the bytes with this result: a count, or a negative errno.
     pub fn complete(&mut self, index: u32, result: i32) -> SendState {
-        let lent = &mut self.lent[index as usize];
+        let Some(lent) = self.lent.get_mut(index as usize) else { unreachable!("{NOT_LENT}") };
         let token = lent.token;
         match usize::try_from(result) {
             Ok(count) if count > 0 => {

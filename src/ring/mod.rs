@@ -375,7 +375,7 @@ impl Kernel for Ring {
             Err(error) => match error.raw_os_error() {
                 // Time is up; interrupted; completions must be taken first: the next turn does all of that.
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                _ => panic!("io_uring_enter failed: {error}"),
+                _ => cannot_enter(&error),
             },
         }
     }
@@ -439,9 +439,16 @@ impl SubmissionQueue<squeue::Entry> for IoUring {
         match self.submitter().submit() {
             Ok(_) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
-            Err(error) => panic!("io_uring_enter failed: {error}"),
+            Err(error) => cannot_enter(&error),
         }
     }
+}
+
+/// A ring that cannot be entered carries nobody's bytes any more: its worker ends, and with it the process.
+#[cold]
+#[expect(clippy::panic, reason = "there is nothing to go on with")]
+fn cannot_enter(error: &io::Error) -> ! {
+    panic!("io_uring_enter failed: {error}")
 }
 
 const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;

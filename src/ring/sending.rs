@@ -37,7 +37,7 @@ impl Ring {
     fn send_rest(&mut self, index: u32, attempt: Attempt) -> usize {
         let (raw, rest) = self.flight.rest(index);
         let count = rest.len().min(RESUMED_BYTES_MAX);
-        let length = u32::try_from(count).expect("what one call carries is short enough");
+        let Ok(length) = u32::try_from(count) else { unreachable!("what one call carries is short enough") };
         let entry = match raw {
             RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.as_ptr(), length),
             RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.as_ptr(), length),

@@ -52,96 +52,96 @@ pub struct Counters {
     /// Turns, in microseconds, and what the kernel had completed for each.
     pub turns: Histogram,
     pub completions: Histogram,
-    recoveries: [u64; Recovered::ALL.len()],
+    recoveries: Counts<{ Recovered::ALL.len() }>,
     /// From when a kept event was queued to its receipt, in milliseconds.
     pub receipts: Histogram,
-    kept: [u64; KeptEnd::ALL.len()],
-    hits: [u64; Limit::ALL.len()],
-    refusals: [u64; RefusalReason::ALL.len()],
-    faults: PerFault,
-    broken: [u64; Broken::ALL.len()],
-    unknown_sids: [u64; UnknownSid::ALL.len()],
-    closed: [u64; CloseReason::ALL.len()],
+    kept: Counts<{ KeptEnd::ALL.len() }>,
+    hits: Counts<{ Limit::ALL.len() }>,
+    refusals: Counts<{ RefusalReason::ALL.len() }>,
+    faults: Counts<{ PacketFault::COUNT }>,
+    broken: Counts<{ Broken::ALL.len() }>,
+    unknown_sids: Counts<{ UnknownSid::ALL.len() }>,
+    closed: Counts<{ CloseReason::ALL.len() }>,
 }
 
 impl Counters {
     pub fn count_close(&mut self, reason: CloseReason) {
-        self.closed[reason as usize] += 1;
+        self.closed.add(reason as usize);
     }
 
     /// A CONNECT was refused.
     pub fn count_refusal(&mut self, reason: RefusalReason) {
-        self.refusals[reason as usize] += 1;
+        self.refusals.add(reason as usize);
     }
 
     /// CONNECTs that were refused for this reason.
     pub fn refused(&self, reason: RefusalReason) -> u64 {
-        self.refusals[reason as usize]
+        self.refusals.of(reason as usize)
     }
 
     /// A client came back with a `pid`.
     pub fn count_recovery(&mut self, result: Recovered) {
-        self.recoveries[result as usize] += 1;
+        self.recoveries.add(result as usize);
     }
 
     /// CONNECTs with a `pid` that ended so.
     pub fn recoveries(&self, result: Recovered) -> u64 {
-        self.recoveries[result as usize]
+        self.recoveries.of(result as usize)
     }
 
     /// A frame or a packet ended its client.
     pub fn count_fault(&mut self, fault: PacketFault) {
-        self.faults.0[fault.index()] += 1;
+        self.faults.add(fault.index());
     }
 
     /// Frames and packets that ended their clients so.
     pub fn faults(&self, fault: PacketFault) -> u64 {
-        self.faults.0[fault.index()]
+        self.faults.of(fault.index())
     }
 
     /// A connection broke.
     pub fn count_broken(&mut self, broken: Broken) {
-        self.broken[broken.index()] += 1;
+        self.broken.add(broken.index());
     }
 
     /// Connections that broke so.
     pub fn broken(&self, broken: Broken) -> u64 {
-        self.broken[broken.index()]
+        self.broken.of(broken.index())
     }
 
     /// A request named a session that there is not.
     pub fn count_unknown_sid(&mut self, reason: UnknownSid) {
-        self.unknown_sids[reason as usize] += 1;
+        self.unknown_sids.add(reason as usize);
     }
 
     /// Requests of sessions that were unknown for this reason.
     pub fn unknown_sids(&self, reason: UnknownSid) -> u64 {
-        self.unknown_sids[reason as usize]
+        self.unknown_sids.of(reason as usize)
     }
 
     /// So many kept events came to this end.
     pub(super) fn count_kept(&mut self, end: KeptEnd, count: u64) {
-        self.kept[end as usize] += count;
+        self.kept.add_several(end as usize, count);
     }
 
     /// Events that came to this end.
     pub fn kept(&self, end: KeptEnd) -> u64 {
-        self.kept[end as usize]
+        self.kept.of(end as usize)
     }
 
     /// A peer has reached a limit.
     pub fn hit(&mut self, limit: Limit) {
-        self.hits[limit as usize] += 1;
+        self.hits.add(limit as usize);
     }
 
     /// How often a limit was reached.
     pub fn hits(&self, limit: Limit) -> u64 {
-        self.hits[limit as usize]
+        self.hits.of(limit as usize)
     }
 
     /// Sessions that ended for this reason.
     pub fn closed(&self, reason: CloseReason) -> u64 {
-        self.closed[reason as usize]
+        self.closed.of(reason as usize)
     }
 }
 
@@ -176,11 +176,31 @@ impl KeptEnd {
 
 /// A number for each fault: an array with a default, which the language has up to 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PerFault([u64; PacketFault::COUNT]);
+struct Counts<const LABELS: usize>([u64; LABELS]);
 
-impl Default for PerFault {
-    fn default() -> PerFault {
-        PerFault([0; PacketFault::COUNT])
+impl<const LABELS: usize> Counts<LABELS> {
+    #[inline]
+    fn add(&mut self, place: usize) {
+        self.add_several(place, 1);
+    }
+
+    /// A label has its place: enums are counted by their own number of variants.
+    #[inline]
+    fn add_several(&mut self, place: usize, several: u64) {
+        debug_assert!(place < LABELS);
+        if let Some(count) = self.0.get_mut(place) {
+            *count += several;
+        }
+    }
+
+    fn of(&self, place: usize) -> u64 {
+        self.0.get(place).copied().unwrap_or(0)
+    }
+}
+
+impl<const LABELS: usize> Default for Counts<LABELS> {
+    fn default() -> Counts<LABELS> {
+        Counts([0; LABELS])
     }
 }
 
@@ -198,7 +218,9 @@ impl Histogram {
     pub fn observe(&mut self, value: u64) {
         let bits = u64::BITS - value.saturating_sub(1).leading_zeros();
         let bucket = (bits.div_ceil(2) as usize).min(Histogram::BOUNDS);
-        self.buckets[bucket] += 1;
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count += 1;
+        }
         self.sum += value;
     }
 

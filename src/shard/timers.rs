@@ -66,11 +66,11 @@ impl<T: Copy> Timers<T> {
         if far_at <= far_now || entry.at - self.now < NEAR_SLOTS {
             let slot = entry.at.0.max(self.now.0 + 1) % NEAR_SLOTS;
             self.near_filled.set(slot);
-            self.near[slot as usize].push(entry);
+            slot_of(&mut self.near, slot).push(entry);
         } else {
             let slot = far_at.min(far_now + FAR_SLOTS - 1) % FAR_SLOTS;
             self.far_filled.set(slot);
-            self.far[slot as usize].push(entry);
+            slot_of(&mut self.far, slot).push(entry);
         }
     }
 
@@ -99,10 +99,10 @@ impl<T: Copy> Timers<T> {
         let slot = self.now.0 / NEAR_SLOTS % FAR_SLOTS;
         self.far_filled.clear(slot);
         // The kept capacity of a drained slot would add up to megabytes.
-        for entry in std::mem::take(&mut self.far[slot as usize]) {
+        for entry in std::mem::take(slot_of(&mut self.far, slot)) {
             if entry.at <= self.now {
                 self.near_filled.set(self.now.0 % NEAR_SLOTS);
-                self.near[(self.now.0 % NEAR_SLOTS) as usize].push(entry);
+                slot_of(&mut self.near, self.now.0 % NEAR_SLOTS).push(entry);
             } else {
                 self.place(entry);
             }
@@ -112,7 +112,7 @@ impl<T: Copy> Timers<T> {
     fn fire_slot(&mut self, fire: &mut impl FnMut(T)) {
         let slot = self.now.0 % NEAR_SLOTS;
         self.near_filled.clear(slot);
-        std::mem::swap(&mut self.near[slot as usize], &mut self.firing);
+        std::mem::swap(slot_of(&mut self.near, slot), &mut self.firing);
         for entry in self.firing.drain(..) {
             fire(entry.owner);
         }
@@ -134,6 +134,17 @@ impl<T: Copy> Timers<T> {
     }
 }
 
+/// One of a wheel's slots, or of a bitmap's words, by its number, which is a remainder.
+#[inline]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a remainder is below the number of slots"
+)]
+fn slot_of<T>(wheel: &mut [T], slot: u64) -> &mut T {
+    &mut wheel[slot as usize]
+}
+
 /// What a deadline that is so far away is rounded up to.
 fn coarseness(left_ms: u64) -> Option<u64> {
     COARSE_MS.into_iter().find(|(beyond, _)| left_ms > *beyond).map(|(_, coarse)| coarse)
@@ -144,11 +155,17 @@ struct Bitmap<const WORDS: usize>([u64; WORDS]);
 
 impl<const WORDS: usize> Bitmap<WORDS> {
     fn set(&mut self, slot: u64) {
-        self.0[(slot / 64) as usize] |= 1 << (slot % 64);
+        *slot_of(&mut self.0, slot / 64) |= 1 << (slot % 64);
     }
 
     fn clear(&mut self, slot: u64) {
-        self.0[(slot / 64) as usize] &= !(1 << (slot % 64));
+        *slot_of(&mut self.0, slot / 64) &= !(1 << (slot % 64));
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a remainder, as of a wheel")]
+    fn word(&self, number: u64) -> u64 {
+        self.0[number as usize]
     }
 
     /// Slots from `slot` to the next filled one, going round: 1 for the one behind it, the wheel's size for itself.
@@ -157,7 +174,7 @@ impl<const WORDS: usize> Bitmap<WORDS> {
         let mut distance = 1;
         while distance <= size {
             let at = (slot + distance) % size;
-            let word = self.0[(at / 64) as usize] >> (at % 64);
+            let word = self.word(at / 64) >> (at % 64);
             if word != 0 {
                 let found = distance + u64::from(word.trailing_zeros());
                 return (found <= size).then_some(found);

@@ -251,6 +251,7 @@ async fn sleep(signal: &Signal, mailbox: &Mailbox, deadline: Option<Instant>) ->
 struct OsEntropy;
 
 impl Entropy for OsEntropy {
+    #[expect(clippy::expect_used, reason = "there are no ids without randomness")]
     fn fill(&mut self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system has random bytes");
     }

@@ -64,8 +64,9 @@ impl<K: Kernel> Table<K> {
             departure: None,
             settles: false,
         };
-        debug_assert!(self.entries[index].is_none());
-        self.entries[index] = Some(entry);
+        let Some(place) = self.entries.get_mut(index) else { return };
+        debug_assert!(place.is_none());
+        *place = Some(entry);
         self.count += 1;
     }
 

@@ -100,7 +100,7 @@ fn frames(scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>), append: impl 
     encode_frame_header(Opcode::Text, length, scratch);
     let start = HEADER_ROOM - (scratch.len() - end);
     scratch.copy_within(end.., start);
-    let frames = Frames::from(&scratch[start..end]);
+    let frames = Frames::from(scratch.get(start..end).unwrap_or_default());
     scratch.clear();
     scratch.shrink_to(SCRATCH_BYTES_KEPT);
     frames

@@ -79,7 +79,8 @@ impl Sid {
 
     pub fn text(&self) -> SidText {
         let mut text = [0; TEXT_BYTES];
-        URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).expect("15 bytes are 20 characters of base64");
+        let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text);
+        debug_assert_eq!(written, Ok(TEXT_BYTES));
         SidText(text)
     }
 
@@ -106,21 +107,28 @@ impl Sid {
     }
 
     pub fn instance(&self) -> Instance {
-        Instance((self.place() >> (SHARD_BITS + SLOT_BITS)) as u32)
+        Instance(low(self.place() >> (SHARD_BITS + SLOT_BITS)))
     }
 
     pub fn shard(&self) -> u16 {
-        (self.place() >> SLOT_BITS) as u16 & (SHARDS_MOST - 1)
+        let [_, _, high, low] = low(self.place() >> SLOT_BITS).to_be_bytes();
+        u16::from_be_bytes([high, low]) & (SHARDS_MOST - 1)
     }
 
     pub fn slot(&self) -> u32 {
-        self.place() as u32 & ((1 << SLOT_BITS) - 1)
+        low(self.place()) & ((1 << SLOT_BITS) - 1)
     }
 
     pub fn random(&self) -> [u8; RANDOM_BYTES] {
         let [_, _, _, _, _, _, random @ ..] = self.0;
         random
     }
+}
+
+/// The lower half of a number.
+fn low(place: u64) -> u32 {
+    let [_, _, _, _, low @ ..] = place.to_be_bytes();
+    u32::from_be_bytes(low)
 }
 
 impl SidText {
@@ -158,9 +166,9 @@ impl RandomPool {
             self.used = 0;
         }
         let mut bytes = [0; N];
-        let taken = &mut self.stock[self.used..self.used + N];
-        bytes.copy_from_slice(taken);
-        taken.fill(0);
+        let rest = self.stock.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut::<N>());
+        let Some(taken) = rest else { unreachable!("the stock is larger than all that is taken from it") };
+        std::mem::swap(&mut bytes, taken);
         self.used += N;
         bytes
     }

@@ -213,7 +213,7 @@ impl Log {
         let mut links = Vec::new();
         for (place, room) in rooms.iter().enumerate().skip(1) {
             // One that is named twice is one.
-            if !rooms[..place].contains(room) {
+            if !rooms.iter().take(place).any(|earlier| earlier == room) {
                 links.push(self.link(namespace, Some(room), number));
             }
         }
@@ -230,14 +230,16 @@ impl Log {
 
     /// Puts the entry of this number at the end of a chain.
     fn link(&mut self, namespace: NamespaceId, room: Option<&str>, number: u64) -> ChainLink {
-        if let Some(chain) = self.find(namespace, room) {
-            let last = std::mem::replace(&mut self.chains[chain as usize].last, number);
+        if let Some(chain) = self.find(namespace, room)
+            && let Some(known) = self.chains.get_mut(chain as usize)
+        {
+            let last = std::mem::replace(&mut known.last, number);
             // Beyond four thousand million entries the chain ends, which it does not within any memory.
             return ChainLink { chain, back: u32::try_from(number - last).unwrap_or(0) };
         }
         let made = Chain { namespace, room: room.map(Box::from), last: number };
         self.bytes += made.bytes();
-        let chain = u32::try_from(self.chains.insert(made)).expect("chains are fewer than entries");
+        let Ok(chain) = u32::try_from(self.chains.insert(made)) else { unreachable!("chains are fewer than entries") };
         let Log { chains, hasher, index, .. } = self;
         let hash_of = |chain: &u32| chains.get(*chain as usize).map_or(0, |chain| chain.hash(hasher));
         index.insert_unique(hasher.hash_one((namespace, room)), chain, hash_of);
@@ -345,7 +347,7 @@ impl Log {
     /// The numbers of the entries of a stay behind a position, newest first.
     fn walk(&self, from: Position, namespace: NamespaceId, stay: &Stay, numbers: &mut Vec<u64>) {
         let Some(chain) = self.find(namespace, stay.room.as_deref()) else { return };
-        let mut number = self.chains[chain as usize].last;
+        let Some(mut number) = self.chains.get(chain as usize).map(|chain| chain.last) else { return };
         while let Some(entry) = self.entry(number).filter(|entry| entry.position > from) {
             if entry.position <= stay.until {
                 numbers.push(number);

@@ -60,11 +60,13 @@ impl Signer {
     pub(crate) fn sign(&self, pid: Pid, holder: &Holder<'_>) -> PidText {
         let mut bytes = [0; BYTES];
         let (named, mac) = bytes.split_at_mut(SID_BYTES + START_BYTES);
-        named[..SID_BYTES].copy_from_slice(&pid.sid.bytes());
-        named[SID_BYTES..].copy_from_slice(&pid.start.0.to_be_bytes());
+        let (sid, start) = named.split_at_mut(SID_BYTES);
+        sid.copy_from_slice(&pid.sid.bytes());
+        start.copy_from_slice(&pid.start.0.to_be_bytes());
         mac.copy_from_slice(&self.mac(named, holder));
         let mut text = [0; TEXT_BYTES];
-        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("33 bytes are 44 characters of base64");
+        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        debug_assert_eq!(written, Ok(TEXT_BYTES));
         PidText(text)
     }
 
@@ -93,7 +95,9 @@ impl Signer {
         context.update(&[u8::from(user.is_some())]);
         context.update(user.unwrap_or_default().as_bytes());
         let mut mac = [0; MAC_BYTES];
-        mac.copy_from_slice(&context.sign().as_ref()[..MAC_BYTES]);
+        for (byte, signed) in mac.iter_mut().zip(context.sign().as_ref()) {
+            *byte = *signed;
+        }
         mac
     }
 }

@@ -70,7 +70,7 @@ impl Offset {
         out.push(MARK);
         let mut push = |value: u64, digits: usize| {
             for digit in (0..digits).rev() {
-                out.push(DIGITS[(value >> (6 * digit) & 63) as usize]);
+                out.extend(DIGITS.get((value >> (6 * digit) & 63) as usize));
             }
         };
         push(u64::from(self.epoch.0), EPOCH_DIGITS);
@@ -105,7 +105,7 @@ impl Offset {
     pub(crate) fn append_to(self, args: &[u8]) -> Vec<u8> {
         let end = args.iter().rposition(|byte| *byte == b']').unwrap_or(args.len());
         let mut with = Vec::with_capacity(args.len() + EPOCH_DIGITS + POSITION_DIGITS_MAX + 4);
-        with.extend_from_slice(&args[..end]);
+        with.extend_from_slice(args.get(..end).unwrap_or_default());
         with.push(b',');
         let mut text = Vec::new();
         self.encode(&mut text);

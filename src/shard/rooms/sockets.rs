@@ -126,12 +126,13 @@ impl Sockets {
                 1
             }
             Sockets::Many(sockets) => {
-                let free = sockets.iter().position(Option::is_none).unwrap_or_else(|| {
-                    sockets.push(None);
-                    sockets.len() - 1
-                });
-                sockets[free] = Some(socket);
-                u16::try_from(free).expect("namespaces per client are limited")
+                let free = sockets.iter().position(Option::is_none).unwrap_or(sockets.len());
+                match sockets.get_mut(free) {
+                    Some(place) => *place = Some(socket),
+                    None => sockets.push(Some(socket)),
+                }
+                let Ok(place) = u16::try_from(free) else { unreachable!("namespaces per client are limited") };
+                place
             }
         }
     }

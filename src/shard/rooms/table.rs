@@ -91,7 +91,7 @@ impl Rooms {
     /// Adds a member, and the room if this is its first. The caller keeps the link.
     pub fn join(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let Some(room) = self.find(namespace, name) else { return self.create(namespace, name, member) };
-        let position = match &mut self.rooms[room as usize].members {
+        let position = match &mut self.room_mut(room).members {
             members @ Members::One(_) => {
                 if let Members::One(first) = *members {
                     *members = Members::Many(vec![first, member]);
@@ -103,12 +103,12 @@ impl Rooms {
                 members.len() - 1
             }
         };
-        Link { room, position: u32::try_from(position).expect("fewer members than clients fit into u32") }
+        Link { room, position: narrow(position) }
     }
 
     fn create(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let room = Room { namespace, name: name.into(), members: Members::One(member) };
-        let id = u32::try_from(self.rooms.insert(room)).expect("rooms are bounded by clients and their rooms_max");
+        let id = narrow(self.rooms.insert(room));
         let indexed = self.indexed(namespace, name, id);
         self.index.insert_unique(indexed.spread(), indexed, Indexed::spread);
         if home_of(name, self.shard.of) == self.shard.number {
@@ -121,8 +121,8 @@ impl Rooms {
     /// Removes the member that a link leads to, and the room with its last one. Another member may have moved to that
     /// position: the caller corrects that member's link.
     pub fn leave(&mut self, link: Link) -> Option<Member> {
-        let (id, position) = (link.room as usize, link.position as usize);
-        match &mut self.rooms[id].members {
+        let position = link.position as usize;
+        match &mut self.room_mut(link.room).members {
             Members::One(_) => {
                 debug_assert_eq!(position, 0);
                 self.remove(link.room);
@@ -132,7 +132,7 @@ impl Rooms {
                 let Members::Many(list) = members else { return None };
                 list.swap_remove(position);
                 let moved = list.get(position).copied();
-                if let [last] = list[..] {
+                if let [last] = **list {
                     *members = Members::One(last);
                 }
                 moved
@@ -141,7 +141,7 @@ impl Rooms {
     }
 
     fn remove(&mut self, id: RoomId) {
-        let Room { namespace, name, .. } = &self.rooms[id as usize];
+        let Room { namespace, name, .. } = self.room(id);
         let indexed = self.indexed(*namespace, name, id);
         if let Ok(entry) = self.index.find_entry(indexed.spread(), |other| other.room == id) {
             entry.remove();
@@ -161,14 +161,18 @@ impl Rooms {
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.
     pub fn relink(&mut self, link: Link, to: u16) {
-        match &mut self.rooms[link.room as usize].members {
-            Members::One(member) => member.link = to,
-            Members::Many(members) => members[link.position as usize].link = to,
+        let member = match &mut self.room_mut(link.room).members {
+            Members::One(member) => Some(member),
+            Members::Many(members) => members.get_mut(link.position as usize),
+        };
+        debug_assert!(member.is_some(), "a link leads to a member");
+        if let Some(member) = member {
+            member.link = to;
         }
     }
 
     pub fn members(&self, room: RoomId) -> &[Member] {
-        match &self.rooms[room as usize].members {
+        match &self.room(room).members {
             Members::One(member) => std::slice::from_ref(member),
             Members::Many(members) => members,
         }
@@ -187,12 +191,12 @@ impl Rooms {
     }
 
     pub fn name(&self, room: RoomId) -> &str {
-        &self.rooms[room as usize].name
+        &self.room(room).name
     }
 
     /// What it is called in full.
     pub fn full_name(&self, room: RoomId) -> (NamespaceId, &str) {
-        let room = &self.rooms[room as usize];
+        let room = self.room(room);
         (room.namespace, &room.name)
     }
 
@@ -206,8 +210,24 @@ impl Rooms {
         self.users_at_home
     }
 
+    /// A room that has a member: nothing else is named, by links, by the index, or by who has just asked for it.
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a room that is not there is a fault of ours, and nothing to go on from"
+    )]
+    fn room(&self, id: RoomId) -> &Room {
+        &self.rooms[id as usize]
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "as above")]
+    fn room_mut(&mut self, id: RoomId) -> &mut Room {
+        &mut self.rooms[id as usize]
+    }
+
     fn is_called(&self, id: RoomId, namespace: NamespaceId, name: &str) -> bool {
-        let room = &self.rooms[id as usize];
+        let room = self.room(id);
         room.namespace == namespace && &*room.name == name
     }
 
@@ -216,6 +236,12 @@ impl Rooms {
         #[expect(clippy::cast_possible_truncation, reason = "a part of it is enough")]
         Indexed { hash: hash as u32, room }
     }
+}
+
+/// Of a room, or of a place in one: both are bounded by clients and what each may have.
+fn narrow(place: usize) -> u32 {
+    let Ok(place) = u32::try_from(place) else { unreachable!("clients, and their rooms, are fewer than 2^32") };
+    place
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl<A: Application> Shard<A> {
         reply: &ReplyHead,
     ) -> Outcome {
         if head.upgrade == Upgrade::WebSocket {
-            let words = REFUSALS[usize::from(code)];
+            let words = words_of(code);
             let response = Response {
                 status,
                 content_type: "text/html",
@@ -165,7 +165,7 @@ impl<A: Application> Shard<A> {
 
     /// 400 and the like with the reference's JSON.
     pub(in crate::shard) fn answer_engine(&mut self, key: ConnectionKey, status: u16, code: u8, reply: &ReplyHead) {
-        let words = REFUSALS[usize::from(code)];
+        let words = words_of(code);
         let body = format!("{{\"code\":{code},\"message\":\"{words}\"}}");
         self.answer_with(key, status, "application/json", &[], body.as_bytes(), reply);
     }
@@ -215,4 +215,9 @@ pub(crate) fn refusal(status: u16, reason: &str) -> Response<'_> {
         body: reason.as_bytes(),
         keep_alive: KeepAlive::Close,
     }
+}
+
+/// A refusal's words.
+fn words_of(code: u8) -> &'static str {
+    REFUSALS.get(usize::from(code)).copied().unwrap_or_default()
 }
