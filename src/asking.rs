@@ -17,14 +17,14 @@ const NOBODY: u8 = 3;
 
 /// Which server, where it is not the one of the settings.
 #[derive(Clone, Debug, Default)]
-pub struct Whom {
+pub(crate) struct Whom {
     pub server: Option<String>,
     pub key: Option<String>,
 }
 
 /// An event, and whom it is for.
 #[derive(Clone, Debug)]
-pub struct Emit {
+pub(crate) struct Emit {
     pub event: String,
     /// JSON, or text where it is none.
     pub data: Option<String>,
@@ -40,7 +40,7 @@ pub struct Emit {
 }
 
 /// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
-pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Box<dyn Error>> {
     let mut body = Map::new();
     body.insert(emit.target.0.to_owned(), emit.target.1);
     body.insert("event".to_owned(), emit.event.into());
@@ -72,7 +72,7 @@ pub fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Bo
 }
 
 /// `sockring stats`: a line for each number.
-pub fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error>> {
     let answer = ask(settings, whom, "/stats", None)?;
     let data = at(&answer, "/data").as_object().ok_or("the answer has no data")?;
     for (name, value) in data.iter().filter(|(name, _)| *name != "shards") {

@@ -12,11 +12,11 @@ const REDIS_PER_SHARD: usize = 8;
 const MEMBERS_LEAST: usize = 16;
 const GUESTS_LEAST: usize = 8;
 const API_LEAST: usize = 8;
-pub const GUESTS_MOST: usize = 256;
+pub(crate) const GUESTS_MOST: usize = 256;
 
 /// Open files that connections may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     /// At the clients' port, before they are WebSockets.
     pub members: usize,
     /// At the clients' port, for an answer where there is no room.
@@ -26,7 +26,7 @@ pub struct Descriptors {
 }
 
 /// Shares out `allowed` open files; where they do not do, says how many would.
-pub fn descriptors(settings: &Settings, allowed: usize) -> Result<Descriptors, String> {
+pub(crate) fn descriptors(settings: &Settings, allowed: usize) -> Result<Descriptors, String> {
     let shards = usize::from(settings.shards);
     let redis = if settings.cluster.is_some() { REDIS + REDIS_PER_SHARD * shards } else { 0 };
     let own = OWN + OWN_PER_SHARD * shards + redis;
@@ -54,7 +54,7 @@ pub fn descriptors(settings: &Settings, allowed: usize) -> Result<Descriptors, S
 
 /// Descriptors are needed for connections that are not WebSockets yet; the soft limit is often far below the hard one.
 /// Returns the limit that is in force then.
-pub fn raise_descriptor_limit() -> usize {
+pub(crate) fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {

@@ -16,7 +16,7 @@ use crate::{listen, out, rings, space};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     Text,
     Json,
 }
@@ -86,7 +86,7 @@ impl CheckReport {
 }
 
 /// Prints what came of each check; an error if one failed.
-pub fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(settings: Result<Settings, Mistakes>, form: Form) -> Result<(), Box<dyn Error>> {
     let mut report = CheckReport { form, checks: Vec::new(), has_failed: false };
     let nothing = Mistakes { all: Vec::new(), rest: None };
     // What is right is looked at even if something else is wrong.

@@ -18,7 +18,7 @@ const SETTINGS_TOO: &str =
     "It reads the same settings as the server: flags (sockring --help), environment, settings file.";
 
 /// What to do.
-pub enum Command {
+pub(crate) enum Command {
     Serve,
     MintToken { user: String, ttl: Duration },
     CheckToken(String),
@@ -34,14 +34,14 @@ pub enum Command {
 }
 
 /// What to do, with which settings.
-pub struct Invocation {
+pub(crate) struct Invocation {
     pub command: Command,
     flags: ArgMatches,
 }
 
 impl Invocation {
     /// Reads flags, environment and settings file. The file may say something else the next time.
-    pub fn settings(&self) -> Result<Settings, Mistakes> {
+    pub(crate) fn settings(&self) -> Result<Settings, Mistakes> {
         let mut values = Values::default();
         for key in KEYS {
             if let Some(value) = self.flags.get_one::<String>(key.name) {
@@ -62,7 +62,7 @@ impl Invocation {
 }
 
 /// Reads the command line; prints help and ends the process where that is asked for.
-pub fn parse() -> Invocation {
+pub(crate) fn parse() -> Invocation {
     let matches = command_line().get_matches();
     let (command, flags) = match matches.subcommand() {
         Some(("token", flags)) => match flags.subcommand() {
@@ -141,7 +141,7 @@ fn command_line() -> clap::Command {
 }
 
 /// The same as completions and the manual page tell it: settings are flags of the server.
-pub fn for_readers() -> clap::Command {
+pub(crate) fn for_readers() -> clap::Command {
     commands(|command| command.arg(config_file()))
 }
 

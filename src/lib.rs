@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 // As in the protocol's crate. Where an index is right by what a type knows of itself, one accessor says so.
 #![deny(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -8,7 +8,7 @@ use sockring::config::Settings;
 use sockring::worker::Listener;
 
 /// The listeners of the clients' port, one per shard.
-pub fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {
+pub(crate) fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {
     let address = SocketAddr::new(settings.host, settings.port);
     Listener::bind_several(settings.host, settings.port, settings.shards, settings.sharing).map_err(|error| {
         let fix = fix(&error, address, "another port with --port or PORT", "--host or SOCKRING_HOST");
@@ -17,7 +17,7 @@ pub fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {
 }
 
 /// The listener of the API, where it has an address of its own.
-pub fn api(settings: &Settings) -> Result<Option<TcpListener>, String> {
+pub(crate) fn api(settings: &Settings) -> Result<Option<TcpListener>, String> {
     let Some(address) = settings.api.listen else { return Ok(None) };
     TcpListener::bind(address).map(Some).map_err(|error| {
         let fix = fix(&error, address, "another port", "api_listen");

@@ -1,6 +1,7 @@
 //! The sockring server: reads its settings, starts a worker per shard, and ends when it is told to.
 // As in the library.
 #![deny(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 /// Prints a line. That nobody reads any more is as good as printed.
-pub fn line(text: impl Display) -> io::Result<()> {
+pub(crate) fn line(text: impl Display) -> io::Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
@@ -12,6 +12,6 @@ pub fn line(text: impl Display) -> io::Result<()> {
 }
 
 /// Says something beside what was asked for, on standard error. Where nobody reads it, nothing is lost.
-pub fn remark(text: impl Display) {
+pub(crate) fn remark(text: impl Display) {
     let _ = writeln!(io::stderr(), "sockring: {text}");
 }

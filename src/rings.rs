@@ -11,12 +11,12 @@ use sockring::worker::{self, WorkerError};
 use crate::space;
 
 /// Sizes of each shard's ring. Its table cannot be larger than the limit of open files; connections beyond it keep theirs.
-pub fn options(settings: &Settings, descriptors: usize) -> RingOptions {
+pub(crate) fn options(settings: &Settings, descriptors: usize) -> RingOptions {
     RingOptions::for_connections(settings.capacity.connections_max.min(descriptors))
 }
 
 /// Sets up what all workers have, all at once as when it serves, and drops it.
-pub fn try_all(options: RingOptions, settings: &Settings) -> Result<(), String> {
+pub(crate) fn try_all(options: RingOptions, settings: &Settings) -> Result<(), String> {
     let mut stays = Vec::new();
     let mut threads = Vec::new();
     let mut result = Ok(());
@@ -53,7 +53,7 @@ pub fn try_all(options: RingOptions, settings: &Settings) -> Result<(), String> 
 }
 
 /// Why a worker could not start, with what all of them need.
-pub fn explain(error: &WorkerError, options: RingOptions, settings: &Settings) -> String {
+pub(crate) fn explain(error: &WorkerError, options: RingOptions, settings: &Settings) -> String {
     match error {
         WorkerError::Ring(RingError::Memory) => {}
         WorkerError::Memory => return space::shortage(settings).unwrap_or_else(|| error.to_string()),

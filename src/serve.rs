@@ -43,7 +43,7 @@ const RECONNECT_IN_MS: u64 = 1000;
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
-pub fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let settings = invocation.settings()?;
     start_logging(&settings)?;
     for warning in &settings.warnings {

@@ -9,7 +9,7 @@ use sockring::config::keys::{KEYS, SECRETS};
 use crate::out;
 
 /// Every setting, its value and where that comes from. Secrets are not shown.
-pub fn in_force(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn in_force(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
     let values = &settings.values;
     for key in KEYS {
         let text = values.text(key.name);
@@ -25,7 +25,7 @@ pub fn in_force(settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// A settings file in which every setting stands with its default, as a comment.
-pub fn defaults() -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn defaults() -> Result<ExitCode, Box<dyn Error>> {
     out::line("# Settings of sockring. What stands here as a comment is the default.")?;
     for key in KEYS {
         let is_bare = key.default.parse::<u64>().is_ok() || matches!(key.default, "true" | "false");

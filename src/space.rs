@@ -25,7 +25,7 @@ const STEP_BYTES: usize = 1 << 30;
 
 /// Takes what all workers reserve, in the order in which they do, and drops it. Whoever has had it once has it again: so no
 /// worker finds out in the middle of its start. Returns what that is, in words.
-pub fn try_all(settings: &Settings) -> Result<String, String> {
+pub(crate) fn try_all(settings: &Settings) -> Result<String, String> {
     let blocks = blocks(settings);
     let is_enough = |allowed| {
         // A first step that fails is made a smaller one.
@@ -47,7 +47,7 @@ pub fn try_all(settings: &Settings) -> Result<String, String> {
 }
 
 /// What to say where the limit of address space is below what certainly does.
-pub fn shortage(settings: &Settings) -> Option<String> {
+pub(crate) fn shortage(settings: &Settings) -> Option<String> {
     let need = need(settings, 0);
     // Between the two it depends on how the allocator's steps fall.
     let certain = need.saturating_add(STEP_BYTES);
@@ -61,7 +61,7 @@ pub fn shortage(settings: &Settings) -> Option<String> {
 }
 
 /// Why a thread could not be started: for want of room for its stack, as a rule.
-pub fn explain(error: &io::Error, settings: &Settings) -> String {
+pub(crate) fn explain(error: &io::Error, settings: &Settings) -> String {
     let shortage = if error.kind() == ErrorKind::WouldBlock { shortage(settings) } else { None };
     shortage.unwrap_or_else(|| format!("a thread could not be started: {error}"))
 }

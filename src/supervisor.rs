@@ -9,30 +9,30 @@ use sockring::mailbox::Postbox;
 use sockring::shard::Mail;
 
 /// It serves, here.
-pub fn ready(address: &str) {
+pub(crate) fn ready(address: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving on {address}"))]);
 }
 
 /// The settings are read again; `ready_again` follows.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "there is no clock for the service manager"),
     }
 }
 
-pub fn ready_again() {
+pub(crate) fn ready_again() {
     tell(&[NotifyState::Ready]);
 }
 
 /// All clients are closed, over this time.
-pub fn stopping(drain: Duration) {
+pub(crate) fn stopping(drain: Duration) {
     let status = format!("closing all clients within {} s", drain.as_secs_f32());
     tell(&[NotifyState::Stopping, NotifyState::Status(&status)]);
 }
 
 /// Where the manager has a watchdog, tells it that we live for as long as every shard answers within half of its time.
-pub fn watch(shards: Vec<Postbox>) -> io::Result<()> {
+pub(crate) fn watch(shards: Vec<Postbox>) -> io::Result<()> {
     let Some(half) = sd_notify::watchdog_enabled().map(|limit| limit / 2) else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("watchdog".to_owned()).spawn(move || {

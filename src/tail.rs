@@ -30,7 +30,7 @@ const POSITION: char = '~';
 
 /// What to listen to.
 #[derive(Clone, Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Where, if not at the server of the settings.
     pub server: Option<String>,
     pub identity: TailIdentity,
@@ -43,7 +43,7 @@ pub struct Tail {
 
 /// As whom.
 #[derive(Clone, Debug)]
-pub enum TailIdentity {
+pub(crate) enum TailIdentity {
     /// With a token that the settings' secret signs.
     User(String),
     Token(String),
@@ -67,7 +67,7 @@ struct TailPosition {
 }
 
 /// Prints events until it is ended, has printed enough, or is refused.
-pub fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>> {
     let server = address(settings, tail.server.as_deref())?;
     let mut listener = TailListener { settings, tail, left: tail.count, position: TailPosition::default() };
     let mut has_connected = false;

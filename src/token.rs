@@ -13,7 +13,7 @@ use sockring::config::Settings;
 use crate::out;
 
 /// Makes a token for a user, signed with the secret of the settings.
-pub fn mint(settings: &Settings, user: &str, ttl: Duration) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn mint(settings: &Settings, user: &str, ttl: Duration) -> Result<ExitCode, Box<dyn Error>> {
     let Some(secret) = settings.access_token_secret.clone() else {
         return Err("access_token_secret: must be set to sign a token (ACCESS_TOKEN_SECRET)".into());
     };
@@ -27,7 +27,7 @@ pub fn mint(settings: &Settings, user: &str, ttl: Duration) -> Result<ExitCode, 
 
 /// Says whether a server with these settings lets a client with this token in; if not, all that is in its way, and which
 /// setting would have it otherwise.
-pub fn check(settings: &Settings, token: &str) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn check(settings: &Settings, token: &str) -> Result<ExitCode, Box<dyn Error>> {
     let rules = settings.token_rules(settings.access_token_secret.clone());
     if rules.keys.is_empty() {
         return Err("there is no key to check it with: set ACCESS_TOKEN_SECRET or token_public_key_file".into());

@@ -15,7 +15,7 @@ pub struct Key {
 const GENERATION_MAX: u32 = 0x00ff_ffff;
 
 /// A slab with a generation per slot and a fixed capacity.
-pub struct Slots<T> {
+pub(super) struct Slots<T> {
     slab: Slab<T>,
     generations: Vec<NonZeroU32>,
     capacity: usize,
@@ -23,19 +23,19 @@ pub struct Slots<T> {
 
 impl<T> Slots<T> {
     /// Reserves the full capacity at once: untouched pages cost nothing, and no turn pays for a doubling.
-    pub fn with_capacity(capacity: usize) -> Slots<T> {
+    pub(super) fn with_capacity(capacity: usize) -> Slots<T> {
         assert!(u32::try_from(capacity).is_ok());
         Slots { slab: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity), capacity }
     }
 
     /// The blocks that a capacity reserves, in bytes: an entry of a slab has at most a tag beside its value.
-    pub fn reserved(capacity: usize) -> [usize; 2] {
+    pub(super) fn reserved(capacity: usize) -> [usize; 2] {
         let entry = size_of::<T>() + size_of::<usize>();
         [capacity.saturating_mul(entry), capacity.saturating_mul(size_of::<NonZeroU32>())]
     }
 
     /// The key that the next `insert` will return; `None` when full.
-    pub fn next_key(&self) -> Option<Key> {
+    pub(super) fn next_key(&self) -> Option<Key> {
         let index = self.slab.vacant_key();
         if index >= self.capacity {
             return None;
@@ -45,7 +45,7 @@ impl<T> Slots<T> {
     }
 
     /// `None`, and the value dropped, when full.
-    pub fn insert(&mut self, value: T) -> Option<Key> {
+    pub(super) fn insert(&mut self, value: T) -> Option<Key> {
         let key = self.next_key()?;
         let index = self.slab.insert(value);
         if index == self.generations.len() {
@@ -54,14 +54,14 @@ impl<T> Slots<T> {
         Some(key)
     }
 
-    pub fn get(&self, key: Key) -> Option<&T> {
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
         if *self.generations.get(key.index as usize)? != key.generation {
             return None;
         }
         self.slab.get(key.index as usize)
     }
 
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         if *self.generations.get(key.index as usize)? != key.generation {
             return None;
         }
@@ -69,17 +69,17 @@ impl<T> Slots<T> {
     }
 
     /// The entry that is in this slot now, whatever its generation.
-    pub fn at(&self, index: u32) -> Option<(Key, &T)> {
+    pub(super) fn at(&self, index: u32) -> Option<(Key, &T)> {
         let value = self.slab.get(index as usize)?;
         Some((Key { index, generation: *self.generations.get(index as usize)? }, value))
     }
 
-    pub fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let value = self.slab.get_mut(index as usize)?;
         Some((Key { index, generation: *self.generations.get(index as usize)? }, value))
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<T> {
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         let value = self.slab.remove(key.index as usize);
         if let Some(generation) = self.generations.get_mut(key.index as usize) {
@@ -88,11 +88,11 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slab.iter().filter_map(|(index, value)| {
             let generation = *self.generations.get(index)?;
             Some((Key { index: u32::try_from(index).ok()?, generation }, value))

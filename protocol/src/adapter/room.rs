@@ -23,7 +23,7 @@ pub fn number_of(room: &str) -> Option<&str> {
 }
 
 /// What channels call a room.
-pub fn name_in_channel(room: &str) -> &str {
+pub(super) fn name_in_channel(room: &str) -> &str {
     number_of(room).unwrap_or(room)
 }
 

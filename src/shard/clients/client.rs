@@ -136,7 +136,7 @@ pub(crate) enum Farewell {
 
 /// What the first request said that an admission may need. It goes with the first accepted CONNECT, where there is no other
 /// namespace for which the client might need it.
-pub struct FirstRequest {
+pub(crate) struct FirstRequest {
     pub authorization: Option<Box<str>>,
     /// Whom refused CONNECTs count for.
     pub address: Option<IpAddr>,

@@ -50,7 +50,7 @@ const PLACES_KEPT: usize = 64;
 
 /// Messages that wait for a client's transport. Empty, or with one message, it holds no memory of its own.
 #[derive(Debug, Default)]
-pub enum Outbox {
+pub(crate) enum Outbox {
     #[default]
     Empty,
     One(Frames),
@@ -59,7 +59,7 @@ pub enum Outbox {
 
 /// Several messages, or one that a newer one may replace.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// In their order. `None`: a newer one has replaced it; the first is none of these.
     messages: VecDeque<Option<QueuedMessage>>,
     replaced: usize,
@@ -79,22 +79,22 @@ struct QueuedMessage {
 
 /// What messages replace each other under: in one namespace, for one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ConflateKey(Arc<(NamespaceId, Box<str>)>);
+pub(crate) struct ConflateKey(Arc<(NamespaceId, Box<str>)>);
 
 impl ConflateKey {
-    pub fn new(namespace: NamespaceId, key: &str) -> ConflateKey {
+    pub(crate) fn new(namespace: NamespaceId, key: &str) -> ConflateKey {
         ConflateKey(Arc::new((namespace, key.into())))
     }
 }
 
 /// What a message takes while it waits, all that is kept about it included.
-pub fn weight(frames: &Frames, key: Option<&ConflateKey>) -> usize {
+pub(crate) fn weight(frames: &Frames, key: Option<&ConflateKey>) -> usize {
     MESSAGE_BYTES + frames.len() + key.map_or(0, |key| KEY_BYTES + key.0.1.len())
 }
 
 impl Outbox {
     #[inline]
-    pub fn push(&mut self, frames: Frames) {
+    pub(crate) fn push(&mut self, frames: Frames) {
         match self {
             // An assignment would drop what is not there.
             Outbox::Empty => std::mem::forget(std::mem::replace(self, Outbox::One(frames))),
@@ -105,7 +105,7 @@ impl Outbox {
 
     /// Puts a message behind all others, and drops the one that waits under the same key: so nothing comes before what was
     /// pushed earlier.
-    pub fn push_under(&mut self, key: &ConflateKey, frames: Frames) {
+    pub(crate) fn push_under(&mut self, key: &ConflateKey, frames: Frames) {
         let queue = self.queue();
         queue.drop_under(key);
         queue.keys.insert(key.clone(), queue.next_number());
@@ -113,7 +113,7 @@ impl Outbox {
     }
 
     /// What waits in this namespace is not replaced any more: the socket that it is for ends, and another may follow.
-    pub fn forget_keys(&mut self, namespace: NamespaceId) {
+    pub(crate) fn forget_keys(&mut self, namespace: NamespaceId) {
         let Outbox::Many(queue) = self else { return };
         queue.keys.retain(|key, _| key.0.0 != namespace);
         for message in queue.messages.iter_mut().flatten() {
@@ -124,7 +124,7 @@ impl Outbox {
     }
 
     /// What all of it takes, all that is kept about it included.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Outbox::Empty => 0,
             Outbox::One(frames) => weight(frames, None),
@@ -133,7 +133,7 @@ impl Outbox {
     }
 
     /// What the message that waits under this key takes.
-    pub fn bytes_under(&self, key: &ConflateKey) -> usize {
+    pub(crate) fn bytes_under(&self, key: &ConflateKey) -> usize {
         let Outbox::Many(queue) = self else { return 0 };
         let message = queue.place(key).and_then(|place| queue.messages.get(place)?.as_ref());
         message.map_or(0, QueuedMessage::bytes)
@@ -155,7 +155,7 @@ impl Outbox {
         }
     }
 
-    pub fn pop(&mut self) -> Option<Frames> {
+    pub(crate) fn pop(&mut self) -> Option<Frames> {
         match self {
             Outbox::Empty => None,
             Outbox::One(_) => match std::mem::take(self) {
@@ -175,7 +175,7 @@ impl Outbox {
     /// The next bytes to send, behind those that are the connection's own, and how many of them were copied out of messages.
     /// Small messages leave together; a large one, and a single one, is shared and not copied.
     #[inline]
-    pub fn take(&mut self, own: Vec<u8>) -> Option<(Bytes, usize)> {
+    pub(crate) fn take(&mut self, own: Vec<u8>) -> Option<(Bytes, usize)> {
         // The usual case.
         if own.is_empty()
             && let Outbox::One(_) = self
@@ -211,11 +211,11 @@ impl Outbox {
     }
 
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Outbox::Empty)
     }
 
-    pub fn first_bytes(&self) -> usize {
+    pub(crate) fn first_bytes(&self) -> usize {
         match self {
             Outbox::Empty => 0,
             Outbox::One(frames) => frames.len(),
@@ -308,7 +308,7 @@ pub(crate) fn polling_payload(mut outbox: Outbox, last: Option<&[u8]>) -> Vec<u8
 }
 
 /// Appends a message in the form of a polling payload.
-pub fn encode_for_polling(frames: &[u8], payload: &mut PayloadEncoder<'_>) {
+pub(crate) fn encode_for_polling(frames: &[u8], payload: &mut PayloadEncoder<'_>) {
     for (opcode, data) in ServerFrames::new(frames) {
         match opcode {
             Opcode::Binary => payload.push_binary(data),

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Random bytes in a sid: 72 bits.
-pub const RANDOM_BYTES: usize = 9;
+pub(crate) const RANDOM_BYTES: usize = 9;
 const BYTES: usize = 15;
 const TEXT_BYTES: usize = 20;
 

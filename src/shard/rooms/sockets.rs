@@ -7,21 +7,21 @@ use crate::shard::moving::sid::RANDOM_BYTES;
 pub struct NamespaceId(pub u16);
 
 /// Names a room while it exists.
-pub type RoomId = u32;
+pub(crate) type RoomId = u32;
 
 /// A socket of this shard: its client's slot and its place there.
 pub(crate) type Seat = (u32, u16);
 
 /// A socket's place in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     pub room: RoomId,
     pub position: u32,
 }
 
 /// One socket. Its sid is the shard's and client's numbers with these random bytes.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     pub random: [u8; RANDOM_BYTES],
     pub namespace: NamespaceId,
     pub stage: SocketStage,
@@ -32,7 +32,7 @@ pub struct Socket {
 
 /// How far a socket has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketStage {
+pub(crate) enum SocketStage {
     /// A member already, but not told so yet: the home of its user's room has to know first.
     Joining,
     Connected,
@@ -40,14 +40,14 @@ pub enum SocketStage {
 
 /// A room id that leaves room for `None` in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NonMaxRoom(std::num::NonZeroU32);
+pub(crate) struct NonMaxRoom(std::num::NonZeroU32);
 
 impl NonMaxRoom {
-    pub fn new(room: RoomId) -> Option<NonMaxRoom> {
+    pub(crate) fn new(room: RoomId) -> Option<NonMaxRoom> {
         std::num::NonZeroU32::new(room.wrapping_add(1)).map(NonMaxRoom)
     }
 
-    pub fn room(self) -> RoomId {
+    pub(crate) fn room(self) -> RoomId {
         self.0.get() - 1
     }
 }
@@ -55,7 +55,7 @@ impl NonMaxRoom {
 /// The rooms of a socket: the first inline, since most sockets are in their user's room only.
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
-pub enum Links {
+pub(crate) enum Links {
     #[default]
     None,
     One(Link),
@@ -63,7 +63,7 @@ pub enum Links {
 }
 
 impl Links {
-    pub fn as_slice(&self) -> &[Link] {
+    pub(crate) fn as_slice(&self) -> &[Link] {
         match self {
             Links::None => &[],
             Links::One(link) => std::slice::from_ref(link),
@@ -71,7 +71,7 @@ impl Links {
         }
     }
 
-    pub fn as_mut_slice(&mut self) -> &mut [Link] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Link] {
         match self {
             Links::None => &mut [],
             Links::One(link) => std::slice::from_mut(link),
@@ -79,7 +79,7 @@ impl Links {
         }
     }
 
-    pub fn push(&mut self, link: Link) {
+    pub(crate) fn push(&mut self, link: Link) {
         match self {
             Links::None => *self = Links::One(link),
             Links::One(first) => *self = Links::Many(Box::new(vec![*first, link])),
@@ -88,7 +88,7 @@ impl Links {
     }
 
     /// Removes the link at `position`; the last one takes its place.
-    pub fn swap_remove(&mut self, position: usize) -> Link {
+    pub(crate) fn swap_remove(&mut self, position: usize) -> Link {
         match self {
             Links::None => unreachable!("a socket without rooms leaves none"),
             Links::One(link) => {
@@ -104,7 +104,7 @@ impl Links {
 /// The sockets of a client. A place in it is stable while its socket lives, because rooms point to it.
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
-pub enum Sockets {
+pub(crate) enum Sockets {
     #[default]
     None,
     One(Socket),
@@ -113,7 +113,7 @@ pub enum Sockets {
 
 impl Sockets {
     /// Adds a socket and returns its place.
-    pub fn insert(&mut self, socket: Socket) -> u16 {
+    pub(crate) fn insert(&mut self, socket: Socket) -> u16 {
         match self {
             Sockets::None => {
                 *self = Sockets::One(socket);
@@ -137,7 +137,7 @@ impl Sockets {
         }
     }
 
-    pub fn remove(&mut self, place: u16) -> Option<Socket> {
+    pub(crate) fn remove(&mut self, place: u16) -> Option<Socket> {
         match self {
             Sockets::Many(sockets) => sockets.get_mut(usize::from(place))?.take(),
             Sockets::One(_) if place == 0 => match std::mem::take(self) {
@@ -148,7 +148,7 @@ impl Sockets {
         }
     }
 
-    pub fn get(&self, place: u16) -> Option<&Socket> {
+    pub(crate) fn get(&self, place: u16) -> Option<&Socket> {
         match self {
             Sockets::One(socket) if place == 0 => Some(socket),
             Sockets::Many(sockets) => sockets.get(usize::from(place))?.as_ref(),
@@ -156,7 +156,7 @@ impl Sockets {
         }
     }
 
-    pub fn get_mut(&mut self, place: u16) -> Option<&mut Socket> {
+    pub(crate) fn get_mut(&mut self, place: u16) -> Option<&mut Socket> {
         match self {
             Sockets::One(socket) if place == 0 => Some(socket),
             Sockets::Many(sockets) => sockets.get_mut(usize::from(place))?.as_mut(),
@@ -164,7 +164,7 @@ impl Sockets {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (u16, &Socket)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Socket)> {
         let (one, many) = match self {
             Sockets::None => (None, [].as_slice()),
             Sockets::One(socket) => (Some((0, socket)), [].as_slice()),
@@ -173,15 +173,15 @@ impl Sockets {
         one.into_iter().chain((0..).zip(many).filter_map(|(place, socket)| Some((place, socket.as_ref()?))))
     }
 
-    pub fn place_in(&self, namespace: NamespaceId) -> Option<u16> {
+    pub(crate) fn place_in(&self, namespace: NamespaceId) -> Option<u16> {
         self.iter().find(|(_, socket)| socket.namespace == namespace).map(|(place, _)| place)
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.iter().count()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 }

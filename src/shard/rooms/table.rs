@@ -12,7 +12,7 @@ use super::sockets::{Link, NamespaceId, RoomId};
 
 /// A socket in a room, and which of the socket's links leads back here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     pub client: u32,
     pub socket: u16,
     pub link: u16,
@@ -32,7 +32,7 @@ enum Members {
 }
 
 /// The rooms of one shard.
-pub struct Rooms {
+pub(crate) struct Rooms {
     rooms: Slab<Room>,
     index: HashTable<Indexed>,
     hasher: RandomState,
@@ -65,7 +65,7 @@ pub const USER_PREFIX: &str = "user:";
 
 impl Rooms {
     /// No rooms yet, in this many namespaces, and room for one for each client: a user's.
-    pub fn new(namespaces: u16, shard: ShardNumber, clients: usize) -> Rooms {
+    pub(crate) fn new(namespaces: u16, shard: ShardNumber, clients: usize) -> Rooms {
         Rooms {
             rooms: Slab::with_capacity(clients),
             index: HashTable::with_capacity(INDEXED_MIN.min(clients)),
@@ -78,18 +78,18 @@ impl Rooms {
     }
 
     /// The block that room for so many clients reserves, in bytes.
-    pub fn reserved(clients: usize) -> usize {
+    pub(crate) fn reserved(clients: usize) -> usize {
         clients.saturating_mul(size_of::<Room>() + size_of::<usize>())
     }
 
-    pub fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
+    pub(crate) fn find(&self, namespace: NamespaceId, name: &str) -> Option<RoomId> {
         let wanted = self.indexed(namespace, name, RoomId::MAX);
         let is_it = |other: &Indexed| other.hash == wanted.hash && self.is_called(other.room, namespace, name);
         self.index.find(wanted.spread(), is_it).map(|indexed| indexed.room)
     }
 
     /// Adds a member, and the room if this is its first. The caller keeps the link.
-    pub fn join(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
+    pub(crate) fn join(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let Some(room) = self.find(namespace, name) else { return self.create(namespace, name, member) };
         let position = match &mut self.room_mut(room).members {
             members @ Members::One(_) => {
@@ -120,7 +120,7 @@ impl Rooms {
 
     /// Removes the member that a link leads to, and the room with its last one. Another member may have moved to that
     /// position: the caller corrects that member's link.
-    pub fn leave(&mut self, link: Link) -> Option<Member> {
+    pub(crate) fn leave(&mut self, link: Link) -> Option<Member> {
         let position = link.position as usize;
         match &mut self.room_mut(link.room).members {
             Members::One(_) => {
@@ -160,7 +160,7 @@ impl Rooms {
     }
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.
-    pub fn relink(&mut self, link: Link, to: u16) {
+    pub(crate) fn relink(&mut self, link: Link, to: u16) {
         let member = match &mut self.room_mut(link.room).members {
             Members::One(member) => Some(member),
             Members::Many(members) => members.get_mut(link.position as usize),
@@ -171,7 +171,7 @@ impl Rooms {
         }
     }
 
-    pub fn members(&self, room: RoomId) -> &[Member] {
+    pub(crate) fn members(&self, room: RoomId) -> &[Member] {
         match &self.room(room).members {
             Members::One(member) => std::slice::from_ref(member),
             Members::Many(members) => members,
@@ -179,7 +179,7 @@ impl Rooms {
     }
 
     /// The rooms of a namespace with their members. Walks over all rooms: for those who ask, not for every turn.
-    pub fn of(&self, namespace: NamespaceId) -> impl Iterator<Item = (&str, &[Member])> {
+    pub(crate) fn of(&self, namespace: NamespaceId) -> impl Iterator<Item = (&str, &[Member])> {
         let rooms = self.rooms.iter().filter(move |(_, room)| room.namespace == namespace);
         rooms.map(|(_, room)| {
             let members = match &room.members {
@@ -190,23 +190,23 @@ impl Rooms {
         })
     }
 
-    pub fn name(&self, room: RoomId) -> &str {
+    pub(crate) fn name(&self, room: RoomId) -> &str {
         &self.room(room).name
     }
 
     /// What it is called in full.
-    pub fn full_name(&self, room: RoomId) -> (NamespaceId, &str) {
+    pub(crate) fn full_name(&self, room: RoomId) -> (NamespaceId, &str) {
         let room = self.room(room);
         (room.namespace, &room.name)
     }
 
     /// The rooms that have members here and whose home is here, those of users among them.
-    pub fn at_home(&self) -> usize {
+    pub(crate) fn at_home(&self) -> usize {
         self.at_home
     }
 
     /// The users that have a socket here and whose home is here.
-    pub fn users_at_home(&self) -> usize {
+    pub(crate) fn users_at_home(&self) -> usize {
         self.users_at_home
     }
 
