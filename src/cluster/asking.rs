@@ -195,6 +195,8 @@ impl Cluster {
             self.counters.hit(BusLimit::Questions);
             return self.incomplete(Gathered { missing: Some(expected), ..Gathered::unknown() });
         };
+        // Forgotten also when nobody waits for it any more.
+        let _ending = QuestionEnd { cluster: self, request: &request };
         let was_asked = self.publish(namespace, &message).await.is_ok();
         if was_asked {
             // Whatever is there when the time is up counts.

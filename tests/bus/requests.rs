@@ -134,6 +134,30 @@ fn a_join_is_confirmed_when_the_other_instances_say_so() {
     assert_eq!(alice.event().0, "e");
 }
 
+/// So the answer takes no longer, and no less may be missing, where there are more namespaces.
+#[test]
+fn a_join_is_asked_about_in_all_namespaces_at_once() {
+    let redis = RedisServer::start(&[]);
+    let server = instance_with(&redis, &[("SOCKRING_NAMESPACES", "/,/a,/b")]);
+    let mut peer = Peer::listening(&redis, &[REQUESTS, "socket.io-request#/a#", "socket.io-request#/b#"]);
+    // It answers nothing before it has been asked everything.
+    let answering = thread::spawn(move || {
+        let mut asked = Vec::new();
+        while asked.len() < 3 {
+            let (channel, request) = peer.hear_json();
+            if request["type"] == 5 {
+                asked.push((channel.replace("request", "response"), request["requestId"].clone()));
+            }
+        }
+        for (channel, request) in asked {
+            peer.publish(&channel, json!({"requestId": request, "sockets": []}).to_string());
+        }
+    });
+    let joined = server.post("rooms/join", &json!({"user": "alice", "room": "news"}));
+    assert_eq!(joined, json!({"room": "news", "sockets": 0, "published": true, "confirmed": true}));
+    answering.join().expect("it is asked");
+}
+
 #[test]
 fn acknowledgements_come_after_their_number() {
     let redis = RedisServer::start(&[]);
