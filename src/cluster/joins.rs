@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use crate::shard::{RoomName, USER_PREFIX};
 
-/// What is refused is logged no more often than this; it is counted each time.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+use super::seldom::Seldom;
 
 /// One room into which orders of other servers put sockets.
 #[derive(Debug, Default)]
@@ -25,18 +24,6 @@ struct State {
     next: u64,
     under_way: BTreeSet<u64>,
     rooms: HashMap<RoomName, Joined>,
-    /// When the log last told of sockets that were in too many rooms.
-    told_at: Option<Instant>,
-}
-
-impl State {
-    fn is_to_be_told(&mut self, now: Instant) -> bool {
-        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY);
-        if is_due {
-            self.told_at = Some(now);
-        }
-        is_due
-    }
 }
 
 /// One order to join, until it is done.
@@ -52,11 +39,13 @@ pub(super) struct Joins {
     state: Mutex<State>,
     /// All orders before this one are done.
     done_before: watch::Sender<u64>,
+    /// Of sockets that were in too many rooms.
+    log: Seldom,
 }
 
 impl Default for Joins {
     fn default() -> Joins {
-        Joins { state: Mutex::default(), done_before: watch::Sender::new(0) }
+        Joins { state: Mutex::default(), done_before: watch::Sender::new(0), log: Seldom::default() }
     }
 }
 
@@ -96,7 +85,7 @@ impl Joins {
 
     /// So many sockets were not put into all of an order's rooms, because they would have been in too many.
     pub(super) fn tell_of_refused(&self, sockets: u64) {
-        if sockets > 0 && self.lock().is_to_be_told(Instant::now()) {
+        if sockets > 0 && self.log.is_due(Instant::now()) {
             tracing::warn!(
                 sockets,
                 "an order of another server to join rooms was not done for all sockets: \
@@ -172,13 +161,6 @@ mod tests {
         let join = joins.begin(vec![room("user:c")]);
         joins.end(join, JoinOutcome::Nobody);
         assert!(!joins.may_be_anywhere(&room("user:c")));
-    }
-
-    #[test]
-    fn the_log_tells_of_refused_sockets_once_in_a_while() {
-        let (mut state, now) = (State::default(), Instant::now());
-        let times = [now, now + TOLD_EVERY / 2, now + TOLD_EVERY, now + TOLD_EVERY * 3 / 2];
-        assert_eq!(times.map(|now| state.is_to_be_told(now)), [true, false, true, false]);
     }
 
     #[tokio::test]

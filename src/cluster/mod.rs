@@ -32,6 +32,7 @@ mod probe;
 mod publisher;
 mod pulse;
 mod reader;
+mod seldom;
 mod sentinels;
 mod settings;
 mod streaming;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, RedisError, Value};
 use sockring_protocol::adapter::{Adapter, stream_of};
 use tokio::time::timeout;
 
-use super::link::{Dialler, LinkError, PROBE_TIMEOUT, ServerInfo};
+use super::link::{Dialler, LinkError, PROBE_TIMEOUT, RedisMode, ServerInfo};
 use super::outside::OperatingSystem;
-use super::publisher::is_elsewhere;
+use super::publisher::NO_RIGHT;
 use super::sentinels;
 use super::settings::{Address, ClusterSettings};
 
@@ -19,12 +19,6 @@ impl ClusterSettings {
         timeout(PROBE_TIMEOUT, self.probe_at_leisure()).await.unwrap_or(Err(LinkError::Silent))
     }
 
-    /// What the reader of a stream asks first.
-    fn first_look(&self) -> Cmd {
-        let stream = stream_of(&self.streams.name, self.streams.count, "/");
-        cmd("XREVRANGE").arg(stream).arg("+").arg("-").arg("COUNT").arg(1).take()
-    }
-
     async fn probe_at_leisure(&self) -> Result<(Address, ServerInfo), LinkError> {
         let dialler = Dialler::new(Arc::new(OperatingSystem), self)?;
         let address = match &self.sentinels {
@@ -32,26 +26,56 @@ impl ClusterSettings {
             Some(sentinels) => sentinels::find(&dialler.for_sentinels(sentinels), sentinels).await?,
         };
         let link = dialler.open(&address, "sockring-check").await?;
-        let (mut connection, name) = (link.connection.clone(), format!("{}#/#check", self.prefix));
-        let subscribed = match self.adapter {
-            Adapter::Classic => connection.psubscribe(name + "*#").await,
-            // A stream that is not there yet is read as one without entries.
-            Adapter::Streams => match connection.subscribe(name).await {
-                Ok(()) => match connection.send_packed_command(&self.first_look()).await {
-                    Ok(Value::ServerError(error)) if !is_elsewhere(error.code()) => Err(error.into()),
-                    Err(error) if !error.code().is_some_and(is_elsewhere) => Err(error),
-                    _ => Ok(()),
-                },
-                Err(error) => Err(error),
-            },
-            // Which node of a cluster has a channel does not matter here; whether we may, is said before that.
-            Adapter::Sharded => match connection.send_packed_command(cmd("SSUBSCRIBE").arg(name)).await {
-                Ok(Value::ServerError(error)) if !is_elsewhere(error.code()) => Err(error.into()),
-                Err(error) if !error.code().is_some_and(is_elsewhere) => Err(error),
-                _ => Ok(()),
-            },
-        };
-        subscribed.map_err(|error| LinkError::Refused(error.to_string()))?;
+        let mut connection = link.connection.clone();
+        for command in self.needed(link.server.mode) {
+            let refused = match connection.send_packed_command(&command).await {
+                Ok(Value::ServerError(error)) => Some(RedisError::from(error)),
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            // What else Redis has against a command comes after the question whether we may.
+            if let Some(error) = refused.filter(|error| error.code() == Some(NO_RIGHT)) {
+                return Err(LinkError::Refused(error.to_string()));
+            }
+        }
         Ok((address, link.server.clone()))
+    }
+
+    /// Each command that the server needs, so that it harms nobody.
+    fn needed(&self, mode: RedisMode) -> Vec<Cmd> {
+        let (prefix, name) = (&self.prefix, format!("{}#/#check", self.prefix));
+        let stream = stream_of(&self.streams.name, self.streams.count, "/");
+        let command = |words: &[&str]| {
+            let mut command = Cmd::new();
+            command.arg(words);
+            command
+        };
+        let mut commands = match self.adapter {
+            Adapter::Classic => vec![
+                command(&["PSUBSCRIBE", &format!("{name}*#")]),
+                command(&["SUBSCRIBE", &name]),
+                // Nobody hears this channel.
+                command(&["PUBLISH", &format!("{prefix}-check#"), ""]),
+                command(&["PUBSUB", "NUMSUB", &name]),
+            ],
+            Adapter::Sharded => vec![
+                command(&["SSUBSCRIBE", &name]),
+                command(&["SPUBLISH", &format!("{prefix}-check#"), ""]),
+                command(&["PUBSUB", "SHARDNUMSUB", &name]),
+            ],
+            Adapter::Streams => vec![
+                command(&["SUBSCRIBE", &name]),
+                command(&["PUBLISH", &format!("{prefix}-check#"), ""]),
+                command(&["PUBSUB", "NUMSUB", &name]),
+                command(&["XREVRANGE", &stream, "+", "-", "COUNT", "1"]),
+                command(&["XREAD", "COUNT", "1", "STREAMS", &stream, "$"]),
+                // No entry may be called this.
+                command(&["XADD", &stream, "check", "check", ""]),
+            ],
+        };
+        if mode == RedisMode::Cluster {
+            commands.push(command(&["CLUSTER", "SLOTS"]));
+        }
+        commands
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerError, Value};
 use sockring_protocol::adapter::Adapter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::Cluster;
 use super::health::{Node, RedisConnectionId};
 use super::link::{Backoff, RedisConnection};
 use super::pulse::{Pulse, Voice};
+use super::seldom::Seldom;
 use super::settings::Address;
 use super::topology::Topology;
 
@@ -21,6 +22,8 @@ use super::topology::Topology;
 const PIPELINE_MAX: usize = 512;
 /// Pipelines whose answers are awaited.
 const PIPELINES_MAX: usize = 32;
+/// How Redis begins to say that its access control list forbids something.
+pub(super) const NO_RIGHT: &str = "NOPERM";
 /// How often a command may be sent on to the node that has its slot now.
 const ATTEMPTS_MAX: u8 = 3;
 
@@ -81,13 +84,16 @@ pub(super) struct PublishQueue {
     bytes_max: usize,
     is_up: AtomicBool,
     is_silent: AtomicBool,
+    /// Of commands that we have no right to.
+    log: Seldom,
 }
 
 impl PublishQueue {
     pub(super) fn new(bytes_max: usize) -> (PublishQueue, mpsc::UnboundedReceiver<Job>) {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let (is_up, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
-        let backlog = PublishQueue { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent };
+        let backlog =
+            PublishQueue { jobs, waiting: Arc::default(), bytes_max, is_up, is_silent, log: Seldom::default() };
         (backlog, receiver)
     }
 
@@ -129,6 +135,16 @@ impl PublishQueue {
         let job = Job { command, to, answer, attempts: 0, _weight: weight };
         self.jobs.send(job).map_err(|_| PublishError::Down)?;
         Ok(answered)
+    }
+
+    /// Rights do not come by themselves: whoever runs this has to hear of it.
+    fn tell_of_refusal(&self, error: &ServerError) {
+        if error.code() == NO_RIGHT && self.log.is_due(Instant::now()) {
+            tracing::warn!(
+                reason = error.details().unwrap_or_default(),
+                "our user of Redis lacks a right; docs/redis.md lists those that it needs"
+            );
+        }
     }
 
     /// Sends a command and waits for its answer.
@@ -326,6 +342,7 @@ async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConne
             }
             Value::ServerError(error) => {
                 tracing::debug!(code = error.code(), "Redis refused a command");
+                cluster.backlog.tell_of_refusal(&error);
                 job.finish(Err(PublishError::Refused));
             }
             answer => job.finish(Ok(answer)),

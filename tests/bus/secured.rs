@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use serde_json::json;
 
 use crate::command::run;
-use crate::instance::{emit_to, instance_with, ready};
-use crate::redis_server::{RedisServer, free_port};
+use crate::instance::{emit_to, instance_with, ready, until_redis_is};
+use crate::redis_server::{RedisCluster, RedisServer, free_port};
 use crate::server::Server;
 use crate::until;
 
@@ -140,4 +141,84 @@ fn a_user_without_the_right_to_a_channel_is_told() {
     let own = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_USER", "app")];
     let ended = run(&["check"], &[&own[..], &[("REDIS_PASSWORD", "pass")]].concat());
     assert!(ended.stdout.contains("FAIL  redis: ") && ended.stdout.contains("allchannels"), "{ended:?}");
+}
+
+/// A user `app` with these rules, at an instance with this adapter: `/ready`, the log, and what `check` says.
+struct Judged {
+    ready: String,
+    published: bool,
+    check: String,
+    server: Server,
+}
+
+fn judge(nodes: &[RedisServer], adapter: &str, rules: &str) -> Judged {
+    nodes.iter().for_each(|node| node.run(&format!("ACL SETUSER app reset on >pass {rules}")));
+    let redis = &nodes[0];
+    let own = [("REDIS_USER", "app"), ("REDIS_PASSWORD", "pass"), ("SOCKRING_REDIS_ADAPTER", adapter)];
+    let server = instance_with(redis, &own);
+    let port = redis.port.to_string();
+    let ended = run(&["check"], &[&own[..], &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]].concat());
+    let published = emit_to(&server, "alice", "e").1;
+    Judged { ready: ready(&server).1, published, check: ended.stdout, server }
+}
+
+/// What docs/redis.md lists is enough, and each right that lacks is named, by `check` and in the log.
+#[test]
+fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
+    let redis = [RedisServer::start(&[])];
+    let stream = "&* ~socket.io +@connection +@pubsub +xadd +xread +xrevrange";
+    for (adapter, rules) in [
+        ("classic", "&* +@connection +@pubsub"),
+        ("sharded", "&* +@connection +@pubsub"),
+        ("streams", stream),
+        // Only the name in `CLIENT LIST` lacks.
+        ("classic", "&* +@connection +@pubsub -client"),
+    ] {
+        let Judged { ready, published, check, server } = judge(&redis, adapter, rules);
+        assert_eq!((ready.as_str(), published), ("up", true), "{adapter} {rules}: {}", server.log());
+        assert!(check.contains("ok    redis: "), "{adapter} {rules}: {check}");
+        assert!(!server.log().contains("lacks a right"), "{}", server.log());
+        let is_named = redis[0].run::<String>("CLIENT LIST").contains(" name=sockring-");
+        assert_eq!(is_named, !rules.ends_with("-client"), "{rules}");
+    }
+    for (adapter, rules, is_up, command) in [
+        ("classic", "&* +@connection +@pubsub -publish", true, "'publish'"),
+        ("classic", "&* +@connection +@pubsub -pubsub", true, "'pubsub|numsub'"),
+        ("classic", "&* +@connection +@pubsub -psubscribe", false, "'psubscribe'"),
+        ("sharded", "&* +@connection +@pubsub -spublish", true, "'spublish'"),
+        ("sharded", "&* +@connection +@pubsub -ssubscribe", false, "'ssubscribe'"),
+        ("streams", &format!("{stream} -xadd"), true, "'xadd'"),
+        ("streams", &format!("{stream} -xread"), false, "'xread'"),
+        ("streams", &format!("{stream} -xrevrange"), false, "'xrevrange'"),
+        ("streams", &stream.replace("~socket.io", "~other"), false, "permissions"),
+    ] {
+        let Judged { ready, check, server, .. } = judge(&redis, adapter, rules);
+        assert_eq!(ready, if is_up { "up" } else { "down" }, "{adapter} {rules}");
+        assert!(check.contains("FAIL  redis: ") && check.contains(command), "{adapter} {rules}: {check}");
+        server.post("rooms/join", &json!({"user": "alice", "room": "r"}));
+        until(
+            "the log names it",
+            || server.log(),
+            |log| log.contains("no permissions") || log.contains("No permissions"),
+        );
+        assert!(server.log().contains(command), "{adapter} {rules}: {}", server.log());
+    }
+}
+
+/// Without `+cluster|slots` nobody knows which node has what.
+#[test]
+fn a_user_of_a_redis_cluster_who_may_not_see_its_slots_is_told() {
+    let redis = RedisCluster::start();
+    let rules = "&* ~socket.io +@connection +@pubsub +xadd +xread +xrevrange";
+    for adapter in ["classic", "sharded", "streams"] {
+        let Judged { check, server, .. } = judge(&redis.nodes, adapter, rules);
+        assert!(check.contains("FAIL  redis: ") && check.contains("'cluster|slots'"), "{adapter}: {check}");
+        until("the log names it", || server.log(), |log| log.contains("'cluster|slots'"));
+        drop(server);
+        let Judged { check, server, .. } = judge(&redis.nodes, adapter, &format!("{rules} +cluster|slots"));
+        assert!(check.contains("ok    redis: "), "{adapter}: {check}");
+        until_redis_is(&server, "up");
+        until("it publishes", || emit_to(&server, "alice", "e").1, |published| *published);
+        assert!(!server.log().contains("lacks a right"), "{}", server.log());
+    }
 }
