@@ -13,6 +13,7 @@ mod hostile;
 #[allow(dead_code)]
 mod http;
 mod instance;
+mod load;
 mod nodes;
 mod peer;
 mod proxy;

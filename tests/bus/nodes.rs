@@ -1,13 +1,18 @@
 //! The sharded adapter, on one Redis and on a Redis Cluster whose nodes go and come and whose slots move.
 
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
 use serde_json::json;
 
 use crate::instance::{emit_to, get, instance_with, metric, until_redis_is};
+use crate::load::{EndsWhenDropped, emit_until, read_until_end};
 use crate::redis_server::{RedisCluster, RedisServer};
 use crate::server::Server;
 use crate::until;
 
 const SHARDED: (&str, &str) = ("SOCKRING_REDIS_ADAPTER", "sharded");
+const STREAMS: (&str, &str) = ("SOCKRING_REDIS_ADAPTER", "streams");
 
 /// How many connections subscribe to this shard channel on this node.
 fn subscribers(redis: &RedisServer, channel: &str) -> u64 {
@@ -118,7 +123,7 @@ fn a_slot_that_moves_takes_its_channels_along() {
     let from = cluster.owner(slot);
     let to = (from + 1) % 3;
     assert_eq!(subscribers(&cluster.nodes[from], channel), 1);
-    cluster.move_slot(slot, from, to);
+    cluster.move_slot(slot, from, to, &[]);
     until("the channel is subscribed there", || subscribers(&cluster.nodes[to], channel), |count| *count == 1);
     until_redis_is(&servers[1], "up");
     until("it is published there", || emit_to(&servers[0], "alice", "moved").1, |published| *published);
@@ -127,7 +132,7 @@ fn a_slot_that_moves_takes_its_channels_along() {
     let slot: u16 = cluster.nodes[0].run("CLUSTER KEYSLOT socket.io#/#");
     let from = cluster.owner(slot);
     let to = (from + 1) % 3;
-    cluster.move_slot(slot, from, to);
+    cluster.move_slot(slot, from, to, &[]);
     until("both have followed", || subscribers(&cluster.nodes[to], "socket.io#/#"), |count| *count == 2);
     servers.iter().for_each(|server| until_redis_is(server, "up"));
     let all = || servers[0].post("emit", &json!({"broadcast": true, "event": "all"}))["published"] == true;
@@ -158,7 +163,7 @@ fn slots_that_move_take_only_their_rooms_along() {
         let slot: u16 = cluster.nodes[0].run(&format!("CLUSTER KEYSLOT {}", channel(user)));
         let from = node_of(slot);
         let to = (from + 1) % 3;
-        cluster.move_slot(slot, from, to);
+        cluster.move_slot(slot, from, to, &[]);
         // That user, and others whose slots stay, or have moved.
         [user, user / 2, (user + 7) % USERS].into_iter().for_each(&mut emit);
         until("the room has followed", || subscribers(&cluster.nodes[to], &channel(user)), |count| *count == 1);
@@ -203,4 +208,40 @@ fn a_replica_that_takes_over_gets_the_subscriptions() {
     }
     let status = || get(&servers[0], "user/user-7/status");
     until("the other instance answers", status, |status| status["sockets"] == 1 && status["missing"] == 0);
+}
+
+/// A stream keeps what is added to it, so that nothing is lost on its way from node to node, or comes twice.
+#[test]
+fn a_slot_that_moves_takes_its_stream_along() {
+    let redis = RedisCluster::start();
+    let long = ("SOCKRING_REQUESTS_PER_CONNECTION_MAX", "1000000");
+    let servers = [(); 2].map(|()| instance_with(&redis.nodes[0], &[STREAMS, long]));
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    let mut alice = servers[1].client("alice");
+    let slot = redis.nodes[0].run::<u16>("CLUSTER KEYSLOT socket.io");
+    let ends = AtomicBool::new(false);
+    let (published, got) = thread::scope(|scope| {
+        let mut connection = servers[0].connect();
+        let ends = &ends;
+        let emitting = scope.spawn(move || emit_until(&mut connection, "alice", ends));
+        let reading = scope.spawn(|| read_until_end(&mut alice));
+        {
+            let _ends = EndsWhenDropped(ends);
+            for round in 1..=4 {
+                let owner = redis.owner(slot);
+                let entries = || redis.nodes[owner].run::<u64>("XLEN socket.io");
+                until("more is added", entries, |count| *count >= 10 * round);
+                if round < 4 {
+                    redis.move_slot(slot, owner, (owner + 1) % 3, &["socket.io"]);
+                }
+            }
+        }
+        let published = emitting.join().expect("it emits");
+        until("an end is published", || emit_to(&servers[0], "alice", "end").1, |published| *published);
+        (published, reading.join().expect("it reads"))
+    });
+    assert!(!published.is_empty());
+    assert!(got.is_sorted_by(|one, next| one < next), "in their order, and none twice: {got:?}");
+    let lost: Vec<_> = published.iter().filter(|number| !got.contains(number)).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", published.len());
 }

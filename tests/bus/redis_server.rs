@@ -210,13 +210,16 @@ impl RedisCluster {
         self.nodes.iter().position(|node| node.port == port).expect("one of ours")
     }
 
-    /// Gives a slot without keys to another node.
-    pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
+    /// Gives a slot to another node, with these keys, which are all that it has.
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize, keys: &[&str]) {
         let id = |node: usize| self.nodes[node].run::<String>("CLUSTER MYID");
         let (source, target) = (id(from), id(to));
         self.nodes[to].run::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {source}"));
         self.nodes[from].run::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}"));
-        // The new owner first.
+        for key in keys {
+            self.nodes[from].run::<()>(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", self.nodes[to].port));
+        }
+        // The new owner first, and then who else may be asked.
         self.nodes[to].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
         self.nodes[from].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
     }

@@ -3,16 +3,13 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::{fs, net::TcpStream, thread};
 
-use serde_json::json;
-
-use crate::client::Client;
 use crate::command::run;
-use crate::http::{Connection, request};
 use crate::instance::{emit_to, instance, ready, until_redis_is};
+use crate::load::{EndsWhenDropped, emit_until, read_until_end};
 use crate::redis_server::{RedisServer, free_port};
 use crate::server::Server;
 use crate::until;
@@ -69,10 +66,12 @@ impl Sentinels {
         names.join(",")
     }
 
-    fn instance(&self) -> Server {
+    fn instance(&self, adapter: &str) -> Server {
+        let redis = [("REDIS_SENTINELS", self.list()), ("SOCKRING_REDIS_ADAPTER", adapter.to_owned())];
+        let redis = redis.each_ref().map(|(name, value)| (*name, value.as_str()));
         // One connection for all emits, and no heartbeats among the events.
         let long = [("SOCKRING_REQUESTS_PER_CONNECTION_MAX", "1000000"), ("SOCKRING_PING_INTERVAL_MS", "600000")];
-        Server::start(&[&[("REDIS_SENTINELS", self.list().as_str()), ("SOCKRING_SHARDS", "2")][..], &long].concat())
+        Server::start(&[&redis[..], &[("SOCKRING_SHARDS", "2")], &long].concat())
     }
 }
 
@@ -99,45 +98,8 @@ fn role(redis: &RedisServer) -> Option<String> {
     redis::from_redis_value(parts[0].clone()).ok()
 }
 
-/// Emits to a user one after the other over this connection until it is told to end. Gives those that were published.
-fn emit_until(connection: &mut Connection, user: &str, ends: &AtomicBool) -> Vec<u64> {
-    let mut published = Vec::new();
-    for number in 0.. {
-        if ends.load(Ordering::Relaxed) {
-            break;
-        }
-        let body = json!({"user": user, "event": "n", "args": [number]}).to_string();
-        let headers = ["Content-Type: application/json"];
-        connection.send(request("POST", "/api/v1/websocket/emit", &headers, &body));
-        if connection.answer().json()["data"]["published"] == true {
-            published.push(number);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    published
-}
-
-struct EndsWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for EndsWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The numbers that come before the end.
-fn read_until_end(client: &mut Client) -> Vec<u64> {
-    let mut numbers = Vec::new();
-    loop {
-        match client.event() {
-            (name, _) if name == "end" => return numbers,
-            (_, number) => numbers.push(number.as_u64().expect("a number")),
-        }
-    }
-}
-
 /// Orders another master, and then kills that one: all follow, and leave nobody behind.
-fn change_masters_twice(nodes: &mut [RedisServer; 2], sentinels: &Sentinels, servers: &[Server; 2]) {
+fn change_masters_twice(nodes: &mut [RedisServer; 2], sentinels: &Sentinels, servers: &[Server; 2], counted: &str) {
     sentinels.ask(sentinels.ports[0], &["SENTINEL", "FAILOVER", "mymaster"]);
     until("the other one is the master", || role(&nodes[1]), |role| role.as_deref() == Some("master"));
     let named =
@@ -146,9 +108,9 @@ fn change_masters_twice(nodes: &mut [RedisServer; 2], sentinels: &Sentinels, ser
         until("it is followed", || named(server, nodes[1].port), |count| *count == 1);
         until_redis_is(server, "up");
     }
-    until("both subscribe there", || nodes[1].subscribers("socket.io-request#/#"), |count| *count == 2);
+    until("both subscribe there", || nodes[1].subscribers(counted), |count| *count == 2);
     until("the old one follows", || role(&nodes[0]), |role| role.as_deref() == Some("slave"));
-    assert_eq!(nodes[0].subscribers("socket.io-request#/#"), 0, "nobody is left at a replica");
+    assert_eq!(nodes[0].subscribers(counted), 0, "nobody is left at a replica");
     let replication = || nodes[0].run::<String>("INFO replication");
     until("it can take over", replication, |info| info.contains("master_link_status:up"));
     nodes[1].stop();
@@ -157,15 +119,26 @@ fn change_masters_twice(nodes: &mut [RedisServer; 2], sentinels: &Sentinels, ser
         until("it is followed", || named(server, nodes[0].port), |count| *count == 2);
         until_redis_is(server, "up");
     }
-    until("both subscribe there", || nodes[0].subscribers("socket.io-request#/#"), |count| *count == 2);
+    until("both subscribe there", || nodes[0].subscribers(counted), |count| *count == 2);
 }
 
 #[test]
 fn sentinels_are_followed_to_another_master_under_load() {
+    follow_under_load("classic");
+}
+
+#[test]
+fn a_stream_is_read_on_at_another_master_of_the_sentinels() {
+    follow_under_load("streams");
+}
+
+fn follow_under_load(adapter: &str) {
+    // Which channel has as many subscribers as there are servers.
+    let counted = if adapter == "streams" { "socket.io#/#" } else { "socket.io-request#/#" };
     let mut nodes = [RedisServer::start(&[]), RedisServer::start(&[])];
     nodes[1] = replica_of(&nodes[0]);
     let sentinels = Sentinels::watching(&nodes[0]);
-    let servers = [sentinels.instance(), sentinels.instance()];
+    let servers = [sentinels.instance(adapter), sentinels.instance(adapter)];
     let mut alice = servers[1].client("alice");
     servers.iter().for_each(|server| until_redis_is(server, "up"));
     let ends = AtomicBool::new(false);
@@ -175,9 +148,8 @@ fn sentinels_are_followed_to_another_master_under_load() {
         let emitting = scope.spawn(move || emit_until(&mut connection, "alice", ends));
         let reading = scope.spawn(|| read_until_end(&mut alice));
         {
-            // Also when something fails: the threads are waited for.
             let _ends = EndsWhenDropped(ends);
-            change_masters_twice(&mut nodes, &sentinels, &servers);
+            change_masters_twice(&mut nodes, &sentinels, &servers, counted);
             // What is published from now on has no reason to be lost.
             thread::sleep(Duration::from_millis(500));
         }
