@@ -266,6 +266,28 @@ for (const adapter of adapters) {
       assert.equal((await A.get(`/user/${clients.C.user}/status`)).missing, 0);
     });
 
+    // Node waits five seconds for it: for one adapter only.
+    test('a frozen Node server: another one has nothing to say, and this one what it has before that', { skip: (peersAreNode || adapter !== 'classic') && 'once, about sockring' }, async () => {
+      const D = await startNode(redis, { name: 'D', adapter });
+      try {
+        const { A, C } = servers;
+        const clients = await Promise.all([A, servers.B, D].map((server) => connect(server, 'beside')));
+        await assembled(D, 4);
+        C.child.kill('SIGSTOP');
+        const answers = [];
+        await Promise.all([
+          D.ask('fetchSockets', { rooms: ['user:beside'] }).then(({ error }) => answers.push(['Node', error])),
+          A.get('/user/beside/status').then(({ sockets, missing }) => answers.push(['sockring', { sockets, missing }])),
+        ]);
+        assert.deepEqual(answers[0], ['sockring', { sockets: clients.length, missing: 1 }]);
+        assert.match(answers[1][1], /timeout reached/);
+      } finally {
+        servers.C.child.kill('SIGCONT');
+        await D.stop();
+      }
+      await assembled(servers.C, 3);
+    });
+
     test('no Node server has complained', async () => {
       assert.deepEqual(await servers.C.complaints(), []);
     });
