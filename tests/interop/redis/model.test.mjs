@@ -43,7 +43,8 @@ for (const adapter of adapters) {
     before(async () => {
       redis = await RedisServer.start();
       servers = await startServers(redis, adapter);
-      client = createClient({ url: redis.url });
+      // Node-redis gives up after five seconds what it has not written, which is soon on a busy machine.
+      client = createClient({ url: redis.url, commandOptions: { timeout: 120_000 } });
       await client.connect();
       // Not on C, which sends: a Node server emits to its own sockets at once, and changes their rooms by way of Redis.
       const places = [...users.map((user, index) => ['ABD'[index % 3], user]), ...residents.map((user) => [user.at(-1), user])];
