@@ -131,23 +131,15 @@ impl KeptEvents {
 
     /// It waits no longer. Says whether it was there.
     pub(crate) fn remove(&mut self, room: &str, id: EventId) -> bool {
+        let Some(name) = self.name(room) else { return false };
         let Some(events) = self.users.get_mut(room) else { return false };
         let Some(at) = events.iter().position(|event| event.id == id) else { return false };
         let Some(event) = events.remove(at) else { return false };
-        let is_last = events.is_empty();
-        self.bytes -= event.bytes();
-        match (is_last, self.users.get_key_value(room)) {
-            (true, _) => {
-                if let Some((room, _)) = self.users.remove_entry(room) {
-                    self.expiries.remove(&(event.expires_at, event.id, room));
-                }
-            }
-            (false, Some((room, _))) => {
-                let room = Arc::clone(room);
-                self.expiries.remove(&(event.expires_at, event.id, room));
-            }
-            (false, None) => {}
+        if events.is_empty() {
+            self.users.remove(room);
         }
+        self.bytes -= event.bytes();
+        self.expiries.remove(&(event.expires_at, event.id, name));
         true
     }
 
