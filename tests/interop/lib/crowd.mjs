@@ -1,7 +1,9 @@
 // The clients of the cluster tests: on each server the same five, in rooms that cross the servers.
 
 import assert from 'node:assert/strict';
-import { connect, heard } from './cluster.mjs';
+import { after, before } from 'node:test';
+import { closeClients } from './client.mjs';
+import { connect, heard, startServers, stopServers } from './cluster.mjs';
 import { brief, pause, until } from './wait.mjs';
 
 export const ODD_ROOM = 'odd*room?[x]\\y#z# é';
@@ -121,4 +123,24 @@ export class Crowd {
   async leave() {
     await Promise.all(Object.values(this.clients).map((client) => client.closed()));
   }
+}
+
+/** The tests of a group have a Redis, servers on it and their crowd, which `take` is given before the first of them. */
+export function crowded(startRedis, adapter, take) {
+  let redis;
+  let servers;
+
+  before(async () => {
+    redis = await startRedis();
+    servers = await startServers(redis, adapter);
+    const crowd = await Crowd.gather(servers, redis, adapter);
+    crowd.forget();
+    take({ redis, servers, crowd });
+  });
+
+  after(async () => {
+    closeClients();
+    if (servers) await stopServers(servers);
+    await redis?.stop();
+  });
 }

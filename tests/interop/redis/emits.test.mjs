@@ -1,13 +1,12 @@
 // Every kind of emit from every place reaches exactly the right clients, once, with exactly the right values.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Emitter } from '@socket.io/redis-emitter';
 import { createClient } from 'redis';
 import { api } from '../lib/api.mjs';
-import { closeClients } from '../lib/client.mjs';
-import { adapters, emitBody, startServers, stopServers } from '../lib/cluster.mjs';
-import { Crowd } from '../lib/crowd.mjs';
+import { adapters, emitBody } from '../lib/cluster.mjs';
+import { crowded } from '../lib/crowd.mjs';
 import { byEmitter, emitAll, emitRows, inJson } from '../lib/emits.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { until } from '../lib/wait.mjs';
@@ -21,18 +20,7 @@ for (const adapter of adapters) {
     let servers;
     let crowd;
 
-    before(async () => {
-      redis = await RedisServer.start();
-      servers = await startServers(redis, adapter);
-      crowd = await Crowd.gather(servers, redis, adapter);
-      crowd.forget();
-    });
-
-    after(async () => {
-      closeClients();
-      if (servers) await stopServers(servers);
-      await redis?.stop();
-    });
+    crowded(() => RedisServer.start(), adapter, (all) => ({ redis, servers, crowd } = all));
 
     for (const letter of ['A', 'B', 'C', 'D']) {
       test(`from ${letter}`, async () => {

@@ -1,11 +1,11 @@
 // What a Node server asks of the whole cluster counts the sockets of every server, and is done to them.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 import { createClient } from 'redis';
-import { Client, closeClients } from '../lib/client.mjs';
-import { adapters, connect, heard, startServers, stopServers } from '../lib/cluster.mjs';
-import { Crowd } from '../lib/crowd.mjs';
+import { Client } from '../lib/client.mjs';
+import { adapters, connect, heard } from '../lib/cluster.mjs';
+import { crowded } from '../lib/crowd.mjs';
 import { tokenFor } from '../lib/jwt.mjs';
 import { RedisServer } from '../lib/redis.mjs';
 import { pause, until, within } from '../lib/wait.mjs';
@@ -19,17 +19,7 @@ for (const adapter of adapters) {
     let servers;
     let crowd;
 
-    before(async () => {
-      redis = await RedisServer.start();
-      servers = await startServers(redis, adapter);
-      crowd = await Crowd.gather(servers, redis, adapter);
-    });
-
-    after(async () => {
-      closeClients();
-      if (servers) await stopServers(servers);
-      await redis?.stop();
-    });
+    crowded(() => RedisServer.start(), adapter, (all) => ({ redis, servers, crowd } = all));
 
     const ids = (names) => sorted(names.map((name) => crowd.id(name)));
     const value = (answer, what = '') => {

@@ -1,10 +1,9 @@
 // Redis Cluster with three masters and the sharded adapter: channels of one server are on all of them, and come back.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { closeClients } from '../lib/client.mjs';
-import { connect, heard, startServers, stopServers } from '../lib/cluster.mjs';
-import { Crowd } from '../lib/crowd.mjs';
+import { describe, test } from 'node:test';
+import { connect, heard } from '../lib/cluster.mjs';
+import { crowded } from '../lib/crowd.mjs';
 import { emitAll, emitRows, inJson } from '../lib/emits.mjs';
 import { gather } from '../lib/flock.mjs';
 import { RedisCluster } from '../lib/redis.mjs';
@@ -15,18 +14,7 @@ describe('a Redis Cluster of three masters, sharded adapter', { timeout: 60000 }
   let servers;
   let crowd;
 
-  before(async () => {
-    redis = await RedisCluster.start();
-    servers = await startServers(redis, 'sharded');
-    crowd = await Crowd.gather(servers, redis, 'sharded');
-    crowd.forget();
-  });
-
-  after(async () => {
-    closeClients();
-    if (servers) await stopServers(servers);
-    await redis?.stop();
-  });
+  crowded(() => RedisCluster.start(), 'sharded', (all) => ({ redis, servers, crowd } = all));
 
   for (const letter of ['A', 'C']) {
     test(`emits from ${letter}`, async () => {

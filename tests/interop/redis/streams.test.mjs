@@ -5,8 +5,8 @@ import { after, before, describe, test } from 'node:test';
 import { createClient } from 'redis';
 import { api } from '../lib/api.mjs';
 import { closeClients } from '../lib/client.mjs';
-import { adapters, assembled, connect, peersAreNode, startNode, startPeer, startServers, stopServers } from '../lib/cluster.mjs';
-import { Crowd } from '../lib/crowd.mjs';
+import { adapters, assembled, connect, peersAreNode, startNode, startPeer, stopServers } from '../lib/cluster.mjs';
+import { crowded } from '../lib/crowd.mjs';
 import { Distance } from '../lib/distance.mjs';
 import { emitAll, emitRows, inJson } from '../lib/emits.mjs';
 import { request } from '../lib/http.mjs';
@@ -297,18 +297,7 @@ describe('a Redis Cluster of three masters, streams adapter', { timeout: 60000, 
   let servers;
   let crowd;
 
-  before(async () => {
-    redis = await RedisCluster.start();
-    servers = await startServers(redis, adapter);
-    crowd = await Crowd.gather(servers, redis, adapter);
-    crowd.forget();
-  });
-
-  after(async () => {
-    closeClients();
-    if (servers) await stopServers(servers);
-    await redis?.stop();
-  });
+  crowded(() => RedisCluster.start(), adapter, (all) => ({ redis, servers, crowd } = all));
 
   for (const letter of ['A', 'C']) {
     test(`emits from ${letter}`, async () => {
