@@ -2,6 +2,7 @@
 
 mod circles;
 mod docs;
+mod lists;
 mod names;
 mod references;
 
