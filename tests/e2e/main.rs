@@ -23,6 +23,7 @@ mod pool;
 mod reasons;
 mod reload;
 mod retries;
+mod returning;
 mod server;
 mod slow;
 mod start;

@@ -13,6 +13,7 @@ use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::recovery::ended::Parting;
+use crate::shard::recovery::returning::Answered;
 use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, SocketStage};
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 
@@ -289,9 +290,11 @@ impl<A: Application> Hub<A> {
         self.catch_up(key.0.index);
         let Some(socket) = self.directory.socket_mut(key, place) else { return };
         socket.stage = SocketStage::Connected;
-        let is_recovered = self.answer_connect(key, place, request);
-        self.tell_connected(key, place, request, is_recovered);
-        self.send_kept(key, place, 0);
+        let answered = self.answer_connect(key, place, request);
+        self.tell_connected(key, place, request, answered == Answered::Recovered);
+        if answered == Answered::Anew {
+            self.offer_kept(key, place);
+        }
     }
 
     /// Calls the application about sockets that it wanted to be called about by now.

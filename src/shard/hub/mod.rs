@@ -156,7 +156,9 @@ impl<A: Application> Hub<A> {
     /// Whether this turn has left something to the next one.
     pub(super) fn is_behind(&self) -> bool {
         let drains_late = self.draining.as_ref().is_some_and(|draining| draining.is_behind(self.now.at));
-        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late
+        // Some of what is kept is queued only while connections are flushed.
+        let pings_late = self.receipts.has_wanted();
+        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late || pings_late
     }
 
     /// When something will be due.

@@ -21,6 +21,7 @@ use slab::Slab;
 use sockring_protocol::Millis;
 
 use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::event_id::EventId;
 use crate::shard::rooms::sockets::NamespaceId;
 
 use super::position::Position;
@@ -68,6 +69,14 @@ struct Extra {
     links: Vec<ChainLink>,
     except: Vec<Box<str>>,
     conflate: Option<ConflateKey>,
+    kept: Option<KeptUntil>,
+}
+
+/// An event that is also kept for its user, and is nobody's any more then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeptUntil {
+    pub(crate) id: EventId,
+    pub(crate) expires_at: Millis,
 }
 
 /// The events to one room, or to everybody in a namespace.
@@ -86,6 +95,7 @@ pub(crate) struct Delivered<'a> {
     pub(crate) rooms: &'a [Box<str>],
     pub(crate) except: &'a [Box<str>],
     pub(crate) conflate: Option<ConflateKey>,
+    pub(crate) kept: Option<KeptUntil>,
     pub(crate) frames: &'a Frames,
 }
 
@@ -110,6 +120,8 @@ pub(crate) struct LogReader<'a> {
     pub(crate) namespace: NamespaceId,
     pub(crate) stays: &'a [Stay],
     pub(crate) others: OtherRooms,
+    /// What is over by now is not for it.
+    pub(crate) now: Millis,
 }
 
 /// Whether somebody may have been in other rooms than is said.
@@ -122,10 +134,18 @@ pub(crate) enum OtherRooms {
 
 /// What somebody has missed, or the first part of it.
 pub(crate) struct Missed {
-    /// In the order in which it was delivered.
-    pub(crate) frames: Vec<Frames>,
+    /// In the order in which they were delivered.
+    pub(crate) events: Vec<MissedEvent>,
     /// Nothing up to here is missing any more.
     pub(crate) through: Position,
+}
+
+/// One of them.
+pub(crate) struct MissedEvent {
+    pub(crate) frames: Frames,
+    pub(crate) position: Position,
+    /// What it is called if it is kept until somebody has received it.
+    pub(crate) kept: Option<EventId>,
 }
 
 /// What an entry takes besides its frames: itself, and the counts of its reference.
@@ -208,7 +228,7 @@ impl Log {
     pub(crate) fn append(&mut self, event: Delivered<'_>, now: Millis) {
         let position = self.advance(now);
         let number = self.dropped + self.entries.len() as u64;
-        let Delivered { namespace, rooms, except, conflate, frames } = event;
+        let Delivered { namespace, rooms, except, conflate, kept, frames } = event;
         let link = self.link(namespace, rooms.first().map(|room| &**room), number);
         let mut links = Vec::new();
         for (place, room) in rooms.iter().enumerate().skip(1) {
@@ -217,8 +237,8 @@ impl Log {
                 links.push(self.link(namespace, Some(room), number));
             }
         }
-        let is_plain = links.is_empty() && except.is_empty() && conflate.is_none();
-        let extra = (!is_plain).then(|| Box::new(Extra { links, except: except.to_vec(), conflate }));
+        let is_plain = links.is_empty() && except.is_empty() && conflate.is_none() && kept.is_none();
+        let extra = (!is_plain).then(|| Box::new(Extra { links, except: except.to_vec(), conflate, kept }));
         let at = u32::try_from((now - self.born) / 1_000).unwrap_or(u32::MAX);
         let entry = Entry { frames: Frames::clone(frames), position, at, link, extra };
         self.bytes += entry.bytes();
@@ -297,7 +317,7 @@ impl Log {
     /// What was delivered behind `from` to somebody who was in these rooms at these times: the oldest of it, and so much that
     /// it takes this many bytes at least, if there is as much.
     pub(crate) fn since(&self, from: Position, reader: LogReader<'_>, bytes_wanted: usize) -> Missed {
-        let LogReader { namespace, stays, others } = reader;
+        let LogReader { namespace, stays, others, now } = reader;
         let mut numbers = Vec::new();
         for stay in stays {
             self.walk(from.max(stay.from), namespace, stay, &mut numbers);
@@ -312,12 +332,14 @@ impl Log {
                 OtherRooms::Unknown => !extra.except.is_empty(),
             }
         };
+        let is_over = |extra: &Extra| extra.kept.is_some_and(|kept| kept.expires_at <= now);
+        let is_not_for_it = |entry: &Entry, extra: &Extra| is_over(extra) || is_excepted(entry, extra);
         numbers.retain(|number| {
             let entry = self.entry(*number);
-            entry.is_some_and(|entry| !entry.extra.as_ref().is_some_and(|extra| is_excepted(entry, extra)))
+            entry.is_some_and(|entry| !entry.extra.as_ref().is_some_and(|extra| is_not_for_it(entry, extra)))
         });
         self.drop_replaced(&mut numbers);
-        let mut missed = Missed { frames: Vec::new(), through: self.head };
+        let mut missed = Missed { events: Vec::new(), through: self.head };
         let mut bytes = 0;
         for number in numbers {
             let Some(entry) = self.entry(number) else { continue };
@@ -327,9 +349,26 @@ impl Log {
                 break;
             }
             bytes += entry.frames.len();
-            missed.frames.push(Frames::clone(&entry.frames));
+            let kept = entry.extra.as_ref().and_then(|extra| extra.kept).map(|kept| kept.id);
+            missed.events.push(MissedEvent { frames: Frames::clone(&entry.frames), position: entry.position, kept });
         }
         missed
+    }
+
+    /// These of the events that were kept for a room are taken back: nobody gets them any more.
+    pub(crate) fn take_back(&mut self, namespace: NamespaceId, room: &str, ids: &[EventId]) {
+        let stay = Stay { room: Some(room.into()), from: Position::default(), until: Position::MAX };
+        let mut numbers = Vec::new();
+        self.walk(Position::default(), namespace, &stay, &mut numbers);
+        for number in numbers {
+            let at = number.checked_sub(self.dropped).and_then(|at| usize::try_from(at).ok());
+            let extra = at.and_then(|at| self.entries.get_mut(at)?.extra.as_mut());
+            if let Some(kept) = extra.and_then(|extra| extra.kept.as_mut())
+                && ids.contains(&kept.id)
+            {
+                kept.expires_at = Millis(0);
+            }
+        }
     }
 
     /// Of the events under one key only the newest is of interest.

@@ -16,7 +16,7 @@ pub(super) mod outcome;
 pub(super) mod pid;
 pub(super) mod position;
 mod remembering;
-mod returning;
+pub(super) mod returning;
 mod slow;
 pub(super) mod state;
 pub(super) mod stays;

@@ -10,7 +10,7 @@ use crate::shard::mail::RoomName;
 use crate::shard::rooms::sockets::{NamespaceId, RoomId, Seat, SocketStage};
 
 use super::ended::{EndedRooms, Parting};
-use super::log::{Delivered, Stay};
+use super::log::{Delivered, KeptUntil, Stay};
 use super::position::{Mark, Position};
 use super::state::Recovery;
 use super::stays::Visits;
@@ -41,11 +41,12 @@ impl<A: Application> Hub<A> {
         namespace: NamespaceId,
         broadcast: &Broadcast,
         conflate: Option<ConflateKey>,
+        kept: Option<KeptUntil>,
         frames: &Frames,
     ) {
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let Broadcast { rooms, except, .. } = broadcast;
-        recovery.log.append(Delivered { namespace, rooms, except, conflate, frames }, self.now.at);
+        recovery.log.append(Delivered { namespace, rooms, except, conflate, kept, frames }, self.now.at);
         self.counters.recovery_evicted = recovery.log.evicted();
     }
 

@@ -9,6 +9,7 @@ use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::clients::encode;
 use crate::shard::hub::Hub;
 use crate::shard::moving::sid::Sid;
+use crate::shard::rooms::receipts::Had;
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
 
@@ -21,6 +22,17 @@ use super::stays::{Visits, own_stays};
 
 /// What a client that comes back gets at once; the rest follows as it reads.
 const AT_ONCE_BYTES: usize = 256 << 10;
+
+/// What a socket was sent with the answer to its CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Nothing: it begins.
+    Anew,
+    /// What its user has missed; what it was in besides is not known any more.
+    WithMissed,
+    /// All that it has missed.
+    Recovered,
+}
 
 /// Who comes back, and up to where it has got everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +87,9 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// Tells a socket that it is connected, and sends it what it has missed. Says whether that was all of it.
-    pub(crate) fn answer_connect(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> bool {
-        let Some(socket) = self.directory.socket(key, place) else { return false };
+    /// Tells a socket that it is connected, and sends it what it has missed.
+    pub(crate) fn answer_connect(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> Answered {
+        let Some(socket) = self.directory.socket(key, place) else { return Answered::Anew };
         let (namespace, random) = (socket.namespace, socket.random);
         let SessionNames { pid, is_recovered, missed } = self.session(key, place, request);
         let sid = self.directory.sid_of(key, place, random).text();
@@ -88,9 +100,13 @@ impl<A: Application> Hub<A> {
         });
         self.push(key, frames, Delivery::Queue);
         if let Some((from, stays, others)) = missed {
-            self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others });
+            // What was kept before that comes first, as it came first.
+            self.hold_back((key.0.index, place), from);
+            self.send_kept(key, place, Had { place: 0, log_from: from, reached: from });
+            self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others, now: self.now.at });
+            return if is_recovered { Answered::Recovered } else { Answered::WithMissed };
         }
-        is_recovered
+        Answered::Anew
     }
 
     /// Which session a socket has: the one that it comes back to, or a new one.
@@ -103,7 +119,11 @@ impl<A: Application> Hub<A> {
             None => return SessionNames { pid: None, is_recovered: false, missed: None },
             Some(recovery) => recovery.log.head(),
         };
-        let (result, start, missed) = match self.returning(request, user) {
+        let returning = self.returning(request, user);
+        if let (Some(Ok(Returning { pid, from })), Some(room)) = (&returning, &user_room) {
+            self.confirm_kept(room, pid.sid, *from);
+        }
+        let (result, start, missed) = match returning {
             None => (None, head, None),
             Some(Err(result)) => (Some(result), head, None),
             Some(Ok(Returning { pid, from })) => match self.regain(key, place, pid.sid, from) {
@@ -186,13 +206,20 @@ impl<A: Application> Hub<A> {
             // What follows later is for the rooms that it is in then.
             OtherRooms::Unknown => usize::MAX,
         };
+        let is_known = reader.others == OtherRooms::None;
+        if is_known && self.receipts.is_behind(key, place) {
+            // It follows when it has what was kept before.
+            return;
+        }
+        let seat = (key.0.index, place);
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let missed = recovery.log.since(from, reader, bytes);
-        if missed.through < recovery.log.head() {
-            recovery.behind.put((key.0.index, place), missed.through);
+        match missed.through < recovery.log.head() {
+            true => recovery.behind.put(seat, missed.through),
+            false => recovery.behind.remove(seat),
         }
-        self.counters.recovered_events += missed.frames.len() as u64;
-        self.directory.refill(key, missed.frames);
+        self.counters.recovered_events += missed.events.len() as u64;
+        self.queue_missed(key, place, missed.events);
     }
 }
 

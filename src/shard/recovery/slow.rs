@@ -1,11 +1,15 @@
 //! Slow clients fall behind, and get what waits in the log as fast as they read.
 
+use std::sync::Arc;
+
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
+use crate::shard::clients::outbox::Frames;
 use crate::shard::hub::Hub;
+use crate::shard::rooms::fan_out::KeptName;
 use crate::shard::rooms::sockets::{Seat, Socket};
 
-use super::log::{LogReader, OtherRooms, Stay};
+use super::log::{LogReader, MissedEvent, OtherRooms, Stay};
 use super::position::{Mark, Position};
 use super::stays::own_stays;
 
@@ -24,6 +28,20 @@ impl<A: Application> Hub<A> {
     pub(crate) fn mark_at(&self, seat: Seat) -> Option<Mark> {
         let recovery = self.recovery.as_deref()?;
         Some(recovery.mark_of(recovery.behind.position(seat).unwrap_or_else(|| recovery.log.head())))
+    }
+
+    /// What is behind this position waits for a socket in the log, until it has taken what is before it.
+    pub(crate) fn hold_back(&mut self, seat: Seat, from: Position) {
+        if let Some(recovery) = self.recovery.as_deref_mut() {
+            recovery.behind.put(seat, from);
+        }
+    }
+
+    /// One for whom the log waits has got further meanwhile.
+    pub(crate) fn hold_back_further(&mut self, seat: Seat, from: Position) {
+        if self.is_behind_at(seat) {
+            self.hold_back(seat, from);
+        }
     }
 
     /// There is no room for the event at this position in a client's outbox: from here on it gets out of the log what it reads.
@@ -63,19 +81,40 @@ impl<A: Application> Hub<A> {
     }
 
     fn refill_socket(&mut self, key: ClientKey, place: u16) {
+        if self.receipts.is_behind(key, place) {
+            // What is kept from before comes first.
+            return;
+        }
         let seat = (key.0.index, place);
         let Some(from) = self.recovery.as_deref().and_then(|recovery| recovery.behind.position(seat)) else { return };
         let stays = self.stays_of(key, place);
         let Some(socket) = self.directory.socket(key, place) else { return };
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let bytes = REFILL_BYTES.min(self.settings.queue_bytes_max / 2);
-        let reader = LogReader { namespace: socket.namespace, stays: &stays, others: OtherRooms::None };
+        let others = OtherRooms::None;
+        let reader = LogReader { namespace: socket.namespace, stays: &stays, others, now: self.now.at };
         let missed = recovery.log.since(from, reader, bytes);
         match missed.through < recovery.log.head() {
             true => recovery.behind.put(seat, missed.through),
             false => recovery.behind.remove(seat),
         }
-        self.directory.refill(key, missed.frames);
+        self.queue_missed(key, place, missed.events);
+    }
+
+    /// Queues what the log has for a socket.
+    pub(super) fn queue_missed(&mut self, key: ClientKey, place: u16, events: Vec<MissedEvent>) {
+        let user = self.directory.socket(key, place).and_then(|socket| socket.user);
+        let room = user.and_then(|user| self.kept.name(self.membership.name(user.room())));
+        let frames = events.iter().map(|event| Frames::clone(&event.frames)).collect();
+        self.directory.refill(key, frames);
+        for MissedEvent { position, kept, .. } in events {
+            if let (Some(room), Some(id)) = (&room, kept)
+                && self.kept.find(room, id).is_some()
+            {
+                let kept = KeptName { room: Arc::clone(room), id };
+                self.on_kept_queued(key, place, &kept, Some(position));
+            }
+        }
     }
 
     /// When a socket has been in which rooms, as far as the log reaches back.

@@ -77,7 +77,7 @@ impl Recovery {
     }
 
     /// The marker of what is sent to one who has got everything up to here.
-    pub(super) fn mark_of(&self, position: Position) -> Mark {
+    pub(crate) fn mark_of(&self, position: Position) -> Mark {
         Mark { offset: self.offset_at(position), form: self.form }
     }
 

@@ -17,6 +17,7 @@ use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{SiblingMail, TallyKey};
+use crate::shard::recovery::log::KeptUntil;
 use crate::shard::recovery::position::Mark;
 use crate::shard::recovery::state::Recovery;
 
@@ -75,16 +76,14 @@ impl<A: Application> Hub<A> {
         }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
         let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
-        // What is kept comes again from there.
-        let is_remembered = ack.is_none() && kept.is_none() && self.is_remembered(namespace, &broadcast);
+        let is_remembered = ack.is_none() && self.is_remembered(namespace, &broadcast);
         if seats.is_empty() && !is_remembered {
             return self.close(ack, asker, 0);
         }
         let message = match is_remembered {
-            true => self.remembered_message(namespace, &broadcast),
-            false => self.message(namespace, &broadcast, ack),
+            true => self.remembered_message(namespace, &broadcast, kept),
+            false => EncodedMessage { kept, ..self.message(namespace, &broadcast, ack) },
         };
-        let message = EncodedMessage { kept, ..message };
         if seats.is_empty() {
             return self.close(ack, asker, 0);
         }
@@ -149,13 +148,23 @@ impl<A: Application> Hub<A> {
     }
 
     /// One that goes into the log, whoever is there to get it.
-    fn remembered_message(&mut self, namespace: NamespaceId, broadcast: &Broadcast) -> EncodedMessage {
+    fn remembered_message(
+        &mut self,
+        namespace: NamespaceId,
+        broadcast: &Broadcast,
+        kept: Option<KeptName>,
+    ) -> EncodedMessage {
         let mark = self.recovery.as_deref().map(Recovery::next_mark);
         let frames = self.encode(broadcast, None, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        self.remember(namespace, broadcast, conflate.clone(), &frames);
+        let event = kept.as_ref().and_then(|KeptName { room, id }| self.kept.find(room, *id));
+        let until = event.map(|event| KeptUntil { id: event.id, expires_at: event.expires_at });
+        self.remember(namespace, broadcast, conflate.clone(), until, &frames);
         let position = mark.map(|mark| mark.offset.position);
-        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept: None }
+        if let (Some(KeptName { room, id }), Some(position)) = (&kept, position) {
+            self.kept.set_position(room, *id, position);
+        }
+        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept }
     }
 
     fn encode(&mut self, broadcast: &Broadcast, ack: Option<AckId>, mark: Option<Mark>) -> Frames {
@@ -166,9 +175,7 @@ impl<A: Application> Hub<A> {
     /// Queues a message for one of its receivers; says whether it gets it.
     pub(crate) fn queue_for(&mut self, seat: Seat, message: &EncodedMessage) -> bool {
         let EncodedMessage { frames, conflate, delivery, position, .. } = message;
-        if let Some(kept) = &message.kept
-            && self.waits_its_turn(seat, kept)
-        {
+        if message.kept.is_some() && position.is_none() && self.gets_kept_later(seat) {
             return false;
         }
         if self.is_behind_at(seat) && (position.is_some() || *delivery == Delivery::Volatile) {
@@ -187,7 +194,11 @@ impl<A: Application> Hub<A> {
                 return false;
             }
             Queued::Full => match position {
-                Some(position) => self.fall_behind(seat, *position),
+                Some(position) => {
+                    self.fall_behind(seat, *position);
+                    self.counters.delivered += 1;
+                    return true;
+                }
                 None => {
                     self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now);
                     return false;
@@ -201,7 +212,7 @@ impl<A: Application> Hub<A> {
             }
         }
         if let Some(kept) = &message.kept {
-            self.on_kept_queued(key, seat.1, kept);
+            self.on_kept_queued(key, seat.1, kept, *position);
         }
         self.counters.delivered += 1;
         true

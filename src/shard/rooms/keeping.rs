@@ -9,7 +9,7 @@ use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::engineio::Step;
 
 use crate::app::Application;
-use crate::shard::clients::client::ClientKey;
+use crate::shard::clients::client::{ClientKey, CloseReason, Farewell, Queued};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::outbox::ConflateKey;
 use crate::shard::event_id::EventId;
@@ -17,10 +17,12 @@ use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{Keep, Keeping, KeptView, Reply};
 use crate::shard::metrics::KeptEnd;
+use crate::shard::moving::sid::Sid;
+use crate::shard::recovery::position::Position;
 
-use super::fan_out::{EncodedMessage, KeptName};
+use super::fan_out::KeptName;
 use super::kept::{Bounds, KeptEvent};
-use super::receipts::SentEvent;
+use super::receipts::{Had, SentEvent};
 use super::sockets::{NamespaceId, Seat};
 
 /// Of what may be queued for a socket, the part that kept events fill at once.
@@ -32,8 +34,11 @@ const MESSAGE_OVERHEAD: usize = 64;
 struct Next {
     id: EventId,
     place: u64,
+    namespace: NamespaceId,
     args: Arc<[u8]>,
     conflate: Option<ConflateKey>,
+    /// How far the socket has got when it has it.
+    position: Option<Position>,
 }
 
 impl<A: Application> Hub<A> {
@@ -55,6 +60,8 @@ impl<A: Application> Hub<A> {
             expires_unix_ms: keep.expires_unix_ms,
             on_its_way: 0,
             place: 0,
+            position: None,
+            offers: Vec::new(),
         };
         let bounds = Bounds {
             events_per_user_max: self.settings.kept_events_per_user_max,
@@ -82,33 +89,47 @@ impl<A: Application> Hub<A> {
     }
 
     /// A socket has a kept event queued: when it has received it, it is kept no longer.
-    pub(crate) fn on_kept_queued(&mut self, key: ClientKey, place: u16, kept: &KeptName) {
+    pub(crate) fn on_kept_queued(&mut self, key: ClientKey, place: u16, kept: &KeptName, position: Option<Position>) {
         self.kept.send(&kept.room, kept.id);
+        if let (Some(position), Some(socket)) = (position, self.directory.socket(key, place)) {
+            let sid = self.directory.sid_of(key, place, socket.random);
+            self.kept.offer(&kept.room, kept.id, sid, position);
+        }
         let sent = SentEvent { room: Arc::clone(&kept.room), id: kept.id, place, at: self.now.at };
         self.receipts.expect(key, sent);
     }
 
-    /// Whether a socket gets what is kept when it has taken what came before: what was kept, or what it reads out of the log.
-    pub(crate) fn waits_its_turn(&mut self, seat: Seat, kept: &KeptName) -> bool {
-        let Some((key, _)) = self.directory.at(seat.0) else { return false };
-        if self.receipts.is_behind(key, seat.1) {
-            return true;
-        }
-        if !self.is_behind_at(seat) {
-            return false;
-        }
-        let had = self.kept.place_of(&kept.room, kept.id).unwrap_or_default().saturating_sub(1);
-        self.receipts.fall_behind(key, seat.1, had);
-        self.receipts.ask(key);
-        true
+    /// Whether a socket gets what is kept when it has taken what was kept before.
+    pub(crate) fn gets_kept_later(&self, seat: Seat) -> bool {
+        self.directory.at(seat.0).is_some_and(|(key, _)| self.receipts.is_behind(key, seat.1))
     }
 
-    /// A socket that was told that it is connected gets what is kept for its user, behind the place up to which it has had it.
-    pub(crate) fn send_kept(&mut self, key: ClientKey, place: u16, mut had: u64) {
-        let Some(socket) = self.directory.socket(key, place) else { return };
-        let (Some(user), namespace) = (socket.user, socket.namespace) else { return };
-        let Some(room) = self.kept.name(self.membership.name(user.room())) else { return };
+    /// A socket whose session begins gets what is kept for its user, and each event has a position for when it comes back.
+    pub(crate) fn offer_kept(&mut self, key: ClientKey, place: u16) {
+        let Some(room) = self.user_with_kept(key, place) else { return };
+        let position = self.recovery.as_deref().map_or(Position::MAX, |recovery| recovery.log.head());
+        let mut had = Had { place: 0, log_from: Position::MAX, reached: position };
+        self.hold_back((key.0.index, place), position);
         while let Some(next) = self.next_kept(key, place, &room, had) {
+            had.place = next.place;
+            let (Some(recovery), Some(socket)) = (self.recovery.as_deref_mut(), self.directory.socket(key, place))
+            else {
+                break;
+            };
+            let sid = self.directory.sid_of(key, place, socket.random);
+            self.kept.offer(&room, next.id, sid, recovery.log.advance(self.now.at));
+        }
+        let log_from = self.recovery.as_deref().map_or(Position::MAX, |recovery| recovery.log.head());
+        self.send_kept(key, place, Had { place: 0, log_from, ..had });
+    }
+
+    /// A socket gets what is kept for its user and does not come out of the log, behind what it has had of it.
+    pub(crate) fn send_kept(&mut self, key: ClientKey, place: u16, mut had: Had) {
+        let seat = (key.0.index, place);
+        let room = self.user_with_kept(key, place);
+        while let Some(room) = &room
+            && let Some(next) = self.next_kept(key, place, room, had)
+        {
             let Some(waiting) = self.directory.outbox(key).map(|outbox| outbox.bytes()) else { return };
             let bytes = next.args.len() + MESSAGE_OVERHEAD;
             if waiting > 0 && waiting + bytes > self.settings.queue_bytes_max / QUEUE_SHARE {
@@ -116,39 +137,72 @@ impl<A: Application> Hub<A> {
                 self.receipts.fall_behind(key, place, had);
                 return self.receipts.ask(key);
             }
-            had = next.place;
-            let mark = self.mark_at((key.0.index, place));
-            let frames = encode::packet_with_args::<&[u8]>(
-                &mut self.scratch,
-                self.settings.namespace_name(namespace),
-                Carrier::Event(None),
-                &next.args,
-                &[],
-                mark,
-            );
-            let kept = Some(KeptName { room: Arc::clone(&room), id: next.id });
-            let message = EncodedMessage {
-                frames,
-                conflate: next.conflate,
-                delivery: Delivery::Queue,
-                ack: None,
-                position: None,
-                kept,
-            };
-            self.queue_for((key.0.index, place), &message);
+            had.place = next.place;
+            had.reached = next.position.map_or(had.reached, |position| position.max(had.reached));
+            self.hold_back_further(seat, had.reached);
+            if !self.queue_kept(key, place, &next, had.reached) {
+                return;
+            }
+            self.on_kept_queued(key, place, &KeptName { room: Arc::clone(room), id: next.id }, None);
+        }
+        // What waits in the log goes on.
+        self.directory.mark_dirty(key);
+    }
+
+    /// Queues a kept event; says whether it was. Whose queue has no room for it is closed.
+    fn queue_kept(&mut self, key: ClientKey, place: u16, next: &Next, reached: Position) -> bool {
+        let frames = encode::packet_with_args::<&[u8]>(
+            &mut self.scratch,
+            self.settings.namespace_name(next.namespace),
+            Carrier::Event(None),
+            &next.args,
+            &[],
+            self.recovery.as_deref().map(|recovery| recovery.mark_of(reached)),
+        );
+        let (seat, max) = ((key.0.index, place), self.settings.queue_bytes_max);
+        match self.directory.queue_at(seat, &frames, next.conflate.as_ref(), Delivery::Queue, max) {
+            Some((_, Queued::Yes)) => {
+                self.broadcasts.spend(self.settings.turn.changes_per_message);
+                self.counters.delivered += 1;
+                true
+            }
+            Some((_, Queued::Full)) => {
+                self.drop_client(key, CloseReason::QueueFull, None, Farewell::Now);
+                false
+            }
+            Some((_, Queued::Dropped)) | None => false,
         }
     }
 
-    /// The first event behind a place that is for this socket.
-    fn next_kept(&self, key: ClientKey, place: u16, room: &str, had: u64) -> Option<Next> {
-        let namespace = self.directory.socket(key, place)?.namespace;
-        let event = self
-            .kept
-            .of_user(room, self.now.at)
-            .filter(|event| event.place > had && event.namespace == namespace)
-            .find(|event| !self.is_excepted(key, place, namespace, &event.except))?;
+    /// The room of a socket's user, if something is kept for it.
+    fn user_with_kept(&self, key: ClientKey, place: u16) -> Option<Arc<str>> {
+        let user = self.directory.socket(key, place)?.user?;
+        self.kept.name(self.membership.name(user.room()))
+    }
+
+    /// The first event that a socket has not had, and does not get out of the log.
+    fn next_kept(&self, key: ClientKey, place: u16, room: &str, had: Had) -> Option<Next> {
+        let socket = self.directory.socket(key, place)?;
+        let namespace = socket.namespace;
+        let is_its = |event: &&KeptEvent| {
+            event.place > had.place
+                && event.namespace == namespace
+                && event.position.is_none_or(|position| position <= had.log_from)
+        };
+        let mut events = self.kept.of_user(room, self.now.at).filter(is_its);
+        let event = events.find(|event| !self.is_excepted(key, place, namespace, &event.except))?;
         let conflate = event.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        Some(Next { id: event.id, place: event.place, args: Arc::clone(&event.args), conflate })
+        let position = event.offered_to(self.directory.sid_of(key, place, socket.random));
+        Some(Next { id: event.id, place: event.place, namespace, args: Arc::clone(&event.args), conflate, position })
+    }
+
+    /// A socket says how far it has got: what it has received so is kept no longer.
+    pub(crate) fn confirm_kept(&mut self, room: &str, sid: Sid, through: Position) {
+        for id in self.kept.received_by(room, sid, through) {
+            if self.kept.remove(room, id) {
+                self.counters.count_kept(KeptEnd::Received, 1);
+            }
+        }
     }
 
     /// Whether a socket is in one of these rooms.
@@ -224,6 +278,15 @@ impl<A: Application> Hub<A> {
     /// Takes back what is kept for a user: one event, or all.
     pub(crate) fn unkeep(&mut self, room: &str, id: Option<EventId>) -> Reply {
         self.drop_expired();
+        let is_meant = |event: &&KeptEvent| id.is_none_or(|id| event.id == id);
+        let meant: Vec<_> =
+            self.kept.of_user(room, self.now.at).filter(is_meant).map(|event| (event.namespace, event.id)).collect();
+        if let Some(recovery) = self.recovery.as_deref_mut() {
+            for same in meant.chunk_by(|one, other| one.0 == other.0) {
+                let ids: Vec<_> = same.iter().map(|(_, id)| *id).collect();
+                recovery.log.take_back(same[0].0, room, &ids);
+            }
+        }
         let count = match id {
             None => self.kept.clear(room),
             Some(id) => u64::from(self.kept.remove(room, id)),

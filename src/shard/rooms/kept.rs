@@ -6,6 +6,7 @@
 //! 2. `bytes` is the sum over all events, and no more than what it was allowed to be when the last one came.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -14,11 +15,17 @@ use sockring_protocol::Millis;
 
 use crate::shard::event_id::EventId;
 use crate::shard::mail::Keeping;
+use crate::shard::moving::sid::Sid;
+use crate::shard::recovery::position::Position;
 
 use super::sockets::NamespaceId;
 
 /// What an event takes besides its own bytes: itself, and its place among those that expire.
-const OVERHEAD: usize = size_of::<KeptEvent>() + size_of::<(Millis, EventId, Arc<str>)>() + 32;
+const OVERHEAD: usize =
+    size_of::<KeptEvent>() + OFFERS_MAX * size_of::<Offer>() + size_of::<(Millis, EventId, Arc<str>)>() + 32;
+/// Sockets of which it is known where they have got an event. Others get it again when they come back, unless somebody has
+/// said by then that it has arrived.
+const OFFERS_MAX: usize = 4;
 /// Events whose time is over go together, so that a shard that has nothing else to do is not woken for each. None is given
 /// to anybody any more meanwhile.
 const TOGETHER_MS: u64 = 1_000;
@@ -41,9 +48,32 @@ pub(crate) struct KeptEvent {
     pub(crate) on_its_way: u32,
     /// Its place among all that were kept; `keep` gives it.
     pub(crate) place: u64,
+    /// Where it is in the log; `None`: it is not.
+    pub(crate) position: Option<Position>,
+    /// The sockets that have had it queued last.
+    pub(crate) offers: Vec<Offer>,
+}
+
+/// A socket that has had an event queued, and what it says when it has got as far as that.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer {
+    sid: Sid,
+    position: Position,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The sid is not shown.
+        f.debug_tuple("Offer").field(&self.position).finish()
+    }
 }
 
 impl KeptEvent {
+    /// How far a socket has got when it has it; `None`: it has not had it queued, or that is not known any more.
+    pub(crate) fn offered_to(&self, sid: Sid) -> Option<Position> {
+        self.offers.iter().find(|offer| offer.sid == sid).map(|offer| offer.position)
+    }
+
     fn bytes(&self) -> usize {
         let names = self.except.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>();
         OVERHEAD + self.args.len() + names + self.conflate.as_ref().map_or(0, |key| key.len())
@@ -106,9 +136,31 @@ impl KeptEvents {
         self.users.get_key_value(room).map(|(room, _)| Arc::clone(room))
     }
 
-    /// Its place among all that were kept.
-    pub(crate) fn place_of(&self, room: &str, id: EventId) -> Option<u64> {
-        self.users.get(room)?.iter().find(|event| event.id == id).map(|event| event.place)
+    pub(crate) fn find(&self, room: &str, id: EventId) -> Option<&KeptEvent> {
+        self.users.get(room)?.iter().find(|event| event.id == id)
+    }
+
+    /// It is in the log too.
+    pub(crate) fn set_position(&mut self, room: &str, id: EventId, position: Position) {
+        if let Some(event) = self.find_mut(room, id) {
+            event.position = Some(position);
+        }
+    }
+
+    /// A socket gets it, and has it when it says that it has got so far.
+    pub(crate) fn offer(&mut self, room: &str, id: EventId, sid: Sid, position: Position) {
+        let Some(event) = self.find_mut(room, id) else { return };
+        event.offers.retain(|offer| offer.sid != sid);
+        if event.offers.len() >= OFFERS_MAX {
+            event.offers.remove(0);
+        }
+        event.offers.push(Offer { sid, position });
+    }
+
+    /// What a user's socket has that says that it has got so far.
+    pub(crate) fn received_by(&self, room: &str, sid: Sid, through: Position) -> Vec<EventId> {
+        let has_it = |event: &&KeptEvent| event.offered_to(sid).is_some_and(|position| position <= through);
+        self.users.get(room).into_iter().flatten().filter(has_it).map(|event| event.id).collect()
     }
 
     /// Another socket has it queued.
@@ -203,6 +255,8 @@ mod tests {
             expires_unix_ms: 0,
             on_its_way: 0,
             place: 0,
+            position: None,
+            offers: Vec::new(),
         }
     }
 

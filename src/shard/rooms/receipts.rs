@@ -12,6 +12,7 @@ use sockring_protocol::Millis;
 
 use crate::shard::clients::client::ClientKey;
 use crate::shard::event_id::EventId;
+use crate::shard::recovery::position::Position;
 
 /// A kept event that a socket has queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +34,25 @@ struct OnTheWay {
     before_ping: usize,
 }
 
+/// How far a socket has come in what is kept for its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Had {
+    /// The place of the last event that it has had.
+    pub(crate) place: u64,
+    /// What is behind this position it gets out of the log.
+    pub(crate) log_from: Position,
+    /// How far it says that it has got when it has that event.
+    pub(crate) reached: Position,
+}
+
 /// The receipts that a shard waits for.
 #[derive(Default)]
 pub(crate) struct Receipts {
     clients: HashMap<ClientKey, OnTheWay, RandomState>,
     /// Clients that want to be pinged at the end of this turn.
     wanted: Vec<ClientKey>,
-    /// Sockets for which more is kept than they may have queued at once, and the place of the last that they had.
-    behind: BTreeMap<(ClientKey, u16), u64>,
+    /// Sockets for which more is kept than they may have queued at once.
+    behind: BTreeMap<(ClientKey, u16), Had>,
 }
 
 impl Receipts {
@@ -112,8 +124,8 @@ impl Receipts {
         gone
     }
 
-    /// A socket has had all up to this place, and more is kept for it.
-    pub(crate) fn fall_behind(&mut self, client: ClientKey, place: u16, had: u64) {
+    /// A socket has had so much, and more is kept for it.
+    pub(crate) fn fall_behind(&mut self, client: ClientKey, place: u16, had: Had) {
         self.behind.insert((client, place), had);
     }
 
@@ -125,7 +137,7 @@ impl Receipts {
 
     /// The sockets of a client that are behind, which they are no more, and what they have had.
     #[inline]
-    pub(crate) fn take_behind(&mut self, client: ClientKey) -> Vec<(u16, u64)> {
+    pub(crate) fn take_behind(&mut self, client: ClientKey) -> Vec<(u16, Had)> {
         if self.behind.is_empty() {
             return Vec::new();
         }

@@ -15,8 +15,14 @@ fn names(names: &[&str]) -> Vec<Box<str>> {
 
 fn append(log: &mut Log, rooms: &[&str], now: u64) -> Position {
     let position = log.next();
-    let event =
-        Delivered { namespace: ROOT, rooms: &names(rooms), except: &[], conflate: None, frames: &frames(position.0) };
+    let event = Delivered {
+        namespace: ROOT,
+        rooms: &names(rooms),
+        except: &[],
+        conflate: None,
+        kept: None,
+        frames: &frames(position.0),
+    };
     log.append(event, Millis(now));
     position
 }
@@ -26,13 +32,13 @@ fn stay(room: Option<&str>) -> Stay {
 }
 
 fn reader(namespace: NamespaceId, stays: &[Stay]) -> LogReader<'_> {
-    LogReader { namespace, stays, others: OtherRooms::None }
+    LogReader { namespace, stays, others: OtherRooms::None, now: Millis(0) }
 }
 
 fn missed(log: &Log, from: u64, stays: &[Stay]) -> Vec<u64> {
     let missed = log.since(Position(from), reader(ROOT, stays), usize::MAX);
     assert_eq!(missed.through, log.head());
-    missed.frames.iter().map(|frames| u64::from_be_bytes(frames[..].try_into().unwrap())).collect()
+    missed.events.iter().map(|event| u64::from_be_bytes(event.frames[..].try_into().unwrap())).collect()
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn what_a_socket_missed_is_that_of_all_its_rooms_once_and_in_order() {
     assert_eq!(missed(&log, 2, &stays), [3, 5, 6]);
     assert_eq!(missed(&log, 6, &stays), [0; 0]);
     assert_eq!(missed(&log, 0, &[stay(Some("user:b")), stay(Some("nobody"))]), [4]);
-    assert!(log.since(Position(0), reader(OTHER, &stays), usize::MAX).frames.is_empty());
+    assert!(log.since(Position(0), reader(OTHER, &stays), usize::MAX).events.is_empty());
     // Who was in a room for a while gets what came in that while.
     let visit = Stay { room: Some("news".into()), from: Position(2), until: Position(4) };
     assert_eq!(missed(&log, 0, &[visit, stay(Some("user:b"))]), [4]);
@@ -64,12 +70,18 @@ fn who_was_excepted_gets_nothing_and_of_a_key_the_newest_is_enough() {
     let key = ConflateKey::new(ROOT, "k");
     for (except, conflate) in [(&except[..], None), (&[], Some(key.clone())), (&[], None), (&[], Some(key))] {
         let frames = frames(log.next().0);
-        log.append(Delivered { namespace: ROOT, rooms: &rooms, except, conflate, frames: &frames }, Millis(0));
+        log.append(
+            Delivered { namespace: ROOT, rooms: &rooms, except, conflate, kept: None, frames: &frames },
+            Millis(0),
+        );
     }
     assert_eq!(missed(&log, 0, &[stay(Some("news"))]), [1, 3, 4]);
     // Who may have been in any room may have been in that one.
     let (stays, others) = (&[stay(Some("news"))][..], OtherRooms::Unknown);
-    assert_eq!(log.since(Position(0), LogReader { namespace: ROOT, stays, others }, usize::MAX).frames.len(), 2);
+    assert_eq!(
+        log.since(Position(0), LogReader { namespace: ROOT, stays, others, now: Millis(0) }, usize::MAX).events.len(),
+        2
+    );
     assert_eq!(missed(&log, 0, &[stay(Some("news")), stay(Some("mods"))]), [3, 4]);
     // It came to the excepted room only afterwards.
     let late = Stay { room: Some("mods".into()), from: Position(1), until: Position::MAX };
@@ -87,7 +99,7 @@ fn a_part_of_it_says_how_far_it_reaches() {
     let mut parts = Vec::new();
     while from < log.head() {
         let missed = log.since(from, reader(ROOT, &[stay(Some("user:a"))]), 3 * 8);
-        parts.push(missed.frames.len());
+        parts.push(missed.events.len());
         assert!(missed.through > from);
         from = missed.through;
     }
@@ -142,7 +154,10 @@ fn a_log_knows_what_a_list_of_everything_knows() {
         let (to, except) = (some(3), some(1));
         let position = log.next();
         let frames = frames(position.0);
-        log.append(Delivered { namespace: ROOT, rooms: &to, except: &except, conflate: None, frames: &frames }, now);
+        log.append(
+            Delivered { namespace: ROOT, rooms: &to, except: &except, conflate: None, kept: None, frames: &frames },
+            now,
+        );
         list.push((position.0, to, except));
         assert!(log.bytes() <= 3_000 && log.oldest_ms(now) <= 4_000);
         let from = log.floor().0 + below(log.head().0 - log.floor().0 + 1);
