@@ -15,7 +15,7 @@ use sockring::app::{
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{Elsewhere, EngineSettings, ShardNumber};
+use sockring::shard::{Elsewhere, EngineSettings, Heir, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Sharing, Surroundings, WorkerParts};
 use sockring_protocol::engineio::{Data, SessionTimes};
 use sockring_protocol::http::{CorsPolicy, Origins};
@@ -228,6 +228,7 @@ fn serve<A: Application + Clone + Send + 'static>(flags: &Flags, app: &A) -> Res
     for (number, listener) in (0..flags.shards).zip(listeners) {
         let siblings = mailboxes.iter().map(|mailbox| Postbox::new(Arc::clone(mailbox), usize::from(number)));
         let parts = WorkerParts {
+            left: (Arc::default(), Heir::Another),
             settings: Arc::clone(&settings),
             capacity: Arc::clone(&capacity),
             place: ShardNumber { number, of: flags.shards },

@@ -12,7 +12,7 @@ use sockring::ring;
 use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
-use crate::{listen, out, rings, space};
+use crate::{listen, out, rings, space, state};
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +153,9 @@ fn check_places(
             port => format!("{port} is free"),
         };
         report.add("port", clients.map(free))?;
+    }
+    if let Some(path) = &settings.state_file {
+        report.add("state_file", state::check(path))?;
     }
     if let Some(address) = settings.api.listen {
         report.add("api_listen", api.map(|_| format!("{address} is free")))?;

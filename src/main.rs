@@ -30,6 +30,7 @@ mod rings;
 mod serve;
 mod show;
 mod space;
+mod state;
 mod supervisor;
 mod tail;
 mod token;

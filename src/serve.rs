@@ -24,13 +24,14 @@ use sockring::config::{LogFormat, Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
-use sockring::shard::{self, EngineSettings, Instance, ShardNumber};
+use sockring::shard::{self, EngineSettings, RecoverySettings, Remains, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::budget::{self, Descriptors};
 use crate::flags::Invocation;
+use crate::state::{Heritage, Testator};
 use crate::{listen, out, rings, space, supervisor};
 
 /// The user of the token that a developer gets at start.
@@ -68,7 +69,10 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let api_listener = listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?;
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
-    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listeners, api_listener, &ended)?;
+    let heritage = Heritage::take(&settings)?;
+    let testator = Testator::new(&settings, &heritage);
+    let listening = (listeners, api_listener);
+    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listening, &heritage, &ended)?;
     // A worker drops its end without a word if it cannot start; then it says why by the other one.
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
@@ -79,6 +83,9 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
                 ProcessEnd::Signal => Ok(()),
             };
         }
+    }
+    if let Some(path) = &settings.state_file {
+        Heritage::remove(path);
     }
     let reload = {
         let (api, verifier, mut running) = (Arc::clone(&crew.api), Arc::clone(&verifier), settings.values.clone());
@@ -94,7 +101,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     supervisor::watch(crew.shards.clone())?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
-    wind_up(ending, &crew.shards, crew.workers, &farewell, settings.drain)
+    wind_up(ending, &crew.shards, crew.workers, (&farewell, settings.drain), testator.as_ref())
 }
 
 /// Tells all workers to end their clients, and waits until they have: also where one of them could not go on, since the
@@ -102,9 +109,9 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
 fn wind_up(
     ending: ProcessEnd,
     shards: &[Postbox],
-    workers: Vec<thread::JoinHandle<()>>,
-    farewell: &Arc<Broadcast>,
-    over: Duration,
+    workers: Vec<thread::JoinHandle<Option<Remains>>>,
+    (farewell, over): (&Arc<Broadcast>, Duration),
+    testator: Option<&Testator>,
 ) -> Result<(), Box<dyn Error>> {
     if let ProcessEnd::Worker(error) = &ending {
         tracing::error!(%error, "a worker cannot go on: closing the clients of the others");
@@ -112,7 +119,12 @@ fn wind_up(
     for shard in shards {
         shard.post(Letter::Drain(Arc::clone(farewell), over));
     }
-    let panicked = workers.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
+    let joined: Vec<_> = workers.into_iter().map(thread::JoinHandle::join).collect();
+    let panicked = joined.iter().filter(|worker| worker.is_err()).count();
+    if let Some(testator) = testator {
+        // Of a worker that could not go on there is nothing, and the others' is not lost with it.
+        testator.write(joined.into_iter().map(|remains| remains.ok().flatten().unwrap_or_default()).collect())?;
+    }
     match ending {
         ProcessEnd::Worker(error) => Err(error.into()),
         ProcessEnd::Signal if panicked > 0 => Err("a worker panicked".into()),
@@ -134,7 +146,7 @@ enum ProcessEnd {
 
 /// The workers, and what reaches them.
 struct Crew {
-    workers: Vec<thread::JoinHandle<()>>,
+    workers: Vec<thread::JoinHandle<Option<Remains>>>,
     shards: Vec<Postbox>,
     api: Arc<Api>,
     cluster: Option<Arc<Cluster>>,
@@ -147,18 +159,20 @@ impl Crew {
         settings: &Settings,
         verifier: &Arc<ArcSwap<Verifier>>,
         (descriptors, budget): (usize, Descriptors),
-        listeners: Vec<Listener>,
-        mut api_listener: Option<std::net::TcpListener>,
+        (listeners, mut api_listener): (Vec<Listener>, Option<std::net::TcpListener>),
+        heritage: &Heritage,
         ended: &mpsc::Sender<ProcessEnd>,
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
-        let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
         let others = match &settings.cluster {
             Some(cluster) if cluster.has_channels_of_sids() => shard::Instances::OverBusBySid,
             Some(_) => shard::Instances::OverBus,
             None => shard::Instances::Alone,
         };
-        let engine = Arc::new(EngineSettings { instance, instances: others, ..settings.engine.clone() });
+        let secret = settings.engine.recovery.secret.clone().unwrap_or_else(|| heritage.secret());
+        let recovery = RecoverySettings { secret: Some(secret), ..settings.engine.recovery.clone() };
+        let instance = heritage.instance;
+        let engine = Arc::new(EngineSettings { instance, instances: others, recovery, ..settings.engine.clone() });
         let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };
         let capacity = Arc::new(Capacity::new(limits));
         let mailboxes: Vec<_> = (0..settings.shards).map(|_| Arc::new(Mailbox::new(settings.mail_bytes_max))).collect();
@@ -203,6 +217,7 @@ impl Crew {
                 siblings: postboxes(number),
                 clock,
                 ring: rings::options(settings, descriptors),
+                left: (Arc::clone(&heritage.left), heritage.heir),
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };
             let tasks = Tasks { api: Arc::clone(&api), api_listener: api_listener.take(), cluster: cluster.clone() };
@@ -231,7 +246,7 @@ fn start_worker(
     tasks: Tasks,
     ready: mpsc::Sender<()>,
     ended: mpsc::Sender<ProcessEnd>,
-) -> io::Result<thread::JoinHandle<()>> {
+) -> io::Result<thread::JoinHandle<Option<Remains>>> {
     let number = usize::from(parts.place.number);
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         let surroundings = move || {
@@ -248,9 +263,13 @@ fn start_worker(
             };
             Surroundings { reception, bus }
         };
-        if let Err(error) = worker::run(parts, surroundings) {
-            // The main thread reports it and ends the process.
-            let _ = ended.send(ProcessEnd::Worker(error));
+        match worker::run(parts, surroundings) {
+            Ok(remains) => Some(remains),
+            Err(error) => {
+                // The main thread reports it and ends the process.
+                let _ = ended.send(ProcessEnd::Worker(error));
+                None
+            }
         }
     })
 }
@@ -460,13 +479,15 @@ mod tests {
                 thread::sleep(Duration::from_millis(50));
                 has_drained
                     .store(matches!(letters.make_contiguous(), [Letter::Drain(_, Duration::ZERO)]), Ordering::Relaxed);
+                None
             })
         };
-        let failed = thread::spawn(|| {});
+        let failed = thread::spawn(|| None);
         let error = WorkerError::Io(std::io::Error::other("gone"));
         let farewell = Arc::new(Broadcast::new("/", Vec::new(), Arc::from(*b"[]")));
         let shards = [Postbox::new(mailbox, 0)];
-        let result = wind_up(ProcessEnd::Worker(error), &shards, vec![failed, other], &farewell, Duration::ZERO);
+        let ending = ProcessEnd::Worker(error);
+        let result = wind_up(ending, &shards, vec![failed, other], (&farewell, Duration::ZERO), None);
         assert!(result.unwrap_err().to_string().contains("gone"));
         assert!(has_drained.load(Ordering::Relaxed));
     }

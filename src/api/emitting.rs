@@ -23,7 +23,7 @@ pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiEr
     let emitted = api.emit_each(vec![emit]).await?;
     // One for each.
     let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
-    Ok(ApiAnswer::ok(answer_to(&fields, emitted)?, words::emitted(*emitted, delivery)))
+    Ok(ApiAnswer::ok(answer_to(api, &fields, emitted)?, words::emitted(*emitted, delivery)))
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
@@ -40,7 +40,9 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
     let answers: Vec<_> = results
         .into_iter()
         .zip(&entries)
-        .map(|(result, fields)| result.and_then(|()| each.next().map_or(Ok(Value::Null), |one| answer_to(fields, one))))
+        .map(|(result, fields)| {
+            result.and_then(|()| each.next().map_or(Ok(Value::Null), |one| answer_to(api, fields, one)))
+        })
         .collect();
     let accepted: Vec<_> = emitted.iter().filter(|one| one.memory != Memory::AnotherEvent).copied().collect();
     let message = words::batch(&accepted, answers.len() - accepted.len());
@@ -68,7 +70,7 @@ fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::Emit
 }
 
 /// What came of one emit.
-fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> {
+fn answer_to(api: &Api, fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> {
     let Emitted { delivered, published, memory, keeping } = *emitted;
     let mut data = json!({"delivered": delivered, "published": published});
     match memory {
@@ -86,7 +88,7 @@ fn answer_to(fields: &Fields<'_>, emitted: &Emitted) -> Result<Value, ApiError> 
     }
     if let Some((kept, expires_unix_ms)) = keeping {
         let (kept, reason) = match kept {
-            Keeping::Kept => (json!("memory"), None),
+            Keeping::Kept => (json!(api.settings.kept_in), None),
             Keeping::UserFull => (json!(false), Some("user_full")),
             Keeping::MemoryFull => (json!(false), Some("memory_full")),
         };

@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 27] = [
     "api",
     "app",
     "asking",
@@ -29,6 +29,7 @@ const MODULES: [&str; 26] = [
     "shard",
     "show",
     "space",
+    "state",
     "supervisor",
     "tail",
     "token",

@@ -8,6 +8,7 @@ mod values;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sockring_protocol::engineio::SessionTimes;
@@ -138,6 +139,8 @@ pub struct Settings {
     pub sharing: Sharing,
     /// How long clients take to be closed at the end.
     pub drain: Duration,
+    /// What outlives the process is there between two of them.
+    pub state_file: Option<PathBuf>,
     /// `None` without a public key, in development only: make one for this run.
     pub access_token_secret: Option<String>,
     pub access_token_secret_previous: Option<String>,
@@ -175,6 +178,8 @@ pub struct ApiSettings {
     /// The `ttl` of emits to users that have none, in seconds; 0: they are not kept.
     pub kept_default_s: u64,
     pub kept_ttl_max_s: u64,
+    /// What is said of an event that is kept: where.
+    pub kept_in: &'static str,
 }
 
 impl Settings {
@@ -226,6 +231,7 @@ impl Settings {
             },
             sharing: if values.truth("reuse_port")? { Sharing::WithOthers } else { Sharing::Alone },
             drain: seconds(values, "drain")?,
+            state_file: values.optional("state_file").map(PathBuf::from),
             access_token_secret,
             access_token_secret_previous: values.secret("access_token_secret_previous")?,
             token_public_key,
@@ -248,6 +254,7 @@ impl Settings {
                 body_bytes_max: values.number("api_body_bytes_max", 1024)?,
                 kept_default_s: kept_default_s(values)?,
                 kept_ttl_max_s: values.number("kept_ttl_max_s", 1)?,
+                kept_in: if values.optional("state_file").is_some() { "state" } else { "memory" },
             },
             engine: engine(values, strictness)?,
             capacity: CapacityLimits {

@@ -41,7 +41,7 @@ use crate::bus::{Bus, NoBus};
 use crate::capacity::Capacity;
 use crate::mailbox::{Mailbox, Postbox};
 use crate::ring::{self, Kernel, Ring, RingError, RingOptions, Signal};
-use crate::shard::{EngineSettings, Entropy, ShardNumber, ShardParts};
+use crate::shard::{EngineSettings, Entropy, Heir, Remains, ShardNumber, ShardParts};
 
 use process::Process;
 
@@ -69,6 +69,8 @@ pub struct WorkerParts<A> {
     pub ring: RingOptions,
     /// The processor to run on.
     pub processor: Option<usize>,
+    /// What shards of the process before have left, and whether this one is as they were.
+    pub left: (Arc<[Remains]>, Heir),
 }
 
 /// What a worker's tasks are to it: they live on the same thread.
@@ -156,11 +158,11 @@ fn set_up_once(options: &RingOptions) -> Result<(Ring, tokio_uring::Runtime), Wo
 const TURNS_IN_A_ROW: u32 = 4;
 const TIME_IN_A_ROW: Duration = Duration::from_millis(1);
 
-/// Runs a worker on this thread until its mailbox says that it is over. `make_surroundings` is called within the runtime.
+/// Runs a worker on this thread until its mailbox says that it is over, and says what is left of its shard. `make_surroundings` is called within the runtime.
 pub fn run<A: Application + 'static>(
     parts: WorkerParts<A>,
     make_surroundings: impl FnOnce() -> Surroundings,
-) -> Result<(), WorkerError> {
+) -> Result<Remains, WorkerError> {
     if let Some(processor) = parts.processor {
         let mut only = CpuSet::new();
         only.set(processor);
@@ -176,7 +178,9 @@ pub fn run<A: Application + 'static>(
             app: parts.app,
             entropy: Box::new(OsEntropy),
         };
-        let (shard, table) = space::make(shard, parts.clock.now())?;
+        let (mut shard, table) = space::make(shard, parts.clock.now())?;
+        let (left, heir) = &parts.left;
+        shard.restore(left, *heir);
         let surroundings = make_surroundings();
         let process = Process {
             mailbox: parts.mailbox,
@@ -193,7 +197,7 @@ pub fn run<A: Application + 'static>(
     })
 }
 
-async fn drive<A: Application>(mut worker: Worker<A, Ring, Process>) -> io::Result<()> {
+async fn drive<A: Application>(mut worker: Worker<A, Ring, Process>) -> io::Result<Remains> {
     let signal = Signal::new()?;
     worker.kernel.signal(&signal)?;
     worker.kernel.signal_off();
@@ -202,7 +206,7 @@ async fn drive<A: Application>(mut worker: Worker<A, Ring, Process>) -> io::Resu
     loop {
         let turned = worker.turn();
         if worker.is_done() {
-            return Ok(());
+            return Ok(worker.shard.remains());
         }
         let then = worker.go_on(turned);
         if turned == Turned::Busy {

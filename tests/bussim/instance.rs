@@ -169,6 +169,7 @@ fn api_settings() -> ApiSettings {
     ApiSettings {
         kept_default_s: 0,
         kept_ttl_max_s: 60,
+        kept_in: "memory",
         keys: vec![API_KEY.to_owned()],
         strictness: Strictness::Production,
         listen: None,

@@ -27,6 +27,7 @@ mod returning;
 mod server;
 mod slow;
 mod start;
+mod state;
 mod supervised;
 mod users;
 #[path = "../support/waiting.rs"]

@@ -9,7 +9,7 @@ use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Lay
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring::RingOptions;
-use sockring::shard::{EngineSettings, ShardNumber};
+use sockring::shard::{EngineSettings, Heir, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use sockring_protocol::engineio::{Data, SessionTimes};
@@ -61,6 +61,7 @@ impl EchoWorker {
         let ring = RingOptions { submissions: 64, completions: 256, files: 256, buffers, buffer_bytes: 4096 };
         let limits = CapacityLimits { connections_max: 256, clients_max: 256, ..CapacityLimits::UNLIMITED };
         let parts = WorkerParts {
+            left: (Arc::default(), Heir::Another),
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),
             place: ShardNumber { number: 0, of: 1 },

@@ -12,25 +12,34 @@ fn server(environment: &[(&str, &str)]) -> Server {
     Server::start(&[&[("SOCKRING_SHARDS", "2"), ("SOCKRING_RECOVERY_WINDOW_S", "60")], environment].concat())
 }
 
+/// What a client object knows while it has no connection: its user, its `pid` and how far it has got.
+pub type Before = (&'static str, String, Option<String>);
+
 /// A client object that knows what the stock client knows, over several connections; its pongs are up to the test.
-struct Session {
+pub struct Session {
     user: &'static str,
     socket: WebSocket,
     pid: String,
     offset: Option<String>,
-    is_recovered: bool,
+    pub is_recovered: bool,
     /// Whether it answers heartbeats.
-    is_alive: bool,
+    pub is_alive: bool,
 }
 
 impl Session {
     #[track_caller]
-    fn begin(server: &Server, user: &'static str) -> Session {
+    pub fn begin(server: &Server, user: &'static str) -> Session {
         Session::connect(server, user, None)
     }
 
+    /// Its connection breaks, which the server notices when it likes. What it comes back with.
+    pub fn ended(self) -> Before {
+        let Session { user, pid, offset, .. } = self;
+        (user, pid, offset)
+    }
+
     /// Its connection breaks, whatever was under way.
-    fn leave(self, server: &Server) -> (&'static str, String, Option<String>) {
+    pub fn leave(self, server: &Server) -> Before {
         let Session { user, socket, pid, offset, .. } = self;
         drop(socket);
         until("it is gone", || server.held().sockets, |sockets| *sockets == 0);
@@ -38,7 +47,7 @@ impl Session {
     }
 
     #[track_caller]
-    fn back(server: &Server, (user, pid, offset): (&'static str, String, Option<String>)) -> Session {
+    pub fn back(server: &Server, (user, pid, offset): Before) -> Session {
         Session::connect(server, user, Some((pid, offset)))
     }
 
@@ -60,12 +69,12 @@ impl Session {
     /// The next events by their first arguments, pings passed over; as the stock client does it takes the last string of an
     /// event for its offset.
     #[track_caller]
-    fn numbers(&mut self, count: usize) -> Vec<Value> {
+    pub fn numbers(&mut self, count: usize) -> Vec<Value> {
         std::iter::repeat_with(|| self.event()).take(count).collect()
     }
 
     #[track_caller]
-    fn event(&mut self) -> Value {
+    pub fn event(&mut self) -> Value {
         loop {
             let text = self.socket.text();
             if text == "2" {
@@ -86,7 +95,7 @@ impl Session {
 
     /// The marker behind what it has read.
     #[track_caller]
-    fn marker(&mut self) {
+    pub fn marker(&mut self) {
         let text = self.socket.text();
         let name = text.strip_prefix("42[\"~").and_then(|name| name.strip_suffix("\"]"));
         self.offset = Some(format!("~{}", name.unwrap_or_else(|| panic!("a marker expected: {text}"))));
@@ -94,7 +103,7 @@ impl Session {
 
     /// Nothing else is kept for it when it has answered a heartbeat behind all of it.
     #[track_caller]
-    fn until_confirmed(&mut self, server: &Server) {
+    pub fn until_confirmed(&mut self, server: &Server) {
         let confirmed = "all is confirmed";
         until(
             confirmed,
@@ -108,7 +117,7 @@ impl Session {
 
     /// Nothing comes but heartbeats and markers, and those it answers.
     #[track_caller]
-    fn assert_quiet(&mut self) {
+    pub fn assert_quiet(&mut self) {
         self.socket.connection.send(frame(Opcode::Ping, b"quiet"));
         loop {
             match self.socket.frame() {

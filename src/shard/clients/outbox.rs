@@ -85,6 +85,10 @@ impl ConflateKey {
     pub(crate) fn new(namespace: NamespaceId, key: &str) -> ConflateKey {
         ConflateKey(Arc::new((namespace, key.into())))
     }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0.1
+    }
 }
 
 /// What a message takes while it waits, all that is kept about it included.

@@ -94,7 +94,7 @@ impl<A: Application> Hub<A> {
             SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
             SiblingMail::Deliver { broadcast, tally, index, from } => {
                 let asker = Asker::Home { shard: from, tally, index };
-                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker, kept: None });
+                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker, kept: None, is_passing: false });
             }
             SiblingMail::Delivered { tally, index, count } => self.count(tally, index, count),
             SiblingMail::Look { from, round } => self.lookout.on_look(from, round),
@@ -127,7 +127,14 @@ impl<A: Application> Hub<A> {
         let tally = self.broadcasts.open(Tally::of_emits(ticket, broadcasts.len()));
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
             let asker = Asker::Tally(tally, index);
-            self.deliver(Incoming { broadcast, ack: None, is_home: role == ShardRole::Home, asker, kept: None });
+            self.deliver(Incoming {
+                broadcast,
+                ack: None,
+                is_home: role == ShardRole::Home,
+                asker,
+                kept: None,
+                is_passing: false,
+            });
         }
     }
 
@@ -135,7 +142,14 @@ impl<A: Application> Hub<A> {
     fn emit_for_ack(&mut self, ticket: Ticket, broadcast: Broadcast, number: u64, timeout_ms: u64) {
         let ack = self.broadcasts.ask(number, timeout_ms, self.now.at);
         let asker = Asker::Tally(self.broadcasts.open(Tally::of_emits(ticket, 1)), 0);
-        self.deliver(Incoming { broadcast: Arc::new(broadcast), ack: Some(ack), is_home: false, asker, kept: None });
+        self.deliver(Incoming {
+            broadcast: Arc::new(broadcast),
+            ack: Some(ack),
+            is_home: false,
+            asker,
+            kept: None,
+            is_passing: false,
+        });
     }
 
     fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {

@@ -38,6 +38,10 @@ impl Instance {
         Instance(random & ((1 << INSTANCE_BITS) - 1))
     }
 
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// The first three characters of its sids: letters, digits, `-` and `_`.
     pub fn prefix(self) -> String {
         self.first_sid().as_str()[..PREFIX_BYTES].to_owned()

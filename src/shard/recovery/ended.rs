@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use sockring_protocol::Millis;
 
 use crate::shard::moving::sid::Sid;
@@ -13,8 +14,8 @@ use super::log::Stay;
 use super::position::Position;
 use super::stays::Visits;
 
-/// The rooms of a socket that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is known of the rooms of a socket that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EndedRooms {
     /// Those that it was in when it ended, and those that it had left before.
     Known { joined: Vec<Stay>, left: Visits },
@@ -47,6 +48,15 @@ struct EndedSocket {
     until: Millis,
 }
 
+/// A socket that has ended, and what is known of it.
+pub(crate) struct EndedView<'a> {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) sid: Sid,
+    pub(crate) rooms: &'a EndedRooms,
+    pub(crate) at: Position,
+    pub(crate) until: Millis,
+}
+
 impl Ended {
     pub(crate) fn new(sockets_max: usize) -> Ended {
         Ended { sockets: HashMap::default(), in_order: VecDeque::new(), sockets_max, floor: Position::default() }
@@ -74,6 +84,23 @@ impl Ended {
             None if from < self.floor => None,
             None => Some(EndedRooms::Known { joined: Vec::new(), left: Visits::default() }),
         }
+    }
+
+    /// All sockets that are remembered, in the order in which their time is over.
+    pub(crate) fn all(&self) -> impl Iterator<Item = EndedView<'_>> {
+        self.in_order.iter().filter_map(|(until, namespace, sid)| {
+            let left = self.sockets.get(&(*namespace, *sid)).filter(|left| left.until == *until)?;
+            Some(EndedView { namespace: *namespace, sid: *sid, rooms: &left.rooms, at: left.at, until: *until })
+        })
+    }
+
+    /// Of whoever ended before this position it may not be known.
+    pub(crate) fn floor(&self) -> Position {
+        self.floor
+    }
+
+    pub(crate) fn forget(&mut self, through: Position) {
+        self.floor = self.floor.max(through);
     }
 
     pub(crate) fn expire(&mut self, now: Millis) {

@@ -12,11 +12,14 @@
 //! Positions only grow; not every position has an entry. `floor` is the one up to which something may have been forgotten:
 //! who is behind it cannot be told what it has missed. The front goes, by bytes and by age, and never anything else.
 
+pub(crate) mod remains;
+
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
 use slab::Slab;
 use sockring_protocol::Millis;
 
@@ -100,7 +103,7 @@ pub(crate) struct Delivered<'a> {
 }
 
 /// When a socket was in a room: what was delivered behind `from`, up to and with `until`, was for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stay {
     /// `None`: among everybody.
     pub(crate) room: Option<Box<str>>,
@@ -355,8 +358,8 @@ impl Log {
         missed
     }
 
-    /// These of the events that were kept for a room are taken back: nobody gets them any more.
-    pub(crate) fn take_back(&mut self, namespace: NamespaceId, room: &str, ids: &[EventId]) {
+    /// An event that was kept for a room is taken back: nobody gets it any more.
+    pub(crate) fn take_back(&mut self, namespace: NamespaceId, room: &str, id: EventId) {
         let stay = Stay { room: Some(room.into()), from: Position::default(), until: Position::MAX };
         let mut numbers = Vec::new();
         self.walk(Position::default(), namespace, &stay, &mut numbers);
@@ -364,7 +367,7 @@ impl Log {
             let at = number.checked_sub(self.dropped).and_then(|at| usize::try_from(at).ok());
             let extra = at.and_then(|at| self.entries.get_mut(at)?.extra.as_mut());
             if let Some(kept) = extra.and_then(|extra| extra.kept.as_mut())
-                && ids.contains(&kept.id)
+                && kept.id == id
             {
                 kept.expires_at = Millis(0);
             }

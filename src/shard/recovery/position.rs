@@ -3,12 +3,13 @@
 //! A marker is an event without arguments: the stock client (4.6 and newer) keeps the last string of each event as its
 //! offset, the name of such an event too, and sends it along when it comes back.
 
+use serde::{Deserialize, Serialize};
 use sockring_protocol::json::encode_string;
 
 use crate::shard::settings::OffsetForm;
 
 /// A place in a shard's log. It only grows; that two follow each other without a gap is nobody's business.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Position(pub(super) u64);
 
 impl Position {
@@ -21,7 +22,7 @@ impl Position {
 }
 
 /// One life of one shard: positions of another mean nothing here. 18 random bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Epoch(u32);
 
 const EPOCH_BITS: u32 = 18;

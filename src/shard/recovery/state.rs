@@ -18,12 +18,12 @@ use super::stays::Stays;
 
 /// What a shard remembers for clients that come back.
 pub(crate) struct Recovery {
-    pub(super) epoch: Epoch,
+    pub(crate) epoch: Epoch,
     pub(super) signer: Signer,
     form: OffsetForm,
     pub(crate) log: Log,
     pub(super) stays: Stays,
-    pub(super) ended: Ended,
+    pub(crate) ended: Ended,
     pub(super) behind: BehindSockets,
     /// For how long rooms and sockets that have ended are remembered.
     keep_ms: u64,

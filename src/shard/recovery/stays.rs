@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::{RoomId, Seat};
@@ -23,7 +24,7 @@ pub(crate) struct Stays {
 }
 
 /// Rooms that a socket has left.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Visits {
     pub(crate) stays: Vec<Stay>,
     /// Before this position there were more.

@@ -35,6 +35,8 @@ pub(crate) struct Incoming {
     pub(crate) asker: Asker,
     /// It is kept until a socket of its user has received it.
     pub(crate) kept: Option<KeptName>,
+    /// It means nothing to who comes back later.
+    pub(crate) is_passing: bool,
 }
 
 impl<A: Application> Hub<A> {
@@ -69,20 +71,25 @@ impl<A: Application> Hub<A> {
     }
 
     /// Decides to whom a broadcast goes, and queues it for them, at once if they are few.
-    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker, kept }: Incoming) {
+    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker, kept, is_passing }: Incoming) {
         let namespace = self.settings.namespace(&broadcast.namespace);
         if let (Some(namespace), true) = (namespace, is_home) {
             self.send_on(namespace, &broadcast, asker);
         }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
         let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
-        let is_remembered = ack.is_none() && self.is_remembered(namespace, &broadcast);
+        let is_remembered = ack.is_none() && !is_passing && self.is_remembered(namespace, &broadcast);
         if seats.is_empty() && !is_remembered {
             return self.close(ack, asker, 0);
         }
         let message = match is_remembered {
             true => self.remembered_message(namespace, &broadcast, kept),
-            false => EncodedMessage { kept, ..self.message(namespace, &broadcast, ack) },
+            false => {
+                // What asks for an acknowledgement ends in a callback at its receiver, and what is passing comes to those too
+                // who have not got all that was before it: neither says how far anybody has got.
+                let mark = if ack.is_none() && !is_passing { self.mark() } else { None };
+                EncodedMessage { kept, ..self.message(namespace, &broadcast, ack, mark) }
+            }
         };
         if seats.is_empty() {
             return self.close(ack, asker, 0);
@@ -139,9 +146,13 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    fn message(&mut self, namespace: NamespaceId, broadcast: &Broadcast, ack: Option<AckId>) -> EncodedMessage {
-        // What asks for an acknowledgement ends in a callback at its receiver, and never in an offset.
-        let mark = if ack.is_none() { self.mark() } else { None };
+    fn message(
+        &mut self,
+        namespace: NamespaceId,
+        broadcast: &Broadcast,
+        ack: Option<AckId>,
+        mark: Option<Mark>,
+    ) -> EncodedMessage {
         let frames = self.encode(broadcast, ack, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }

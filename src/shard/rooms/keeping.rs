@@ -282,9 +282,8 @@ impl<A: Application> Hub<A> {
         let meant: Vec<_> =
             self.kept.of_user(room, self.now.at).filter(is_meant).map(|event| (event.namespace, event.id)).collect();
         if let Some(recovery) = self.recovery.as_deref_mut() {
-            for same in meant.chunk_by(|one, other| one.0 == other.0) {
-                let ids: Vec<_> = same.iter().map(|(_, id)| *id).collect();
-                recovery.log.take_back(same[0].0, room, &ids);
+            for (namespace, id) in &meant {
+                recovery.log.take_back(*namespace, room, *id);
             }
         }
         let count = match id {

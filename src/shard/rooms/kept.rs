@@ -57,8 +57,8 @@ pub(crate) struct KeptEvent {
 /// A socket that has had an event queued, and what it says when it has got as far as that.
 #[derive(Clone, Copy)]
 pub(crate) struct Offer {
-    sid: Sid,
-    position: Position,
+    pub(crate) sid: Sid,
+    pub(crate) position: Position,
 }
 
 impl fmt::Debug for Offer {
@@ -129,6 +129,14 @@ impl KeptEvents {
     /// What waits for a user, in order, without what is over.
     pub(crate) fn of_user(&self, room: &str, now: Millis) -> impl Iterator<Item = &KeptEvent> {
         self.users.get(room).into_iter().flatten().filter(move |event| event.expires_at > now)
+    }
+
+    /// All that is kept, of each user in order.
+    pub(crate) fn all(&self, now: Millis) -> impl Iterator<Item = (&str, &KeptEvent)> {
+        let users = self.users.iter();
+        users.flat_map(move |(room, events)| {
+            events.iter().filter(move |event| event.expires_at > now).map(|event| (&**room, event))
+        })
     }
 
     /// The name under which a user's events are known, for who remembers it.

@@ -125,6 +125,14 @@ impl<A> Lingering<A> {
         None
     }
 
+    /// All of them, in the order of their ends.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&RoomName, Term)> {
+        self.in_order.iter().filter_map(|(until, name)| {
+            let room = self.rooms.get(name).filter(|room| room.term.until == *until)?;
+            Some((&**name, room.term))
+        })
+    }
+
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.in_order.front().map(|(until, _)| *until)
     }

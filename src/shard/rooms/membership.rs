@@ -237,6 +237,27 @@ impl Membership {
         self.lingering.put(room, term, None);
     }
 
+    /// The rooms that linger.
+    pub(crate) fn all_lingering(&self) -> impl Iterator<Item = (&RoomName, Term)> {
+        self.lingering.all()
+    }
+
+    /// A room that lingered in the process before goes on to do so. Where its home is another shard, that one knows of it
+    /// under this epoch.
+    pub(crate) fn linger_on(&mut self, room: RoomName, term: Term, epoch: u32) {
+        let is_elsewhere = home_of(&room.name, self.shard.of) != self.shard.number;
+        let announcement = || Announcement { epoch, is_acknowledged: true, waiting: Vec::new() };
+        self.epoch = self.epoch.max(epoch);
+        self.lingering.put(room, term, is_elsewhere.then(announcement));
+    }
+
+    /// At home: another shard has remembered this room since the process before.
+    pub(crate) fn expect_outpost(&mut self, room: &RoomName, shard: u16, epoch: u32) {
+        if home_of(&room.name, self.shard.of) == self.shard.number {
+            self.homes.up(room, shard, epoch);
+        }
+    }
+
     /// Takes back the end of a room that lingers; `false`: it does not.
     pub(crate) fn ends_to_linger(&mut self, room: &RoomName) -> bool {
         self.lingering.take(room.namespace, &room.name).is_some()

@@ -65,6 +65,14 @@ impl SeenKeys {
         self.order.front().map(|(at, _)| *at + (window_ms + TOGETHER_MS))
     }
 
+    /// All keys, in the order in which they came, with when that was, and their events.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Millis, OnceKey, EventId)> + '_ {
+        self.order.iter().filter_map(|(at, name)| {
+            let Known { id, print } = *self.known.get(name)?;
+            Some((*at, OnceKey { name: *name, print }, id))
+        })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }

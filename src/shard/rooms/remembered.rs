@@ -1,9 +1,12 @@
 //! Emits of which their home remembers something: they are judged, delivered and remembered in one turn.
 
+use sockring_protocol::Millis;
+
 use crate::app::Application;
+use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
-use crate::shard::mail::{Remembered, Reply, Ticket, Verdict};
+use crate::shard::mail::{OnceKey, Remembered, Reply, Ticket, Verdict};
 
 use super::deliver::Incoming;
 use super::fan_out::Asker;
@@ -22,11 +25,7 @@ impl<A: Application> Hub<A> {
             let window_ms = self.settings.idempotency_window_ms;
             let verdict = key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
             if let (Verdict::New, Some(key)) = (verdict, &key) {
-                // Each shard has its part of what all may remember.
-                let keys_max = self.settings.idempotency_keys_max / usize::from(self.shard.of).max(1);
-                if self.once.remember(key, id, self.now.at, keys_max) == KeyRoom::Made {
-                    self.counters.hit(Limit::IdempotencyKeysMax);
-                }
+                self.remember_key(key, id, self.now.at);
             }
             self.counters.duplicates += u64::from(matches!(verdict, Verdict::Repeated(_)));
             if verdict != Verdict::New {
@@ -50,9 +49,18 @@ impl<A: Application> Hub<A> {
                 None => self.count(tally, index, 0),
                 Some((broadcast, kept)) => {
                     let asker = Asker::Tally(tally, index);
-                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker, kept });
+                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker, kept, is_passing: false });
                 }
             }
+        }
+    }
+
+    /// From now on a key is this event's, which came under it at that time.
+    pub(crate) fn remember_key(&mut self, key: &OnceKey, id: EventId, at: Millis) {
+        // Each shard has its part of what all may remember.
+        let keys_max = self.settings.idempotency_keys_max / usize::from(self.shard.of).max(1);
+        if self.once.remember(key, id, at, keys_max) == KeyRoom::Made {
+            self.counters.hit(Limit::IdempotencyKeysMax);
         }
     }
 }

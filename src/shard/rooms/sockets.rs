@@ -1,9 +1,10 @@
 //! `Socket`: a client's membership of a namespace, and the rooms that it is in.
 
 use crate::shard::moving::sid::RANDOM_BYTES;
+use serde::{Deserialize, Serialize};
 
 /// A namespace by its place in the settings; 0 is `/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NamespaceId(pub u16);
 
 /// Names a room while it exists.
