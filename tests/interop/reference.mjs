@@ -80,6 +80,8 @@ function serve() {
     pingTimeout: Number(env.SOCKRING_PING_TIMEOUT_MS ?? 20000),
     connectTimeout: Number(env.SOCKRING_CONNECT_TIMEOUT_MS ?? 45000),
     upgradeTimeout: Number(env.SOCKRING_UPGRADE_TIMEOUT_MS ?? 10000),
+    ...(Number(env.SOCKRING_RECOVERY_WINDOW_S ?? 0) > 0
+      ? { connectionStateRecovery: { maxDisconnectionDuration: Number(env.SOCKRING_RECOVERY_WINDOW_S) * 1000, skipMiddlewares: false } } : {}),
     ...(origins === undefined ? {} : { cors: { origin: origins, credentials: origins !== '*' } }),
     allowRequest: (request, done) => {
       const from = request.headers.origin;
@@ -142,7 +144,13 @@ function serve() {
       return answer(200, { userId: status[1], connected: ofUser(status[1]) > 0, sockets: ofUser(status[1]), instances: 1 });
     }
     if (request.method !== 'POST') return answer(404, null, 'Not found');
-    if (route === 'emit') {
+    if (route === 'emit/batch') return answer(200, body.map(emit));
+    if (route === 'emit') return answer(200, emit(body));
+    if (route === 'rooms/join') {
+      io.of(body.namespace ?? '/').in(body.socketId ?? `user:${body.user}`).socketsJoin(body.room);
+      return answer(200, { room: body.room, published: false });
+    }
+    function emit(body) {
       const { data } = body;
       const value = data !== null && typeof data === 'object' && !Array.isArray(data) ? { ...stamp(), ...data } : data;
       let to = io.of(body.namespace ?? '/');
@@ -153,7 +161,7 @@ function serve() {
       const rooms = [...users.map((user) => `user:${user}`), ...(body.rooms ?? (body.room ? [body.room] : []))];
       const members = io.of(body.namespace ?? '/').adapter.rooms;
       const delivered = body.broadcast ? sockets.length : rooms.reduce((sum, room) => sum + (members.get(room)?.size ?? 0), 0);
-      return answer(200, { delivered, published: false });
+      return { delivered, published: false };
     }
     if (route === 'test/emit-to-user') {
       io.to(`user:${body.userId}`).emit(body.event, { message: body.message, ...stamp() });

@@ -14,6 +14,9 @@ const release = path.resolve(packageRoot, '../../target/release');
 /** True when the tests are being proved on the Node reference; rows with a known oddity then accept it too. */
 export const reference = process.env.REFERENCE === '1';
 
+/** For rows that Node's server does not pass: `{ skip }` of a test. */
+export const notOfReference = { skip: reference ? 'the Node server does otherwise' : false };
+
 const sockringBin = process.env.SOCKRING_BIN ?? path.join(release, 'sockring');
 const echoBin = process.env.ECHO_BIN ?? path.join(release, 'examples/echo');
 const referenceScript = path.join(packageRoot, 'reference.mjs');

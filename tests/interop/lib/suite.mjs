@@ -4,7 +4,7 @@ import { after, afterEach, before, test } from 'node:test';
 import { closeAll } from './engine.mjs';
 
 /** `begin` starts the server. Gives `row(name, body)`; `body` gets the target. */
-export function suite(begin, { timeout = 15000 } = {}) {
+export function suite(begin, { timeout = 15000, ...settings } = {}) {
   let target;
   before(async () => {
     target = await begin();
@@ -17,5 +17,5 @@ export function suite(begin, { timeout = 15000 } = {}) {
     closeAll();
     await target?.stop();
   });
-  return (name, body, options = {}) => test(name, { timeout, ...options }, () => body(target));
+  return (name, body, options = {}) => test(name, { timeout, ...settings, ...options }, () => body(target));
 }
