@@ -23,13 +23,22 @@ impl Desk {
 
 /// The payload of a CONNECT that is admitted.
 pub fn payload_of(user: &str) -> String {
-    format!("{{\"user\":\"{user}\"}}")
+    payload_after("", user)
+}
+
+/// The same behind what else is in it: keys and values that end with a comma.
+pub fn payload_after(known: &str, user: &str) -> String {
+    format!("{{{known}\"user\":\"{user}\"}}")
+}
+
+fn user_in(payload: &str) -> Option<&str> {
+    let (_, user) = payload.split_once("\"user\":\"")?;
+    user.strip_suffix("\"}")
 }
 
 impl Application for Desk {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
-        let user = request.payload.and_then(|payload| payload.strip_prefix("{\"user\":\"")?.strip_suffix("\"}"));
-        match user {
+        match request.payload.and_then(user_in) {
             Some(user) if !user.is_empty() => {
                 self.record.borrow_mut().on_admitted(user);
                 Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })

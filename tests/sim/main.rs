@@ -16,10 +16,12 @@ mod random;
 mod record;
 mod recovering;
 mod remote;
+mod returning;
 mod subscribing;
 mod table;
 mod timeouts;
 mod turns;
+mod wanderer;
 mod wire;
 mod world;
 
@@ -44,6 +46,8 @@ use remote::Remote;
 use world::{Feats, Paused, Temper, World};
 
 const SEEDS: u64 = 1_000;
+/// Of worlds whose clients come back: each takes as long as several of the others.
+const RETURN_SEEDS: u64 = 100;
 
 fn settings(random: &mut Random) -> EngineSettings {
     let (ping_interval_ms, ping_timeout_ms) = random.pick(&[(300, 200), (1_000, 500), (25_000, 20_000)]);
@@ -196,12 +200,23 @@ fn environment(name: &str) -> Option<u64> {
 
 #[test]
 fn seeds() {
+    play("seeds", SEEDS, simulate);
+}
+
+#[test]
+fn returns() {
+    let feats = play("returns", RETURN_SEEDS, returning::simulate);
+    assert!(environment("SIM_SEED").is_some() || feats.recovered > 0, "nobody comes back: {feats:?}");
+}
+
+/// Runs many seeds, or the one that is asked for.
+fn play(test: &str, usual: u64, simulate: fn(u64) -> Feats) -> Feats {
     let begun = Instant::now();
     let seeds = match environment("SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => {
             let first = environment("SIM_FROM").unwrap_or(0);
-            first..first + environment("SIM_SEEDS").unwrap_or(SEEDS)
+            first..first + environment("SIM_SEEDS").unwrap_or(usual)
         }
     };
     let next = AtomicU64::new(seeds.start);
@@ -233,7 +248,8 @@ fn seeds() {
     println!("{count} seeds, {:.1} s, {feats:?}", begun.elapsed().as_secs_f64());
     let list: Vec<_> = failures
         .iter()
-        .map(|(words, seeds)| format!("{words}\n  SIM_SEED={} cargo test --test sim -- seeds  ({seeds:?})", seeds[0]))
+        .map(|(words, seeds)| format!("{words}\n  SIM_SEED={} cargo test --test sim -- {test}  ({seeds:?})", seeds[0]))
         .collect();
     assert!(list.is_empty(), "{}", list.join("\n"));
+    feats
 }

@@ -5,6 +5,7 @@ mod emits;
 mod kept;
 mod keys;
 mod manage;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use asks::Asks;
 use emits::Emits;
 use kept::Kept;
 use keys::Keys;
+use sessions::{Sessions, is_wanderer};
 
 pub use asks::without_ask;
 pub use emits::{Sender, number_of};
@@ -66,7 +68,7 @@ pub struct Record {
     /// By Socket.IO sid, also of sockets that are gone: what was queued before still has to come.
     streams: HashMap<String, VecDeque<Expected>>,
     /// Sessions with a socket: how many sockets, by shard and slot.
-    sessions: BTreeMap<String, u64>,
+    clients: BTreeMap<String, u64>,
     /// What actors know about the transport of their sessions, by shard and slot of their sockets.
     pub transports: BTreeMap<String, KnownTransport>,
     /// When the shard last read something that an actor wrote.
@@ -83,6 +85,10 @@ pub struct Record {
     keys: Keys,
     kept: Kept,
     asks: Asks,
+    sessions: Sessions,
+    /// Sessions that went on, and events that came again because a marker was cut off.
+    pub recovered: u64,
+    pub repeated: u64,
     /// When the first shard was asked to drain.
     pub draining_since: Option<u64>,
     pub received: u64,
@@ -103,6 +109,11 @@ pub fn place_of(sid: &str) -> String {
     sid[..8].to_owned()
 }
 
+/// What names the client of a socket. One that has come back is not where its sid says, and has one socket.
+fn client_of(sid: &str, user: &str) -> String {
+    if is_wanderer(user) { sid.to_owned() } else { place_of(sid) }
+}
+
 /// The shard that a socket's sid names.
 pub fn shard_of(sid: &str) -> usize {
     usize::from(Sid::parse(sid).expect("a sid of the server").shard())
@@ -116,7 +127,7 @@ impl Record {
             rooms_per_socket_max,
             live: BTreeMap::new(),
             streams: HashMap::new(),
-            sessions: BTreeMap::new(),
+            clients: BTreeMap::new(),
             transports: BTreeMap::new(),
             heard: HashMap::new(),
             standing: vec![None; shards],
@@ -127,6 +138,9 @@ impl Record {
             keys: Keys::default(),
             kept: Kept::default(),
             asks: Asks::default(),
+            sessions: Sessions::default(),
+            recovered: 0,
+            repeated: 0,
             draining_since: None,
             received: 0,
             largest_message: 256,
@@ -140,15 +154,14 @@ impl Record {
     }
 
     pub fn on_connected(&mut self, sid: &str, namespace: &str, user: &str) {
-        let room = format!("{USER_PREFIX}{user}");
-        self.untold.insert((sid.to_owned(), room.clone()));
-        let rooms = BTreeSet::from([room]);
         let shard = shard_of(sid);
+        let rooms = self.begin_session(sid, shard, namespace, user);
+        self.untold.extend(rooms.iter().map(|room| (sid.to_owned(), room.clone())));
         let socket = LiveSocket { shard, namespace: namespace.to_owned(), user: user.to_owned(), rooms, leaves: 0 };
         assert!(self.live.insert(sid.to_owned(), socket).is_none(), "a sid came twice");
         self.changes += 1;
         *self.joining.get_mut(user).expect("it was admitted") -= 1;
-        *self.sessions.entry(place_of(sid)).or_default() += 1;
+        *self.clients.entry(client_of(sid, user)).or_default() += 1;
         let mut text = Vec::new();
         socketio::encode_connect(namespace, sid, &mut text);
         self.streams.insert(sid.to_owned(), VecDeque::new());
@@ -158,12 +171,14 @@ impl Record {
     pub fn on_disconnected(&mut self, sid: &str) {
         self.emits.excuse(sid);
         self.changes += 1;
-        assert!(self.live.remove(sid).is_some(), "disconnected twice, or never connected");
-        let sockets = self.sessions.get_mut(&place_of(sid)).expect("its session has a socket");
+        let socket = self.live.remove(sid).expect("disconnected twice, or never connected");
+        self.leave_session(sid, &socket.rooms);
+        let client = client_of(sid, &socket.user);
+        let sockets = self.clients.get_mut(&client).expect("its session has a socket");
         *sockets -= 1;
         if *sockets == 0 {
-            self.sessions.remove(&place_of(sid));
-            self.transports.remove(&place_of(sid));
+            self.clients.remove(&client);
+            self.transports.remove(&client);
         }
     }
 
@@ -279,7 +294,7 @@ impl Record {
         let users: BTreeSet<_> =
             rooms.iter().map(|(_, room)| room).filter(|room| room.starts_with(USER_PREFIX)).collect();
         Counts {
-            connected: self.sessions.len() as u64,
+            connected: self.clients.len() as u64,
             sockets: self.live.len() as u64,
             // Someone with sockets in several namespaces is one user.
             users: users.len() as u64,
@@ -290,8 +305,8 @@ impl Record {
     /// The least and the most connected clients whose transport can be a WebSocket.
     pub fn websockets(&self) -> (u64, u64) {
         let known = |place: &String| self.transports.get(place).copied().unwrap_or(KnownTransport::Either);
-        let least = self.sessions.keys().filter(|place| known(place) == KnownTransport::WebSocket).count();
-        let most = self.sessions.keys().filter(|place| known(place) != KnownTransport::Polling).count();
+        let least = self.clients.keys().filter(|place| known(place) == KnownTransport::WebSocket).count();
+        let most = self.clients.keys().filter(|place| known(place) != KnownTransport::Polling).count();
         (least as u64, most as u64)
     }
 }

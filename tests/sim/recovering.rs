@@ -413,7 +413,7 @@ fn simulate(seed: u64) -> (u64, [u64; 4]) {
 fn who_is_recovered_has_missed_nothing() {
     let seeds = match super::environment("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..super::environment("SIM_SEEDS").unwrap_or(300),
+        None => 0..super::environment("SIM_SEEDS").unwrap_or(900),
     };
     let mut all = (0, [0; 4]);
     for seed in seeds.clone() {

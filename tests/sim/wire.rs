@@ -113,6 +113,31 @@ pub fn fragmented(text: &str, mask: [u8; 4]) -> Vec<u8> {
 
 /// The value of `"sid"` in an open packet or a CONNECT reply.
 pub fn sid_in(text: &str) -> Option<String> {
-    let (_, after) = text.split_once("\"sid\":\"")?;
+    value_in(text, "sid")
+}
+
+/// The value of a key in JSON whose keys and values are plain.
+pub fn value_in(text: &str, key: &str) -> Option<String> {
+    let (_, after) = text.split_once(&format!("\"{key}\":\""))?;
     Some(after.split_once('"')?.0.to_owned())
+}
+
+/// A Socket.IO packet as it would be where no client can come back; `None`: there would be none.
+pub fn without_recovery(packet: &str) -> Option<String> {
+    if packet.starts_with('0')
+        && let Some((before, _)) = packet.split_once(",\"pid\":\"")
+    {
+        return Some(format!("{before}}}"));
+    }
+    let Some(marker) = marker_in(packet).filter(|_| packet.starts_with(['2', '5'])) else {
+        return Some(packet.to_owned());
+    };
+    let without = packet.strip_suffix(&format!("\"{marker}\"]")).expect("it ends so");
+    without.strip_suffix(',').map(|before| format!("{before}]"))
+}
+
+/// The marker in an event: its name, or its last argument.
+pub fn marker_in(event: &str) -> Option<&str> {
+    let (_, last) = event.strip_suffix("\"]")?.rsplit_once('"')?;
+    last.starts_with('~').then_some(last)
 }

@@ -100,6 +100,9 @@ pub struct Feats {
     /// Turns that were late, and peers that were past a deadline because of it and had done what was due.
     pub late_turns: u64,
     pub pardoned: u64,
+    /// Sessions that went on over a new connection, and events that came twice because a marker was cut off.
+    pub recovered: u64,
+    pub repeated: u64,
 }
 
 impl Feats {
@@ -120,6 +123,8 @@ impl Feats {
         self.kept_expired += other.kept_expired;
         self.late_turns += other.late_turns;
         self.pardoned += other.pardoned;
+        self.recovered += other.recovered;
+        self.repeated += other.repeated;
     }
 }
 
@@ -223,6 +228,11 @@ impl World {
         self.actors.push((Box::new(actor), random));
     }
 
+    /// Every emit has to be remembered for clients that are away for less than this.
+    pub fn remember_for(&mut self, window_ms: u64) {
+        self.record.borrow_mut().remember_for(window_ms);
+    }
+
     /// There is a bus, which comes and goes for this long.
     pub fn add_bus(&mut self, turns_for_ms: u64) {
         let random = self.random.fork();
@@ -274,6 +284,8 @@ impl World {
             kept_expired: sum(&|counters| counters.kept(KeptEnd::Expired)),
             late_turns: sum(&|counters| counters.late_turns),
             pardoned: sum(&|counters| counters.pardoned),
+            recovered: self.record.borrow().recovered,
+            repeated: self.record.borrow().repeated,
         }
     }
 

@@ -156,9 +156,10 @@ impl<A: Application> Hub<A> {
     /// Whether this turn has left something to the next one.
     pub(super) fn is_behind(&self) -> bool {
         let drains_late = self.draining.as_ref().is_some_and(|draining| draining.is_behind(self.now.at));
+        let forgets_late = self.membership.has_lingered(self.now.at);
         // Some of what is kept is queued only while connections are flushed.
         let pings_late = self.receipts.has_wanted();
-        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late || pings_late
+        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late || forgets_late || pings_late
     }
 
     /// When something will be due.

@@ -277,6 +277,11 @@ impl Membership {
         self.lingering.len()
     }
 
+    /// Whether rooms that have lingered for long enough are still to be ended.
+    pub(crate) fn has_lingered(&self, now: Millis) -> bool {
+        self.lingering.deadline().is_some_and(|at| at <= now)
+    }
+
     /// Ends a room that has lingered for long enough, with the position of its end.
     pub(crate) fn expire_lingering(&mut self, now: Millis) -> Option<(Position, Option<Notice>, Vec<Waiting>)> {
         let (room, since, announcement) = self.lingering.expire(now)?;

@@ -174,6 +174,8 @@ impl Honest {
     }
 
     fn on_socket_packet(&mut self, context: &mut Context<'_>, text: &str, attachments: &[Vec<u8>]) {
+        let Some(text) = wire::without_recovery(text) else { return };
+        let text = text.as_str();
         let namespace = match text.find('/') {
             Some(at) if at <= 3 => text[at..].split(',').next().unwrap_or_default(),
             _ => "/",

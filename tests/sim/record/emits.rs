@@ -34,6 +34,8 @@ struct Open {
     /// Sockets that were members all the time.
     has_to_reach: BTreeSet<String>,
     has_reached: BTreeSet<String>,
+    /// Sessions that it is for, whose clients may be away.
+    has_to_be_remembered: BTreeSet<String>,
     /// By the shard that answers.
     tallies: HashMap<usize, Tally>,
 }
@@ -74,6 +76,7 @@ impl Emits {
     pub(super) fn excuse_in(&mut self, sid: &str, room: &str) {
         for open in self.open.values_mut().filter(|open| open.broadcast.rooms.iter().any(|name| **name == *room)) {
             open.has_to_reach.remove(sid);
+            open.has_to_be_remembered.remove(sid);
         }
     }
 
@@ -81,6 +84,7 @@ impl Emits {
     pub(super) fn excuse_from(&mut self, sid: &str, room: &str) {
         for open in self.open.values_mut().filter(|open| open.broadcast.except.iter().any(|name| **name == *room)) {
             open.has_to_reach.remove(sid);
+            open.has_to_be_remembered.remove(sid);
         }
     }
 }
@@ -102,7 +106,14 @@ impl Record {
                 }
                 Delivery::Volatile => BTreeSet::new(),
             };
+            let has_to_be_remembered = match broadcast.delivery {
+                Delivery::Queue => {
+                    self.sessions_owed(broadcast).into_iter().filter(|sid| self.is_told(sid, broadcast)).collect()
+                }
+                Delivery::Volatile => BTreeSet::new(),
+            };
             let open = Open {
+                has_to_be_remembered,
                 sender,
                 wave: self.emits.waves,
                 broadcast: broadcast.clone(),
@@ -128,6 +139,7 @@ impl Record {
             let is_home =
                 has_one_room && home_of(&open.broadcast.rooms[0], shards(&self.standing)) == shard_number(shard);
             open.has_to_reach.retain(|sid| !is_home && shard_of(sid) != shard);
+            open.has_to_be_remembered.retain(|sid| !is_home && shard_of(sid) != shard);
         }
     }
 
@@ -135,6 +147,9 @@ impl Record {
     pub fn on_answered(&mut self, number: u64) {
         let open = self.emits.open.remove(&number).expect("it was posted");
         let missed: Vec<_> = open.has_to_reach.difference(&open.has_reached).collect();
+        let is_forgotten = |sid: &&String| !self.is_remembered(sid, number);
+        let forgotten: Vec<_> = open.has_to_be_remembered.iter().filter(is_forgotten).collect();
+        assert!(forgotten.is_empty(), "an emit to {:?} is not remembered for {forgotten:?}", open.broadcast.rooms);
         assert!(missed.is_empty(), "an emit to {:?} was answered and did not reach {missed:?}", open.broadcast.rooms);
     }
 

@@ -159,6 +159,7 @@ impl Around {
     }
 
     fn targets(&self, broadcast: &Broadcast) -> (Broadcast, Vec<String>) {
+        self.record.borrow_mut().on_remembered(broadcast, self.shard);
         (broadcast.clone(), self.record.borrow().targets(broadcast, Some(self.shard)))
     }
 
