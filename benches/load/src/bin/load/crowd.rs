@@ -151,11 +151,53 @@ impl Speech {
         })
     }
 
-    /// The frame with the CONNECT packet of a client.
-    fn connect(&self, index: u32) -> SendBytes {
+    /// The frame with the CONNECT packet of a client, with what it knows of its session.
+    fn connect(&self, index: u32, session: Option<&Session>) -> SendBytes {
         let Some(tokens) = &self.tokens else { return SendBytes::Shared(Arc::clone(&self.connect)) };
         let token = tokens.mint(&format!("u{index}"), self.now_s, TOKEN_TTL_S).unwrap_or_default();
-        SendBytes::Owned(frames::masked_text(format!("40{{\"token\":\"{token}\"}}").as_bytes()))
+        let known = session.filter(|session| !session.pid.is_empty());
+        let known = known.map(|Session { pid, offset }| format!("\"pid\":\"{pid}\",\"offset\":\"{offset}\","));
+        let packet = format!("40{{{}\"token\":\"{token}\"}}", known.unwrap_or_default());
+        SendBytes::Owned(frames::masked_text(packet.as_bytes()))
+    }
+}
+
+/// What a stock client keeps of its session.
+#[derive(Clone, Debug, Default)]
+struct Session {
+    /// Empty: it has none.
+    pid: Box<str>,
+    offset: Box<str>,
+}
+
+/// The sessions of clients that come back.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_index: Vec<Session>,
+    /// Answers with the `pid` that the client had.
+    pub(super) recovered: u64,
+}
+
+impl Sessions {
+    pub(super) fn of(count: u32) -> Sessions {
+        Sessions { by_index: vec![Session::default(); count as usize], recovered: 0 }
+    }
+
+    fn on_answer(&mut self, index: u32, answer: &[u8]) {
+        let Some(session) = self.by_index.get_mut(index as usize) else { return };
+        let text = std::str::from_utf8(answer).unwrap_or_default();
+        let pid = text.split_once("\"pid\":\"").and_then(|(_, rest)| rest.split_once('"'));
+        let Some((pid, _)) = pid else { return };
+        self.recovered += u64::from(*session.pid == *pid);
+        session.pid = pid.into();
+    }
+
+    fn on_event(&mut self, index: u32, event: &[u8]) {
+        let Some(session) = self.by_index.get_mut(index as usize) else { return };
+        let text = std::str::from_utf8(event).unwrap_or_default();
+        if let Some(marker) = text.strip_prefix("42[\"~").and_then(|rest| rest.strip_suffix("\"]")) {
+            session.offset = format!("~{marker}").into();
+        }
     }
 }
 
@@ -165,6 +207,8 @@ pub(super) struct Crowd {
     pub(super) speech: Speech,
     /// Found no receive buffer.
     pub(super) starved: u64,
+    /// Empty where nobody comes back.
+    pub(super) sessions: Sessions,
 }
 
 impl Crowd {
@@ -180,7 +224,7 @@ impl Crowd {
             descriptor: None,
             partial: Vec::new(),
         };
-        Crowd { connections: (0..count).map(free).collect(), speech, starved: 0 }
+        Crowd { connections: (0..count).map(free).collect(), speech, starved: 0, sessions: Sessions::default() }
     }
 
     pub(super) fn get(&self, index: u32) -> &Connection {
@@ -406,13 +450,17 @@ impl Crowd {
         let state = self.get(index).state;
         match (packet, state) {
             ([b'2', ..], _) => todo.send(index, SendBytes::Shared(Arc::clone(&self.speech.pong))),
-            ([b'4', b'2', ..], State::Joined) => handler.handle(Event::Message(index, packet), todo),
+            ([b'4', b'2', ..], State::Joined) => {
+                self.sessions.on_event(index, packet);
+                handler.handle(Event::Message(index, packet), todo);
+            }
             ([b'0', ..], State::Opening) => {
                 self.connections[index as usize].state = State::Joining;
-                todo.send(index, self.speech.connect(index));
+                todo.send(index, self.speech.connect(index, self.sessions.by_index.get(index as usize)));
             }
             ([b'4', b'0', ..], State::Joining) => {
                 self.connections[index as usize].state = State::Joined;
+                self.sessions.on_answer(index, packet);
                 handler.handle(Event::Joined(index), todo);
             }
             ([b'4', b'4', ..], _) => {

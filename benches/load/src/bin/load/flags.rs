@@ -18,6 +18,8 @@ pub enum Mode {
     Touser,
     /// Clients come and go.
     Churn,
+    /// All come, go, and come back to their sessions: what that costs.
+    Return,
     /// One emit to all, while a share of the clients reads nothing.
     Slow,
 }
@@ -123,7 +125,7 @@ impl Flags {
         match self.mode {
             Mode::Fanout | Mode::Slow => 1,
             Mode::Touser => self.api_connections,
-            Mode::Connect | Mode::Idle | Mode::Echo | Mode::Churn => 0,
+            Mode::Connect | Mode::Idle | Mode::Echo | Mode::Churn | Mode::Return => 0,
         }
     }
 }

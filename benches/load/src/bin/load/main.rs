@@ -43,6 +43,7 @@ fn measure(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
         Mode::Fanout => modes::fanout::run(&mut run, &mut report)?,
         Mode::Touser => modes::touser::run(&mut run, &mut report)?,
         Mode::Churn => modes::churn::run(&mut run, &mut report)?,
+        Mode::Return => modes::coming_back::run(&mut run, &mut report)?,
         Mode::Slow => modes::slow::run(&mut run, &mut report)?,
     }
     report.print();

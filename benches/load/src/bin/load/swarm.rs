@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::{Domain, Socket, Type};
 use sockring::ring::{Kernel, Patience, Ring, RingOptions, SendBytes};
 
-use crate::crowd::{Act, Crowd, Handler, Role, Speech, Todo};
+use crate::crowd::{Act, Crowd, Handler, Role, Sessions, Speech, Todo};
 use crate::flags::Flags;
 
 /// Completions read before what they ask for is done: fewer than there are buffers, so that these do not run out.
@@ -129,6 +130,21 @@ impl Swarm {
 
     pub fn send(&mut self, index: u32, bytes: SendBytes) {
         self.perform(Act::Send(index, bytes));
+    }
+
+    /// From now on clients keep what they come back with.
+    pub fn remember_sessions(&mut self, count: u32) {
+        self.crowd.sessions = Sessions::of(count);
+    }
+
+    /// How many came back to the session that they had.
+    pub fn recovered(&self) -> u64 {
+        self.crowd.sessions.recovered
+    }
+
+    /// Closes these connections as a client does.
+    pub fn leave_all(&mut self, indices: Range<u32>) {
+        indices.for_each(|index| self.leave(index));
     }
 
     /// Closes the connection as a client does.

@@ -1,6 +1,7 @@
 //! What is done with the connections, one file per mode.
 
 pub mod churn;
+pub mod coming_back;
 pub mod connect;
 pub mod echo;
 pub mod fanout;
