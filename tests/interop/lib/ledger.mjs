@@ -1,7 +1,6 @@
 // What one client has got of numbered events, and what is wrong about it.
 
-/** A name that no handler sees: the client's position in the server's log. */
-const isMarker = (name) => name.startsWith('~');
+import { isMarker } from './marker.mjs';
 
 export class Ledger {
   /** Numbers in the order in which they came, each once. */

@@ -1,14 +1,10 @@
 // Clients whose networks break all the time, a backend that goes on sending them numbered events, and the account of who got what.
 
 import http from 'node:http';
-import { BreakingNetwork } from './breaking.mjs';
-import { load } from './client.mjs';
-import { tokenFor } from './jwt.mjs';
-import { Ledger } from './ledger.mjs';
+import { Member, NUMBERED, TRANSPORTS } from './member.mjs';
 import { apiKey } from './program.mjs';
 import { pause, until } from './wait.mjs';
 
-const NUMBERED = 'numbered';
 const ROOMS = ['north', 'east', 'south'];
 const PADDING_BYTES_MAX = 400;
 const BATCH_MAX = 20;
@@ -16,54 +12,15 @@ const BATCH_MAX = 20;
 const NOTICED_MS = 200;
 const ROOT = '/api/v1/websocket';
 
-export const TRANSPORTS = {
-  websocket: ['websocket'],
-  polling: ['polling'],
-  upgrade: ['polling', 'websocket'],
-};
 export const CUTS = ['bytes', 'writes'];
 /** Clients that can recover, and those that come back as somebody new. */
 export const RECOVERING = ['4.6.0', '4.7.4', '4.8.4'];
-export const FORGETFUL = ['3.0.0', '3.1.3', '4.0.0', '4.5.4'];
+export const FORGETFUL = ['3.0.0', '3.1.3', '4.0.0', '4.5.4', 'python'];
+
+/** The API joins in the main namespace. */
+const roomsIn = (namespace) => (namespace === '/' ? ROOMS.filter(() => Math.random() < 0.5) : []);
 
 const one = (list) => list[Math.floor(Math.random() * list.length)];
-
-/** A member of the storm: a real client behind a network of its own. */
-class Member {
-  ledger = new Ledger();
-  expected = new Set();
-
-  static async create(target, { version, transports, cut, user, namespace = '/' }) {
-    const member = new Member();
-    Object.assign(member, { version, transports, cut, user, namespace });
-    // The API joins in the main namespace.
-    member.rooms = namespace === '/' ? ROOMS.filter(() => Math.random() < 0.5) : [];
-    member.network = await BreakingNetwork.before(target);
-    const io = await load(version);
-    member.socket = io(`${member.network.url}${namespace}`, {
-      forceNew: true,
-      transports: TRANSPORTS[transports],
-      auth: { token: tokenFor(user) },
-      reconnectionDelay: 10,
-      reconnectionDelayMax: 60,
-      timeout: 2000,
-    });
-    const { socket, ledger } = member;
-    // Before `connect`: a recovered client's missed events may come in the same read as its CONNECT answer.
-    socket.on('connect', () => ledger.connected(socket.id, socket.recovered === true));
-    socket.on('disconnect', () => (member.breaks += 1));
-    socket.onAny((name) => ledger.heard(name));
-    socket.on(NUMBERED, ({ n }) => ledger.got(n));
-    return member;
-  }
-
-  breaks = 0;
-
-  leave() {
-    this.socket.disconnect();
-    this.network.stop();
-  }
-}
 
 /** One request after another on one connection, as numbered as they come. */
 class Sender {
@@ -163,12 +120,12 @@ export function kinds({ versions, transports = Object.keys(TRANSPORTS), cuts = C
  * `rate` events a second go out; then lets all come back and take what is left. Gives a row per kind of client.
  */
 export async function storm(target, clients, { breaks = Infinity, least = 0, ms = Infinity, rate = 200, assertAlive = () => target.assertAlive() } = {}) {
-  const members = await Promise.all(clients.map((client) => Member.create(target, client)));
+  const members = await Promise.all(clients.map((client) => Member.create(target, { ...client, rooms: roomsIn(client.namespace) })));
   const sender = new Sender(target, members);
   try {
-    await until(10000, 'all are connected', () => members.filter((member) => !member.socket.connected).map((member) => member.version), (away) => away.length === 0);
-    for (const { socket, rooms } of members) {
-      for (const room of rooms) await sender.post('/rooms/join', { socketId: socket.id, room });
+    await until(30000, 'all are connected', () => members.filter((member) => !member.connected).map((member) => member.version), (away) => away.length === 0);
+    for (const { id, rooms } of members) {
+      for (const room of rooms) await sender.post('/rooms/join', { socketId: id, room });
     }
     for (const member of members) member.network.breakAt(member.cut, member.transports);
     const end = Date.now() + ms;
@@ -179,7 +136,7 @@ export async function storm(target, clients, { breaks = Infinity, least = 0, ms 
     });
     for (const { network } of members) network.heal();
     await pause(NOTICED_MS);
-    await until(20000, 'all are back', () => members.filter((member) => !member.socket.connected).map((member) => `${member.version} ${member.transports}`), (away) => away.length === 0);
+    await until(20000, 'all are back', () => members.filter((member) => !member.connected).map((member) => `${member.version} ${member.transports}`), (away) => away.length === 0);
     const last = await sender.finish();
     // Who does not get it has lost it, as the account will say.
     await until(5000, 'all have the last event', () => members.every((member) => member.ledger.has(last.get(member.namespace)))).catch(() => {});

@@ -10,7 +10,7 @@ function account(steps, expected = [1, 2, 3]) {
   const ledger = new Ledger();
   ledger.connected('id', false);
   for (const step of steps) {
-    if (step === '~') ledger.heard('~AAA1');
+    if (step === '~') ledger.heard('~AAAAAA1');
     else if (step === 'back') ledger.connected('id', true);
     else if (step === 'new') ledger.connected(`id ${Math.random()}`, false);
     else ledger.got(step);
