@@ -3,9 +3,39 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
+use listenfd::ListenFd;
 use rustix::io::Errno;
 use sockring::config::Settings;
 use sockring::worker::Listener;
+
+/// What a service manager has opened for this process, if one started it so: the clients' port first, then the API's.
+pub struct Opened {
+    pub clients: Option<TcpListener>,
+    pub api: Option<TcpListener>,
+}
+
+impl Opened {
+    /// Once: they are nobody else's then.
+    pub fn take() -> Result<Opened, String> {
+        let mut sockets = ListenFd::from_env();
+        let mut take = |place| {
+            sockets.take_tcp_listener(place).map_err(|error| {
+                format!(
+                    "socket {place} of LISTEN_FDS is no TCP socket that listens: {error}; ListenStream= in the unit of \
+                     the socket has to be a port, or an address and a port"
+                )
+            })
+        };
+        Ok(Opened { clients: take(0)?, api: take(1)? })
+    }
+}
+
+/// The listeners of the clients' port, one per shard: of what is open, or of the settings.
+pub fn clients_at(opened: Option<&TcpListener>, settings: &Settings) -> Result<Vec<Listener>, String> {
+    let Some(opened) = opened else { return clients(settings) };
+    Listener::share(opened, settings.shards)
+        .map_err(|error| format!("the socket of LISTEN_FDS cannot be used: {error}"))
+}
 
 /// The listeners of the clients' port, one per shard.
 pub(crate) fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {

@@ -64,9 +64,13 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         (None, None) => (Some(made_up_secret()?), SecretSource::MadeUp),
     };
     let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
-    let listeners = listen::clients(&settings)?;
+    let opened = listen::Opened::take()?;
+    let listeners = listen::clients_at(opened.clients.as_ref(), &settings)?;
     let clients = clients_address(&settings, &listeners);
-    let api_listener = listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?;
+    let api_listener = match opened.api {
+        Some(listener) => Some(listener),
+        None => listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?,
+    };
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (ended, end) = mpsc::channel();
     let heritage = Heritage::take(&settings)?;

@@ -1,10 +1,10 @@
 //! The listening socket of a worker.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 const BACKLOG: i32 = 4096;
 
@@ -40,6 +40,15 @@ impl Listener {
                 Ok(listener)
             })
             .collect()
+    }
+
+    /// A socket that listens already, for this many workers that all accept at it.
+    pub fn share(listening: &TcpListener, count: u16) -> io::Result<Vec<Listener>> {
+        // The kernel is to wait for connections, not to say that there is none.
+        listening.set_nonblocking(false)?;
+        SockRef::from(listening).set_tcp_nodelay(true)?;
+        let address = listening.local_addr()?;
+        (0..count).map(|_| Ok(Listener { socket: listening.try_clone()?.into(), address })).collect()
     }
 
     fn bind_as(host: IpAddr, port: u16, sharing: Sharing) -> io::Result<Listener> {

@@ -1,6 +1,7 @@
 //! The binary as a command that ends by itself.
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -33,6 +34,16 @@ pub fn limited(limit: &str, arguments: &[&str], environment: &[(&str, &str)]) ->
         .args(arguments);
     command.env_clear().envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// `serve`, with this socket as a service manager would hand it over.
+pub fn with_socket(socket: OwnedFd, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve 3<&0 < /dev/null";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_sockring")]);
+    command.env_clear().envs(environment.iter().copied());
+    command.stdin(socket).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
@@ -17,7 +18,7 @@ use sockring::auth::signatures;
 
 use crate::WAIT_MAX;
 use crate::client::Client;
-use crate::command::{Ended, has_ended_within, limited, sockring};
+use crate::command::{Ended, has_ended_within, limited, sockring, with_socket};
 use crate::http::{Connection, request};
 use crate::until;
 
@@ -106,8 +107,18 @@ impl Server {
         Server::start_by(limited(limit, &["serve"], &environment))
     }
 
+    /// Starts one with `SECRET` that has this socket of a service manager.
+    pub fn start_with_socket(socket: OwnedFd, environment: &[(&str, &str)]) -> Server {
+        let environment = [&[("PORT", "0"), ("ACCESS_TOKEN_SECRET", SECRET), WITHOUT_RECOVERY], environment].concat();
+        Server::start_by(with_socket(socket, &environment))
+    }
+
     fn start_by(mut command: Command) -> Server {
-        let mut child = command.spawn().expect("the binary starts");
+        Server::start_from(command.spawn().expect("the binary starts"))
+    }
+
+    /// One that was started already.
+    pub fn start_from(mut child: Child) -> Server {
         let (line, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));

@@ -1,12 +1,17 @@
 //! A service manager starts the server: it is told when the server serves, reads its settings again, lives, and ends.
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::{fs, process};
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::WAIT_MAX;
+use crate::command::{finish, with_socket};
+use crate::http::Connection;
 use crate::server::Server;
 
 /// What systemd listens at.
@@ -84,4 +89,34 @@ fn a_watchdog_hears_that_all_shards_answer() {
     assert_eq!(manager.told_of_anything(), "WATCHDOG=1");
     server.signal(Signal::TERM);
     assert!(manager.told().starts_with("STOPPING=1"));
+}
+
+#[test]
+fn a_socket_of_the_service_manager_outlives_the_server() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // As some managers leave it.
+    socket.set_nonblocking(true).expect("a socket of ours");
+    let address = socket.local_addr().expect("it is bound");
+    let copy = || OwnedFd::from(socket.try_clone().expect("it can be cloned"));
+    // Nobody is refused before the first one serves, between two, or after.
+    let early: Vec<_> = (0..8).map(|_| Connection::open(address)).collect();
+    for shards in ["1", "3"] {
+        let server = Server::start_with_socket(copy(), &[("SOCKRING_SHARDS", shards), ("SOCKRING_DRAIN", "0")]);
+        assert_eq!(server.port(), address.port(), "the settings' port does not count");
+        assert_eq!(Connection::open(address).get("/health").status, 200);
+        let _clients = ["alice", "bob", "carol"].map(|user| server.client(user));
+        assert_eq!(server.emit(&json!({"users": ["alice", "bob", "carol"], "event": "report:updated"})), 3);
+        server.signal(Signal::TERM);
+        assert_eq!(server.finish().code, Some(0));
+    }
+    drop(early);
+    let _late = Connection::open(address);
+}
+
+#[test]
+fn what_is_no_listener_is_refused_with_a_sentence() {
+    let (datagrams, _) = UnixDatagram::pair().expect("a pair");
+    let ended = finish(with_socket(datagrams.into(), &[("PORT", "0")]).spawn().expect("the shell starts"));
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(ended.stderr.contains("socket 0 of LISTEN_FDS is no TCP socket"), "{ended:?}");
 }
