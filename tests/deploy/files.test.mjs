@@ -1,11 +1,14 @@
 // The other files of deploy/: what their own tools say of them.
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, it } from 'node:test';
-import { BINARY, SECRET, startServer } from '../browser/support/server.js';
+import { io } from 'socket.io-client';
+import { BINARY, SECRET, mint, startServer } from '../browser/support/server.js';
 
 const DEPLOY = new URL('../../deploy/', import.meta.url);
 // Of systemd's scale: 10 is a service that may do all, 0 one that may do nothing.
@@ -22,7 +25,17 @@ before(async () => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+const has = (program) => spawnSync(program, ['--help']).error === undefined;
 const read = (name) => readFileSync(new URL(name, DEPLOY), 'utf8');
+
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
 
 // Names of series: of a histogram those of its parts.
 function series() {
@@ -42,14 +55,36 @@ function assertNamesExist(text, file) {
   assert.deepEqual(named.filter((name) => !known.has(name)), [], `${file} names metrics that there are not`);
 }
 
-it('systemd takes the unit, and finds little that it may do', () => {
+it('systemd takes the units, and finds little that the service may do', () => {
   const unit = path.join(folder, 'sockring.service');
   writeFileSync(unit, read('sockring.service').replace('ExecStart=/usr/bin/sockring', `ExecStart=${BINARY}`));
-  const verified = spawnSync('systemd-analyze', ['verify', '--man=no', unit], { encoding: 'utf8' });
-  assert.deepEqual([verified.status, verified.stderr.split('\n').filter((line) => line.includes('sockring'))], [0, []]);
+  writeFileSync(path.join(folder, 'sockring.socket'), read('sockring.socket'));
+  const verified = spawnSync('systemd-analyze', ['verify', '--man=no', unit, path.join(folder, 'sockring.socket')], { encoding: 'utf8' });
+  const [, version] = /^systemd (\d+)/.exec(execFileSync('systemctl', ['--version'], { encoding: 'utf8' }));
+  // It keeps the type that it knows.
+  const older = Number(version) < 253 ? 'Failed to parse service type, ignoring: notify-reload' : 'nothing';
+  const complaints = verified.stderr.split('\n').filter((line) => line.includes('sockring') && !line.includes(older));
+  assert.deepEqual([verified.status, complaints], [0, []]);
   const security = execFileSync('systemd-analyze', ['security', '--offline=true', unit], { encoding: 'utf8' });
   const exposure = Number(/Overall exposure level for \S+: ([\d.]+)/.exec(security)?.[1]);
   assert.ok(exposure <= EXPOSURE_MAX, `exposure ${exposure}:\n${security}`);
+});
+
+it('systemd hands the server its socket', { skip: !has('systemd-socket-activate') && 'there is no systemd-socket-activate' }, async (t) => {
+  const port = await freePort();
+  // The server is started by the first who connects.
+  const args = ['-l', `127.0.0.1:${port}`, '-E', `ACCESS_TOKEN_SECRET=${SECRET}`, '-E', 'SOCKRING_DRAIN=0', BINARY, 'serve'];
+  const child = spawn('systemd-socket-activate', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = once(child, 'close');
+  t.after(() => {
+    child.kill('SIGTERM');
+    return ended;
+  });
+  await new Promise((resolve) => child.stderr.setEncoding('utf8').on('data', (text) => text.includes('Listening on') && resolve()));
+  const socket = io(`http://127.0.0.1:${port}`, { auth: { token: mint('alice') }, forceNew: true });
+  t.after(() => socket.disconnect());
+  const [{ userId }] = await once(socket, 'connected');
+  assert.equal(userId, 'alice');
 });
 
 it('Prometheus takes the alert rules, and their metrics exist', () => {
