@@ -9,14 +9,14 @@ use sockring::config::Settings;
 use sockring::worker::Listener;
 
 /// What a service manager has opened for this process, if one started it so: the clients' port first, then the API's.
-pub struct Opened {
-    pub clients: Option<TcpListener>,
-    pub api: Option<TcpListener>,
+pub(crate) struct Opened {
+    pub(crate) clients: Option<TcpListener>,
+    pub(crate) api: Option<TcpListener>,
 }
 
 impl Opened {
     /// Once: they are nobody else's then.
-    pub fn take() -> Result<Opened, String> {
+    pub(crate) fn take() -> Result<Opened, String> {
         let mut sockets = ListenFd::from_env();
         let mut take = |place| {
             sockets.take_tcp_listener(place).map_err(|error| {
@@ -31,7 +31,7 @@ impl Opened {
 }
 
 /// The listeners of the clients' port, one per shard: of what is open, or of the settings.
-pub fn clients_at(opened: Option<&TcpListener>, settings: &Settings) -> Result<Vec<Listener>, String> {
+pub(crate) fn clients_at(opened: Option<&TcpListener>, settings: &Settings) -> Result<Vec<Listener>, String> {
     let Some(opened) = opened else { return clients(settings) };
     Listener::share(opened, settings.shards)
         .map_err(|error| format!("the socket of LISTEN_FDS cannot be used: {error}"))
