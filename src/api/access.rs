@@ -21,9 +21,13 @@ pub(super) fn check(api: &Api, head: &Head<'_>, peer: Option<SocketAddr>) -> Res
     } else {
         check_key(&keys, head)?;
     }
+    Ok(())
+}
+
+/// Is the body of what a page of another site cannot send without asking first?
+pub(super) fn check_type(head: &Head<'_>) -> Result<(), ApiError> {
     let content_type = head.header("content-type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    // A page of another site can send a form, but not this type, without asking first.
     if head.method == Method::Post && !media_type.eq_ignore_ascii_case("application/json") {
         return Err(ApiError::new(415, "a POST needs Content-Type: application/json"));
     }

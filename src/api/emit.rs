@@ -1,19 +1,18 @@
 //! `POST /emit`: from a body to a broadcast.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use sockring_protocol::adapter::{Broadcast, Delivery};
 use sockring_protocol::json::{self, Kind, Value};
-use sockring_protocol::socketio::RESERVED_EVENTS;
 
-use crate::auth::is_user_id;
+use crate::auth::USER_BYTES_MAX;
 use crate::events::iso_8601;
 use crate::shard::USER_PREFIX;
 
 use super::answer::ApiError;
 use super::fields::Fields;
 use super::prints;
+use super::shape::{Field, FieldForm, Rule, Shape, optional, required};
 
 /// Bytes of the name of an event, a room or a namespace.
 pub(super) const NAME_BYTES_MAX: usize = 256;
@@ -23,23 +22,63 @@ const TARGETS_MAX: usize = 1000;
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
-const KNOWN: [&str; 15] = [
-    "event",
+const EVENT: Field = required("event", FieldForm::EventName(NAME_BYTES_MAX), "its name");
+const DATA: Field = optional(
     "data",
-    "args",
-    "user",
-    "userId",
-    "users",
-    "room",
-    "rooms",
-    "broadcast",
-    "except",
-    "namespace",
-    "volatile",
-    "ttl",
-    "idempotencyKey",
+    FieldForm::Anything,
+    "its payload; an object gets `timestamp` and `server` where it has none, all else is passed on byte by byte",
+);
+const ARGS: Field = optional("args", FieldForm::List, "its arguments, in place of `data`");
+pub(super) const USER: Field = optional("user", FieldForm::Id(USER_BYTES_MAX), "all sockets of this user");
+pub(super) const USER_ID: Field = optional("userId", FieldForm::Id(USER_BYTES_MAX), "the same as `user`");
+const USERS: Field = optional("users", FieldForm::Ids(TARGETS_MAX, USER_BYTES_MAX), "all sockets of these users");
+const ROOM: Field = optional("room", FieldForm::Name(NAME_BYTES_MAX), "all sockets in this room");
+const ROOMS: Field =
+    optional("rooms", FieldForm::Names(TARGETS_MAX, NAME_BYTES_MAX), "all sockets in one of these rooms, once each");
+const BROADCAST: Field = optional("broadcast", FieldForm::Boolean, "`true`: all sockets");
+const EXCEPT: Field =
+    optional("except", FieldForm::Names(TARGETS_MAX, NAME_BYTES_MAX), "but to nobody in one of these rooms");
+const NAMESPACE: Field = optional("namespace", FieldForm::Namespace(NAME_BYTES_MAX), "in this namespace; default: `/`");
+const VOLATILE: Field = optional("volatile", FieldForm::Boolean, "dropped for who cannot take it at once");
+const TTL: Field =
+    optional("ttl", FieldForm::Seconds, "seconds for which it is kept for users who have not received it");
+const IDEMPOTENCY_KEY: Field =
+    optional("idempotencyKey", FieldForm::Name(KEY_BYTES_MAX), "all emits with one key, to one target, are one event");
+const CONFLATE_KEY: Field = optional(
     "conflateKey",
-];
+    FieldForm::Name(NAME_BYTES_MAX),
+    "what still waits for a client under this key is dropped, and this goes behind all else that waits",
+);
+
+const TARGETS: &[&str] = &["user", "userId", "users", "room", "rooms", "broadcast"];
+
+/// The body of an emit.
+pub(super) const EMIT: Shape = Shape {
+    fields: &[
+        EVENT,
+        DATA,
+        ARGS,
+        USER,
+        USER_ID,
+        USERS,
+        ROOM,
+        ROOMS,
+        BROADCAST,
+        EXCEPT,
+        NAMESPACE,
+        VOLATILE,
+        TTL,
+        IDEMPOTENCY_KEY,
+        CONFLATE_KEY,
+    ],
+    rules: &[
+        Rule::OneOf(TARGETS),
+        Rule::NotBoth("data", "args"),
+        Rule::Beside("ttl", &["user", "userId", "users"]),
+        Rule::Unless("ttl", "volatile"),
+        Rule::Unless("conflateKey", "volatile"),
+    ],
+};
 
 /// For how long events may be kept.
 #[derive(Clone, Copy, Debug)]
@@ -91,21 +130,18 @@ pub(super) fn decode(
     rules: KeepRules,
     now_unix_ms: u64,
 ) -> Result<EmitBody, ApiError> {
-    fields.only(&KNOWN)?;
-    let event = event_name(fields)?;
-    let namespace = fields.string("namespace", NAME_BYTES_MAX)?.unwrap_or("/".into());
-    if !namespace.starts_with('/') {
-        return Err(fields.refuse("namespace", "has to begin with `/`"));
-    }
+    fields.only(&EMIT)?;
+    let event = fields.required(&EVENT)?;
+    let namespace = fields.text(&NAMESPACE)?.unwrap_or("/".into());
     let mut except = Vec::new();
-    for room in fields.strings("except", TARGETS_MAX, NAME_BYTES_MAX)?.unwrap_or_default() {
+    for room in fields.texts(&EXCEPT)?.unwrap_or_default() {
         except.push(room.into());
     }
-    let delivery = match fields.boolean("volatile")? {
+    let delivery = match fields.boolean(&VOLATILE)? {
         Some(true) => Delivery::Volatile,
         _ => Delivery::Queue,
     };
-    let conflate = fields.string("conflateKey", NAME_BYTES_MAX)?.map(Box::from);
+    let conflate = fields.text(&CONFLATE_KEY)?.map(Box::from);
     if conflate.is_some() && delivery == Delivery::Volatile {
         return Err(
             fields.refuse("conflateKey", "has no use for a volatile event, which is never queued behind others")
@@ -123,7 +159,7 @@ pub(super) fn decode(
 
 /// For how long it is kept.
 fn ttl_s(fields: &Fields<'_>, rules: KeepRules, targets: Targets, delivery: Delivery) -> Result<Option<u64>, ApiError> {
-    let Some(ttl_s) = fields.number("ttl", 1..=rules.ttl_max_s)? else {
+    let Some(ttl_s) = fields.seconds(&TTL, rules.ttl_max_s)? else {
         let is_for_users = targets == Targets::Users && delivery == Delivery::Queue;
         return Ok((is_for_users && rules.default_s > 0).then_some(rules.default_s));
     };
@@ -141,21 +177,12 @@ fn once(
     broadcast: &Broadcast,
     targets: Targets,
 ) -> Result<Option<OnceUnder>, ApiError> {
-    let Some(key) = fields.string("idempotencyKey", KEY_BYTES_MAX)? else { return Ok(None) };
+    let Some(key) = fields.text(&IDEMPOTENCY_KEY)? else { return Ok(None) };
     let texts = [event, fields.raw("data").unwrap_or_default(), fields.raw("args").unwrap_or_default()];
     let rooms = if targets == Targets::Users { &[][..] } else { &*broadcast.rooms };
     let (except, rooms) = (broadcast.except.iter().map(|room| &**room), rooms.iter().map(|room| &**room));
     let print = prints::short(texts.into_iter().chain(except).chain([""]).chain(rooms));
     Ok(Some(OnceUnder { key: key.into(), print }))
-}
-
-/// The name of the event: any but those that a client would take for something else.
-pub(super) fn event_name<'b>(fields: &Fields<'b>) -> Result<Cow<'b, str>, ApiError> {
-    let event = fields.required("event", NAME_BYTES_MAX)?;
-    if RESERVED_EVENTS.contains(&&*event) {
-        return Err(fields.refuse("event", "is a name that Socket.IO keeps for itself"));
-    }
-    Ok(event)
 }
 
 /// Refuses namespaces that the server has not.
@@ -175,14 +202,14 @@ fn targets(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
 }
 
 fn rooms_named(fields: &Fields<'_>) -> Result<Vec<Box<str>>, ApiError> {
-    let user = fields.either_id("user", "userId", NAME_BYTES_MAX)?;
-    let users = fields.ids("users", TARGETS_MAX, NAME_BYTES_MAX)?;
-    let room = fields.string("room", NAME_BYTES_MAX)?;
-    let rooms = fields.strings("rooms", TARGETS_MAX, NAME_BYTES_MAX)?;
-    let everybody = fields.boolean("broadcast")?.unwrap_or(false);
+    let user = fields.either_id(&USER, &USER_ID)?;
+    let users = fields.texts(&USERS)?;
+    let room = fields.text(&ROOM)?;
+    let rooms = fields.texts(&ROOMS)?;
+    let everybody = fields.boolean(&BROADCAST)?.unwrap_or(false);
     match (user, users, room, rooms, everybody) {
-        (Some(user), None, None, None, false) => Ok(vec![user_room(fields, "user", &user)?]),
-        (None, Some(users), None, None, false) => users.iter().map(|user| user_room(fields, "users", user)).collect(),
+        (Some(user), None, None, None, false) => Ok(vec![user_room(&user)]),
+        (None, Some(users), None, None, false) => Ok(users.iter().map(|user| user_room(user)).collect()),
         (None, None, Some(room), None, false) => Ok(vec![room.into()]),
         (None, None, None, Some(rooms), false) => Ok(rooms.into_iter().map(Into::into).collect()),
         (None, None, None, None, true) => Ok(Vec::new()),
@@ -199,18 +226,15 @@ pub(super) fn to_rooms(rooms: Vec<Box<str>>, args: Arc<[u8]>) -> Broadcast {
 }
 
 /// The room of a user.
-pub(super) fn user_room(fields: &Fields<'_>, name: &str, user: &str) -> Result<Box<str>, ApiError> {
-    if !is_user_id(user) {
-        return Err(fields.refuse(name, "a user id has 1 to 128 bytes"));
-    }
-    Ok([USER_PREFIX, user].concat().into())
+pub(super) fn user_room(user: &str) -> Box<str> {
+    [USER_PREFIX, user].concat().into()
 }
 
 /// The event's arguments as a JSON array. Values are passed on as they came.
 fn arguments(fields: &Fields<'_>, event: &str, server: &str, now_unix_ms: u64) -> Result<Vec<u8>, ApiError> {
     let mut args = vec![b'['];
     json::encode_string(event, &mut args);
-    match (fields.raw("data"), fields.list("args")?) {
+    match (fields.raw("data"), fields.list(&ARGS)?) {
         (Some(_), Some(_)) => return Err(fields.refuse("args", "says the same as data: give one of them")),
         (Some(data), None) => {
             args.push(b',');

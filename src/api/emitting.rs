@@ -11,10 +11,8 @@ use super::across::{Emitted, Memory};
 use super::answer::{ApiAnswer, ApiError, put};
 use super::emit::KeepRules;
 use super::fields::Fields;
+use super::operations::BATCH_MAX;
 use super::{Api, emit, unix_ms, words};
-
-/// Emits of one batch.
-const BATCH_MAX: usize = 1000;
 
 pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;

@@ -1,16 +1,18 @@
 //! Request bodies: a JSON object whose fields are known, each read as what it has to be.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 
 use serde::de::IgnoredAny;
 use sockring_protocol::http::decode_percent;
 use sockring_protocol::json::{self, JsonError, Kind, Value};
+use sockring_protocol::socketio::RESERVED_EVENTS;
 
 use crate::auth::is_user_id;
+use crate::shard::USER_PREFIX;
 
 use super::answer::{ApiError, FieldError};
 use super::nearest::nearest;
+use super::shape::{Field, FieldForm, Shape};
 
 /// Bytes of a test message, and of the name of an interview.
 pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -70,13 +72,13 @@ impl<'b> Fields<'b> {
     }
 
     /// Refuses fields that nobody knows.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
-        match self.entries.iter().find(|(name, _)| !known.contains(&&**name)) {
+    pub(super) fn only(&self, shape: &Shape) -> Result<(), ApiError> {
+        match self.entries.iter().find(|(name, _)| !shape.names().any(|known| known == name)) {
             None => Ok(()),
             Some((name, _)) => {
-                let known = match nearest(name, known.iter().copied()) {
+                let known = match nearest(name, shape.names()) {
                     Some(nearest) => format!("is unknown; did you mean {nearest}?"),
-                    None => format!("is unknown; known are {}", known.join(", ")),
+                    None => format!("is unknown; known are {}", shape.names().collect::<Vec<_>>().join(", ")),
                 };
                 Err(ApiError::field(self.at(name), known))
             }
@@ -93,57 +95,47 @@ impl<'b> Fields<'b> {
         self.raw(name).is_some()
     }
 
-    /// A string of 1 to `bytes_max` bytes that says exactly what it names.
-    pub(super) fn string(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
-        self.raw(name).map(|raw| name_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
+    /// What a field of one text says, as its form wants it; of an id that is a number, the digits.
+    pub(super) fn text(&self, field: &Field) -> Result<Option<Cow<'b, str>>, ApiError> {
+        let Some(raw) = self.raw(field.name) else { return Ok(None) };
+        let text = match field.form {
+            FieldForm::Text(bytes_max) => text_of(raw, bytes_max),
+            FieldForm::Id(bytes_max) => id_of(raw, bytes_max),
+            FieldForm::Name(bytes_max) => name_of(raw, bytes_max),
+            FieldForm::EventName(bytes_max) => name_of(raw, bytes_max).and_then(unreserved),
+            FieldForm::RoomName(bytes_max) => name_of(raw, bytes_max).and_then(nobodys),
+            FieldForm::Namespace(bytes_max) => name_of(raw, bytes_max).and_then(rooted),
+            form => unreachable!("{form:?} is no text"),
+        };
+        text.map(Some).map_err(|error| self.refuse(field.name, error))
     }
 
-    /// A string of 1 to `bytes_max` bytes for people to read.
-    pub(super) fn text(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
-        self.raw(name).map(|raw| text_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
+    /// A text that has to be there.
+    pub(super) fn required(&self, field: &Field) -> Result<Cow<'b, str>, ApiError> {
+        self.text(field)?.ok_or_else(|| self.refuse(field.name, "is required"))
     }
 
-    /// A string as above, or a whole number, which is its digits.
-    pub(super) fn id(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
-        self.raw(name).map(|raw| id_of(raw, bytes_max).map_err(|error| self.refuse(name, error))).transpose()
-    }
-
-    /// A string that has to be there.
-    pub(super) fn required(&self, name: &str, bytes_max: usize) -> Result<Cow<'b, str>, ApiError> {
-        self.string(name, bytes_max)?.ok_or_else(|| self.refuse(name, "is required"))
-    }
-
-    /// The id by `name` or its other name; both at once are one too many.
-    pub(super) fn either_id(
-        &self,
-        name: &str,
-        other: &str,
-        bytes_max: usize,
-    ) -> Result<Option<Cow<'b, str>>, ApiError> {
-        match (self.id(name, bytes_max)?, self.id(other, bytes_max)?) {
-            (Some(_), Some(_)) => Err(self.refuse(other, format!("says the same as {name}: give one of them"))),
+    /// The id by `field` or its other name; both at once are one too many.
+    pub(super) fn either_id(&self, field: &Field, other: &Field) -> Result<Option<Cow<'b, str>>, ApiError> {
+        match (self.text(field)?, self.text(other)?) {
+            (Some(_), Some(_)) => {
+                Err(self.refuse(other.name, format!("says the same as {}: give one of them", field.name)))
+            }
             (one, another) => Ok(one.or(another)),
         }
     }
 
-    /// A list of 1 to `count_max` strings.
-    pub(super) fn strings(
-        &self,
-        name: &str,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
-        self.list_of(name, count_max, |element| name_of(element, bytes_max))
-    }
-
-    /// A list of 1 to `count_max` ids.
-    pub(super) fn ids(
-        &self,
-        name: &str,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
-        self.list_of(name, count_max, |element| id_of(element, bytes_max))
+    /// The texts of a list.
+    pub(super) fn texts(&self, field: &Field) -> Result<Option<Vec<Cow<'b, str>>>, ApiError> {
+        match field.form {
+            FieldForm::Names(count_max, bytes_max) => {
+                self.list_of(field.name, count_max, |element| name_of(element, bytes_max))
+            }
+            FieldForm::Ids(count_max, bytes_max) => {
+                self.list_of(field.name, count_max, |element| id_of(element, bytes_max))
+            }
+            form => unreachable!("{form:?} is no list of texts"),
+        }
     }
 
     fn list_of(
@@ -170,34 +162,30 @@ impl<'b> Fields<'b> {
         Ok(Some(strings))
     }
 
-    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        match self.raw(name) {
+    pub(super) fn boolean(&self, field: &Field) -> Result<Option<bool>, ApiError> {
+        match self.raw(field.name) {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(_) => Err(self.refuse(name, "has to be true or false")),
+            Some(_) => Err(self.refuse(field.name, "has to be true or false")),
         }
     }
 
-    /// A whole number within these bounds.
-    pub(super) fn number(&self, name: &str, within: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        let number = raw.parse::<u64>().ok().filter(|number| within.contains(number));
-        match number {
+    /// Whole seconds, up to so many.
+    pub(super) fn seconds(&self, field: &Field, most: u64) -> Result<Option<u64>, ApiError> {
+        let Some(raw) = self.raw(field.name) else { return Ok(None) };
+        match raw.parse::<u64>().ok().filter(|number| (1..=most).contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => {
-                let (least, most) = (within.start(), within.end());
-                Err(self.refuse(name, format!("has to be a whole number from {least} to {most}")))
-            }
+            None => Err(self.refuse(field.name, format!("has to be a whole number from 1 to {most}"))),
         }
     }
 
     /// The elements of a list, as they came.
-    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<&'b str>>, ApiError> {
-        match self.raw(name) {
+    pub(super) fn list(&self, field: &Field) -> Result<Option<Vec<&'b str>>, ApiError> {
+        match self.raw(field.name) {
             None => Ok(None),
             Some(raw) if kind_of(raw) == Some(Kind::Array) => Ok(Some(json::Elements::of(raw).collect())),
-            Some(_) => Err(self.refuse(name, "has to be a list")),
+            Some(_) => Err(self.refuse(field.name, "has to be a list")),
         }
     }
 
@@ -238,6 +226,27 @@ fn name_of(raw: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
     match json::has_lone_surrogate(raw) {
         true => Err("has half of a surrogate pair, which is no character".to_owned()),
         false => Ok(text),
+    }
+}
+
+fn unreserved(event: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
+    match RESERVED_EVENTS.contains(&&*event) {
+        true => Err("is a name that Socket.IO keeps for itself".to_owned()),
+        false => Ok(event),
+    }
+}
+
+fn nobodys(room: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
+    match room.starts_with(USER_PREFIX) {
+        true => Err("the rooms of users are theirs alone".to_owned()),
+        false => Ok(room),
+    }
+}
+
+fn rooted(namespace: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
+    match namespace.starts_with('/') {
+        true => Ok(namespace),
+        false => Err("has to begin with `/`".to_owned()),
     }
 }
 

@@ -8,11 +8,16 @@ use crate::shard::{EventId, KeptView, Mail, Reply, USER_PREFIX, home_of};
 
 use super::answer::{ApiAnswer, ApiError};
 use super::fields::decode_user;
+use super::shape::{Field, FieldForm, optional};
 use super::{Api, gone};
 
 /// Events of one answer.
 const LISTED_MAX: u64 = 1000;
 const LISTED: u64 = 100;
+
+pub(super) const AFTER: Field = optional("after", FieldForm::EventId, "what is behind this event");
+pub(super) const LIMIT: Field =
+    optional("limit", FieldForm::Whole(1, LISTED_MAX), "up to so many events; default: 100");
 
 /// `GET /user/:userId/kept`.
 pub(super) async fn list(api: &Api, user: &str, query: Query<'_>) -> Result<ApiAnswer, ApiError> {

@@ -11,13 +11,13 @@ use crate::shard::Mail;
 
 use super::answer::{ApiAnswer, ApiError};
 use super::fields::Fields;
-use super::fields::TEXT_BYTES_MAX;
+use super::operations::{ENABLED, MAINTENANCE, MESSAGE};
 use super::{Api, unix_ms};
 
 /// Before this, in 1973, a number of milliseconds is one of seconds.
-const UNIX_MS_LEAST: u64 = 100_000_000_000;
+pub(super) const UNIX_MS_LEAST: u64 = 100_000_000_000;
 /// The end of the year 9999.
-const UNIX_MS_MOST: u64 = 253_402_300_799_999;
+pub(super) const UNIX_MS_MOST: u64 = 253_402_300_799_999;
 
 /// What there is to say about it, as the API says it.
 pub(super) type MaintenanceState = tokio::sync::Mutex<Value>;
@@ -41,11 +41,11 @@ pub(super) async fn get(api: &Api) -> ApiAnswer {
 /// `POST /maintenance`
 pub(super) async fn set(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
-    fields.only(&["enabled", "message", "until"])?;
-    let enabled = fields.boolean("enabled")?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
+    fields.only(&MAINTENANCE)?;
+    let enabled = fields.boolean(&ENABLED)?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
     let payload = Maintenance {
         enabled,
-        message: fields.text("message", TEXT_BYTES_MAX)?,
+        message: fields.text(&MESSAGE)?,
         until: until(&fields)?.map(Into::into),
         timestamp: events::iso_8601(unix_ms()),
         server: &api.server,
@@ -80,8 +80,7 @@ fn until(fields: &Fields<'_>) -> Result<Option<String>, ApiError> {
     let Some(raw) = fields.raw("until") else { return Ok(None) };
     let at = match raw.parse::<u64>() {
         Ok(number) => Some(number),
-        Err(_) if raw.starts_with('"') => fields.string("until", 64)?.and_then(|text| date(&text)),
-        Err(_) => None,
+        Err(_) => serde_json::from_str::<Value>(raw).ok().as_ref().and_then(Value::as_str).and_then(date),
     };
     let at = at.filter(|at| (UNIX_MS_LEAST..=UNIX_MS_MOST).contains(at));
     at.map(|at| Some(events::iso_8601(at))).ok_or_else(|| fields.refuse("until", WORDS))

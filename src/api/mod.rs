@@ -15,6 +15,7 @@
 mod access;
 mod across;
 mod answer;
+mod answers;
 mod bodies;
 mod builds;
 mod bus_metrics;
@@ -30,9 +31,12 @@ mod metric_rows;
 mod metrics;
 mod nearest;
 mod once;
+mod openapi;
+mod operations;
 mod page;
 mod prints;
 mod routes;
+mod shape;
 mod words;
 
 use std::future::poll_fn;
@@ -61,6 +65,8 @@ use answer::ApiError;
 use crowd::{Crowd, Full};
 
 pub use bodies::{BodyError, decode_emit, decode_emits};
+pub use operations::{AnswerShape, ApiOperation, BodyShape, OPERATIONS, Place};
+pub use shape::{Field, FieldForm, FieldPresence, Rule, Shape};
 
 /// How long a question to the shards may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);

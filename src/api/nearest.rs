@@ -2,26 +2,6 @@
 
 use strsim::damerau_levenshtein;
 
-/// The names of all routes of the API behind its prefix, with their methods; those of the last are not in production.
-pub(super) const ROUTES: [&str; 14] = [
-    "POST emit",
-    "POST emit/batch",
-    "POST rooms/join",
-    "POST rooms/leave",
-    "POST disconnect",
-    "POST maintenance",
-    "GET stats",
-    "GET events",
-    "GET user/:userId/status",
-    "GET user/:userId/kept",
-    "DELETE user/:userId/kept",
-    "DELETE user/:userId/kept/:id",
-    "POST test/emit-to-user",
-    "POST test/analysis-events/:userId",
-];
-/// How many of the last ones are not in production.
-pub(super) const TEST_ROUTES: usize = 2;
-
 /// The name that is most like this one, unless none is.
 pub(super) fn nearest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     nearest_by(wanted, names, |name| name)
@@ -50,9 +30,11 @@ pub(super) fn nearest_route(path: &str, routes: &[&'static str]) -> Option<&'sta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::operations::OPERATIONS;
 
     #[test]
     fn what_is_like_it_is_found_and_nothing_else() {
+        let routes: Vec<_> = OPERATIONS.iter().map(|operation| operation.route).collect();
         for (path, route) in [
             ("emitt", Some("POST emit")),
             ("emit/", Some("POST emit")),
@@ -63,7 +45,7 @@ mod tests {
             ("something/else/entirely", None),
             ("", None),
         ] {
-            assert_eq!(nearest_route(path, &ROUTES), route, "{path}");
+            assert_eq!(nearest_route(path, &routes), route, "{path}");
         }
         assert_eq!(nearest("evnt", ["event", "data"]), Some("event"));
         assert_eq!(nearest("colour", ["event", "data"]), None);

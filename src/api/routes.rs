@@ -7,21 +7,22 @@ use serde_json::json;
 use sockring_protocol::adapter::Ending;
 use sockring_protocol::http::{Head, Method, Query};
 
-use crate::auth::is_user_id;
 use crate::events::{self, TestMessage};
-use crate::shard::{ShardStats, Target, USER_PREFIX};
+use crate::shard::{ShardStats, Target};
 
 use super::across::{Changed, Emitted, SocketChange, Unknown, Whereabouts};
 use super::answer::{ApiAnswer, ApiError, put};
 use super::crowd::Class;
-use super::emit::{self, NAME_BYTES_MAX, to_rooms, user_room};
+use super::emit::{USER, USER_ID, to_rooms, user_room};
 use super::emitting;
-use super::fields::{Fields, TEXT_BYTES_MAX, decode_user};
-use super::nearest::{ROUTES, TEST_ROUTES, nearest, nearest_route};
+use super::fields::{Fields, decode_user};
+use super::nearest::{nearest, nearest_route};
+use super::operations::{
+    API, DISCONNECT, INTERVIEW_ID, RECONNECT, ROOM, ROOM_CHANGE, SOCKET_ID, TEST_ANALYSIS, TEST_EMIT, TEST_EVENT,
+    TEST_MESSAGE, operations,
+};
 use super::words::{self, Done};
-use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, unix_ms};
-
-const API: &str = "/api/v1/websocket/";
+use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, openapi, unix_ms};
 
 /// What a request is about, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) enum Route<'h> {
     Build(&'h str),
     Stats,
     Events,
+    /// The description of the API.
+    Description,
     /// Of the user that this segment of the path names.
     Status(&'h str),
     /// What is kept for the user of this segment, and how the query narrows it.
@@ -84,11 +87,14 @@ pub(super) fn find<'h>(
     let has_builds = has_page || entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         access::check(api, head, peer)?;
-        return api_route(api, head.method, route, head.query);
+        let route = api_route(api, head.method, route, head.query)?;
+        access::check_type(head)?;
+        return Ok(route);
     }
+    let known = || if has_api { routes(api) } else { Vec::new() };
     let route = match (file_of(api, head.path), head.path) {
         (Some(file), _) if has_builds && builds::named(file).is_some() => Route::Build(file),
-        (Some(_), _) if has_builds => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
+        (Some(_), _) if has_builds => return Err(not_found(head.path, &known())),
         (_, "/") if has_page => Route::Page,
         (_, "/") if !has_api && !api.is_production() => {
             return Err(ApiError::new(404, "the test page is at the address of the API (api_listen)"));
@@ -96,7 +102,7 @@ pub(super) fn find<'h>(
         (_, "/health") => Route::Health,
         (_, "/ready") => Route::Ready,
         (_, "/metrics") if has_api => Route::Metrics,
-        _ => return Err(not_found(head.path, if has_api { routes(api) } else { &[] })),
+        _ => return Err(not_found(head.path, &known())),
     };
     match head.method {
         Method::Get | Method::Head => Ok(route),
@@ -114,6 +120,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
         Route::Events => Ok(ApiAnswer::ok(events::constants(), "Event constants")),
+        Route::Description => Ok(openapi::answer(api)),
         Route::Status(user) => status(api, user).await,
         Route::Kept(user, query) => kept::list(api, user, query).await,
         Route::Unkeep(user, id) => kept::take_back(api, user, id).await,
@@ -179,17 +186,17 @@ fn not_found(path: &str, routes: &[&'static str]) -> ApiError {
 }
 
 fn no_such_route(api: &Api, route: &str) -> ApiError {
-    let there_is = match nearest_route(route, routes(api)) {
+    let routes = routes(api);
+    let there_is = match nearest_route(route, &routes) {
         Some(route) => format!("did you mean {}?", full(route)),
-        None => format!("there are {}", routes(api).join(", ")),
+        None => format!("there are {}", routes.join(", ")),
     };
     ApiError::new(404, format!("there is no such route; {there_is}"))
 }
 
 /// The routes that there are.
-fn routes(api: &Api) -> &'static [&'static str] {
-    let left_out = if api.is_production() { TEST_ROUTES } else { 0 };
-    ROUTES.get(..ROUTES.len() - left_out).unwrap_or_default()
+fn routes(api: &Api) -> Vec<&'static str> {
+    operations(api.settings.strictness).map(|operation| operation.route).collect()
 }
 
 /// A route's method and its whole path.
@@ -203,6 +210,7 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
     let route = match segments.as_slice() {
         ["stats"] => Route::Stats,
         ["events"] => Route::Events,
+        ["openapi.json"] => Route::Description,
         ["user", user, "status"] => Route::Status(user),
         ["user", user, "kept"] => match method {
             Method::Get | Method::Head => Route::Kept(user, query),
@@ -228,8 +236,10 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
         (Route::Maintenance | Route::SetMaintenance | Route::Kept(..), _) => Ok(route),
         (Route::Unkeep(..), Method::Delete) => Ok(route),
         (Route::Unkeep(..), _) => Err(ApiError::method_not_allowed("DELETE")),
-        (Route::Stats | Route::Events | Route::Status(_), Method::Get | Method::Head) => Ok(route),
-        (Route::Stats | Route::Events | Route::Status(_), _) => Err(ApiError::method_not_allowed("GET")),
+        (Route::Stats | Route::Events | Route::Description | Route::Status(_), Method::Get | Method::Head) => Ok(route),
+        (Route::Stats | Route::Events | Route::Description | Route::Status(_), _) => {
+            Err(ApiError::method_not_allowed("GET"))
+        }
         (_, Method::Post) => Ok(route),
         _ => Err(ApiError::method_not_allowed("POST")),
     }
@@ -237,9 +247,8 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
 
 /// `{user}` or `{socketId}`, and what else the route knows.
 fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
-    match (fields.either_id("user", "userId", NAME_BYTES_MAX)?, fields.string("socketId", NAME_BYTES_MAX)?) {
-        (Some(user), None) if is_user_id(&user) => Ok(Target::User(user.into())),
-        (Some(_), None) => Err(fields.refuse("user", "a user id has 1 to 128 bytes")),
+    match (fields.either_id(&USER, &USER_ID)?, fields.text(&SOCKET_ID)?) {
+        (Some(user), None) => Ok(Target::User(user.into())),
         (None, Some(sid)) => Ok(Target::Socket(sid.into())),
         _ => Err(fields.refuse("user", "one of user and socketId is required")),
     }
@@ -247,12 +256,9 @@ fn target(fields: &Fields<'_>) -> Result<Target, ApiError> {
 
 async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
-    fields.only(&["user", "userId", "socketId", "room"])?;
+    fields.only(&ROOM_CHANGE)?;
     let target = target(&fields)?;
-    let room = fields.required("room", NAME_BYTES_MAX)?;
-    if room.starts_with(USER_PREFIX) {
-        return Err(fields.refuse("room", "the rooms of users are theirs alone"));
-    }
+    let room = fields.required(&ROOM)?;
     let change = match done {
         Done::Joined => SocketChange::Join((&*room).into()),
         _ => SocketChange::Leave((&*room).into()),
@@ -267,9 +273,9 @@ async fn change_rooms(api: &Api, body: &[u8], done: Done) -> Result<ApiAnswer, A
 
 async fn disconnect(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
-    fields.only(&["user", "userId", "socketId", "reconnect"])?;
+    fields.only(&DISCONNECT)?;
     let target = target(&fields)?;
-    let ending = match fields.boolean("reconnect")? {
+    let ending = match fields.boolean(&RECONNECT)? {
         Some(true) => Ending::Session,
         _ => Ending::Socket,
     };
@@ -280,13 +286,12 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
 
 async fn emit_to_user(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
-    fields.only(&["userId", "user", "event", "message"])?;
-    let user =
-        fields.either_id("userId", "user", NAME_BYTES_MAX)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
-    let event = emit::event_name(&fields)?;
-    let message = fields.text("message", TEXT_BYTES_MAX)?.ok_or_else(|| fields.refuse("message", "is required"))?;
+    fields.only(&TEST_EMIT)?;
+    let user = fields.either_id(&USER_ID, &USER)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
+    let event = fields.required(&TEST_EVENT)?;
+    let message = fields.required(&TEST_MESSAGE)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
-    let room = user_room(&fields, "userId", &user)?;
+    let room = user_room(&user);
     let Emitted { delivered, published, .. } =
         api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
     let message = match (delivered, published) {
@@ -300,10 +305,10 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
 
 fn analysis_events(api: &Arc<Api>, user: &str, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode_if_any(body)?;
-    fields.only(&["interviewId"])?;
-    let interview_id = fields.id("interviewId", NAME_BYTES_MAX)?.unwrap_or("test-interview".into()).into_owned();
+    fields.only(&TEST_ANALYSIS)?;
+    let interview_id = fields.text(&INTERVIEW_ID)?.unwrap_or("test-interview".into()).into_owned();
     let user = decode_user(user)?;
-    let room = user_room(&fields, "userId", &user)?;
+    let room = user_room(&user);
     if !demo::start(api, room, interview_id.clone()) {
         return Err(ApiError::new(429, format!("{} test analyses run already", demo::DEMOS_MAX)));
     }

@@ -48,7 +48,7 @@ fn with_keys_every_route_needs_one_of_them() {
             assert_eq!((&answer.json()["success"], &answer.json()["statusCode"]), (&false.into(), &401.into()));
         }
         // Neither is a route that does not exist told from one that does.
-        for target in ["stats", "events", "user/a/status", "test/emit-to-user", "nothing"] {
+        for target in ["stats", "events", "openapi.json", "user/a/status", "test/emit-to-user", "nothing"] {
             let answer = ask(&server, "GET", &format!("{API}/{target}"), &[], "");
             assert_eq!(answer.status, 401, "{target}");
         }
@@ -118,6 +118,9 @@ fn routes_methods_and_types() {
         ("POST", "maintenance", &[JSON], "{}", 422),
         ("DELETE", "stats", &[], "", 405),
         ("POST", "stats", &[JSON], "{}", 405),
+        ("POST", "stats", &[], "", 405),
+        ("POST", "openapi.json", &[], "", 405),
+        ("GET", "openapi.jso", &[], "", 404),
         ("POST", "events", &[JSON], "{}", 405),
         ("GET", "test/emit-to-user", &[], "", 405),
         ("GET", "", &[], "", 404),
@@ -288,8 +291,8 @@ fn errors_say_what_is_wrong_and_what_would_be_right() {
             "",
             404,
             "there is no such route; there are POST emit, POST emit/batch, POST rooms/join, POST rooms/leave, \
-             POST disconnect, POST maintenance, GET stats, GET events, GET user/:userId/status, GET user/:userId/kept, \
-             DELETE user/:userId/kept, DELETE user/:userId/kept/:id, POST test/emit-to-user, POST test/analysis-events/:userId",
+             POST disconnect, POST maintenance, GET maintenance, GET stats, GET events, GET openapi.json, \
+             GET user/:userId/status, GET user/:userId/kept, DELETE user/:userId/kept, DELETE user/:userId/kept/:id, POST test/emit-to-user, POST test/analysis-events/:userId",
         ),
         ("POST", "stats", "{}", 405, "only GET is allowed here"),
         ("DELETE", "maintenance", "", 405, "only GET, HEAD, POST is allowed here"),

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
+use sockring::api::{
+    AnswerShape, ApiOperation, BodyShape, Field, FieldForm, FieldPresence, OPERATIONS, Place, Rule, Shape,
+};
 use sockring::config::keys::{KEYS, SettingKey, variable};
 
 use super::{assert_none, files, read, root};
@@ -121,17 +124,131 @@ fn environment(key: &SettingKey) -> Vec<String> {
 
 #[test]
 fn the_docs_show_the_settings_that_there_are() {
-    const DOCUMENT: &str = "docs/settings.md";
-    let expected = settings_table();
-    let text = read(DOCUMENT);
-    let (before, rest) = text.split_once("<!-- settings -->\n").expect("the table begins");
-    let (shown, behind) = rest.split_once("<!-- /settings -->").expect("the table ends");
+    shows("docs/settings.md", "settings", &settings_table());
+}
+
+/// The part of a document between these two comments is what was made for it; `UPDATE_DOCS` puts it there.
+fn shows(document: &str, part: &str, expected: &str) {
+    let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- /{part} -->"));
+    let text = read(document);
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{document}: {part} begins"));
+    let (shown, behind) = rest.split_once(&end).unwrap_or_else(|| panic!("{document}: {part} ends"));
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        let text = format!("{before}<!-- settings -->\n{expected}<!-- /settings -->{behind}");
-        fs::write(root().join(DOCUMENT), text).expect("the document can be written");
+        let text = format!("{before}{begin}{expected}{end}{behind}");
+        fs::write(root().join(document), text).expect("the document can be written");
         return;
     }
-    assert!(shown == expected, "{DOCUMENT} differs: run UPDATE_DOCS=1 cargo test --test tidy docs\n\n{expected}");
+    assert!(shown == expected, "{document} differs: run UPDATE_DOCS=1 cargo test --test tidy docs\n\n{expected}");
+}
+
+/// The fields of the API, as they follow from the tables by which it reads bodies and describes itself.
+fn api_tables() -> String {
+    let mut tables = String::new();
+    for operation in OPERATIONS {
+        let ApiOperation { route, summary, query, body, answer, place } = operation;
+        let place = if *place == Place::Development { "; not in production" } else { "" };
+        writeln!(tables, "### {route}\n\n{summary}{place}.\n").expect("a String takes all");
+        if !query.is_empty() {
+            rows("Query", query, &mut tables);
+        }
+        match body {
+            BodyShape::None => {}
+            BodyShape::One(shape) => shape_rows("Body", shape, &mut tables),
+            BodyShape::IfAny(shape) => shape_rows("Body, if any", shape, &mut tables),
+            BodyShape::Many(_, most) => {
+                writeln!(tables, "The body is a list of 1 to {most} bodies of `POST emit`.\n").expect("a String");
+            }
+        }
+        match answer {
+            AnswerShape::Object(fields) => rows("`data`", fields, &mut tables),
+            AnswerShape::Each(_) => tables.push_str(
+                "`data` is a list with one answer of `POST emit` for each, or its `{statusCode, message, errors}`.\n\n",
+            ),
+            AnswerShape::Texts => tables.push_str("`data` has the names by their constants.\n\n"),
+            AnswerShape::Description => tables.push_str("The body is the description, without an envelope.\n\n"),
+        }
+    }
+    tables
+}
+
+fn shape_rows(heading: &str, shape: &Shape, tables: &mut String) {
+    rows(heading, shape.fields, tables);
+    for rule in shape.rules {
+        let said = match rule {
+            Rule::OneOf(names) => format!("One of {} has to be there, and no other of them.", named(names)),
+            Rule::NotBoth(one, other) => format!("Not both `{one}` and `{other}`."),
+            Rule::Beside(one, others) => format!("`{one}` only beside {}.", named(others)),
+            Rule::Unless(one, other) => format!("No `{one}` where `{other}` is true."),
+        };
+        writeln!(tables, "- {said}").expect("a String takes all");
+    }
+    if !shape.rules.is_empty() {
+        tables.push('\n');
+    }
+}
+
+fn named(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+fn rows(heading: &str, fields: &[Field], tables: &mut String) {
+    writeln!(tables, "| {heading} | Is | What it says |\n|---|---|---|").expect("a String takes all");
+    add_rows("", fields, tables);
+    tables.push('\n');
+}
+
+fn add_rows(path: &str, fields: &[Field], tables: &mut String) {
+    for field in fields {
+        let name = format!("{path}{}", field.name);
+        let mark = if field.presence == FieldPresence::Sometimes { "?" } else { "" };
+        writeln!(tables, "| `{name}`{mark} | {} | {} |", form(field.form), field.help).expect("a String takes all");
+        match field.form {
+            FieldForm::Object(fields) => add_rows(&format!("{name}."), fields, tables),
+            FieldForm::Objects(fields) => add_rows(&format!("{name}[]."), fields, tables),
+            _ => {}
+        }
+    }
+}
+
+fn form(form: FieldForm) -> String {
+    let words = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
+    match form {
+        FieldForm::Anything => "any JSON".to_owned(),
+        FieldForm::List => "a list".to_owned(),
+        FieldForm::Boolean => "`true` or `false`".to_owned(),
+        FieldForm::Name(most) | FieldForm::Text(most) => format!("a text, {most} bytes"),
+        FieldForm::EventName(most) => format!("a text, {most} bytes; no name that Socket.IO keeps for itself"),
+        FieldForm::RoomName(most) => format!("a text, {most} bytes; not `user:...`"),
+        FieldForm::Namespace(_) => "one of the server's namespaces".to_owned(),
+        FieldForm::Id(most) => format!("a text, {most} bytes, or a whole number"),
+        FieldForm::Names(count, most) => format!("a list of 1 to {count} texts, {most} bytes each"),
+        FieldForm::Ids(count, most) => format!("a list of 1 to {count} texts, {most} bytes each, or whole numbers"),
+        FieldForm::Whole(least, most) => format!("a whole number, {least} to {most}"),
+        FieldForm::Seconds => "a whole number, 1 to `kept_ttl_max_s`".to_owned(),
+        FieldForm::EventId => "an event's id, 11 characters".to_owned(),
+        FieldForm::Moment => "ISO 8601 with a time zone, or milliseconds since 1970".to_owned(),
+        FieldForm::Count => "a whole number".to_owned(),
+        FieldForm::CountOrNull => "a whole number or `null`".to_owned(),
+        FieldForm::Time => "ISO 8601 in UTC".to_owned(),
+        FieldForm::TimeOrNull => "ISO 8601 in UTC or `null`".to_owned(),
+        FieldForm::String => "a text".to_owned(),
+        FieldForm::StringOrNull => "a text or `null`".to_owned(),
+        FieldForm::Strings => "a list of texts".to_owned(),
+        FieldForm::Word(all) => words(all),
+        FieldForm::WordOrFalse(all) => format!("{} or `false`", words(all)),
+        FieldForm::Object(_) => "an object".to_owned(),
+        FieldForm::Objects(_) => "a list of objects".to_owned(),
+        FieldForm::Texts => "texts by their names".to_owned(),
+    }
+}
+
+#[test]
+fn the_docs_show_the_fields_that_the_api_has() {
+    shows("docs/http-api.md", "fields", &api_tables());
 }
 
 /// The programs in docs/redis.md are those that the interop tests run.

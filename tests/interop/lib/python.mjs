@@ -10,8 +10,8 @@ const venv = path.resolve(packageRoot, '../output/venv');
 export const python = path.join(venv, 'bin/python');
 
 /** Runs a program to its end and gives what it said; a status other than 0 is an error. */
-export function run(command, args, ms, env = {}) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+export function run(command, args, ms, env = {}, cwd = undefined) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env }, cwd });
   let said = '';
   child.stdout.on('data', (part) => (said += part));
   child.stderr.on('data', (part) => (said += part));
