@@ -1,9 +1,12 @@
 // The test page at `/`, in a real Chromium against the real server.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { after, before, describe, it } from 'node:test';
 import { OUTPUT, WAIT_MS_MAX, launchBrowser, openPage, textIs } from './support/browser.js';
 import { SECRET, mint, reusablePort, startServer } from './support/server.js';
 
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const TEST = { timeout: 90_000 };
 const ANALYSIS = [
   ['analysis:started'],
@@ -17,7 +20,7 @@ before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());
 
 // What the list of events shows, oldest first.
-const shownEvents = (page) => page.$$eval('#events li', (items) => items.reverse().map((item) => ({
+const shownEvents = (page) => page.$$eval('#events li[data-kind=event]', (items) => items.reverse().map((item) => ({
   name: item.querySelector('strong').textContent,
   text: item.querySelector('pre').textContent,
 })));
@@ -146,6 +149,123 @@ describe('a server with a known secret', () => {
     assert.deepEqual(seen.errors, []);
   });
 
+  it('emits to whomever, remembers it, and has the same as programs that do it', TEST, async (t) => {
+    const { page, seen } = await openPage(t, browser, server.pageUrl(mint('user-4')));
+    await textIs(page, '#user-id', 'user-4');
+    await page.click('#tab-users');
+    await page.click('#user-form button');
+    await textIs(page, '#user-form .answer', 'User user-4 is connected.');
+    await textIs(page, '#who-sockets', '1');
+    await page.fill('#who-room', 'news');
+    await page.click('text=Join');
+    await textIs(page, '#room-form .answer', '1 socket has joined news.');
+
+    await page.click('#tab-emit');
+    await page.selectOption('#emit-kind', 'room');
+    await page.fill('#emit-target', 'news');
+    await page.fill('#emit-event', 'it\'s "new"');
+    const data = { text: 'it\'s \\ "so" $HOME `x` \u00fc\n' };
+    await page.fill('#emit-data', JSON.stringify(data));
+    await page.click('#emit-form button');
+    await textIs(page, '#emit-form .answer', 'Delivered to 1 socket in room news.');
+    const programs = [
+      ['curl', (text) => ['bash', '-c', text]], ['fetch', (text) => ['node', '--input-type=module', '-e', text]],
+      ['python', (text) => ['python3', '-c', text]], ['php', (text) => ['php', '-r', text.replace('<?php', '')]],
+    ];
+    for (const [language, command] of programs) {
+      await page.selectOption('#copy-as', language);
+      const [program, ...args] = command(await page.textContent('#code'));
+      const ran = spawnSync(program, args, { encoding: 'utf8', timeout: 20_000 });
+      if (ran.error?.code === 'ENOENT') {
+        t.diagnostic(`${program} is not here`);
+        continue;
+      }
+      assert.match(ran.stdout, /"delivered":\s*1|delivered: 1|'delivered': 1/, `${language}: ${ran.stdout} ${ran.stderr}`);
+    }
+    // To build it takes longer than all the rest.
+    await page.selectOption('#copy-as', 'go');
+    const formatted = spawnSync('gofmt', { input: await page.textContent('#code'), encoding: 'utf8', timeout: 20_000 });
+    if (formatted.error?.code === 'ENOENT') t.diagnostic('gofmt is not here');
+    else assert.equal(formatted.status, 0, formatted.stderr);
+    await page.selectOption('#emit-kind', 'broadcast');
+    await page.click('summary:has-text("More")');
+    await page.fill('#emit-except', 'nobody, news');
+    await page.click('#emit-form button');
+    await textIs(page, '#emit-form .answer', /^Sent, but nobody got it here/);
+    assert.deepEqual(await page.locator('#history button').allTextContents(), ['it\'s "new" to everybody', 'it\'s "new" to room news']);
+    await page.locator('#history button').nth(1).click();
+    assert.equal(await page.inputValue('#emit-target'), 'news');
+    assert.equal(await page.inputValue('#emit-except'), '');
+
+    await page.click('#tab-users');
+    await page.click('text=Leave');
+    await textIs(page, '#room-form .answer', '1 socket has left news.');
+    await page.click('#kick-form button');
+    await textIs(page, '#kick-form .answer', 'Disconnected: 1 socket of user user-4.');
+    await textIs(page, '#state', 'disconnected');
+    const texts = (await shownEvents(page)).filter(({ name }) => name === 'it\'s "new"').map(({ text }) => JSON.parse(text).text);
+    assert.ok(texts.length >= 2, 'one from the form, and one from each program');
+    assert.ok(texts.every((text) => text === data.text), JSON.stringify(texts));
+    assert.deepEqual(seen.errors, []);
+  });
+
+  it('shows what happens to the connection, raw packets when asked, and tells screen readers of new events in peace', TEST, async (t) => {
+    const { page } = await openPage(t, browser, server.pageUrl(mint('user-5')));
+    await textIs(page, '#transport', 'polling → websocket');
+    await textIs(page, '#latency', /^\d+\.\d ms$/);
+    const lines = (kind) => page.locator(`#events li[data-kind=${kind}] strong`).allTextContents();
+    await listed(page, 'upgraded to websocket');
+    const connected = `connected as ${await page.textContent('#socket-id')}`;
+    // Whether the upgrade or the answer to CONNECT is first is open.
+    assert.deepEqual((await lines('line')).sort(), [connected, 'opened by polling', 'upgraded to websocket']);
+    await page.evaluate(() => {
+      window.told = [];
+      new MutationObserver(() => window.told.push(document.getElementById('told').textContent)).observe(document.getElementById('told'), { childList: true });
+    });
+    await server.post('/emit', { user: 'user-5', event: 'unseen', data: 1 });
+    await listed(page, 'unseen');
+    assert.deepEqual(await lines('packet'), []);
+    await page.check('#show-packets');
+    for (let i = 0; i < 30; i += 1) await server.post('/emit', { user: 'user-5', event: `burst:${i}`, data: i });
+    await listed(page, 'burst:29');
+    assert.ok((await lines('packet')).some((text) => text.startsWith('← message 2["burst:29",29]')), await lines('packet'));
+    await page.waitForFunction(() => /the last one burst:29$/.test(window.told.at(-1)));
+    const told = await page.evaluate(() => window.told);
+    assert.ok(told.length <= 4, `31 events are told in a few words: ${told}`);
+    await page.uncheck('#show-lines');
+    assert.equal(await page.locator('#events li[data-kind=line]:visible').count(), 0);
+  });
+
+  it('shows the numbers of the server, and nothing that axe finds wrong, on a phone as on a desktop, by day and by night', TEST, async (t) => {
+    const { page, seen } = await openPage(t, browser, server.pageUrl(mint('user-6')), { bypassCSP: true });
+    await textIs(page, '#user-id', 'user-6');
+    await page.addScriptTag({ path: AXE });
+    for (const [size, viewport] of [['desktop', { width: 1280, height: 800 }], ['phone', { width: 390, height: 844 }]]) {
+      await page.setViewportSize(viewport);
+      for (const tab of ['events', 'users', 'emit', 'server']) {
+        await page.click(`#tab-${tab}`);
+        if (tab === 'server') await page.locator('#tiles dd').first().waitFor();
+        for (const colorScheme of ['light', 'dark']) {
+          await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+          const { violations } = await page.evaluate(() => window.axe.run());
+          assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], `${tab}, ${size}, ${colorScheme}`);
+          await assertNoOverflow(page, `${tab}, ${size}`);
+          await page.evaluate(() => window.scrollTo(0, 0));
+          await page.screenshot({ path: `${OUTPUT}console-${tab}-${size}-${colorScheme}.png` });
+        }
+        if (size === 'phone' && tab !== 'events') {
+          await server.post('/emit', { user: 'user-6', event: `sent:${tab}`, data: 1 });
+          await textIs(page, '#latest', new RegExp(`^sent:${tab}`));
+          const { y, height } = await page.locator('#latest').boundingBox();
+          assert.ok(y >= 0 && y + height <= viewport.height, `what arrives is in sight: ${y} + ${height}`);
+        }
+      }
+    }
+    await textIs(page, '#tiles dd >> nth=0', /^[1-9]\d*$/);
+    assert.equal(await page.locator('.chart svg path').count(), 6);
+    assert.deepEqual(seen.errors, []);
+  });
+
   it('shows HTML in names, data, ids and answers as text', TEST, async (t) => {
     const html = '<img src="/x" onerror="window.injected=1"><script>window.injected=1</script>';
     const user = '<b onclick="window.injected=1">user</b>';
@@ -179,7 +299,7 @@ describe('a server with a known secret', () => {
   it('emits any event from the form, keeps the last 200, filters and clears', TEST, async (t) => {
     const { page } = await openPage(t, browser, server.pageUrl(mint('user-3')));
     await textIs(page, '#user-id', 'user-3');
-    await page.click('summary:has-text("Emit any event")');
+    await page.click('#tab-emit');
     await page.fill('#emit-event', 'report:generated');
     await page.fill('#emit-data', '{ "reportId": ');
     await page.click('#emit-form button');
@@ -187,14 +307,18 @@ describe('a server with a known secret', () => {
     await page.fill('#emit-data', '{ "reportId": "r-7" }');
     await page.click('#emit-form button');
     await textIs(page, '#emit-form .answer', 'Delivered to 1 socket of user user-3.');
+    await textIs(page, '#latest', /^report:generated\{ "reportId": "r-7"/);
+    await page.click('#latest');
     await listed(page, 'report:generated');
     assert.equal(JSON.parse((await shownEvents(page)).at(-1).text).reportId, 'r-7');
+    // The list has lines too that are no events.
+    await page.click('#clear');
 
     for (let i = 0; i < 210; i += 1) await server.post('/emit', { user: 'user-3', event: `tick:${i}`, data: i });
     await listed(page, 'tick:209');
     const names = (await shownEvents(page)).map(({ name }) => name);
     assert.deepEqual(names, Array.from({ length: 200 }, (_, i) => `tick:${i + 10}`));
-    await textIs(page, '#count', '212, 200 shown');
+    await textIs(page, '#count', '210, 200 shown');
     await page.fill('#filter', 'TICK:20');
     await page.locator('#events li:visible').nth(10).waitFor();
     assert.equal(await page.locator('#events li:visible').count(), 11); // 20 and 200 to 209
@@ -211,7 +335,7 @@ it('asks for the API key of a server that has one', TEST, async (t) => {
   const { page } = await openPage(t, browser, server.pageUrl(mint('user-1')));
   await textIs(page, '#user-id', 'user-1');
   await page.click('text=Send test message');
-  await textIs(page, '#message-form .answer', /put it in “API key” below/);
+  await textIs(page, '#message-form .answer', /put it in “API key” above/);
   await page.fill('#api-key', 'wrong');
   await page.click('text=Send test message');
   await textIs(page, '#message-form .answer', /does not accept this API key/);
