@@ -51,12 +51,15 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// Whether some of a client's sockets are behind.
+    /// Whether there is any socket that is behind.
     #[inline]
+    pub(crate) fn is_anybody_behind(&self) -> bool {
+        self.recovery.as_deref().is_some_and(|recovery| !recovery.behind.is_empty())
+    }
+
+    /// Whether some of a client's sockets are behind.
     pub(crate) fn has_behind(&self, key: ClientKey) -> bool {
-        let Some(recovery) = self.recovery.as_deref().filter(|recovery| !recovery.behind.is_empty()) else {
-            return false;
-        };
+        let Some(recovery) = self.recovery.as_deref() else { return false };
         let is_behind = |(place, _): (u16, &Socket)| recovery.behind.position((key.0.index, place)).is_some();
         self.directory.get(key).is_some_and(|client| client.sockets.iter().any(is_behind))
     }

@@ -156,12 +156,13 @@ impl<A: Application> Shard<A> {
             return count;
         }
         let client = connection.transport_of();
-        if let Some(client) = client {
+        let is_closing = client.is_none() && matches!(connection.stage, Stage::Closing { .. });
+        // Usually nobody is.
+        let behind = if self.hub.is_anybody_behind() { client } else { None };
+        if let Some(client) = behind {
             self.hub.refill(client);
         }
-        let Some(connection) = self.connections.get_mut(key.0) else { return 0 };
         let own = connection.take_pending();
-        let is_closing = matches!(connection.stage, Stage::Closing { .. });
         let outbox = match (client, &mut connection.stage) {
             (Some(client), _) => self.hub.directory.outbox(client),
             (None, Stage::Closing { unsent: Some(unsent), .. }) => Some(&mut **unsent),
@@ -175,7 +176,7 @@ impl<A: Application> Shard<A> {
             }
             None => ((!own.is_empty()).then_some((Bytes::Owned(own), 0)), 0, false),
         };
-        let waits = waits || client.is_some_and(|client| self.hub.has_behind(client));
+        let waits = waits || behind.is_some_and(|client| self.hub.has_behind(client));
         if is_closing {
             self.closing_bytes -= left;
         }
