@@ -155,8 +155,9 @@ impl Api {
     async fn is_joined_elsewhere(&self, cluster: &Arc<Cluster>, target: &Target, room: &str) -> bool {
         let mut asked = JoinSet::new();
         for namespace in &self.engine.namespaces {
-            let (cluster, selection, room) = (Arc::clone(cluster), selection(namespace, target), Box::from(room));
-            asked.spawn_local(async move { cluster.is_joined(selection, &*room).await });
+            let (cluster, selection, room) =
+                (Arc::clone(cluster), selection(namespace, target), Box::<str>::from(room));
+            asked.spawn_local(async move { cluster.is_joined(selection, &room).await });
         }
         while let Some(answer) = asked.join_next().await {
             if !matches!(answer, Ok(true)) {
