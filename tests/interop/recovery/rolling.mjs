@@ -1,7 +1,7 @@
 // A rolling restart: stock clients behind HAProxy, numbered events to their users without a pause, and one instance after the other
 // ends by SIGTERM and is started again. Prints one line of JSON: what was lost, out of order, twice. Needs haproxy and redis-server.
 //   node recovery/rolling.mjs --clients 500 --rate 200 --adapter streams          two instances on one Redis
-//   node recovery/rolling.mjs --instances 1 --state-file 1                        one without Redis, which keeps its memory
+//   node recovery/rolling.mjs --instances 1                                       one without Redis
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,22 +17,20 @@ import { RedisServer } from '../lib/redis.mjs';
 import { pause, until, within } from '../lib/wait.mjs';
 import { options } from '../redis/load/common.mjs';
 
-const { clients: count, rate, adapter, instances: instanceCount, rounds, drain, ...flags } = options({
-  clients: 500, rate: 200, adapter: 'streams', instances: 2, rounds: 1, drain: 3, 'state-file': '', transports: 'websocket',
+const { clients: count, rate, adapter, instances: instanceCount, rounds, drain, transports } = options({
+  clients: 500, rate: 200, adapter: 'streams', instances: 2, rounds: 1, drain: 3, transports: 'websocket',
 });
 const QUIET_MS = 3000;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'sockring-rolling-'));
 
 class Instance {
-  static async start(number, redis) {
+  static async start(redis) {
     const instance = new Instance();
-    const stateFile = flags['state-file'] === '' ? {} : { SOCKRING_STATE_FILE: path.join(folder, `state-${number}`) };
     instance.settings = {
       PORT: String(await lastingPort()),
       SOCKRING_DRAIN: String(drain),
       SOCKRING_TRUSTED_PROXIES: '127.0.0.1/32',
       ...(redis ? { REDIS_HOST: redis.host, REDIS_PORT: String(redis.port), SOCKRING_REDIS_ADAPTER: adapter } : {}),
-      ...stateFile,
     };
     instance.server = await startSockring(instance.settings);
     return instance;
@@ -70,7 +68,7 @@ class Person {
     person.user = `rolling-${number}`;
     const io = await load('4.8.4');
     person.socket = io(`http://127.0.0.1:${proxy.port}`, {
-      forceNew: true, transports: flags.transports.split(','), withCredentials: true, auth: { token: tokenFor(person.user) }, reconnectionDelay: 100, reconnectionDelayMax: 500,
+      forceNew: true, transports: transports.split(','), withCredentials: true, auth: { token: tokenFor(person.user) }, reconnectionDelay: 100, reconnectionDelayMax: 500,
     });
     person.socket.on('connect', () => person.ledger.connected(person.socket.id, person.socket.recovered === true));
     person.socket.onAny((name) => person.ledger.heard(name));
@@ -140,7 +138,7 @@ class Sender {
 }
 
 const redis = instanceCount > 1 ? await RedisServer.start() : null;
-const instances = await Promise.all(Array.from({ length: instanceCount }, (_, number) => Instance.start(number, redis)));
+const instances = await Promise.all(Array.from({ length: instanceCount }, () => Instance.start(redis)));
 const proxy = await startProxy(instances);
 try {
   const people = await Promise.all(Array.from({ length: count }, (_, number) => Person.come(proxy, number)));
