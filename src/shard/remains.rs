@@ -42,7 +42,7 @@ struct KeptLeft {
     emitted_unix_ms: u64,
     expires_unix_ms: u64,
     position: Option<Position>,
-    offers: Vec<(String, Position)>,
+    offers: Vec<(String, Option<Position>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,8 +175,9 @@ impl<A: Application> Shard<A> {
         for event in left.iter().flat_map(|remains| &remains.kept) {
             let is_ours = home_of(&event.room, shard.of) == shard.number && event.expires_unix_ms > now.unix_ms;
             let Some(namespace) = self.hub.settings.namespace(&event.namespace).filter(|_| is_ours) else { continue };
-            let offer =
-                |(sid, position): &(String, Position)| Some(Offer { sid: Sid::parse(sid)?, position: *position });
+            let offer = |(sid, position): &(String, Option<Position>)| {
+                Some(Offer { sid: Sid::parse(sid)?, position: *position })
+            };
             let (position, offers) = match heir {
                 Heir::Same => (event.position, event.offers.iter().filter_map(offer).collect()),
                 Heir::Another => (None, Vec::new()),

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, Instance, Mail, Now, OffsetForm, Recovered, RecoverySettings,
-    Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target, Ticket, TurnLimits, home_of,
+    ConnectionKey, Destination, Effect, EngineSettings, EventId, Instance, Keep, Mail, Now, OffsetForm, Recovered,
+    RecoverySettings, Remembered, Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target, Ticket,
+    TurnLimits, home_of,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
@@ -23,7 +24,7 @@ use super::random::Random;
 use super::wire;
 use client::{Client, Said};
 use lobby::{Lobby, Welcome};
-use model::{Emitted, Model};
+use model::{EmitKeeping, Emitted, Model};
 
 const ROOMS: [&str; 3] = ["news", "mods", "room-7"];
 /// What a connection's kernel takes before the peer has read it.
@@ -273,13 +274,24 @@ impl RecoveryWorld {
         let delivery = if is_volatile { Delivery::Volatile } else { Delivery::Queue };
         let broadcast =
             Broadcast { except, delivery, conflate, ..Broadcast::new("/", rooms, Arc::from(args.as_bytes())) };
+        let is_to_user = matches!(&*broadcast.rooms, [room] if room.starts_with("user:"));
+        let keeping =
+            if is_to_user && !is_volatile && self.random.one_in(2) { EmitKeeping::Yes } else { EmitKeeping::No };
         if !is_volatile {
-            self.model.on_emit(&Emitted::new(number, &broadcast));
+            self.model.on_emit(&Emitted::new(number, &broadcast, keeping), self.now);
         }
         match &*broadcast.rooms {
             [room] => {
                 let home = usize::from(home_of(room, u16::try_from(self.shards.len()).expect("few")));
-                self.turn(home, |shard| shard.on_mail(Ticket(1), Mail::Emit(vec![broadcast])));
+                let mail = match keeping {
+                    EmitKeeping::No => Mail::Emit(vec![broadcast]),
+                    EmitKeeping::Yes => {
+                        let keep = Keep { emitted_unix_ms: self.now, expires_unix_ms: self.now + 1_000_000 };
+                        let (broadcast, id) = (Arc::new(broadcast), EventId(number));
+                        Mail::EmitRemembered(vec![Remembered { broadcast, id, key: None, keep: Some(keep) }])
+                    }
+                };
+                self.turn(home, |shard| shard.on_mail(Ticket(1), mail));
             }
             _ => (0..self.shards.len()).for_each(|shard| {
                 let broadcast = broadcast.clone();
@@ -340,6 +352,7 @@ impl RecoveryWorld {
             assert!(client.is_connected(), "{} is not back", client.user);
             self.model.check_complete(client);
         }
+        self.model.check_kept(&self.clients);
         for client in 0..self.clients.len() {
             self.clients[client].stays_away();
             self.hang_up(client);

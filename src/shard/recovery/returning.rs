@@ -9,6 +9,7 @@ use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::clients::encode;
 use crate::shard::hub::Hub;
 use crate::shard::moving::sid::Sid;
+use crate::shard::rooms::kept::Choice;
 use crate::shard::rooms::receipts::Had;
 use crate::shard::rooms::sockets::NamespaceId;
 use crate::shard::rooms::table::USER_PREFIX;
@@ -46,8 +47,17 @@ struct SessionNames {
     /// Without recovery there is none.
     pid: Option<PidText>,
     is_recovered: bool,
-    /// What it has missed is in these rooms, behind this position.
-    missed: Option<(Position, Vec<Stay>, OtherRooms)>,
+    missed: Option<MissedPart>,
+}
+
+/// Which part of the log a socket has missed.
+struct MissedPart {
+    /// Behind what it has got.
+    from: Position,
+    /// Where its session began: what was emitted before is not in the log for it.
+    start: Position,
+    stays: Vec<Stay>,
+    others: OtherRooms,
 }
 
 impl<A: Application> Hub<A> {
@@ -99,10 +109,11 @@ impl<A: Application> Hub<A> {
             Some(pid) => socketio::encode_connect_with_pid(request.namespace, sid, pid, out),
         });
         self.push(key, frames, Delivery::Queue);
-        if let Some((from, stays, others)) = missed {
+        if let Some(MissedPart { from, start, stays, others }) = missed {
             // What was kept before that comes first, as it came first.
             self.hold_back((key.0.index, place), from);
-            self.send_kept(key, place, Had { place: 0, log_from: from, reached: from });
+            let choice = if is_recovered { Choice::Offered } else { Choice::All };
+            self.send_kept(key, place, Had { place: 0, log_from: start, reached: from, choice });
             self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others, now: self.now.at });
             return if is_recovered { Answered::Recovered } else { Answered::WithMissed };
         }
@@ -134,12 +145,14 @@ impl<A: Application> Hub<A> {
                     }
                     let own = own_stays(user_room.clone(), pid.sid);
                     // The missed events are of its session: an offset among them is a part of it.
-                    (Some(Recovered::RoomsUnknown), from, Some((from, own, OtherRooms::Unknown)))
+                    let part = MissedPart { from, start: pid.start, stays: own, others: OtherRooms::Unknown };
+                    (Some(Recovered::RoomsUnknown), from, Some(part))
                 }
                 Err(result) => (Some(result), head, None),
                 Ok(stays) => {
                     let own = own_stays(user_room.clone(), pid.sid);
-                    (Some(Recovered::Yes), pid.start, Some((from, [own, stays].concat(), OtherRooms::None)))
+                    let (stays, others) = ([own, stays].concat(), OtherRooms::None);
+                    (Some(Recovered::Yes), pid.start, Some(MissedPart { from, start: pid.start, stays, others }))
                 }
             },
         };

@@ -32,6 +32,10 @@ impl<A: Application> Hub<A> {
 
     /// What is behind this position waits for a socket in the log, until it has taken what is before it.
     pub(crate) fn hold_back(&mut self, seat: Seat, from: Position) {
+        if self.directory.socket_at(seat).is_none() {
+            // There was no room for what it was told before.
+            return;
+        }
         if let Some(recovery) = self.recovery.as_deref_mut() {
             recovery.behind.put(seat, from);
         }

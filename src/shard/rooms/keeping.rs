@@ -21,7 +21,7 @@ use crate::shard::moving::sid::Sid;
 use crate::shard::recovery::position::Position;
 
 use super::fan_out::KeptName;
-use super::kept::{Bounds, KeptEvent};
+use super::kept::{Bounds, Choice, KeptEvent};
 use super::receipts::{Had, SentEvent};
 use super::sockets::{NamespaceId, Seat};
 
@@ -91,7 +91,7 @@ impl<A: Application> Hub<A> {
     /// A socket has a kept event queued: when it has received it, it is kept no longer.
     pub(crate) fn on_kept_queued(&mut self, key: ClientKey, place: u16, kept: &KeptName, position: Option<Position>) {
         self.kept.send(&kept.room, kept.id);
-        if let (Some(position), Some(socket)) = (position, self.directory.socket(key, place)) {
+        if let (Some(_), Some(socket)) = (&self.recovery, self.directory.socket(key, place)) {
             let sid = self.directory.sid_of(key, place, socket.random);
             self.kept.offer(&kept.room, kept.id, sid, position);
         }
@@ -108,7 +108,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn offer_kept(&mut self, key: ClientKey, place: u16) {
         let Some(room) = self.user_with_kept(key, place) else { return };
         let position = self.recovery.as_deref().map_or(Position::MAX, |recovery| recovery.log.head());
-        let mut had = Had { place: 0, log_from: Position::MAX, reached: position };
+        let mut had = Had { place: 0, log_from: Position::MAX, reached: position, choice: Choice::All };
         self.hold_back((key.0.index, place), position);
         while let Some(next) = self.next_kept(key, place, &room, had) {
             had.place = next.place;
@@ -117,10 +117,11 @@ impl<A: Application> Hub<A> {
                 break;
             };
             let sid = self.directory.sid_of(key, place, socket.random);
-            self.kept.offer(&room, next.id, sid, recovery.log.advance(self.now.at));
+            self.kept.offer(&room, next.id, sid, Some(recovery.log.advance(self.now.at)));
         }
         let log_from = self.recovery.as_deref().map_or(Position::MAX, |recovery| recovery.log.head());
-        self.send_kept(key, place, Had { place: 0, log_from, ..had });
+        let choice = if self.recovery.is_some() { Choice::Offered } else { Choice::All };
+        self.send_kept(key, place, Had { place: 0, log_from, choice, ..had });
     }
 
     /// A socket gets what is kept for its user and does not come out of the log, behind what it has had of it.
@@ -183,16 +184,21 @@ impl<A: Application> Hub<A> {
     /// The first event that a socket has not had, and does not get out of the log.
     fn next_kept(&self, key: ClientKey, place: u16, room: &str, had: Had) -> Option<Next> {
         let socket = self.directory.socket(key, place)?;
-        let namespace = socket.namespace;
+        let (namespace, sid) = (socket.namespace, self.directory.sid_of(key, place, socket.random));
         let is_its = |event: &&KeptEvent| {
             event.place > had.place
                 && event.namespace == namespace
+                && event.is_chosen(had.choice, sid)
                 && event.position.is_none_or(|position| position <= had.log_from)
         };
         let mut events = self.kept.of_user(room, self.now.at).filter(is_its);
-        let event = events.find(|event| !self.is_excepted(key, place, namespace, &event.except))?;
+        // Whom it was offered to it was for.
+        let is_for_it = |event: &&KeptEvent| {
+            event.offer_to(sid).is_some() || !self.is_excepted(key, place, namespace, &event.except)
+        };
+        let event = events.find(is_for_it)?;
         let conflate = event.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        let position = event.offered_to(self.directory.sid_of(key, place, socket.random));
+        let position = event.offer_to(sid).and_then(|offer| offer.position);
         Some(Next { id: event.id, place: event.place, namespace, args: Arc::clone(&event.args), conflate, position })
     }
 
@@ -224,6 +230,8 @@ impl<A: Application> Hub<A> {
 
     /// Queues a ping.
     pub(crate) fn send_ping(&mut self, key: ClientKey) {
+        // What ends one of its sockets may be among what is due to it.
+        self.catch_up(key.0.index);
         let ping = self.ping_of(key);
         self.push(key, ping, Delivery::Queue);
         self.receipts.on_ping(key);

@@ -50,15 +50,16 @@ pub(crate) struct KeptEvent {
     pub(crate) place: u64,
     /// Where it is in the log; `None`: it is not.
     pub(crate) position: Option<Position>,
-    /// The sockets that have had it queued last.
+    /// The sockets that were to get it last.
     pub(crate) offers: Vec<Offer>,
 }
 
-/// A socket that has had an event queued, and what it says when it has got as far as that.
+/// A socket that was to get an event, and what it says when it has got as far as that.
 #[derive(Clone, Copy)]
 pub(crate) struct Offer {
     pub(crate) sid: Sid,
-    pub(crate) position: Position,
+    /// `None`: what it says tells nothing of this event.
+    pub(crate) position: Option<Position>,
 }
 
 impl fmt::Debug for Offer {
@@ -69,15 +70,36 @@ impl fmt::Debug for Offer {
 }
 
 impl KeptEvent {
-    /// How far a socket has got when it has it; `None`: it has not had it queued, or that is not known any more.
-    pub(crate) fn offered_to(&self, sid: Sid) -> Option<Position> {
-        self.offers.iter().find(|offer| offer.sid == sid).map(|offer| offer.position)
+    /// What a socket was told of it; `None`: it was not to get it, or that is not known any more.
+    pub(crate) fn offer_to(&self, sid: Sid) -> Option<Offer> {
+        self.offers.iter().find(|offer| offer.sid == sid).copied()
+    }
+
+    /// Whether a socket that goes on with its session may have been to get it.
+    fn may_be_of(&self, sid: Sid) -> bool {
+        self.offers.len() >= OFFERS_MAX || self.offer_to(sid).is_some()
+    }
+
+    /// Whether it is among those that a socket gets.
+    pub(crate) fn is_chosen(&self, choice: Choice, sid: Sid) -> bool {
+        match choice {
+            Choice::All => true,
+            Choice::Offered => self.may_be_of(sid),
+        }
     }
 
     fn bytes(&self) -> usize {
         let names = self.except.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>();
         OVERHEAD + self.args.len() + names + self.conflate.as_ref().map_or(0, |key| key.len())
     }
+}
+
+/// Which of the events that are kept for its user a socket gets, but for those that it is excepted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    All,
+    /// Those that it was to get when its session began: from others it was excepted then.
+    Offered,
 }
 
 /// How much may be kept.
@@ -156,18 +178,21 @@ impl KeptEvents {
     }
 
     /// A socket gets it, and has it when it says that it has got so far.
-    pub(crate) fn offer(&mut self, room: &str, id: EventId, sid: Sid, position: Position) {
+    pub(crate) fn offer(&mut self, room: &str, id: EventId, sid: Sid, position: Option<Position>) {
         let Some(event) = self.find_mut(room, id) else { return };
+        // It has one position for a socket, however often it is sent.
+        let known = event.offer_to(sid).and_then(|offer| offer.position);
         event.offers.retain(|offer| offer.sid != sid);
         if event.offers.len() >= OFFERS_MAX {
             event.offers.remove(0);
         }
-        event.offers.push(Offer { sid, position });
+        event.offers.push(Offer { sid, position: position.or(known) });
     }
 
     /// What a user's socket has that says that it has got so far.
     pub(crate) fn received_by(&self, room: &str, sid: Sid, through: Position) -> Vec<EventId> {
-        let has_it = |event: &&KeptEvent| event.offered_to(sid).is_some_and(|position| position <= through);
+        let is_reached = |offer: Offer| offer.position.is_some_and(|position| position <= through);
+        let has_it = |event: &&KeptEvent| event.offer_to(sid).is_some_and(is_reached);
         self.users.get(room).into_iter().flatten().filter(has_it).map(|event| event.id).collect()
     }
 

@@ -14,6 +14,8 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::event_id::EventId;
 use crate::shard::recovery::position::Position;
 
+use super::kept::Choice;
+
 /// A kept event that a socket has queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SentEvent {
@@ -43,6 +45,7 @@ pub(crate) struct Had {
     pub(crate) log_from: Position,
     /// How far it says that it has got when it has that event.
     pub(crate) reached: Position,
+    pub(crate) choice: Choice,
 }
 
 /// The receipts that a shard waits for.

@@ -25,6 +25,8 @@ pub(crate) struct Client {
     /// It reads so many bytes more, and then its connection breaks.
     pub(crate) reads_bytes: usize,
     pub(crate) stalls_until: u64,
+    /// When it was told last how far it had got.
+    pub(crate) marked_at: u64,
     /// When it was connected last, and knew it.
     pub(crate) left_at: u64,
 }
@@ -52,6 +54,7 @@ impl Client {
             returns_at: 0,
             reads_bytes: usize::MAX,
             stalls_until: 0,
+            marked_at: 0,
             left_at: 0,
         }
     }
@@ -122,7 +125,7 @@ impl Client {
                     (self.is_connected, self.left_at) = (false, now);
                     said.push(self.connect());
                 }
-                (_, [b'4', b'2', ..]) => self.on_event(&text[2..], model),
+                (_, [b'4', b'2', ..]) => self.on_event(&text[2..], model, now),
                 other => panic!("{other:?}"),
             }
         }
@@ -145,7 +148,7 @@ impl Client {
         model.on_answer(self, is_recovered);
     }
 
-    fn on_event(&mut self, args: &str, model: &mut Model) {
+    fn on_event(&mut self, args: &str, model: &mut Model, now: u64) {
         assert!(self.is_connected, "an event before the CONNECT answer");
         let elements: Vec<_> = Elements::of(args).collect();
         let last = Value::decode(elements.last().expect("a name")).expect("JSON").string();
@@ -159,6 +162,7 @@ impl Client {
         if let Some(last) = last {
             self.offset = Some(last.into_owned());
             if number.is_some() || elements[0].starts_with("\"~") {
+                self.marked_at = now;
                 model.on_marked(self);
             }
             let is_marker = elements[0].starts_with("\"~");

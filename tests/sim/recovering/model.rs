@@ -14,12 +14,20 @@ pub(crate) struct Emitted<'a> {
     rooms: &'a [Box<str>],
     except: &'a [Box<str>],
     conflate: Option<&'a str>,
+    keeping: EmitKeeping,
+}
+
+/// Whether an event waits for its user until somebody has received it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EmitKeeping {
+    No,
+    Yes,
 }
 
 impl<'a> Emitted<'a> {
-    pub(crate) fn new(number: u64, broadcast: &'a Broadcast) -> Emitted<'a> {
+    pub(crate) fn new(number: u64, broadcast: &'a Broadcast, keeping: EmitKeeping) -> Emitted<'a> {
         let Broadcast { rooms, except, conflate, .. } = broadcast;
-        Emitted { number, rooms, except, conflate: conflate.as_deref() }
+        Emitted { number, rooms, except, conflate: conflate.as_deref(), keeping }
     }
 }
 
@@ -40,6 +48,10 @@ struct Session {
     expected: Vec<ExpectedEmit>,
     /// What the session before it has not got of its user's events: it comes first, or not at all.
     inherited: Vec<ExpectedEmit>,
+    /// What was kept for its user when it began: some of it comes before all else.
+    mailbox: Vec<u64>,
+    /// How many of those have come, or were passed over.
+    mailbox_got: usize,
     /// How many of them have come, or been replaced by one that has.
     got: usize,
     /// The last event's marker has not come: it may come again after a break.
@@ -59,12 +71,37 @@ pub(crate) struct Model {
     count: u64,
     received: u64,
     sessions: BTreeMap<String, Session>,
+    kept: Vec<KeptEvent>,
+    /// When each event was emitted.
+    emitted_at: BTreeMap<u64, u64>,
 }
+
+/// An event that was kept.
+#[derive(Debug)]
+struct KeptEvent {
+    number: u64,
+    user: String,
+    /// All that is to get it has to get it.
+    is_plain: bool,
+    is_received: bool,
+}
+
+/// Of so many sockets of a user it is known what they have got of what is kept.
+const SOCKETS_KNOWN: usize = 4;
 
 impl Model {
     pub(crate) fn new(settings: &RecoverySettings) -> Model {
         let (form, window_ms, has_room) = (settings.offset, settings.window_ms, settings.bytes_max > 100_000);
-        Model { form, window_ms, has_room, count: 0, received: 0, sessions: BTreeMap::new() }
+        Model {
+            form,
+            window_ms,
+            has_room,
+            count: 0,
+            received: 0,
+            sessions: BTreeMap::new(),
+            kept: Vec::new(),
+            emitted_at: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -85,7 +122,10 @@ impl Model {
         }
         let before = client.sid.as_ref().and_then(|sid| self.sessions.get(sid));
         let is_gone = before.is_some_and(|session| session.is_gone || session.is_heir);
-        let away_ms = now - client.left_at;
+        // Whoever was still reading what it had missed before, or had not begun to, has missed more than since it left.
+        let missing = before.and_then(|before| before.expected.get(before.got));
+        let missing_since = missing.and_then(|missing| self.emitted_at.get(&missing.number)).copied();
+        let away_ms = now - missing_since.unwrap_or(now).min(client.left_at).min(client.marked_at);
         let has_reason = before.is_none() || is_gone || !self.has_room || away_ms > self.window_ms;
         assert!(has_reason, "{} was away for {away_ms} ms and is not recovered", client.user);
         let own = before.map_or(Vec::new(), |before| {
@@ -96,7 +136,11 @@ impl Model {
         // Where only its rooms are gone, what its user missed comes all the same.
         let is_known = is_gone && self.has_room && away_ms <= self.window_ms;
         let (expected, inherited) = if is_known { (own, Vec::new()) } else { (Vec::new(), own) };
+        let of_user = self.kept.iter().filter(|event| event.user == client.user);
+        let mailbox = of_user.map(|event| event.number).collect();
         let session = Session {
+            mailbox,
+            mailbox_got: 0,
             user: client.user.clone(),
             rooms: BTreeSet::new(),
             expected,
@@ -117,7 +161,7 @@ impl Model {
             session.may_repeat = session.unmarked;
             if !client.has_offset() {
                 // All of it comes again, from the session's start.
-                (session.got, session.may_repeat) = (0, None);
+                (session.got, session.mailbox_got, session.may_repeat) = (0, 0, None);
             }
         }
     }
@@ -126,7 +170,16 @@ impl Model {
         self.sessions.get_mut(client.sid.as_deref().expect("a connected client")).expect("its session")
     }
 
-    pub(crate) fn on_emit(&mut self, emitted: &Emitted<'_>) {
+    pub(crate) fn on_emit(&mut self, emitted: &Emitted<'_>, now: u64) {
+        self.emitted_at.insert(emitted.number, now);
+        if let (EmitKeeping::Yes, [room]) = (emitted.keeping, emitted.rooms) {
+            self.kept.push(KeptEvent {
+                number: emitted.number,
+                user: room.trim_start_matches("user:").to_owned(),
+                is_plain: emitted.except.is_empty() && emitted.conflate.is_none(),
+                is_received: false,
+            });
+        }
         for session in self.sessions.values_mut() {
             let user = format!("user:{}", session.user);
             let is_in = |room: &str| session.rooms.contains(room) || *room == *user;
@@ -159,7 +212,14 @@ impl Model {
     pub(crate) fn on_received(&mut self, client: &Client, number: u64) {
         self.received += 1;
         let form = self.form;
+        if let Some(event) = self.kept.iter_mut().find(|event| event.number == number) {
+            event.is_received = true;
+        }
+        let sockets = self.sessions.values().filter(|session| session.user == client.user).count();
         let session = self.session(client);
+        if session.take_kept(number, sockets) {
+            return;
+        }
         if session.may_repeat.take() == Some(number) && form == OffsetForm::Packet {
             session.unmarked = Some(number);
             return;
@@ -171,7 +231,7 @@ impl Model {
         let rest = &session.expected[session.got..];
         let place = rest.iter().position(|expected| expected.number == number);
         let place = place
-            .unwrap_or_else(|| panic!("{} got {number}, which is not for it or came before: {rest:?}", client.user));
+            .unwrap_or_else(|| panic!("{} got {number}, which is not for it or came before: {session:?}", client.user));
         // What is passed over has been replaced by a newer one.
         for (skipped, expected) in rest[..place].iter().enumerate() {
             let newer = rest[skipped + 1..].iter().any(|newer| newer.conflate == expected.conflate);
@@ -195,6 +255,14 @@ impl Model {
         self.session(client).unmarked = None;
     }
 
+    /// What was kept for who is there has been received by somebody.
+    pub(crate) fn check_kept(&self, clients: &[Client]) {
+        for event in &self.kept {
+            let has_clients = clients.iter().any(|client| client.user == event.user);
+            assert!(event.is_received || !event.is_plain || !has_clients, "nobody has got {event:?}");
+        }
+    }
+
     /// All that was for a connected client has come.
     pub(crate) fn check_complete(&self, client: &Client) {
         let session = &self.sessions[client.sid.as_ref().expect("it is connected")];
@@ -205,5 +273,44 @@ impl Model {
     /// There are no more sockets than sessions: one for each `pid`.
     pub(crate) fn check_takeovers(&self, sockets: u64) {
         assert!(sockets <= self.sessions.len() as u64, "{sockets} sockets of {} sessions", self.sessions.len());
+    }
+}
+
+impl Session {
+    /// Whether an event is one that was kept from before the session: those come once, in order, and before all else.
+    fn take_kept(&mut self, number: u64, sockets: usize) -> bool {
+        // What so many have had queued is not known of each.
+        let is_crowded = sockets > SOCKETS_KNOWN;
+        let is_expected = self.expected[self.got..].iter().any(|expected| expected.number == number);
+        let Some(place) = self.mailbox.iter().position(|kept| *kept == number).filter(|_| !is_expected) else {
+            return false;
+        };
+        // The connection may have broken before its marker came.
+        let is_repeated = self.may_repeat == Some(number);
+        assert!(
+            place >= self.mailbox_got || is_repeated || is_crowded,
+            "{} got {number} again, or too late: {:?}",
+            self.user,
+            self.mailbox
+        );
+        assert!(
+            self.got == 0 || is_crowded || self.is_heir,
+            "{} got {number} behind what came later: {self:?}",
+            self.user
+        );
+        self.mailbox_got = place + 1;
+        self.unmarked = Some(number);
+        // It may as well be the first of what the session before has not got.
+        if let Some(at) = self.inherited.iter().position(|expected| expected.number == number) {
+            let (before, rest) = self.inherited.split_at(at);
+            let is_replaced = |expected: &ExpectedEmit| {
+                expected.conflate.is_some() && rest.iter().any(|newer| newer.conflate == expected.conflate)
+            };
+            match before.iter().all(is_replaced) {
+                true => drop(self.inherited.drain(..=at)),
+                false => self.inherited.clear(),
+            }
+        }
+        true
     }
 }
