@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
-import { call } from '../lib/api.mjs';
+import { call, emit, stats } from '../lib/api.mjs';
 import { Client, closeClients } from '../lib/client.mjs';
 import { tokenFor } from '../lib/jwt.mjs';
 import { lastingPort } from '../lib/port.mjs';
@@ -69,3 +69,61 @@ test('two restarts while 30 clients are emitted to: none of their events is lost
     await rm(directory, { recursive: true });
   }
 });
+
+/** Of a process that was killed the kernel gives the port back a moment after its end. */
+async function startAgain(env) {
+  const started = await until(5000, 'the port is free again', () => startSockring(env).catch((error) => error), (got) => !/in use/.test(got.message));
+  if (started instanceof Error) throw started;
+  return started;
+}
+
+/** A client misses an event without a ttl and one with it while the server ends; gives what it has got when it is back. */
+async function missedOver(end) {
+  const env = { PORT: String(await lastingPort()), SOCKRING_DRAIN: '0' };
+  let target = await startSockring(env);
+  try {
+    const client = await Client.connected('4.8.4', target, { token: tokenFor('u'), transports: ['websocket'], reconnection: true });
+    const got = [];
+    client.socket.on('n', (value) => got.push(value));
+    client.socket.disconnect();
+    await until(5000, 'it is gone', async () => (await stats(target)).connected, (connected) => connected === 0);
+    await emit(target, { event: 'n', data: 1, user: 'u' });
+    assert.equal((await emit(target, { event: 'n', data: 2, user: 'u', ttl: 60 })).kept, 'memory');
+    target.signal(end);
+    await target.exited;
+    target = await startAgain(env);
+    client.socket.connect();
+    await client.connects.next(10000, 'it is back');
+    await emit(target, { event: 'n', data: 3, user: 'u' });
+    await until(5000, 'it gets what is new', () => got.includes(3));
+    return { got, recovered: client.socket.recovered };
+  } finally {
+    await target.stop();
+  }
+}
+
+test('without a state file a restart forgets what was missed and what was kept', { timeout: 30000 }, async () => {
+  assert.deepEqual(await missedOver('SIGTERM'), { got: [3], recovered: false });
+});
+
+test('a server that is killed forgets what was missed and what was kept', { timeout: 30000 }, async () => {
+  assert.deepEqual(await missedOver('SIGKILL'), { got: [3], recovered: false });
+});
+
+for (const version of ['4.8.4', '3.0.0']) {
+  test(`${version}: an event without a ttl is not for who comes later, as a page that was loaded anew`, { timeout: 30000 }, async () => {
+    const target = await startSockring();
+    try {
+      const page = await Client.connected(version, target, { token: tokenFor('u'), transports: ['websocket'] });
+      page.socket.disconnect();
+      await until(5000, 'it is gone', async () => (await stats(target)).connected, (connected) => connected === 0);
+      assert.equal((await emit(target, { event: 'n', data: 1, user: 'u' })).delivered, 0);
+      const next = await Client.connected(version, target, { token: tokenFor('u'), transports: ['websocket'] });
+      await emit(target, { event: 'n', data: 2, user: 'u' });
+      assert.equal(await next.event('n'), 2);
+    } finally {
+      closeClients();
+      await target.stop();
+    }
+  });
+}
