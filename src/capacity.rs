@@ -24,6 +24,9 @@ const ADDRESSES_MAX: usize = 1 << 16;
 /// When there are more, this part of them goes at once: to choose them is work for all of them.
 const FORGOTTEN_SHARE: usize = 4;
 const MINUTE_MS: u64 = 60_000;
+/// Refused origins that are logged, and how long they may be.
+const ORIGINS_LOGGED_MAX: usize = 64;
+const ORIGIN_BYTES_MAX: usize = 256;
 
 /// Limits of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub struct Capacity {
     buckets: [Mutex<HashMap<IpAddr, Bucket>>; 3],
     /// Addresses that were forgotten though they had used some of their minute's worth.
     forgotten: AtomicU64,
+    /// Origins that the log has as refused.
+    refused_origins: Mutex<Vec<Box<str>>>,
 }
 
 /// What is counted by address, or by the first half of it (IPv6).
@@ -124,11 +129,24 @@ impl Capacity {
             accept_errors: AcceptErrors::default(),
             buckets: Default::default(),
             forgotten: AtomicU64::new(0),
+            refused_origins: Mutex::default(),
         }
     }
 
     pub fn limits(&self) -> &CapacityLimits {
         &self.limits
+    }
+
+    /// Whether the operator is to read of a refused origin: of each once, up to a number of them.
+    pub fn is_news(&self, origin: &str) -> bool {
+        let mut known = self.refused_origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = origin.len() <= ORIGIN_BYTES_MAX
+            && known.len() < ORIGINS_LOGGED_MAX
+            && !known.iter().any(|other| **other == *origin);
+        if is_news {
+            known.push(origin.into());
+        }
+        is_news
     }
 
     /// How many clients there are in the process.

@@ -25,6 +25,7 @@ mod budget;
 mod check;
 mod flags;
 mod listen;
+mod logs;
 mod out;
 mod rings;
 mod serve;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -20,7 +20,7 @@ use sockring::bus::{Bus, NoBus};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Cluster, ClusterParts, OperatingSystem};
 use sockring::config::keys::TAKEN_OVER;
-use sockring::config::{LogFormat, Settings, Strictness, Values};
+use sockring::config::{Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::budget::{self, Descriptors};
 use crate::flags::Invocation;
 use crate::state::{Heritage, Testator};
-use crate::{listen, out, rings, space, supervisor};
+use crate::{listen, logs, out, rings, space, supervisor};
 
 /// The user of the token that a developer gets at start.
 const DEMO_USER: &str = "demo";
@@ -46,7 +46,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let settings = invocation.settings()?;
-    start_logging(&settings)?;
+    logs::begin(&settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -100,12 +100,16 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         // Who is told that the server runs may count on the other instances at once, if Redis is there at all.
         cluster.wait_until_up(REDIS_PATIENCE);
     }
+    logs::started(&settings, clients, api_address, descriptors);
     announce(&settings, clients.port(), api_address, &verifier.load(), origin)?;
+    let begun = Instant::now();
     supervisor::ready(&clients.to_string());
     supervisor::watch(crew.shards.clone())?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
-    wind_up(ending, &crew.shards, crew.workers, (&farewell, settings.drain), testator.as_ref())
+    let result = wind_up(ending, &crew.shards, crew.workers, (&farewell, settings.drain), testator.as_ref());
+    tracing::info!(seconds = begun.elapsed().as_secs(), "the server has ended");
+    result
 }
 
 /// Tells all workers to end their clients, and waits until they have: also where one of them could not go on, since the
@@ -436,22 +440,6 @@ fn shutdown_event(settings: &Settings) -> Broadcast {
         server: &settings.environment,
     };
     Broadcast::new("/", Vec::new(), events::args(events::SERVER_SHUTDOWN, &payload).into())
-}
-
-fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log)
-        .map_err(|error| format!("log: `{}` is no filter: {error}", settings.log))?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        // They would go to standard error as well, and end the process where that is closed.
-        .log_internal_errors(false)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => logs.with_target(false).init(),
-        LogFormat::Json => logs.json().init(),
-    }
-    Ok(())
 }
 
 fn made_up_secret() -> Result<String, Box<dyn Error>> {

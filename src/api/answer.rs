@@ -10,6 +10,8 @@ pub(super) struct ApiAnswer {
     pub(super) content_type: &'static str,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
+    /// Of one that is no success: why, for the log.
+    pub(super) reason: Option<String>,
 }
 
 /// What is wrong with one field.
@@ -86,6 +88,7 @@ impl ApiAnswer {
             content_type: "application/json; charset=utf-8",
             headers: vec![("Cache-Control", "no-store".to_owned())],
             body: serde_json::to_vec(envelope).unwrap_or_default(),
+            reason: (envelope.status_code >= 400).then(|| envelope.message.to_owned()),
         }
     }
 
@@ -96,6 +99,7 @@ impl ApiAnswer {
             content_type: "application/json; charset=utf-8",
             headers: vec![("Cache-Control", "no-store".to_owned())],
             body: serde_json::to_vec(body).unwrap_or_default(),
+            reason: None,
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<ApiAnswer, ApiError>
         .header("if-none-match")
         .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == TAG));
     if is_known {
-        return Ok(ApiAnswer { status: 304, content_type, headers, body: Vec::new() });
+        return Ok(ApiAnswer { status: 304, content_type, headers, body: Vec::new(), reason: None });
     }
     let body = if takes_gzip(head.header("accept-encoding").unwrap_or_default()) {
         headers.push(("Content-Encoding", "gzip".to_owned()));
@@ -60,7 +60,7 @@ pub(super) fn answer(file: &str, head: &Head<'_>) -> Result<ApiAnswer, ApiError>
         GzDecoder::new(compressed).read_to_end(&mut body).map_err(|_| ApiError::new(500, "a build is damaged"))?;
         body
     };
-    Ok(ApiAnswer { status: 200, content_type, headers, body })
+    Ok(ApiAnswer { status: 200, content_type, headers, body, reason: None })
 }
 
 /// Whether an `Accept-Encoding` has gzip and does not forbid it (RFC 9110 section 12.5.3).

@@ -263,12 +263,17 @@ impl ApiConnection {
         }
         self.input = input.get(length..).unwrap_or_default().to_vec();
         let body_of = if head.method == Method::Head { BodyOf::Head } else { BodyOf::Get };
-        let (answer, left, _slot) = match self.reply(api, &head).await {
+        let begun = Instant::now();
+        let route = routes::find(api, &head, self.entrance, self.peer);
+        // Of a request that was refused before it was known what it is about.
+        let label = route.as_ref().map_or("none", |route| route.label());
+        let (answer, left, _slot) = match self.reply(api, &head, route).await {
             RequestReply::Behind(answer, slot) => (answer, BodyRest::Nothing, slot),
             RequestReply::Before(answer, slot) => (answer, BodyRest::of(&head), slot),
             RequestReply::Last(answer) => (answer, BodyRest::Unknown, None),
             RequestReply::None => return Served::Over,
         };
+        self.note(api, label, &answer, begun.elapsed());
         let keep_alive = if left == BodyRest::Unknown { KeepAlive::Close } else { head.keep_alive };
         let is_written = self.write(&answer, body_of, keep_alive).await;
         match (keep_alive, left) {
@@ -284,9 +289,30 @@ impl ApiConnection {
         Served::Over
     }
 
+    /// Counts an answer, and has a line in the log for one that is no success: why, and whose request it was.
+    fn note(&self, api: &Api, route: &'static str, answer: &ApiAnswer, time: Duration) {
+        api.served.count(route, answer.status, time);
+        if answer.status >= 400 {
+            let peer = self.peer.map(|peer| peer.ip().to_canonical());
+            tracing::debug!(
+                route,
+                status = answer.status,
+                reason = answer.reason.as_deref(),
+                address = peer.map(tracing::field::display),
+                milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+                "a request to the API was not served"
+            );
+        }
+    }
+
     /// What this request gets. Its head decides whether its body is read at all.
-    async fn reply<'a>(&mut self, api: &'a Arc<Api>, head: &Head<'_>) -> RequestReply<'a> {
-        let route = match routes::find(api, head, self.entrance, self.peer) {
+    async fn reply<'a>(
+        &mut self,
+        api: &'a Arc<Api>,
+        head: &Head<'_>,
+        route: Result<routes::Route<'_>, ApiError>,
+    ) -> RequestReply<'a> {
+        let route = match route {
             Ok(route) => route,
             Err(error) => return RequestReply::Before(error.into(), None),
         };

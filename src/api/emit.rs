@@ -22,7 +22,7 @@ const TARGETS_MAX: usize = 1000;
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
-const EVENT: Field = required("event", FieldForm::EventName(NAME_BYTES_MAX), "its name");
+pub(super) const EVENT: Field = required("event", FieldForm::EventName(NAME_BYTES_MAX), "its name");
 const DATA: Field = optional(
     "data",
     FieldForm::Anything,
@@ -32,13 +32,14 @@ const ARGS: Field = optional("args", FieldForm::List, "its arguments, in place o
 pub(super) const USER: Field = optional("user", FieldForm::Id(USER_BYTES_MAX), "all sockets of this user");
 pub(super) const USER_ID: Field = optional("userId", FieldForm::Id(USER_BYTES_MAX), "the same as `user`");
 const USERS: Field = optional("users", FieldForm::Ids(TARGETS_MAX, USER_BYTES_MAX), "all sockets of these users");
-const ROOM: Field = optional("room", FieldForm::Name(NAME_BYTES_MAX), "all sockets in this room");
+pub(super) const ROOM: Field = optional("room", FieldForm::Name(NAME_BYTES_MAX), "all sockets in this room");
 const ROOMS: Field =
     optional("rooms", FieldForm::Names(TARGETS_MAX, NAME_BYTES_MAX), "all sockets in one of these rooms, once each");
 const BROADCAST: Field = optional("broadcast", FieldForm::Boolean, "`true`: all sockets");
 const EXCEPT: Field =
     optional("except", FieldForm::Names(TARGETS_MAX, NAME_BYTES_MAX), "but to nobody in one of these rooms");
-const NAMESPACE: Field = optional("namespace", FieldForm::Namespace(NAME_BYTES_MAX), "in this namespace; default: `/`");
+pub(super) const NAMESPACE: Field =
+    optional("namespace", FieldForm::Namespace(NAME_BYTES_MAX), "in this namespace; default: `/`");
 const VOLATILE: Field = optional("volatile", FieldForm::Boolean, "dropped for who cannot take it at once");
 const TTL: Field =
     optional("ttl", FieldForm::Seconds, "seconds for which it is kept for users who have not received it");

@@ -9,7 +9,7 @@ use crate::shard::Keeping;
 
 use super::across::{Emitted, Memory};
 use super::answer::{ApiAnswer, ApiError, put};
-use super::emit::KeepRules;
+use super::emit::{EVENT, KeepRules, NAMESPACE, ROOM, USER, USER_ID};
 use super::fields::Fields;
 use super::operations::BATCH_MAX;
 use super::{Api, emit, unix_ms, words};
@@ -21,6 +21,7 @@ pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiEr
     let emitted = api.emit_each(vec![emit]).await?;
     // One for each.
     let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
+    tell_of_nobody(&fields, emitted);
     Ok(ApiAnswer::ok(answer_to(api, &fields, emitted)?, words::emitted(*emitted, delivery)))
 }
 
@@ -35,13 +36,13 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
     }
     let emitted = api.emit_each(emits).await?;
     let mut each = emitted.iter();
-    let answers: Vec<_> = results
-        .into_iter()
-        .zip(&entries)
-        .map(|(result, fields)| {
-            result.and_then(|()| each.next().map_or(Ok(Value::Null), |one| answer_to(api, fields, one)))
-        })
-        .collect();
+    let mut answer = |fields: &Fields<'_>| {
+        let Some(one) = each.next() else { return Ok(Value::Null) };
+        tell_of_nobody(fields, one);
+        answer_to(api, fields, one)
+    };
+    let answers: Vec<_> =
+        results.into_iter().zip(&entries).map(|(result, fields)| result.and_then(|()| answer(fields))).collect();
     let accepted: Vec<_> = emitted.iter().filter(|one| one.memory != Memory::AnotherEvent).copied().collect();
     let message = words::batch(&accepted, answers.len() - accepted.len());
     let data: Vec<_> = answers
@@ -65,6 +66,23 @@ fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::Emit
     let emit = emit::decode(fields, &api.server, rules, now_unix_ms)?;
     emit::check_namespace(fields, &api.engine.namespaces, &emit)?;
     Ok(emit)
+}
+
+/// The line of an emit that nobody here has got: whose user is not connected, or whose names are others.
+fn tell_of_nobody(fields: &Fields<'_>, emitted: &Emitted) {
+    if emitted.delivered > 0 || !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let text = |field| fields.text(field).ok().flatten();
+    tracing::debug!(
+        event = text(&EVENT).as_deref(),
+        user = fields.either_id(&USER, &USER_ID).ok().flatten().as_deref(),
+        room = text(&ROOM).as_deref(),
+        namespace = text(&NAMESPACE).as_deref(),
+        published = emitted.published,
+        kept = matches!(emitted.keeping, Some((Keeping::Kept, _))),
+        "an emit was queued for nobody here"
+    );
 }
 
 /// What came of one emit.

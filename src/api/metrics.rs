@@ -1,5 +1,6 @@
-//! `GET /metrics`: what the shards count, in the text format of Prometheus. No label comes from a client.
+//! `GET /metrics`: what the shards count, in either text format. No label comes from a client.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
@@ -22,7 +23,10 @@ use crate::shard::{
 use super::Api;
 use super::answer::ApiAnswer;
 use super::bus_metrics;
+use super::exposition::Exposition;
 use super::metric_rows::{OfShard, gauges, values};
+use super::process_metrics;
+use super::served::{self, OfRoute};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
@@ -115,6 +119,7 @@ const COUNTERS: &[Row<Counters>] = &[
     ("received_bytes", "Bytes received from connections", |counters| counters.bytes_in),
     ("sent_bytes", "Bytes sent to connections", |counters| counters.bytes_out),
     ("copied_bytes", "Bytes of messages copied so that several leave in one send", |counters| counters.bytes_copied),
+    ("connects_accepted", "CONNECTs that were accepted", |counters| counters.connects_accepted),
     ("sessions_opened", "Engine.IO sessions opened", |counters| counters.opened),
     ("messages_received", "Messages from clients", |counters| counters.messages_in),
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),
@@ -160,6 +165,13 @@ const HISTOGRAMS: &[HistogramRow] = &[
     }),
 ];
 
+/// Whether this instance should get traffic, as `/ready` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    Wanted,
+    Unwanted,
+}
+
 /// What is counted outside of the shards.
 pub(super) struct OfApi {
     connections: u64,
@@ -169,11 +181,15 @@ pub(super) struct OfApi {
     /// Letters that wait for each shard, and the bytes of emits among them.
     waiting: Vec<(usize, usize)>,
     bus: Option<ClusterMetrics>,
+    traffic: Traffic,
+    served: BTreeMap<&'static str, OfRoute>,
 }
 
 impl OfApi {
-    pub(super) fn new(api: &Api) -> OfApi {
+    pub(super) fn new(api: &Api, traffic: Traffic) -> OfApi {
         OfApi {
+            traffic,
+            served: api.served.all(),
             connections: api.crowds.iter().map(|crowd| crowd.present() as u64).sum(),
             hits: api.hits.all(),
             capacity: Arc::clone(&api.capacity),
@@ -206,20 +222,36 @@ impl EncodeMetric for Histograms {
 }
 
 /// The metrics of all shards, by their number.
-pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
-    let mut registry = Registry::with_prefix("sockring");
+pub(super) fn answer(shards: &[ShardMetrics], api: OfApi, format: Exposition) -> ApiAnswer {
+    let mut root = Registry::default();
+    process_metrics::register(&mut root);
+    register(root.sub_registry_with_prefix("sockring"), shards, api);
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ = encode(&mut text, &root);
+    ApiAnswer {
+        status: 200,
+        content_type: format.content_type(),
+        headers: vec![("Cache-Control", "no-store".to_owned()), ("Vary", "Accept".to_owned())],
+        body: format.of(text).into_bytes(),
+        reason: None,
+    }
+}
+
+/// Ours, of all shards and of what is beside them.
+fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     let numbered = || (0u32..).map(|shard| OfShard { shard }).zip(shards);
     for (name, help, value) in GAUGES {
-        gauges(&mut registry, name, help, shards.iter().map(|metrics| value(&metrics.stats)));
+        gauges(registry, name, help, shards.iter().map(|metrics| value(&metrics.stats)));
     }
     gauges(
-        &mut registry,
+        registry,
         "mail_waiting",
         "Letters that wait for a shard",
         api.waiting.iter().map(|(letters, _)| *letters as u64),
     );
     let bytes = api.waiting.iter().map(|(_, bytes)| *bytes as u64);
-    gauges(&mut registry, "mail_waiting_bytes", "Bytes of emits that wait for a shard", bytes);
+    gauges(registry, "mail_waiting_bytes", "Bytes of emits that wait for a shard", bytes);
     for (name, help, value) in COUNTERS {
         let family = Family::<OfShard, Counter>::default();
         for (shard, metrics) in numbered() {
@@ -296,17 +328,18 @@ pub(super) fn answer(shards: &[ShardMetrics], api: OfApi) -> ApiAnswer {
     let connections: Gauge = Gauge::default();
     connections.set(i64::try_from(api.connections).unwrap_or(i64::MAX));
     registry.register("api_connections", "Connections that the API serves", connections);
-    if let Some(bus) = api.bus {
-        bus_metrics::register(&mut registry, bus);
+    served::register(registry, api.served);
+    let is_draining = shards.iter().any(|metrics| metrics.stats.is_draining);
+    for (name, help, holds) in [
+        ("ready", "1: this instance should get traffic, as /ready says", api.traffic == Traffic::Wanted),
+        ("draining", "1: all clients are being closed", is_draining),
+    ] {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::from(holds));
+        registry.register(name, help, gauge);
     }
-    let mut text = String::new();
-    // Writing into a String does not fail.
-    let _ = encode(&mut text, &registry);
-    ApiAnswer {
-        status: 200,
-        content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        headers: vec![("Cache-Control", "no-store".to_owned())],
-        body: text.into_bytes(),
+    if let Some(bus) = api.bus {
+        bus_metrics::register(registry, bus);
     }
 }
 
@@ -325,6 +358,8 @@ mod tests {
             hits: vec![("api_connections_max", 0), ("api_body_bytes_max", 3)],
             capacity: Arc::new(Capacity::new(CapacityLimits::UNLIMITED)),
             waiting: vec![(1, 9)],
+            traffic: Traffic::Wanted,
+            served: BTreeMap::new(),
             bus: Some(ClusterMetrics {
                 subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],
@@ -342,7 +377,8 @@ mod tests {
         metrics.counters.count_close(CloseReason::QueueFull);
         metrics.counters.count_recovery(Recovered::TooOld);
         metrics.stats.rooms = 7;
-        let text = String::from_utf8(answer(&[ShardMetrics::default(), metrics], api).body).unwrap();
+        let text =
+            String::from_utf8(answer(&[ShardMetrics::default(), metrics], api, Exposition::OpenMetrics).body).unwrap();
         for line in [
             "sockring_rooms{shard=\"0\"} 0",
             "sockring_rooms{shard=\"1\"} 7",
@@ -365,6 +401,8 @@ mod tests {
             "sockring_mail_waiting_bytes{shard=\"0\"} 9",
             "sockring_turn_seconds_count{shard=\"1\"} 1",
             "sockring_turn_seconds_bucket{le=\"0.000016\",shard=\"1\"} 1",
+            "sockring_ready 1",
+            "sockring_draining 0",
             "sockring_bus_up 1",
             "sockring_bus_lost_total{reason=\"redis_down\"} 2",
             "sockring_bus_published_messages_total 0",

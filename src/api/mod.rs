@@ -24,6 +24,7 @@ mod crowd;
 mod demo;
 mod emit;
 mod emitting;
+mod exposition;
 mod fields;
 mod kept;
 mod maintenance;
@@ -35,7 +36,9 @@ mod openapi;
 mod operations;
 mod page;
 mod prints;
+mod process_metrics;
 mod routes;
+mod served;
 mod shape;
 mod words;
 
@@ -96,6 +99,7 @@ pub struct Api {
     demos: AtomicUsize,
     maintenance: maintenance::MaintenanceState,
     hits: Hits,
+    served: served::ServedRequests,
     /// What events are called that are remembered.
     ids: EventIds,
 }
@@ -178,6 +182,7 @@ impl Api {
             demos: AtomicUsize::new(0),
             maintenance: maintenance::off(),
             hits: Hits::default(),
+            served: served::ServedRequests::default(),
             ids: EventIds::new(random()),
         })
     }

@@ -76,6 +76,7 @@ impl Page {
                 ("Cache-Control", "no-store".to_owned()),
             ],
             body: html.into_bytes(),
+            reason: None,
         }
     }
 }

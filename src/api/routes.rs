@@ -15,7 +15,9 @@ use super::answer::{ApiAnswer, ApiError, put};
 use super::crowd::Class;
 use super::emit::{USER, USER_ID, to_rooms, user_room};
 use super::emitting;
+use super::exposition::Exposition;
 use super::fields::{Fields, decode_user};
+use super::metrics::{OfApi, Traffic};
 use super::nearest::{nearest, nearest_route};
 use super::operations::{
     API, DISCONNECT, INTERVIEW_ID, RECONNECT, ROOM, ROOM_CHANGE, SOCKET_ID, TEST_ANALYSIS, TEST_EMIT, TEST_EVENT,
@@ -55,6 +57,32 @@ pub(super) enum Route<'h> {
 }
 
 impl Route<'_> {
+    /// What it is called in metrics and the log: nothing of what a peer has sent.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Route::Health => "GET /health",
+            Route::Ready => "GET /ready",
+            Route::Metrics => "GET /metrics",
+            Route::Page => "GET /",
+            Route::Build(_) => "GET client",
+            Route::Description => "GET openapi.json",
+            Route::Stats => "GET stats",
+            Route::Events => "GET events",
+            Route::Status(_) => "GET user/:userId/status",
+            Route::Kept(..) => "GET user/:userId/kept",
+            Route::Unkeep(..) => "DELETE user/:userId/kept",
+            Route::Emit => "POST emit",
+            Route::EmitBatch => "POST emit/batch",
+            Route::JoinRooms => "POST rooms/join",
+            Route::LeaveRooms => "POST rooms/leave",
+            Route::Disconnect => "POST disconnect",
+            Route::Maintenance => "GET maintenance",
+            Route::SetMaintenance => "POST maintenance",
+            Route::EmitToUser => "POST test/emit-to-user",
+            Route::AnalysisEvents(_) => "POST test/analysis-events/:userId",
+        }
+    }
+
     pub(super) fn class(self) -> Class {
         match self {
             Route::Health | Route::Ready => Class::Vital,
@@ -115,7 +143,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
     let answer = match route {
         Route::Health => Ok(ApiAnswer::bare(200, &json!({"status": "ok"}))),
         Route::Ready => Ok(ready(api).await),
-        Route::Metrics => api.metrics().await.map(|shards| metrics::answer(&shards, metrics::OfApi::new(api))),
+        Route::Metrics => metrics_of(api, head).await,
         Route::Page => Ok(api.page.answer(head.host())),
         Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
@@ -137,14 +165,23 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
     answer.unwrap_or_else(ApiAnswer::from)
 }
 
+/// What all shards count, and whether they would have traffic.
+async fn metrics_of(api: &Api, head: &Head<'_>) -> Result<ApiAnswer, ApiError> {
+    let shards = api.metrics().await?;
+    let stats: Vec<_> = shards.iter().map(|metrics| metrics.stats).collect();
+    let traffic = match unready_for(api, &stats).or_else(|| without_redis(api)) {
+        None => Traffic::Wanted,
+        Some(_) => Traffic::Unwanted,
+    };
+    let format = Exposition::preferred(head.header("accept"));
+    Ok(metrics::answer(&shards, OfApi::new(api, traffic), format))
+}
+
 /// Whether this instance should get traffic: its shards answer, and one of them has room. Redis is mentioned where there
 /// is one: without it this instance's clients are served on.
 async fn ready(api: &Api) -> ApiAnswer {
     let redis = api.redis();
-    let reason = match unready(api).await {
-        None if redis.is_some_and(|redis| redis.spoils_readiness) => Some("Redis is down"),
-        reason => reason,
-    };
+    let reason = unready(api).await.or_else(|| without_redis(api));
     let mut body = match reason {
         None => json!({"status": "ready"}),
         Some(reason) => json!({"status": "not ready", "reason": reason}),
@@ -155,9 +192,19 @@ async fn ready(api: &Api) -> ApiAnswer {
     ApiAnswer::bare(if reason.is_none() { 200 } else { 503 }, &body)
 }
 
+/// Where Redis is required.
+fn without_redis(api: &Api) -> Option<&'static str> {
+    api.redis().filter(|redis| redis.spoils_readiness).map(|_| "Redis is down")
+}
+
 /// Why this instance should get no traffic.
 async fn unready(api: &Api) -> Option<&'static str> {
     let Ok(shards) = api.stats().await else { return Some("a shard does not answer") };
+    unready_for(api, &shards)
+}
+
+/// The same by what all shards have said of themselves.
+fn unready_for(api: &Api, shards: &[ShardStats]) -> Option<&'static str> {
     let total = |count: fn(&ShardStats) -> u64| shards.iter().map(count).sum::<u64>();
     // Those that idle go when others come.
     let has_room = api.capacity.has_room_for_connection() || total(|shard| shard.idle) > 0;

@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
     "api",
     "app",
     "asking",
@@ -20,6 +20,7 @@ const MODULES: [&str; 27] = [
     "events",
     "flags",
     "listen",
+    "logs",
     "mailbox",
     "out",
     "proxies",

@@ -64,6 +64,8 @@ struct Given {
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     given: BTreeMap<&'static str, Given>,
+    /// The settings file, if there is one.
+    file: Option<String>,
     /// What is wrong with the sources themselves.
     pub(super) mistakes: Vec<ConfigError>,
     pub(super) warnings: Vec<ConfigError>,
@@ -106,6 +108,7 @@ impl Values {
     /// Takes what a settings file has, which `named_by` names.
     pub fn offer_file(&mut self, path: &Path, named_by: Source) {
         let name = path.display().to_string();
+        self.file = Some(name.clone());
         match std::fs::read_to_string(path) {
             Ok(text) => self.offer_toml(&name, &text),
             Err(error) => {
@@ -184,6 +187,11 @@ impl Values {
     /// Whether a source could not be read, so that nothing may be said of what is missing.
     pub(super) fn is_incomplete(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.key == CONFIG)
+    }
+
+    /// The path of the settings file, if there is one.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     pub fn text(&self, name: &str) -> &str {

@@ -17,6 +17,8 @@ pub struct Counters {
     pub bytes_copied: u64,
     /// Sessions opened.
     pub opened: u64,
+    /// CONNECTs that were accepted.
+    pub connects_accepted: u64,
     /// Messages from clients.
     pub messages_in: u64,
     /// Messages queued for clients by broadcasts.

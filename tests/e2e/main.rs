@@ -29,6 +29,7 @@ mod slow;
 mod start;
 mod state;
 mod supervised;
+mod telling;
 mod users;
 #[path = "../support/waiting.rs"]
 mod waiting;

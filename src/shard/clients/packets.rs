@@ -265,9 +265,13 @@ impl<A: Application> Hub<A> {
         client.refusals = 0;
         client.half_open_by = Millis::NEVER;
         let stage = SocketStage::Joining;
+        self.counters.connects_accepted += 1;
         let place = client.sockets.insert(Socket { random, namespace: id, stage, user: None, links: Links::None });
         if let Some(at) = admission.ends_at_unix_ms {
             client.expiries.set(place, self.now.at + at.saturating_sub(self.now.unix_ms));
+        }
+        if self.diary.is_kept() {
+            self.tell_connect(key, request.namespace, admission.user.as_deref());
         }
         if let Some(name) = user_room {
             let room = self.enter(key, place, &name);

@@ -66,6 +66,9 @@ impl<A: Application> Hub<A> {
             }
             Step::Upgraded => {
                 self.take_over(key);
+                if self.diary.is_kept() {
+                    self.tell_upgrade(key);
+                }
                 ProbeOutcome::Upgraded
             }
             Step::DropProbe => {

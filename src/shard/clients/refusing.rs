@@ -27,7 +27,10 @@ impl<A: Application> Hub<A> {
     /// Answers a CONNECT that may not pass. The session goes on, unless this was one too many.
     pub(crate) fn refuse(&mut self, key: ClientKey, namespace: &str, refusal: &Refusal) {
         self.counters.count_refusal(refusal.reason);
-        tracing::debug!(reason = refusal.reason.label(), "a CONNECT was refused");
+        if self.diary.is_kept() {
+            let address = self.diary.account(key.0.index).address.map(tracing::field::display);
+            tracing::debug!(namespace, address, reason = refusal.reason.label(), "a CONNECT was refused");
+        }
         let data = refusal.reason.code().map(|code| format!("{{\"code\":\"{code}\"}}"));
         let frames = encode::message(&mut self.scratch, |out| {
             socketio::encode_connect_error(namespace, &refusal.message, data.as_deref(), out);

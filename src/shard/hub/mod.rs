@@ -36,10 +36,6 @@ use super::settings::EngineSettings;
 
 use outbound::Outbound;
 
-/// Refused origins that are logged, and how long they may be.
-const ORIGINS_LOGGED_MAX: usize = 64;
-const ORIGIN_BYTES_MAX: usize = 256;
-
 /// The clock as a shard sees it. All shards of a process have the same origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -74,8 +70,6 @@ pub(super) struct Hub<A> {
     /// Of what peers have begun, here.
     pub(super) input_bytes: usize,
     pub(super) draining: Option<Drain>,
-    /// Those that were logged.
-    pub(super) refused_origins: Vec<Box<str>>,
     pub(super) ping: Frames,
     /// `None`: nobody is told what it has missed.
     pub(super) recovery: Option<Box<Recovery>>,
@@ -115,17 +109,14 @@ impl<A: Application> Hub<A> {
             scratch: Vec::new(),
             input_bytes: 0,
             draining: None,
-            refused_origins: Vec::new(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
         }
     }
 
-    /// Counts an origin that is not allowed. The operator reads about each once, up to a number of them.
+    /// Counts an origin that is not allowed. The operator reads about each once, whatever shard it comes to.
     pub(super) fn refuse_origin(&mut self, origin: &str) {
         self.counters.origins_refused += 1;
-        let is_known = self.refused_origins.iter().any(|known| **known == *origin);
-        if !is_known && self.refused_origins.len() < ORIGINS_LOGGED_MAX && origin.len() <= ORIGIN_BYTES_MAX {
-            self.refused_origins.push(origin.into());
+        if self.capacity.is_news(origin) {
             tracing::warn!(
                 ?origin,
                 "a page of this origin was refused; if it is yours, add it to cors_origin (CORS_ORIGIN)"
