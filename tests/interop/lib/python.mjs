@@ -1,7 +1,7 @@
 // A virtual environment in tests/output/venv with the Python packages that tests need.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot } from './program.mjs';
 import { within } from './wait.mjs';
@@ -21,9 +21,13 @@ export function run(command, args, ms, env = {}, cwd = undefined) {
   })).finally(() => child.kill('SIGKILL'));
 }
 
+const NEED = `
+  test -x "$0/bin/python" || python3 -m venv "$0" || exit
+  "$0/bin/python" -c "import $1" 2> /dev/null || "$0/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"`;
+
 /** Makes these modules importable by `python`, from the requirements where they are missing. */
-export async function needPython(modules, requirements) {
-  if (!existsSync(path.join(venv, 'lib')) || !existsSync(python)) await run('python3', ['-m', 'venv', venv], 60000);
-  await run(python, ['-c', `import ${modules.join(', ')}`], 20000)
-    .catch(() => run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements], 180000));
+export function needPython(modules, requirements) {
+  mkdirSync(path.dirname(venv), { recursive: true });
+  // Files of tests run beside each other.
+  return run('flock', [`${venv}.lock`, 'bash', '-c', NEED, venv, modules.join(', '), requirements], 280000);
 }

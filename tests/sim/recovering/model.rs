@@ -61,6 +61,8 @@ struct Session {
     is_gone: bool,
     /// It began with what another one had missed, and has not read its own greeting: which rooms it was in is not known.
     is_heir: bool,
+    /// It began so: where a text that is no offset brings it back to, the rooms of the one before it are not known.
+    began_as_heir: bool,
 }
 
 pub(crate) struct Model {
@@ -121,7 +123,8 @@ impl Model {
             return;
         }
         let before = client.sid.as_ref().and_then(|sid| self.sessions.get(sid));
-        let is_gone = before.is_some_and(|session| session.is_gone || session.is_heir);
+        let is_rootless = |session: &Session| session.is_heir || session.began_as_heir && !client.has_offset();
+        let is_gone = before.is_some_and(|session| session.is_gone || is_rootless(session));
         // Whoever was still reading what it had missed before, or had not begun to, has missed more than since it left.
         let missing = before.and_then(|before| before.expected.get(before.got));
         let missing_since = missing.and_then(|missing| self.emitted_at.get(&missing.number)).copied();
@@ -150,6 +153,7 @@ impl Model {
             may_repeat: before.and_then(|before| before.unmarked),
             is_gone: false,
             is_heir: before.is_some(),
+            began_as_heir: before.is_some(),
         };
         assert!(self.sessions.insert(welcome.sid, session).is_none(), "a sid twice");
     }
