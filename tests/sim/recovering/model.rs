@@ -63,6 +63,7 @@ struct Session {
     is_heir: bool,
     /// It began so: where a text that is no offset brings it back to, the rooms of the one before it are not known.
     began_as_heir: bool,
+    began_at: u64,
 }
 
 pub(crate) struct Model {
@@ -128,11 +129,15 @@ impl Model {
         // Whoever was still reading what it had missed before, or had not begun to, has missed more than since it left.
         let missing = before.and_then(|before| before.expected.get(before.got));
         let missing_since = missing.and_then(|missing| self.emitted_at.get(&missing.number)).copied();
-        let away_ms = now - missing_since.unwrap_or(now).min(client.left_at).min(client.marked_at);
+        // A text that is no offset means where the session began.
+        let begun_at = before.filter(|_| !client.has_offset()).map(|before| before.began_at);
+        let got_until = missing_since.unwrap_or(now).min(client.left_at).min(client.marked_at);
+        let away_ms = now - begun_at.unwrap_or(now).min(got_until);
         let has_reason = before.is_none() || is_gone || !self.has_room || away_ms > self.window_ms;
         assert!(has_reason, "{} was away for {away_ms} ms and is not recovered", client.user);
         let own = before.map_or(Vec::new(), |before| {
-            let mut missed = before.expected[if client.has_offset() { before.got } else { 0 }..].to_vec();
+            let rest = &before.expected[if client.has_offset() { before.got } else { 0 }..];
+            let mut missed = [&before.inherited, rest].concat();
             missed.retain(|expected| expected.is_own);
             missed
         });
@@ -154,6 +159,7 @@ impl Model {
             is_gone: false,
             is_heir: before.is_some(),
             began_as_heir: before.is_some(),
+            began_at: now,
         };
         assert!(self.sessions.insert(welcome.sid, session).is_none(), "a sid twice");
     }
@@ -252,7 +258,10 @@ impl Model {
 
     /// A client has read its greeting, and the marker of it.
     pub(crate) fn on_greeted(&mut self, client: &Client) {
-        self.session(client).is_heir = false;
+        let session = self.session(client);
+        session.is_heir = false;
+        // It would have come before.
+        session.inherited.clear();
     }
 
     pub(crate) fn on_marked(&mut self, client: &Client) {
