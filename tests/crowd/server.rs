@@ -23,6 +23,9 @@ pub const KEY: &str = "the key of the crowd's backend";
 /// What may be there while somebody asks, by its metric's name: the connection of the question.
 const ASKING: [&str; 1] = ["sockring_api_connections"];
 
+/// What is there as long as the server is, besides its process.
+const ALWAYS: [&str; 2] = ["sockring_build_info", "sockring_ready"];
+
 pub struct Server {
     child: Child,
     port: u16,
@@ -180,7 +183,10 @@ impl Server {
         let gauges: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")).collect();
         assert!(gauges.len() > 5, "hardly any gauges: {text}");
-        let is_gauge = |line: &str| gauges.contains(&line.split(['{', ' ']).next().unwrap_or_default());
+        let is_gauge = |line: &str| {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            gauges.contains(&name) && !ALWAYS.contains(&name) && !name.starts_with("process_")
+        };
         let samples = text.lines().filter(|line| is_gauge(line) && !line.ends_with(" 0"));
         let is_asking = |line: &str| ASKING.iter().any(|name| line.starts_with(name) && line.ends_with(" 1"));
         let mut left: Vec<String> = samples.filter(|line| !is_asking(line)).map(str::to_owned).collect();
