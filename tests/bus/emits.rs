@@ -124,6 +124,12 @@ fn rooms_are_heard_by_all_or_by_who_has_members() {
     let mut clients = [servers[0].client("alice"), servers[2].client("carol")];
     let mut peer = Peer::listening(&redis, &[]);
     assert_eq!(peer.publish("socket.io#/#news#", broadcast("/", Some("news"), "e", "nobody")), 2);
+    // Whoever has what was published behind it has let it pass: only then does anybody join.
+    for (client, user) in clients.iter_mut().zip(["alice", "carol"]) {
+        let room = format!("user:{user}");
+        assert_eq!(peer.publish(&format!("socket.io#/#{room}#"), broadcast("/", Some(&room), "e", "first")), 1);
+        assert_eq!(client.event(), ("e".to_owned(), json!("first")));
+    }
     for (server, user) in [(&servers[0], "alice"), (&servers[2], "carol")] {
         let joined = server.post("rooms/join", &json!({"user": user, "room": "news"}));
         assert_eq!((&joined["sockets"], &joined["confirmed"]), (&json!(1), &json!(true)));
