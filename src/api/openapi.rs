@@ -166,15 +166,18 @@ fn describe(operation: &ApiOperation, facts: &Facts<'_>) -> Value {
 }
 
 fn describe_open(path: &str, summary: &str, answer: Open) -> Value {
-    let (content_type, schema) = match answer {
+    let (content_types, schema): (&[&str], Value) = match answer {
         Open::State => {
             let text = json!({"type": "string"});
             let properties = json!({"status": text, "reason": text, "redis": text});
-            ("application/json", json!({"type": "object", "required": ["status"], "properties": properties}))
+            (&["application/json"], json!({"type": "object", "required": ["status"], "properties": properties}))
         }
-        Open::Text => ("application/openmetrics-text", json!({"type": "string"})),
+        // By `Accept`.
+        Open::Text => (&["text/plain", "application/openmetrics-text"], json!({"type": "string"})),
     };
-    let said = |words: &str| json!({"description": words, "content": {content_type: {"schema": schema}}});
+    let content: Map<String, Value> =
+        content_types.iter().map(|name| ((*name).to_owned(), json!({"schema": schema}))).collect();
+    let said = |words: &str| json!({"description": words, "content": content});
     let otherwise = match answer {
         Open::State => said("It is not"),
         Open::Text => refusal(),
