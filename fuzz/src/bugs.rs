@@ -239,9 +239,9 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         "api",
-        "src/api/emit.rs",
-        "if RESERVED_EVENTS.contains(&&*event) {",
-        "if event == \"connect\" {",
+        "src/api/fields.rs",
+        "match RESERVED_EVENTS.contains(&&*event) {",
+        "match event == \"connect\" {",
         "events that a client takes for something else are emitted",
     ),
     bug(
