@@ -1,7 +1,7 @@
 // A client in frames that comes back with whatever it likes as `pid` and offset.
 
 import assert from 'node:assert/strict';
-import { emit } from './api.mjs';
+import { emit, userStatus } from './api.mjs';
 import { WsClient } from './engine.mjs';
 import { tokenFor } from './jwt.mjs';
 import { until } from './wait.mjs';
@@ -86,6 +86,12 @@ export class Visitor {
   async cut() {
     this.client.terminate();
     await this.client.gone;
+  }
+
+  /** Cut off, and the server knows it; the user has no other socket. */
+  async leave() {
+    await this.cut();
+    await until(2000, `${this.user} is gone`, () => userStatus(this.target, this.user), ({ sockets }) => sockets === 0, 5);
   }
 
   /** Comes back with what it knows, as a stock client does. */

@@ -60,7 +60,7 @@ row('a room that it has left, or that it joins while away, is not among its room
   await join(target, { user, room: 'left' });
   await leave(target, { user, room: 'left' });
   await first.all();
-  await first.cut();
+  await first.leave();
   await join(target, { user, room: 'too-late' });
   for (const room of ['left', 'too-late']) await emit(target, { event: 'n', data: room, room });
   const second = await first.back();
@@ -197,6 +197,7 @@ row('two sockets of one user have a session each', async (target) => {
   await Promise.all([left.all(), right.all()]);
   await left.cut();
   await send(target, user, 2);
+  await right.all();
   await right.cut();
   await send(target, user, 3);
   const [left2, right2] = [await left.back(), await right.back()];

@@ -5,7 +5,6 @@ import { notOfReference, startSockring } from '../lib/program.mjs';
 import { api, emit, userStatus } from '../lib/api.mjs';
 import { suite } from '../lib/suite.mjs';
 import { Visitor } from '../lib/visitor.mjs';
-import { until } from '../lib/wait.mjs';
 
 const SETTINGS = { SOCKRING_SHARDS: '4', SOCKRING_USER_CONNECTIONS_MAX: '1', SOCKRING_NAMESPACES: '/,/admin' };
 const row = suite(() => startSockring(SETTINGS), { timeout: 60000, ...notOfReference });
@@ -19,7 +18,7 @@ async function victim(target) {
   await api(target, 'POST', '/rooms/join', { user: visitor.user, room: `of ${visitor.user}` });
   await emit(target, { event: 'n', data: 'read', user: visitor.user });
   await visitor.all();
-  await leaves(visitor);
+  await visitor.leave();
   await emit(target, { event: 'n', data: 'missed', user: visitor.user });
   await emit(target, { event: 'n', data: 'missed in the room', room: `of ${visitor.user}` });
   return visitor;
@@ -40,13 +39,7 @@ async function assertFresh(thief, words, owner) {
   assert.notEqual(thief.pid, owner.pid, words);
   assert.equal(typeof thief.pid, 'string', words);
   assert.deepEqual(await thief.all(), [], words);
-  await leaves(thief);
-}
-
-/** Cut off, and the server knows it: there is room for another connection of the user. */
-async function leaves(visitor) {
-  await visitor.cut();
-  await until(2000, `${visitor.user} is gone`, () => userStatus(visitor.target, visitor.user), ({ sockets }) => sockets === 0, 5);
+  await thief.leave();
 }
 
 /** Each letter of it changed by one bit. */
