@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, it } from 'node:test';
 import { io } from 'socket.io-client';
-import { BINARY, SECRET, mint, startServer } from '../browser/support/server.js';
+import { BINARY, SECRET, freePort, mint, startServer } from '../browser/support/server.js';
 
 const DEPLOY = new URL('../../deploy/', import.meta.url);
 // Of systemd's scale: 10 is a service that may do all, 0 one that may do nothing.
@@ -27,15 +26,6 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 
 const has = (program) => spawnSync(program, ['--help']).error === undefined;
 const read = (name) => readFileSync(new URL(name, DEPLOY), 'utf8');
-
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 // Names of series: of a histogram those of its parts.
 function series() {

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, it } from 'node:test';
 import { io } from 'socket.io-client';
-import { SECRET, mint, startServer } from '../browser/support/server.js';
+import { SECRET, freePort, mint, startServer } from '../browser/support/server.js';
 
 const DEPLOY = new URL('../../deploy/', import.meta.url);
 const SETTINGS = { ACCESS_TOKEN_SECRET: SECRET, SOCKRING_TRUSTED_PROXIES: '127.0.0.1/32', SOCKRING_DRAIN: '1' };
@@ -27,15 +26,6 @@ after(async () => {
   await Promise.all((instances ?? []).map((instance) => instance.stop()));
   rmSync(folder, { recursive: true, force: true });
 });
-
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 // The file with this test's ports in place of its own: each of them stands there once.
 function withPorts(name, ...ports) {

@@ -107,7 +107,7 @@ export function mint(userId, { secret = SECRET, ttlSeconds = 3600 } = {}) {
 // A port that a server can leave and take again. Below 1024 no outgoing connection can grab it in between (this needs
 // root), and 700-899 holds none of the ports that browsers refuse.
 export async function reusablePort() {
-  if (process.getuid?.() !== 0) return freePort(0);
+  if (process.getuid?.() !== 0) return freePort();
   for (let attempt = 0; attempt < 50; attempt += 1) {
     const port = await freePort(700 + Math.floor(Math.random() * 200)).catch(() => null);
     if (port) return port;
@@ -115,7 +115,8 @@ export async function reusablePort() {
   throw new Error('no free port from 700 to 899');
 }
 
-async function freePort(wanted) {
+// A port that nobody has just now: this one, or any.
+export async function freePort(wanted = 0) {
   const probe = net.createServer().listen(wanted);
   await once(probe, 'listening');
   const { port } = probe.address();

@@ -3,7 +3,7 @@
 import http from 'node:http';
 import { Member, NUMBERED, TRANSPORTS } from './member.mjs';
 import { apiKey } from './program.mjs';
-import { pause, until } from './wait.mjs';
+import { paced, pause, until } from './wait.mjs';
 
 const ROOMS = ['north', 'east', 'south'];
 const PADDING_BYTES_MAX = 400;
@@ -75,8 +75,7 @@ class Sender {
   async send(rate, done) {
     const begun = performance.now();
     for (let sent = 0; !done(); ) {
-      const late = performance.now() - begun - (sent * 1000) / rate;
-      if (late < 0) await pause(-late);
+      await paced(begun, sent, rate);
       if (Math.random() < 0.05) {
         // To the same: what goes to different rooms at once may take different ways between shards.
         const to = this.#anybody();

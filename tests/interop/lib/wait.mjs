@@ -34,6 +34,12 @@ export function pause(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Waits until it is time for the next of so many a second, when `sent` have been since `begun` (of `performance.now()`). */
+export async function paced(begun, sent, rate) {
+  const late = performance.now() - begun - (sent * 1000) / rate;
+  if (late < 0) await pause(-late);
+}
+
 /** A queue with one reader at a time: `push` now, `next` later, or the other way round. */
 export class Queue {
   #items = [];

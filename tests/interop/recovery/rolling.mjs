@@ -14,7 +14,7 @@ import { Ledger } from '../lib/ledger.mjs';
 import { lastingPort } from '../lib/port.mjs';
 import { apiKey, packageRoot, startSockring } from '../lib/program.mjs';
 import { RedisServer } from '../lib/redis.mjs';
-import { pause, until, within } from '../lib/wait.mjs';
+import { paced, pause, until, within } from '../lib/wait.mjs';
 import { options } from '../redis/load/common.mjs';
 
 const { clients: count, rate, adapter, instances: instanceCount, rounds, drain, transports } = options({
@@ -126,8 +126,7 @@ class Sender {
   async send() {
     const begun = performance.now();
     while (!this.#stopped) {
-      const late = performance.now() - begun - (this.emitted * 1000) / rate;
-      if (late < 0) await pause(-late);
+      await paced(begun, this.emitted, rate);
       await this.#emit(this.people[this.emitted % this.people.length]);
     }
   }
