@@ -49,31 +49,36 @@ pub(crate) struct Heritage {
 impl Heritage {
     /// What the process before has left, where there is a file for it.
     pub(crate) fn take(settings: &Settings) -> Result<Heritage, String> {
-        let Some(path) = &settings.state_file else { return Heritage::none() };
+        let Some(path) = &settings.state_file else { return Heritage::none(settings) };
         try_out(path)?;
         match read(path)? {
-            None => Heritage::none(),
+            None => Heritage::none(settings),
             Some(state) => Heritage::of(state, settings),
         }
     }
 
-    fn none() -> Result<Heritage, String> {
+    fn none(settings: &Settings) -> Result<Heritage, String> {
+        let without = |error: getrandom::Error| format!("no random bytes: {error}");
         let mut secret = vec![0; SECRET_BYTES];
-        getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
-        let instance = Instance::new(getrandom::u32().map_err(|error| format!("no random bytes: {error}"))?);
+        getrandom::fill(&mut secret).map_err(without)?;
+        let instance = match settings.instance {
+            Some(named) => named,
+            None => Instance::new(getrandom::u32().map_err(without)?),
+        };
         Ok(Heritage { instance, secret, left: Arc::default(), heir: Heir::Another })
     }
 
     fn of(state: State, settings: &Settings) -> Result<Heritage, String> {
         let is_same = state.shards.len() == usize::from(settings.shards)
             && state.namespaces == settings.engine.namespaces
+            && settings.instance.is_none_or(|named| named.number() == state.instance)
             // What others have said meanwhile nobody has heard.
             && settings.cluster.is_none();
         let heritage = match (is_same, STANDARD_NO_PAD.decode(&state.secret)) {
             (true, Ok(secret)) => {
                 Heritage { instance: Instance::new(state.instance), secret, left: Arc::default(), heir: Heir::Same }
             }
-            _ => Heritage::none()?,
+            _ => Heritage::none(settings)?,
         };
         let (kept, remembered) =
             state.shards.iter().map(Remains::events).fold((0, 0), |sum, events| (sum.0 + events.0, sum.1 + events.1));

@@ -79,6 +79,7 @@ pub const KEYS: &[SettingKey] = &[
     key("namespaces_per_client_max", "16", "namespaces of one client; more: CONNECT_ERROR"),
     key("rooms_per_socket_max", "128", "rooms of one socket; more are not joined"),
     key("acks_pending_max", "100000", "acknowledgements that one shard waits for, of emits that ask every receiver for one; more: delivered, and not counted as asked"),
+    key("instance", "", "three characters of `A-Z`, `a-z`, `0-9`, `-`, `_` that all session ids of this instance begin with, each instance its own, so that a proxy knows whose a request is; default: drawn at each start"),
     key("state_file", "", "file in which kept events, keys of emits and what clients have missed outlive a planned restart: written at the end of `drain`, read and removed at the next start"),
     key("kept_default_s", "0", "`ttl` in seconds of emits to users that have none; 0: they are not kept"),
     key("kept_ttl_max_s", "86400", "seconds for which an event may be kept; an emit with a longer `ttl`: status 422"),

@@ -139,6 +139,8 @@ pub struct Settings {
     pub sharing: Sharing,
     /// How long clients take to be closed at the end.
     pub drain: Duration,
+    /// `None`: by chance.
+    pub instance: Option<Instance>,
     /// What outlives the process is there between two of them.
     pub state_file: Option<PathBuf>,
     /// `None` without a public key, in development only: make one for this run.
@@ -231,6 +233,7 @@ impl Settings {
             },
             sharing: if values.truth("reuse_port")? { Sharing::WithOthers } else { Sharing::Alone },
             drain: seconds(values, "drain")?,
+            instance: instance(values)?,
             state_file: values.optional("state_file").map(PathBuf::from),
             access_token_secret,
             access_token_secret_previous: values.secret("access_token_secret_previous")?,
@@ -399,6 +402,14 @@ fn seconds(values: &Values, name: &str) -> Result<Duration, ConfigError> {
     duration.ok_or_else(|| {
         wrong(name, format!("`{seconds}` is not a number of seconds from 0 to {}", DRAIN_MOST.as_secs()))
     })
+}
+
+fn instance(values: &Values) -> Result<Option<Instance>, ConfigError> {
+    let named = |name: String| {
+        Instance::of_prefix(&name)
+            .ok_or_else(|| wrong("instance", "must be three characters of A-Z, a-z, 0-9, `-` and `_`"))
+    };
+    values.optional("instance").map(named).transpose()
 }
 
 /// No more than a single emit may ask for.

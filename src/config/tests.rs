@@ -273,3 +273,17 @@ fn a_secret_that_can_be_guessed_is_refused_in_production_and_pointed_out_elsewhe
     assert!(settings(&rotated).unwrap().warnings.is_empty());
     assert!(settings(&[("access_token_secret", &"x".repeat(32))]).unwrap().warnings.is_empty());
 }
+
+#[test]
+fn an_instance_is_called_as_its_sids_begin() {
+    let named = |name| settings(&[("instance", name)]);
+    for name in ["AAA", "a-1", "_zZ"] {
+        assert_eq!(named(name).unwrap().instance.map(Instance::prefix).as_deref(), Some(name));
+    }
+    assert_eq!(named("").unwrap().instance, None);
+    for wrong in ["a", "AA", "AAAA", "A A", "\u{e4}a", "a+b"] {
+        let error = named(wrong).unwrap_err();
+        assert_eq!(error.key, "instance");
+        assert!(error.to_string().contains("three characters"), "{error}");
+    }
+}

@@ -82,7 +82,7 @@ it('compose.yaml is of the form of Compose, and its settings are ours', () => {
   const script = compose.services.nginx.command.at(-1);
   const nginx = [...script.matchAll(/s\/([\d.:]+)\/([\w-]+):(\d+)\//g)].reduce((text, [, from, host, port]) => {
     assert.ok(text.includes(from) && compose.services[host], `${from} becomes ${host}`);
-    return text.replace(from, `${host}:${port}`);
+    return text.replaceAll(from, `${host}:${port}`);
   }, read('deploy/nginx.conf'));
   assert.doesNotMatch(nginx, /127\.0\.0\.1/);
 });

@@ -27,7 +27,7 @@ const PREFIX_BYTES: usize = INSTANCE_BITS as usize / 6;
 pub const SHARDS_MOST: u16 = 1 << SHARD_BITS;
 pub const SLOTS_MOST: usize = 1 << SLOT_BITS;
 
-/// A process among those that share a bus, by chance: what all its sids begin with. Two that have the same get each other's
+/// A process among those that share a bus, by chance unless an operator names it: what all its sids begin with. Two that have the same get each other's
 /// messages to sockets, and drop them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instance(u32);
@@ -36,6 +36,15 @@ impl Instance {
     /// Of a random number.
     pub fn new(random: u32) -> Instance {
         Instance(random & ((1 << INSTANCE_BITS) - 1))
+    }
+
+    /// The one whose sids begin so; `None` for what is not three such characters.
+    pub fn of_prefix(prefix: &str) -> Option<Instance> {
+        if prefix.len() != PREFIX_BYTES {
+            return None;
+        }
+        let sid = format!("{prefix}{}", "A".repeat(TEXT_BYTES - PREFIX_BYTES));
+        Sid::parse(&sid).map(|sid| sid.instance())
     }
 
     pub fn number(self) -> u32 {
