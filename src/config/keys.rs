@@ -59,6 +59,7 @@ pub const KEYS: &[SettingKey] = &[
     key("connect_bytes_max", "16384", "bytes of one message or POST from a client before its first accepted CONNECT, and of the payload of every CONNECT; more: close code 1009 or status 413"),
     key("input_bytes_max", "134217728", "bytes of heads, messages, bodies and attachments that all peers have begun and not ended; more: close code 1013 or status 503"),
     key("payload_packets_max", "1000", "packets in one POST; more: status 400, the client is closed"),
+    key("polling_gzip_bytes_min", "1024", "bytes from which on an answer to a poll is compressed for who takes gzip; 0: none is"),
     key("fragments_max", "1024", "WebSocket fragments of one message; more: close code 1008"),
     key("attachments_max", "10", "binary attachments of one packet, up to 255; more: the client is closed"),
     key("message_timeout_ms", "30000", "time for a message, or a packet's attachments, once begun; later: the client is closed"),

@@ -376,6 +376,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         payload_bytes_max: values.number_up_to("payload_bytes_max", 128, BYTES_MOST)?,
         connect_bytes_max: values.number_up_to("connect_bytes_max", 128, BYTES_MOST)?,
         payload_packets_max: values.number("payload_packets_max", 1)?,
+        polling_gzip_bytes_min: values.number("polling_gzip_bytes_min", 0)?,
         connect_timeout_ms: values.number("connect_timeout_ms", 10)?,
         head_timeout_ms: values.number("head_timeout_ms", 10)?,
         body_timeout_ms: values.number("body_timeout_ms", 10)?,

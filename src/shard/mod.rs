@@ -55,6 +55,7 @@ use moving::sid::RandomPool;
 use rooms::table::Rooms;
 use slots::Slots;
 use timers::Timers;
+use wire::compressor::Compressor;
 use wire::idlers::{self, Idlers};
 use wire::parcel::Luggage;
 use wire::stage::{Connection, HttpStage, Request, Stage};
@@ -102,6 +103,7 @@ pub struct Shard<A> {
     /// What the outside was given to send and has not sent.
     sending_bytes: u64,
     idlers: Idlers,
+    compressor: Compressor,
     /// When mail or completions last waited too long.
     slow_at: Option<Millis>,
     /// The last count of everything, and when it was made.
@@ -148,6 +150,7 @@ impl<A: Application> Shard<A> {
     /// An empty shard.
     pub fn new(parts: ShardParts<A>, now: Now) -> Shard<A> {
         let ShardParts { settings, capacity, place, app, entropy } = parts;
+        let compressor = Compressor::new(settings.turn.compressed_bytes_max);
         Shard {
             connections: Slots::with_capacity(capacity.limits().all_connections_max()),
             timers: Timers::new(now.at, place),
@@ -161,6 +164,7 @@ impl<A: Application> Shard<A> {
             closing_bytes: 0,
             sending_bytes: 0,
             idlers: Idlers::default(),
+            compressor,
             slow_at: None,
             counted: None,
         }

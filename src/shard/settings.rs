@@ -56,6 +56,8 @@ pub struct EngineSettings {
     pub connect_bytes_max: usize,
     /// Packets in one POST; more: 400, and the session ends.
     pub payload_packets_max: usize,
+    /// A polling answer that is as long is compressed for who takes gzip; 0: none is.
+    pub polling_gzip_bytes_min: usize,
     /// No CONNECT in this time: the session ends.
     pub connect_timeout_ms: u64,
     /// A request head has to be complete in this time, else the connection closes.
@@ -151,6 +153,8 @@ pub struct TurnLimits {
     pub small_bytes_max: usize,
     /// Bytes of one send. What is larger leaves in pieces, each in its turn.
     pub piece_bytes_max: usize,
+    /// Bytes of polling answers that are compressed; more go as they are. 1 KiB takes some 9 us.
+    pub compressed_bytes_max: usize,
     /// Clients that are seen to because their time has come.
     pub clients_due_max: usize,
     /// A broadcast to so few members is queued for them at once, before larger ones that are under way.
@@ -178,6 +182,7 @@ impl Default for TurnLimits {
             sent_bytes_max: 512 << 10,
             small_bytes_max: 4 << 10,
             piece_bytes_max: 64 << 10,
+            compressed_bytes_max: 128 << 10,
             clients_due_max: 1_024,
             at_once_max: 64,
             counted_per_ms: 64,
@@ -205,6 +210,7 @@ impl Default for EngineSettings {
             payload_bytes_max: 1_000_000,
             connect_bytes_max: 16 << 10,
             payload_packets_max: 1_000,
+            polling_gzip_bytes_min: 1_024,
             connect_timeout_ms: 45_000,
             head_timeout_ms: 10_000,
             body_timeout_ms: 30_000,

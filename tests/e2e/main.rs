@@ -19,6 +19,7 @@ mod limits;
 mod malformed;
 mod memory;
 mod operator;
+mod polling;
 mod pool;
 mod reasons;
 mod reload;

@@ -83,6 +83,7 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
         sent_bytes_max: random.pick(&[1, 300, 2 << 20]),
         small_bytes_max: random.pick(&[0, 50, 4 << 10]),
         piece_bytes_max: random.pick(&[20, 300, 64 << 10]),
+        compressed_bytes_max: 128 << 10,
         clients_due_max: random.pick(&[1, 1_024]),
         at_once_max: random.pick(&[0, 1, 3]),
         counted_per_ms: 64,

@@ -87,6 +87,19 @@ impl<'b> Head<'b> {
             .map(|header| header.value)
     }
 
+    /// Whether `Accept-Encoding` has gzip and does not forbid it (RFC 9110 section 12.5.3).
+    pub fn accepts_gzip(&self) -> bool {
+        let accepted = self.header("accept-encoding").unwrap_or_default();
+        let weight = |wanted: &str| {
+            accepted.split(',').find_map(|coding| {
+                let (name, parameters) = coding.split_once(';').unwrap_or((coding, "q=1"));
+                let weight = parameters.trim().strip_prefix("q=")?.trim().parse::<f32>().ok()?;
+                name.trim().eq_ignore_ascii_case(wanted).then_some(weight)
+            })
+        };
+        weight("gzip").or_else(|| weight("*")).is_some_and(|weight| weight > 0.0)
+    }
+
     /// The authority that the request is for: that of an absolute target, else the Host header (RFC 9112 section
     /// 3.2.2).
     pub fn host(&self) -> Option<&'b str> {

@@ -9,7 +9,7 @@ use crate::shard::clients::client::ConnectionKey;
 use crate::shard::limit::Limit;
 
 use super::requests::Outcome;
-use super::stage::{BodyIn, ReplyHead};
+use super::stage::{BodyIn, Coding, ReplyHead};
 
 /// The reference's refusals: code and words.
 const REFUSALS: [&str; 6] = [
@@ -21,6 +21,7 @@ const REFUSALS: [&str; 6] = [
     "Unsupported protocol version",
 ];
 const NO_STORE: &[(&str, &str)] = &[("Cache-Control", "no-store")];
+const NO_STORE_GZIP: &[(&str, &str)] = &[("Cache-Control", "no-store"), ("Content-Encoding", "gzip")];
 
 impl<A: Application> Shard<A> {
     /// Appends an answer to what the connection sends.
@@ -38,7 +39,8 @@ impl<A: Application> Shard<A> {
             Method::Head => BodyIn::LengthOnly,
             _ => BodyIn::Answer,
         };
-        ReplyHead { keep_alive: head.keep_alive, cors, body }
+        let coding = if head.accepts_gzip() { Coding::Gzip } else { Coding::Identity };
+        ReplyHead { keep_alive: head.keep_alive, cors, body, coding }
     }
 
     /// A request with a body that nobody reads cannot be followed by another.
@@ -76,7 +78,7 @@ impl<A: Application> Shard<A> {
             Outcome::Answered(keep_alive) => keep_alive,
             _ => KeepAlive::Close,
         };
-        let reply = ReplyHead { keep_alive, cors: reply.cors.clone(), body: reply.body };
+        let reply = ReplyHead { keep_alive, cors: reply.cors.clone(), body: reply.body, coding: reply.coding };
         self.answer_engine(key, status, code, &reply);
         outcome
     }
@@ -175,12 +177,21 @@ impl<A: Application> Shard<A> {
     }
 
     pub(in crate::shard) fn answer_payload(&mut self, key: ConnectionKey, payload: &[u8], reply: &ReplyHead) {
-        self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE, payload, reply);
+        let least = self.hub.settings.polling_gzip_bytes_min;
+        let packed = match reply.coding {
+            Coding::Gzip if least > 0 && payload.len() >= least => self.compressor.gzip(payload),
+            _ => None,
+        };
+        match packed {
+            Some(packed) => self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE_GZIP, &packed, reply),
+            None => self.answer_with(key, 200, "text/plain; charset=UTF-8", NO_STORE, payload, reply),
+        }
     }
 
     /// An answer without a body; the connection closes behind it.
     pub(in crate::shard) fn answer_empty(&mut self, key: ConnectionKey, status: u16, reply: &ReplyHead) {
-        let reply = ReplyHead { keep_alive: KeepAlive::Close, cors: reply.cors.clone(), body: reply.body };
+        let ReplyHead { body, coding, .. } = *reply;
+        let reply = ReplyHead { keep_alive: KeepAlive::Close, cors: reply.cors.clone(), body, coding };
         self.answer_with(key, status, "", &[], b"", &reply);
     }
 

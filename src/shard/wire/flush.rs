@@ -35,6 +35,7 @@ impl<A: Application> Shard<A> {
             }
         }
         self.flush_connections();
+        self.compressor.begin_turn();
         let around = self.hub.begin_looks_around();
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
         effects.extend(self.hub.outbound.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));

@@ -18,6 +18,7 @@
 //! ```
 
 mod answers;
+pub(super) mod compressor;
 mod connection;
 pub(super) mod flush;
 mod frames;

@@ -276,6 +276,15 @@ pub(crate) struct ReplyHead {
     /// Header lines for the request's origin.
     pub(crate) cors: Vec<u8>,
     pub(crate) body: BodyIn,
+    pub(crate) coding: Coding,
+}
+
+/// How the body of an answer may be coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Identity,
+    /// Or as it is.
+    Gzip,
 }
 
 /// Whether an answer has a body.

@@ -136,17 +136,26 @@ row('H08 placeholder nested in objects; 10 attachments; empty attachment', async
   await echo('{"_placeholder":true,"num":0}', [Buffer.alloc(70000, 7)]);
 });
 
-row('H09 polling response with Accept-Encoding gzip is readable, compressed or not', async (target) => {
+row('H09 an answer of 1,024 bytes and more is compressed where gzip is accepted', async (target) => {
   const session = await PollingSession.open(target);
   await session.connect();
-  const text = 'a'.repeat(5000);
-  await session.send(`42["message","${text}"]`);
-  const response = await session.get({ headers: { 'Accept-Encoding': 'gzip, deflate' } });
-  assertStatus(response, 200, 'poll');
-  const encoding = response.headers['content-encoding'];
-  assert.ok([undefined, 'gzip'].includes(encoding), `content-encoding gzip or none, got ${encoding}`);
-  const body = encoding === 'gzip' ? gunzipSync(response.body).toString() : response.text;
-  assert.equal(body, `42["message-back","${text}"]`);
+  const answer = async (text, accepted) => {
+    await session.send(`42["message","${text}"]`);
+    const response = await session.get({ headers: accepted ? { 'Accept-Encoding': accepted } : {} });
+    assertStatus(response, 200, 'poll');
+    const encoding = response.headers['content-encoding'];
+    const body = encoding === 'gzip' ? gunzipSync(response.body).toString() : response.text;
+    assert.equal(body, `42["message-back","${text}"]`);
+    return [encoding, response.body.length < text.length];
+  };
+  const long = 'abcd'.repeat(5000);
+  assert.deepEqual(await answer(long, 'gzip, deflate'), ['gzip', true]);
+  assert.deepEqual(await answer(long, 'br, gzip'), ['gzip', true]);
+  for (const accepted of ['identity', 'br', 'gzip;q=0', undefined]) assert.deepEqual(await answer(long, accepted), [undefined, false]);
+  assert.deepEqual(await answer('short', 'gzip'), [undefined, false]);
+  // The answer's head says that it is compressed, and the body is as long as it says.
+  const [edge] = await answer('a'.repeat(1024 - '42["message-back",""]'.length), 'gzip');
+  assert.equal(edge, 'gzip');
   await session.end();
 });
 

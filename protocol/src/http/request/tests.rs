@@ -151,6 +151,19 @@ fn reads_what_the_peer_wants_of_the_connection() {
 }
 
 #[test]
+fn knows_who_takes_gzip() {
+    let accepts =
+        |coding: &str| whole(&format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {coding}\r\n\r\n")).accepts_gzip();
+    for coding in ["gzip", "gzip, deflate, br, zstd", "br;q=1.0, GZIP;q=0.8", "*", "identity, *;q=0.5", "gzip;q=1"] {
+        assert!(accepts(coding), "{coding}");
+    }
+    for coding in ["", "identity", "br, deflate", "gzip;q=0", "gzip; q=0.0, *", "*;q=0", "x-gzip-not", "gzip;level=1"] {
+        assert!(!accepts(coding), "{coding}");
+    }
+    assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\n\r\n").accepts_gzip());
+}
+
+#[test]
 fn knows_one_expectation() {
     // RFC 9110 section 10.1.1
     let rows = [
