@@ -81,6 +81,20 @@ const SHARD: &[Field] = &[
     required("queuedBytes", FieldForm::Count, "bytes that wait for clients"),
 ];
 
+pub(super) const USERS: &[Field] = &[
+    required("users", FieldForm::Objects(USER), "some of the users that have a socket of this instance"),
+    required(
+        "next",
+        FieldForm::CursorOrNull,
+        "`from` of the request for those behind them; `null`: they were the last",
+    ),
+];
+
+const USER: &[Field] = &[
+    required("userId", FieldForm::String, "the user"),
+    required("sockets", FieldForm::Count, "sockets of this instance, over all namespaces"),
+];
+
 pub(super) const STATUS: &[Field] = &[
     required("userId", FieldForm::String, "the user"),
     required("connected", FieldForm::Boolean, "whether a socket is"),

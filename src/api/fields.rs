@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
-use sockring_protocol::http::decode_percent;
+use sockring_protocol::http::{Query, decode_percent};
 use sockring_protocol::json::{self, JsonError, Kind, Value};
 use sockring_protocol::socketio::RESERVED_EVENTS;
 
@@ -283,4 +283,15 @@ pub(super) fn decode_user(segment: &str) -> Result<String, ApiError> {
     let user = decode_percent(segment).map(|user| user.into_owned());
     user.filter(|user| is_user_id(user))
         .ok_or_else(|| ApiError::field("userId", "a user id has 1 to 128 bytes of UTF-8"))
+}
+
+/// How many a list may have, by the query; `usual` where it does not say.
+pub(super) fn limit_of(query: Query<'_>, most: u64, usual: u64) -> Result<usize, ApiError> {
+    let limit = match query.value("limit") {
+        None => usual,
+        Some(text) => (text.parse().ok())
+            .filter(|limit| (1..=most).contains(limit))
+            .ok_or_else(|| ApiError::field("limit", format!("has to be a whole number from 1 to {most}")))?,
+    };
+    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }

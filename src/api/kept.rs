@@ -7,7 +7,7 @@ use crate::events::iso_8601;
 use crate::shard::{EventId, KeptView, Mail, Reply, USER_PREFIX, home_of};
 
 use super::answer::{ApiAnswer, ApiError};
-use super::fields::decode_user;
+use super::fields::{decode_user, limit_of};
 use super::shape::{Field, FieldForm, optional};
 use super::{Api, gone};
 
@@ -23,15 +23,7 @@ pub(super) const LIMIT: Field =
 pub(super) async fn list(api: &Api, user: &str, query: Query<'_>) -> Result<ApiAnswer, ApiError> {
     let user = decode_user(user)?;
     let after = query.value("after").map(|id| parse_id("after", &id)).transpose()?;
-    let limit = match query.value("limit") {
-        None => LISTED,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=LISTED_MAX).contains(limit))
-            .ok_or_else(|| ApiError::field("limit", format!("has to be a whole number from 1 to {LISTED_MAX}")))?,
-    };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = limit_of(query, LISTED_MAX, LISTED)?;
     let reply = ask_home(api, &user, |room| Mail::Kept { room, after, limit }).await?;
     let Reply::Kept { events, has_more, .. } = reply else { return Err(gone()) };
     let events: Vec<_> = events.iter().map(describe).collect();

@@ -40,6 +40,7 @@ mod process_metrics;
 mod routes;
 mod served;
 mod shape;
+mod users;
 mod words;
 
 use std::future::poll_fn;

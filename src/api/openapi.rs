@@ -16,6 +16,8 @@ use super::shape::{Field, FieldForm, FieldPresence, Rule, Shape};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// 11 characters of base64url, of which the last has four bits (RFC 4648 section 5).
 const EVENT_ID: &str = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$";
+/// Shard and place there, as `users::Cursor` reads them.
+const CURSOR: &str = r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,9})$";
 /// What a number has to be that stands for a user.
 const ID_LEAST: i64 = i64::MIN;
 const ID_MOST: u64 = u64::MAX;
@@ -395,6 +397,8 @@ fn form_schema(form: FieldForm, facts: &Facts<'_>) -> Value {
         FieldForm::Ids(count_max, bytes_max) => list(count_max, form_schema(FieldForm::Id(bytes_max), facts)),
         FieldForm::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
         FieldForm::Seconds => json!({"type": "integer", "minimum": 1, "maximum": facts.ttl_max_s}),
+        FieldForm::Cursor => json!({"type": "string", "pattern": CURSOR}),
+        FieldForm::CursorOrNull => json!({"type": ["string", "null"], "pattern": CURSOR}),
         FieldForm::EventId => json!({"type": "string", "pattern": EVENT_ID}),
         FieldForm::Moment => json!({
             "type": ["string", "integer"],

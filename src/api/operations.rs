@@ -2,12 +2,13 @@
 
 use super::answers::{
     CHANGED, DISCONNECTED, EMITTED, KEPT, MAINTENANCE_SET, MAINTENANCE_STATE, STATS, STATUS, TEST_EMITTED,
-    TEST_STARTED, UNKEPT,
+    TEST_STARTED, UNKEPT, USERS,
 };
 use super::emit::{EMIT, NAME_BYTES_MAX, USER, USER_ID};
 use super::fields::TEXT_BYTES_MAX;
 use super::kept::{AFTER, LIMIT};
 use super::shape::{Field, FieldForm, Rule, Shape, optional, required};
+use super::users::{FROM, LIMIT as USERS_LIMIT};
 use crate::auth::USER_BYTES_MAX;
 use crate::config::Strictness;
 
@@ -117,6 +118,10 @@ pub const OPERATIONS: &[ApiOperation] = &[
     ),
     ApiOperation::get("GET maintenance", "Whether there is maintenance", AnswerShape::Object(MAINTENANCE_STATE)),
     ApiOperation::get("GET stats", "What this instance is doing", AnswerShape::Object(STATS)),
+    ApiOperation {
+        query: &[FROM, USERS_LIMIT],
+        ..ApiOperation::get("GET users", "Who is connected", AnswerShape::Object(USERS))
+    },
     ApiOperation::get("GET events", "The shared event names", AnswerShape::Texts),
     ApiOperation::get("GET openapi.json", "This description", AnswerShape::Description),
     ApiOperation::get("GET user/:userId/status", "Where a user is connected", AnswerShape::Object(STATUS)),

@@ -24,7 +24,7 @@ use super::operations::{
     TEST_MESSAGE, operations,
 };
 use super::words::{self, Done};
-use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, openapi, unix_ms};
+use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, openapi, unix_ms, users};
 
 /// What a request is about, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) enum Route<'h> {
     /// Of the stock client: the file of this name.
     Build(&'h str),
     Stats,
+    /// Which of them, as the query says.
+    Users(Query<'h>),
     Events,
     /// The description of the API.
     Description,
@@ -67,6 +69,7 @@ impl Route<'_> {
             Route::Build(_) => "GET client",
             Route::Description => "GET openapi.json",
             Route::Stats => "GET stats",
+            Route::Users(_) => "GET users",
             Route::Events => "GET events",
             Route::Status(_) => "GET user/:userId/status",
             Route::Kept(..) => "GET user/:userId/kept",
@@ -81,6 +84,11 @@ impl Route<'_> {
             Route::EmitToUser => "POST test/emit-to-user",
             Route::AnalysisEvents(_) => "POST test/analysis-events/:userId",
         }
+    }
+
+    /// Whether it is of the API and there is nothing to do but to get it.
+    fn is_read(self) -> bool {
+        matches!(self, Route::Stats | Route::Users(_) | Route::Events | Route::Description | Route::Status(_))
     }
 
     pub(super) fn class(self) -> Class {
@@ -147,6 +155,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Page => Ok(api.page.answer(head.host())),
         Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
+        Route::Users(query) => users::list(api, query).await,
         Route::Events => Ok(ApiAnswer::ok(events::constants(), "Event constants")),
         Route::Description => Ok(openapi::answer(api)),
         Route::Status(user) => status(api, user).await,
@@ -256,6 +265,7 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
     let segments: Vec<&str> = route.split('/').collect();
     let route = match segments.as_slice() {
         ["stats"] => Route::Stats,
+        ["users"] => Route::Users(query),
         ["events"] => Route::Events,
         ["openapi.json"] => Route::Description,
         ["user", user, "status"] => Route::Status(user),
@@ -283,10 +293,8 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
         (Route::Maintenance | Route::SetMaintenance | Route::Kept(..), _) => Ok(route),
         (Route::Unkeep(..), Method::Delete) => Ok(route),
         (Route::Unkeep(..), _) => Err(ApiError::method_not_allowed("DELETE")),
-        (Route::Stats | Route::Events | Route::Description | Route::Status(_), Method::Get | Method::Head) => Ok(route),
-        (Route::Stats | Route::Events | Route::Description | Route::Status(_), _) => {
-            Err(ApiError::method_not_allowed("GET"))
-        }
+        (route, Method::Get | Method::Head) if route.is_read() => Ok(route),
+        (route, _) if route.is_read() => Err(ApiError::method_not_allowed("GET")),
         (_, Method::Post) => Ok(route),
         _ => Err(ApiError::method_not_allowed("POST")),
     }

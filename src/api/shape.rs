@@ -45,6 +45,8 @@ pub enum FieldForm {
     Seconds,
     /// Of an event that is remembered.
     EventId,
+    /// A place in a list, as an answer has named it.
+    Cursor,
     /// ISO 8601 with a time zone, or milliseconds since 1970.
     Moment,
     // Of answers only.
@@ -52,6 +54,7 @@ pub enum FieldForm {
     Count,
     /// The same, where it is known.
     CountOrNull,
+    CursorOrNull,
     /// ISO 8601 in UTC.
     Time,
     TimeOrNull,

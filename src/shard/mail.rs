@@ -54,6 +54,9 @@ pub enum Mail {
     Metrics,
     /// How many sockets this user id has here; answered by `Reply::Sockets`.
     UserStatus(String),
+    /// The users that have sockets here, so many at the most, from a place on that an answer has named, or 0; answered by
+    /// `Reply::Users`.
+    Users { from: u32, limit: usize },
     /// Who the selected sockets are; answered by `Reply::Described`, or where that takes more bytes than this by
     /// `Reply::TooMuch`.
     Describe(Selection, usize),
@@ -250,6 +253,12 @@ pub enum Reply {
     Stats(Box<ShardStats>),
     Metrics(Box<ShardMetrics>),
     Sockets(u64),
+    /// Users, each with the sockets that it has here, and from where to ask on, unless these were the last. There may be none
+    /// among them although others follow: one answer is a look at a part of the shard.
+    Users {
+        users: Vec<(Box<str>, u64)>,
+        next: Option<u32>,
+    },
     Described(Vec<SocketDescription>),
     Outposts(Vec<u16>),
     Rooms(Vec<Box<str>>),

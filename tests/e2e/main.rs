@@ -7,6 +7,7 @@ mod bad_input;
 mod client;
 mod command;
 mod commands;
+mod console;
 mod crowded;
 mod descriptors;
 mod endings;

@@ -229,6 +229,8 @@ fn form(form: FieldForm) -> String {
         FieldForm::Ids(count, most) => format!("a list of 1 to {count} texts, {most} bytes each, or whole numbers"),
         FieldForm::Whole(least, most) => format!("a whole number, {least} to {most}"),
         FieldForm::Seconds => "a whole number, 1 to `kept_ttl_max_s`".to_owned(),
+        FieldForm::Cursor => "what `next` was".to_owned(),
+        FieldForm::CursorOrNull => "a text or `null`".to_owned(),
         FieldForm::EventId => "an event's id, 11 characters".to_owned(),
         FieldForm::Moment => "ISO 8601 with a time zone, or milliseconds since 1970".to_owned(),
         FieldForm::Count => "a whole number".to_owned(),

@@ -15,6 +15,9 @@ use super::super::limit::Limit;
 use super::super::mail::{BusMail, Mail, Reply, ShardMetrics, ShardStats, SiblingMail, Ticket};
 use super::Hub;
 
+/// Rooms that one look for users passes: a small part of a turn.
+const SLOTS_PER_LOOK: u32 = 1024;
+
 /// What a shard is to a broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShardRole {
@@ -61,6 +64,10 @@ impl<A: Application> Hub<A> {
             Mail::UserStatus(user) => {
                 let members = self.membership.members_of(NamespaceId(0), &[USER_PREFIX, &user].concat());
                 Reply::Sockets(members.len() as u64)
+            }
+            Mail::Users { from, limit } => {
+                let (users, next) = self.membership.users_from(from, limit, SLOTS_PER_LOOK);
+                Reply::Users { users, next }
             }
             Mail::Describe(selection, bytes_max) => return self.describe(ticket, &selection, bytes_max),
             Mail::Outposts { namespace, room } => Reply::Outposts(self.outposts_of(&namespace, &room)),

@@ -39,7 +39,7 @@ use super::homes::Homes;
 use super::lingering::{Lingering, Term};
 use super::sockets::{Link, NamespaceId, RoomId, Socket};
 use super::subscriptions::{PendingSubscriptions, Released};
-use super::table::{Member, Rooms, USER_PREFIX};
+use super::table::{Member, Rooms, USER_PREFIX, UsersPage};
 
 /// The rooms of a shard, those at home here and those that have members here.
 pub(crate) struct Membership {
@@ -136,6 +136,11 @@ impl Membership {
     /// The user that a socket belongs to.
     pub(crate) fn user_of(&self, socket: &Socket) -> Option<&str> {
         self.name(socket.user?.room()).strip_prefix(USER_PREFIX)
+    }
+
+    /// Some of the users that have sockets here.
+    pub(crate) fn users_from(&self, from: u32, users_max: usize, slots_max: u32) -> UsersPage {
+        self.rooms.users_from(from, users_max, slots_max)
     }
 
     /// The rooms of a namespace with their members. Walks over all rooms: for those who ask, not for every turn.

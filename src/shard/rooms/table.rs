@@ -1,6 +1,7 @@
 //! `Rooms`: named sets of sockets of one shard. A room exists while it has a member here.
 
 use std::hash::BuildHasher;
+use std::iter;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -40,7 +41,12 @@ pub(crate) struct Rooms {
     shard: ShardNumber,
     at_home: usize,
     users_at_home: usize,
+    /// The first slot of `rooms` that never held a room, nor any behind it.
+    slots: u32,
 }
+
+/// Some of the users that have sockets here, each with how many, and where to go on; `None`: they were the last.
+pub(crate) type UsersPage = (Vec<(Box<str>, u64)>, Option<u32>);
 
 /// A room in the index, with its hash: so the index grows without a look at any room.
 #[derive(Clone, Copy)]
@@ -74,6 +80,7 @@ impl Rooms {
             shard,
             at_home: 0,
             users_at_home: 0,
+            slots: 0,
         }
     }
 
@@ -109,6 +116,7 @@ impl Rooms {
     fn create(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let room = Room { namespace, name: name.into(), members: Members::One(member) };
         let id = narrow(self.rooms.insert(room));
+        self.slots = self.slots.max(id + 1);
         let indexed = self.indexed(namespace, name, id);
         self.index.insert_unique(indexed.spread(), indexed, Indexed::spread);
         if home_of(name, self.shard.of) == self.shard.number {
@@ -151,6 +159,28 @@ impl Rooms {
             self.at_home -= 1;
             self.users_at_home -= usize::from(self.is_only_room_of_a_user(room.namespace, &room.name));
         }
+    }
+
+    /// The users with a room from this slot on: so many at the most, from a look at `slots_max` slots at the most. A room stays
+    /// where it is, so who asks on from where one answer ended hears once of each user that is there all the time.
+    pub(crate) fn users_from(&self, from: u32, users_max: usize, slots_max: u32) -> UsersPage {
+        let mut users = Vec::new();
+        let end = self.slots.min(from.saturating_add(slots_max));
+        for slot in from..end {
+            if users.len() == users_max {
+                return (users, Some(slot));
+            }
+            let Some(room) = self.rooms.get(slot as usize) else { continue };
+            let Some(user) = room.name.strip_prefix(USER_PREFIX) else { continue };
+            let mut of_user =
+                (0..self.namespaces).filter_map(|namespace| self.find(NamespaceId(namespace), &room.name));
+            // A user with sockets in several namespaces comes with the first of them.
+            if of_user.next() == Some(slot) {
+                let sockets = iter::once(slot).chain(of_user).map(|room| self.members(room).len() as u64).sum();
+                users.push((user.into(), sockets));
+            }
+        }
+        (users, Some(end).filter(|end| *end < self.slots))
     }
 
     /// A user with sockets in several namespaces counts once.
@@ -283,6 +313,36 @@ mod tests {
         let members = |rooms: &Rooms, namespace| rooms.members(rooms.find(namespace, "news").unwrap()).to_vec();
         assert_eq!(members(&rooms, ROOT), [member(1)]);
         assert_eq!(members(&rooms, NamespaceId(1)), [member(2)]);
+    }
+
+    #[test]
+    fn users_are_listed_a_part_at_a_time_and_each_of_them_once() {
+        let mut rooms = Rooms::new(2, ALONE, 0);
+        rooms.join(ROOT, "news", member(0));
+        let mut links: Vec<_> =
+            (0..10).map(|number| rooms.join(ROOT, &format!("user:{number}"), member(number))).collect();
+        rooms.join(ROOT, "user:0", member(100));
+        rooms.join(NamespaceId(1), "user:0", member(101));
+        rooms.join(NamespaceId(1), "user:elsewhere", member(102));
+        let mut listed = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (users, on) = rooms.users_from(from, 3, 4);
+            assert!(users.len() <= 3 && on.is_none_or(|on| on > from && on <= from + 4));
+            listed.extend(users);
+            next = on;
+            // Who goes and comes meanwhile moves nobody else.
+            if let Some(link) = links.pop().filter(|_| links.len() > 5) {
+                rooms.leave(link);
+            }
+            rooms.join(ROOT, &format!("user:late{}", listed.len()), member(7));
+        }
+        let count = |name: &str| listed.iter().filter(|(user, _)| **user == *name).count();
+        assert!((0..5).all(|number| count(&number.to_string()) == 1), "{listed:?}");
+        assert_eq!((count("elsewhere"), count("news")), (1, 0));
+        assert_eq!(listed.iter().find(|(user, _)| **user == *"0"), Some(&("0".into(), 3)));
+        assert_eq!(rooms.users_from(1_000, 3, 4), (Vec::new(), None));
+        assert_eq!(rooms.users_from(u32::MAX, 3, u32::MAX), (Vec::new(), None));
     }
 
     #[test]

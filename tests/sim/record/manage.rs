@@ -83,6 +83,13 @@ impl Record {
                 let count = sids.iter().filter(|sid| self.live[*sid].namespace == "/").count() as u64;
                 return count..=count + self.joining_of(&target);
             }
+            Mail::Users { .. } => {
+                let here = self.live.values().filter(|socket| socket.shard == shard);
+                let of_users =
+                    |socket: &LiveSocket| socket.rooms.iter().filter(|room| room.starts_with(USER_PREFIX)).count();
+                let count = here.map(of_users).sum::<usize>() as u64;
+                return count..=count + self.joining.values().sum::<u64>();
+            }
             Mail::Stand(event) => {
                 self.standing[shard].clone_from(event);
                 return 0..=0;

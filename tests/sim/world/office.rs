@@ -260,6 +260,10 @@ impl World {
                     Reply::Metrics(metrics) => metrics.stats.clients,
                     Reply::Described(sockets) => sockets.len() as u64,
                     Reply::Rooms(rooms) => rooms.len() as u64,
+                    Reply::Users { users, next } => {
+                        assert_eq!(*next, None, "so few rooms are one look");
+                        users.iter().map(|(_, sockets)| sockets).sum()
+                    }
                     Reply::Outposts(shards) => shards.len() as u64,
                     Reply::TooMuch | Reply::Delivered(_) | Reply::Remembered(_) => panic!("{reply:?} to a question"),
                 };
