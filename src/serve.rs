@@ -189,12 +189,15 @@ impl Crew {
         };
         // The API is a sender of its own, behind the shards.
         let shards = postboxes(settings.shards);
+        let clients = clients_address(settings, &listeners);
+        let name: Box<str> = format!("{}:{}", machine(), clients.port()).into();
         let cluster = match &settings.cluster {
             None => None,
             Some(redis) => Some(Cluster::new(ClusterParts {
                 settings: redis.clone(),
                 namespaces: engine.namespaces.clone(),
                 instance,
+                name: name.clone(),
                 // Its tasks are a sender of their own, behind the API.
                 postboxes: postboxes(settings.shards + 1),
                 outside: Arc::new(OperatingSystem),
@@ -205,8 +208,9 @@ impl Crew {
             listen_descriptors_max: budget.api,
             engine: Arc::clone(&engine),
             capacity: Arc::clone(&capacity),
-            clients: clients_address(settings, &listeners),
+            clients,
             server: Arc::clone(&server),
+            name,
             shards: shards.clone(),
             cluster: cluster.clone(),
         });
@@ -234,6 +238,12 @@ impl Crew {
         }
         Ok(Crew { workers, shards, api, cluster, started })
     }
+}
+
+/// What this machine, or container, calls itself.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// The processors that workers are tied to, in turn. A single worker goes where there is time for it.

@@ -81,6 +81,32 @@ const SHARD: &[Field] = &[
     required("queuedBytes", FieldForm::Count, "bytes that wait for clients"),
 ];
 
+pub(super) const INSTANCES: &[Field] = &[
+    required("instances", FieldForm::Objects(INSTANCE), "this one first"),
+    required("timestamp", FieldForm::Time, "when this was so"),
+    optional(
+        "missing",
+        FieldForm::CountOrNull,
+        "with Redis: how many servers have not answered within a second, Node servers among them; `null`: Redis does not say",
+    ),
+    optional("missingInstances", FieldForm::Strings, "which those are"),
+];
+
+const INSTANCE: &[Field] = &[
+    required("id", FieldForm::StringOrNull, "what the others know it by; `null`: there is no Redis"),
+    required("name", FieldForm::String, "its machine and port"),
+    required("version", FieldForm::String, "of sockring"),
+    required("shards", FieldForm::Count, "cores that serve clients"),
+    required("connected", FieldForm::Count, "clients with a socket"),
+    required("users", FieldForm::Count, "users with a socket"),
+    required("rooms", FieldForm::Count, "rooms"),
+    required("websocket", FieldForm::Count, "clients by WebSocket"),
+    required("polling", FieldForm::Count, "clients by polling"),
+    required("queuedBytes", FieldForm::Count, "bytes that wait for clients"),
+    required("keptEvents", FieldForm::Count, "events that are kept for users"),
+    required("uptimeSeconds", FieldForm::Count, "since it began"),
+];
+
 pub(super) const USERS: &[Field] = &[
     required("users", FieldForm::Objects(USER), "some of the users that have a socket of this instance"),
     required(

@@ -26,6 +26,7 @@ mod emit;
 mod emitting;
 mod exposition;
 mod fields;
+mod instances;
 mod kept;
 mod maintenance;
 mod metric_rows;
@@ -89,6 +90,8 @@ pub struct Api {
     capacity: Arc<Capacity>,
     /// What `server` is in every payload.
     server: Arc<str>,
+    /// Where this instance runs, for people.
+    name: Box<str>,
     /// One per shard, by its number.
     shards: Vec<Postbox>,
     /// `None`: there are no other instances.
@@ -146,6 +149,8 @@ pub struct ApiParts {
     pub clients: SocketAddr,
     /// What `server` is in every payload.
     pub server: Arc<str>,
+    /// Where this instance runs, for people.
+    pub name: Box<str>,
     /// One per shard, by its number.
     pub shards: Vec<Postbox>,
     /// `None`: there are no other instances.
@@ -176,6 +181,7 @@ impl Api {
             engine: parts.engine,
             capacity: parts.capacity,
             server: parts.server,
+            name: parts.name,
             shards: parts.shards,
             cluster: parts.cluster,
             started: Instant::now(),
@@ -468,6 +474,7 @@ mod tests {
             capacity: Arc::new(Capacity::new(limits)),
             clients: ([127, 0, 0, 1], 0).into(),
             server: "test".into(),
+            name: "test".into(),
             shards: Vec::new(),
             cluster: None,
         })

@@ -1,7 +1,7 @@
 //! Every route of the API, what its body or query may be, and what it answers.
 
 use super::answers::{
-    CHANGED, DISCONNECTED, EMITTED, KEPT, MAINTENANCE_SET, MAINTENANCE_STATE, STATS, STATUS, TEST_EMITTED,
+    CHANGED, DISCONNECTED, EMITTED, INSTANCES, KEPT, MAINTENANCE_SET, MAINTENANCE_STATE, STATS, STATUS, TEST_EMITTED,
     TEST_STARTED, UNKEPT, USERS,
 };
 use super::emit::{EMIT, NAME_BYTES_MAX, USER, USER_ID};
@@ -118,6 +118,7 @@ pub const OPERATIONS: &[ApiOperation] = &[
     ),
     ApiOperation::get("GET maintenance", "Whether there is maintenance", AnswerShape::Object(MAINTENANCE_STATE)),
     ApiOperation::get("GET stats", "What this instance is doing", AnswerShape::Object(STATS)),
+    ApiOperation::get("GET instances", "What all instances are doing", AnswerShape::Object(INSTANCES)),
     ApiOperation {
         query: &[FROM, USERS_LIMIT],
         ..ApiOperation::get("GET users", "Who is connected", AnswerShape::Object(USERS))

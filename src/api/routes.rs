@@ -24,7 +24,7 @@ use super::operations::{
     TEST_MESSAGE, operations,
 };
 use super::words::{self, Done};
-use super::{Api, Entrance, access, builds, demo, kept, maintenance, metrics, openapi, unix_ms, users};
+use super::{Api, Entrance, access, builds, demo, instances, kept, maintenance, metrics, openapi, unix_ms, users};
 
 /// What a request is about, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub(super) enum Route<'h> {
     /// Of the stock client: the file of this name.
     Build(&'h str),
     Stats,
+    Instances,
     /// Which of them, as the query says.
     Users(Query<'h>),
     Events,
@@ -69,6 +70,7 @@ impl Route<'_> {
             Route::Build(_) => "GET client",
             Route::Description => "GET openapi.json",
             Route::Stats => "GET stats",
+            Route::Instances => "GET instances",
             Route::Users(_) => "GET users",
             Route::Events => "GET events",
             Route::Status(_) => "GET user/:userId/status",
@@ -88,7 +90,8 @@ impl Route<'_> {
 
     /// Whether it is of the API and there is nothing to do but to get it.
     fn is_read(self) -> bool {
-        matches!(self, Route::Stats | Route::Users(_) | Route::Events | Route::Description | Route::Status(_))
+        use Route::{Description, Events, Instances, Stats, Status, Users};
+        matches!(self, Stats | Instances | Users(_) | Events | Description | Status(_))
     }
 
     pub(super) fn class(self) -> Class {
@@ -155,6 +158,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Page => Ok(api.page.answer(head.host())),
         Route::Build(file) => builds::answer(file, head),
         Route::Stats => stats(api).await,
+        Route::Instances => instances::list(api).await,
         Route::Users(query) => users::list(api, query).await,
         Route::Events => Ok(ApiAnswer::ok(events::constants(), "Event constants")),
         Route::Description => Ok(openapi::answer(api)),
@@ -265,6 +269,7 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
     let segments: Vec<&str> = route.split('/').collect();
     let route = match segments.as_slice() {
         ["stats"] => Route::Stats,
+        ["instances"] => Route::Instances,
         ["users"] => Route::Users(query),
         ["events"] => Route::Events,
         ["openapi.json"] => Route::Description,

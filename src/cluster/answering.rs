@@ -13,6 +13,7 @@ use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 use super::awaiting::{Requester, SHARDS_WITHIN, replies};
 use super::counters::BusLimit;
 use super::joins::{Join, JoinOutcome};
+use super::numbers::QUESTION;
 use super::subscriber::Instruction;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
 
@@ -30,6 +31,7 @@ enum Question {
     Sockets(Selection),
     Ids(Selection),
     Rooms(Box<str>),
+    Numbers,
 }
 
 impl Question {
@@ -40,7 +42,7 @@ impl Question {
                 [room] if room.starts_with(USER_PREFIX) => Some(room),
                 _ => None,
             },
-            Question::Rooms(_) => None,
+            Question::Rooms(_) | Question::Numbers => None,
         }
     }
 }
@@ -63,6 +65,7 @@ fn groups(requests: impl Iterator<Item = Envelope>) -> Vec<Group> {
                 (request, Question::Ids(selection))
             }
             Message::Rooms { request } => (request, Question::Rooms(namespace.clone())),
+            Message::ServerSide { request: Some(request), .. } => (request, Question::Numbers),
             _ => continue,
         };
         let asker = Requester { namespace, uid, request };
@@ -125,7 +128,7 @@ impl Cluster {
             message if names_of(message) > self.settings.request_rooms_max => {
                 return self.refuse(envelope, Some(BusLimit::RequestRooms));
             }
-            Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => {
+            message if is_question(message) => {
                 let bytes = envelope.message.question_bytes();
                 if !self.held.take(bytes) {
                     return self.refuse(envelope, Some(BusLimit::AnswersBytes));
@@ -181,6 +184,9 @@ impl Cluster {
             Message::Fetch { request, .. } => (request, Answer::Sockets(Vec::new())),
             Message::Ids { request, .. } => (request, Answer::Ids(Vec::new())),
             Message::Rooms { request } => (request, Answer::Rooms(Vec::new())),
+            Message::ServerSide { request: Some(request), .. } => {
+                (request, Answer::ServerSide(b"null".to_vec().into()))
+            }
             Message::BroadcastForAck { request, .. } => (request, Answer::Receivers(0)),
             _ => return,
         };
@@ -267,6 +273,7 @@ impl Cluster {
                 let asked = self.post(|| Mail::Describe(selection.clone(), self.described_bytes_max()));
                 answer_with(question, self.described(replies(asked).await).unwrap_or_default())
             }
+            Question::Numbers => self.own_numbers().await,
             Question::Rooms(namespace) => {
                 let mut rooms = Vec::new();
                 let mail = || Mail::Rooms(namespace.clone(), self.described_bytes_max());
@@ -341,6 +348,16 @@ fn answer_with(question: &Question, sockets: Vec<SocketDescription>) -> Answer {
     match question {
         Question::Ids(_) => Answer::Ids(sockets.into_iter().map(|socket| socket.id).collect()),
         _ => Answer::Sockets(sockets),
+    }
+}
+
+/// Whether the shards have to be asked for the answer.
+fn is_question(message: &Message) -> bool {
+    match message {
+        Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => true,
+        // Code of other servers may ask with events of its own; we have none that would know.
+        Message::ServerSide { request, args } => request.is_some() && **args == *QUESTION,
+        _ => false,
     }
 }
 

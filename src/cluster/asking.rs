@@ -177,7 +177,7 @@ impl Cluster {
         self.count_servers(namespace).await.ok().map(|count| count.max(1))
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         namespace: &str,
         request: RequestId,

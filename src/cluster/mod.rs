@@ -27,6 +27,7 @@ mod inbox;
 mod joins;
 mod link;
 mod nodes;
+mod numbers;
 mod outside;
 mod probe;
 mod publisher;
@@ -72,6 +73,7 @@ pub use bus::CoreBus;
 pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use link::{LinkError, RedisMode, RedisRole, ServerInfo};
+pub use numbers::InstanceNumbers;
 pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
 pub use settings::{
@@ -100,6 +102,9 @@ pub struct Cluster {
     /// This instance's, for each namespace.
     uids: Vec<Box<str>>,
     instance: Instance,
+    /// For people.
+    name: Box<str>,
+    started: Instant,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     postboxes: Vec<Postbox>,
     presence: Presence,
@@ -139,6 +144,8 @@ pub struct ClusterParts {
     pub namespaces: Vec<String>,
     /// What the sids of this instance begin with.
     pub instance: Instance,
+    /// Where it runs, for people.
+    pub name: Box<str>,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     pub postboxes: Vec<Postbox>,
     pub outside: Arc<dyn OutsideWorld>,
@@ -147,7 +154,7 @@ pub struct ClusterParts {
 impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
-        let ClusterParts { settings, namespaces, instance, postboxes, outside } = parts;
+        let ClusterParts { settings, namespaces, instance, name, postboxes, outside } = parts;
         let (backlog, jobs) = PublishQueue::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
@@ -168,6 +175,8 @@ impl Cluster {
             settings,
             namespaces,
             instance,
+            name,
+            started: Instant::now(),
             postboxes,
             health,
             backlog,

@@ -54,6 +54,8 @@ fn what_a_node_server_asks_is_answered() {
     assert_eq!(answer["sockets"], json!([clients[1].sid]));
     let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r5", "type": 6, "data": ["ping"]}));
     assert_eq!(answer, json!({"type": 6, "requestId": "r5", "data": null}));
+    let answer = ask(&mut peer, &json!({"uid": "nodeAA", "requestId": "r6", "type": 6, "data": ["sockring:numbers"]}));
+    assert_eq!((&answer["data"]["connected"], &answer["data"]["users"]), (&json!(2), &json!(2)), "{answer}");
 }
 
 #[test]
@@ -361,4 +363,44 @@ fn the_status_of_a_user_comes_from_all_and_says_who_is_missing() {
     let status = get(&servers[0], "user/alice/status");
     answering.join().expect("the peer answers");
     assert_eq!((&status["sockets"], &status["instances"], &status["missing"]), (&json!(4), &json!(3), &json!(0)));
+}
+
+#[test]
+fn the_numbers_of_all_instances_come_from_each_of_them() {
+    for adapter in ["classic", "sharded", "streams"] {
+        let redis = RedisServer::start(&[]);
+        let [here, there] = [(); 2].map(|()| instance_with(&redis, &[("SOCKRING_REDIS_ADAPTER", adapter)]));
+        let _clients = [here.client("alice"), there.client("alice"), there.client("bob")];
+        let answer = get(&here, "instances");
+        assert_eq!((&answer["missing"], answer.get("missingInstances")), (&json!(0), None), "{adapter}: {answer}");
+        let numbers = |number: usize| {
+            let instance = &answer["instances"][number];
+            ["connected", "users", "websocket", "shards"].map(|name| instance[name].as_u64().expect(name))
+        };
+        assert_eq!((numbers(0), numbers(1)), ([1, 1, 1, 2], [2, 2, 2, 2]), "{adapter}: {answer}");
+        let name = answer["instances"][1]["name"].as_str().expect("a name");
+        assert!(name.ends_with(&format!(":{}", there.port())), "{name}");
+        // Each names the other as the other names itself.
+        let id = |answer: &Value, number: usize| answer["instances"][number]["id"].clone();
+        let other = get(&there, "instances");
+        assert_eq!((id(&answer, 0), id(&answer, 1)), (id(&other, 1), id(&other, 0)), "{adapter}");
+    }
+}
+
+#[test]
+fn who_has_no_numbers_is_missing_among_the_instances() {
+    let redis = RedisServer::start(&[]);
+    let server = instance(&redis);
+    let mut peer = Peer::listening(&redis, &[REQUESTS]);
+    let answering = thread::spawn(move || {
+        let (_, request) = peer.hear_json();
+        // As an instance of an older version, to which this is some server's own event.
+        peer.publish(ANSWERS, json!({"type": 6, "requestId": request["requestId"], "data": null}).to_string());
+        peer
+    });
+    let answer = get(&server, "instances");
+    let _silent = answering.join().expect("the peer answers");
+    assert_eq!((&answer["missing"], answer["instances"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{answer}");
+    let answer = get(&server, "instances");
+    assert_eq!((&answer["missing"], &answer["missingInstances"]), (&json!(1), &json!([])), "{answer}");
 }

@@ -86,6 +86,7 @@ impl Instance {
             settings: cluster,
             namespaces: engine.namespaces.clone(),
             instance: engine.instance,
+            name: "simulated".into(),
             postboxes: postboxes(shards + 1),
             outside,
         });
@@ -97,6 +98,7 @@ impl Instance {
             capacity: Arc::clone(&capacity),
             clients: ([127, 0, 0, 1], 8080).into(),
             server: "simulation".into(),
+            name: "simulated".into(),
             shards: postboxes(shards),
             cluster: Some(Arc::clone(&cluster)),
         });

@@ -52,3 +52,14 @@ fn users_are_listed_a_part_at_a_time_from_all_shards() {
     let (status, answer) = ask(&server, "GET", "users?from=999.0", &[], "");
     assert_eq!((status, data(&answer)), (200, &json!({"users": [], "next": null})));
 }
+
+#[test]
+fn without_redis_there_is_one_instance() {
+    let server = Server::start(&[("SOCKRING_SHARDS", "2")]);
+    let _clients = [server.client("alice"), server.client("alice"), server.client("bob")];
+    let (status, answer) = ask(&server, "GET", "instances", &[], "");
+    let instances = data(&answer)["instances"].as_array().expect("a list");
+    assert_eq!((status, instances.len(), data(&answer).get("missing")), (200, 1, None), "{answer}");
+    let numbers = ["connected", "users", "shards"].map(|name| instances[0][name].as_u64());
+    assert_eq!((numbers, &instances[0]["id"]), ([Some(3), Some(2), Some(2)], &Value::Null));
+}

@@ -88,7 +88,11 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
     ),
     ("src/bus.rs", "shard", &["Acknowledgement", "RoomName"]),
     ("src/mailbox.rs", "shard", &["BusMail", "Mail", "Parcel", "Reply", "SiblingMail"]),
-    ("src/api/", "cluster", &["Cluster", "ClusterMetrics", "Condition", "Gathered", "InOrder", "Readiness"]),
+    (
+        "src/api/",
+        "cluster",
+        &["Cluster", "ClusterMetrics", "Condition", "Gathered", "InOrder", "InstanceNumbers", "Readiness"],
+    ),
     (
         "src/cluster/",
         "shard",
@@ -101,6 +105,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
             "NamespaceId",
             "Reply",
             "RoomName",
+            "ShardStats",
             "USER_PREFIX",
             "home_of",
         ],
