@@ -213,6 +213,7 @@ impl Crew {
             name,
             shards: shards.clone(),
             cluster: cluster.clone(),
+            verifier: Some(Arc::clone(verifier)),
         });
         let clock = Clock::default();
         let processors = processors(settings.shards);

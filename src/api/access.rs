@@ -1,7 +1,10 @@
 //! Who may use the API: whoever has a key; without keys, in development, this machine alone.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sockring_protocol::http::{Head, Method};
 use subtle::ConstantTimeEq;
 
@@ -34,14 +37,38 @@ pub(super) fn check_type(head: &Head<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// May this request have the page? In development whoever finds it, in production who has a key, which a browser asks for.
+pub(super) fn check_page(api: &Api, head: &Head<'_>) -> Result<(), ApiError> {
+    if !api.is_production() {
+        return Ok(());
+    }
+    let challenge = Some("Basic realm=\"sockring: an API key as the password\", charset=\"UTF-8\"");
+    check_key(&api.keys.load(), head).map_err(|error| ApiError { challenge, ..error })
+}
+
 fn check_key(keys: &[String], head: &Head<'_>) -> Result<(), ApiError> {
-    let given = head.header("x-api-key").or_else(|| bearer(head.header("authorization")?));
+    let authorization = head.header("authorization");
+    let given = head.header("x-api-key").or_else(|| bearer(authorization?)).map(Cow::Borrowed);
+    let given = given.or_else(|| of_browser(head, authorization?).map(Cow::Owned));
     let Some(given) = given else {
         return Err(ApiError::new(401, "an API key is needed: send it as x-api-key or as Authorization: Bearer"));
     };
     // Every key is compared, each in a time that does not depend on where it differs.
     let found = keys.iter().fold(false, |found, key| found | bool::from(key.as_bytes().ct_eq(given.as_bytes())));
     if found { Ok(()) } else { Err(ApiError::new(401, "this API key is not valid")) }
+}
+
+/// The key that a browser was given for the page, as the password of `Basic` (RFC 7617). It sends it along whoever makes it ask,
+/// so it counts for our own page alone.
+fn of_browser(head: &Head<'_>, authorization: &str) -> Option<String> {
+    let is_ours = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| Some(host) == head.host());
+    if !head.header("origin").is_none_or(is_ours) {
+        return None;
+    }
+    let (scheme, credentials) = authorization.split_once(' ')?;
+    let credentials = STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (_, key) = std::str::from_utf8(&credentials).ok()?.split_once(':')?;
+    Some(key.to_owned())
 }
 
 fn check_local(head: &Head<'_>, peer: Option<SocketAddr>) -> Result<(), ApiError> {

@@ -30,13 +30,22 @@ pub(super) struct ApiError {
     pub(super) errors: Vec<FieldError>,
     /// The methods that would be right.
     pub(super) allow: Option<&'static str>,
+    /// How a browser would ask its user for a key.
+    pub(super) challenge: Option<&'static str>,
     /// What is known in spite of it.
     pub(super) data: Value,
 }
 
 impl ApiError {
     pub(super) fn new(status: u16, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), errors: Vec::new(), allow: None, data: Value::Null }
+        ApiError {
+            status,
+            message: message.into(),
+            errors: Vec::new(),
+            allow: None,
+            challenge: None,
+            data: Value::Null,
+        }
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> ApiError {
@@ -59,6 +68,7 @@ impl ApiError {
             },
             errors: vec![error],
             allow: None,
+            challenge: None,
             data: Value::Null,
         }
     }
@@ -118,7 +128,7 @@ impl From<ApiError> for ApiAnswer {
         });
         match error.status {
             405 => answer.headers.extend(error.allow.map(|allow| ("Allow", allow.to_owned()))),
-            401 => answer.headers.push(("WWW-Authenticate", "Bearer".to_owned())),
+            401 => answer.headers.push(("WWW-Authenticate", error.challenge.unwrap_or("Bearer").to_owned())),
             429 | 503 => answer.headers.push(("Retry-After", "1".to_owned())),
             _ => {}
         }

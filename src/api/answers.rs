@@ -152,6 +152,12 @@ const KEPT_EVENT: &[Field] = &[
 
 pub(super) const UNKEPT: &[Field] = &[required("events", FieldForm::Count, "how many were kept")];
 
+pub(super) const MINTED: &[Field] = &[
+    required("userId", FieldForm::String, "the user"),
+    required("token", FieldForm::String, "as a client sends it"),
+    required("expiresAt", FieldForm::Time, "until when it is valid"),
+];
+
 pub(super) const TEST_EMITTED: &[Field] = &[
     required("userId", FieldForm::String, "the user"),
     required("event", FieldForm::String, "its name"),

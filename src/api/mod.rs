@@ -31,6 +31,7 @@ mod kept;
 mod maintenance;
 mod metric_rows;
 mod metrics;
+mod minting;
 mod nearest;
 mod once;
 mod openapi;
@@ -60,6 +61,7 @@ use sockring_protocol::http::{CorsPolicy, Head};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::auth::Verifier;
 use crate::capacity::{Capacity, Door, Stranger};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
@@ -96,6 +98,8 @@ pub struct Api {
     shards: Vec<Postbox>,
     /// `None`: there are no other instances.
     cluster: Option<Arc<Cluster>>,
+    /// Mints tokens for the page. `None`: nobody does.
+    verifier: Option<Arc<ArcSwap<Verifier>>>,
     page: page::Page,
     started: Instant,
     /// At the port of the clients, and at the address of the API.
@@ -155,6 +159,8 @@ pub struct ApiParts {
     pub shards: Vec<Postbox>,
     /// `None`: there are no other instances.
     pub cluster: Option<Arc<Cluster>>,
+    /// Mints tokens for the page. `None`: nobody does.
+    pub verifier: Option<Arc<ArcSwap<Verifier>>>,
 }
 
 /// Where a connection has come in.
@@ -175,7 +181,7 @@ impl Api {
         };
         let crowds = [Crowd::at_clients(connections_max), Crowd::at_api(connections_max, parts.listen_descriptors_max)];
         Arc::new(Api {
-            page: page::Page::new(&parts.engine.path, server),
+            page: page::Page::new(&parts.engine.path, server, parts.settings.strictness),
             keys: ArcSwap::from_pointee(parts.settings.keys.clone()),
             settings: parts.settings,
             engine: parts.engine,
@@ -184,6 +190,7 @@ impl Api {
             name: parts.name,
             shards: parts.shards,
             cluster: parts.cluster,
+            verifier: parts.verifier,
             started: Instant::now(),
             crowds,
             demos: AtomicUsize::new(0),
@@ -477,6 +484,7 @@ mod tests {
             name: "test".into(),
             shards: Vec::new(),
             cluster: None,
+            verifier: None,
         })
     }
 

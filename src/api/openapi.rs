@@ -218,6 +218,7 @@ fn responses(operation: &ApiOperation, facts: &Facts<'_>) -> Value {
         ("403", !facts.has_keys),
         ("404", true),
         ("405", true),
+        ("409", operation.path() == "test/token"),
         ("413", true),
         ("415", has_body),
         ("422", has_fields),

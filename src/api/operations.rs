@@ -1,12 +1,13 @@
 //! Every route of the API, what its body or query may be, and what it answers.
 
 use super::answers::{
-    CHANGED, DISCONNECTED, EMITTED, INSTANCES, KEPT, MAINTENANCE_SET, MAINTENANCE_STATE, STATS, STATUS, TEST_EMITTED,
-    TEST_STARTED, UNKEPT, USERS,
+    CHANGED, DISCONNECTED, EMITTED, INSTANCES, KEPT, MAINTENANCE_SET, MAINTENANCE_STATE, MINTED, STATS, STATUS,
+    TEST_EMITTED, TEST_STARTED, UNKEPT, USERS,
 };
 use super::emit::{EMIT, NAME_BYTES_MAX, USER, USER_ID};
 use super::fields::TEXT_BYTES_MAX;
 use super::kept::{AFTER, LIMIT};
+use super::minting::TOKEN;
 use super::shape::{Field, FieldForm, Rule, Shape, optional, required};
 use super::users::{FROM, LIMIT as USERS_LIMIT};
 use crate::auth::USER_BYTES_MAX;
@@ -132,6 +133,13 @@ pub const OPERATIONS: &[ApiOperation] = &[
     },
     ApiOperation::get("DELETE user/:userId/kept", "Keep nothing more for a user", AnswerShape::Object(UNKEPT)),
     ApiOperation::get("DELETE user/:userId/kept/:id", "Keep one event no longer", AnswerShape::Object(UNKEPT)),
+    ApiOperation::post(
+        "POST test/token",
+        "Mint a token for a user",
+        BodyShape::One(&TOKEN),
+        AnswerShape::Object(MINTED),
+    )
+    .in_development(),
     ApiOperation::post(
         "POST test/emit-to-user",
         "Send a test message",

@@ -6,11 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use crate::config::Strictness;
+
 use super::answer::ApiAnswer;
 
 const PAGE: &str = include_str!("../../assets/page.html");
 /// What stands in the page where the engine's path belongs, at the beginning of attributes.
 const PLACE: &str = "/socket.io/";
+/// The attribute for what there is.
+const DEVELOPMENT: &str = "data-strictness=\"development\"";
+const PRODUCTION: &str = "data-strictness=\"production\"";
 /// The attribute for an address other than the page's.
 const NO_SERVER: &str = "data-server=\"\"";
 
@@ -34,11 +39,15 @@ pub(super) struct Page {
 
 impl Page {
     /// For an engine at this path.
-    pub(super) fn new(path: &str, server: PageServer) -> Page {
+    pub(super) fn new(path: &str, server: PageServer, strictness: Strictness) -> Page {
         let script = hash_of_last(PAGE, "<script>", "</script>");
         let style = hash_of_last(PAGE, "<style>", "</style>");
+        let attribute = match strictness {
+            Strictness::Development => DEVELOPMENT,
+            Strictness::Production => PRODUCTION,
+        };
         Page {
-            html: PAGE.replace(&format!("\"{PLACE}"), &format!("\"{}", escaped(path))),
+            html: PAGE.replace(&format!("\"{PLACE}"), &format!("\"{}", escaped(path))).replace(DEVELOPMENT, attribute),
             policy: format!(
                 "default-src 'none'; script-src 'self' '{script}'; style-src '{style}'; img-src data:; \
                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'"
@@ -125,15 +134,15 @@ mod tests {
 
     #[test]
     fn the_page_knows_the_path_and_the_address_of_the_engine() {
-        let (same, policy) = html(&Page::new("/socket.io/", PageServer::Same), "evil\"host");
+        let (same, policy) = html(&Page::new("/socket.io/", PageServer::Same, Strictness::Development), "evil\"host");
         assert_eq!(same, PAGE);
         assert!(policy.ends_with("connect-src 'self'"), "{policy}");
 
-        let (moved, _) = html(&Page::new("/a\"b/", PageServer::Same), "localhost");
+        let (moved, _) = html(&Page::new("/a\"b/", PageServer::Same, Strictness::Development), "localhost");
         assert!(moved.contains("data-path=\"/a&quot;b/\""), "{moved}");
         assert!(moved.contains("<script src=\"/a&quot;b/socket.io.js\">"), "{moved}");
 
-        let anywhere = Page::new("/socket.io/", PageServer::At("[::]:8080".parse().unwrap()));
+        let anywhere = Page::new("/socket.io/", PageServer::At("[::]:8080".parse().unwrap()), Strictness::Development);
         for (asked, server, source) in [
             ("localhost:9090", "localhost", "localhost"),
             ("127.0.0.1:9090", "127.0.0.1", "127.0.0.1"),
@@ -147,7 +156,9 @@ mod tests {
             let connect = format!("connect-src 'self' http://{source}:8080 ws://{source}:8080");
             assert!(policy.ends_with(&connect), "{asked}: {policy}");
         }
-        let there = Page::new("/socket.io/", PageServer::At("10.0.0.7:80".parse().unwrap()));
-        assert!(html(&there, "localhost").0.contains("data-server=\"http://10.0.0.7:80\""));
+        let there = Page::new("/socket.io/", PageServer::At("10.0.0.7:80".parse().unwrap()), Strictness::Production);
+        let (there, _) = html(&there, "localhost");
+        assert!(there.contains("data-server=\"http://10.0.0.7:80\"") && there.contains(PRODUCTION));
+        assert!(same.contains(DEVELOPMENT));
     }
 }

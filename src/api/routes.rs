@@ -24,7 +24,9 @@ use super::operations::{
     TEST_MESSAGE, operations,
 };
 use super::words::{self, Done};
-use super::{Api, Entrance, access, builds, demo, instances, kept, maintenance, metrics, openapi, unix_ms, users};
+use super::{
+    Api, Entrance, access, builds, demo, instances, kept, maintenance, metrics, minting, openapi, unix_ms, users,
+};
 
 /// What a request is about, as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub(super) enum Route<'h> {
     Disconnect,
     Maintenance,
     SetMaintenance,
+    MintToken,
     EmitToUser,
     AnalysisEvents(&'h str),
 }
@@ -83,6 +86,7 @@ impl Route<'_> {
             Route::Disconnect => "POST disconnect",
             Route::Maintenance => "GET maintenance",
             Route::SetMaintenance => "POST maintenance",
+            Route::MintToken => "POST test/token",
             Route::EmitToUser => "POST test/emit-to-user",
             Route::AnalysisEvents(_) => "POST test/analysis-events/:userId",
         }
@@ -122,7 +126,7 @@ pub(super) fn find<'h>(
 ) -> Result<Route<'h>, ApiError> {
     // Where the API has an address of its own, it is there only.
     let has_api = api.settings.listen.is_none() || entrance == Entrance::Api;
-    let has_page = has_api && !api.is_production();
+    let has_page = has_api && (!api.is_production() || entrance == Entrance::Api);
     let has_builds = has_page || entrance != Entrance::Api;
     if let Some(route) = head.path.strip_prefix(API).filter(|_| has_api) {
         access::check(api, head, peer)?;
@@ -134,7 +138,10 @@ pub(super) fn find<'h>(
     let route = match (file_of(api, head.path), head.path) {
         (Some(file), _) if has_builds && builds::named(file).is_some() => Route::Build(file),
         (Some(_), _) if has_builds => return Err(not_found(head.path, &known())),
-        (_, "/") if has_page => Route::Page,
+        (_, "/") if has_page => {
+            access::check_page(api, head)?;
+            Route::Page
+        }
         (_, "/") if !has_api && !api.is_production() => {
             return Err(ApiError::new(404, "the test page is at the address of the API (api_listen)"));
         }
@@ -172,6 +179,7 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Disconnect => disconnect(api, body).await,
         Route::Maintenance => Ok(maintenance::get(api).await),
         Route::SetMaintenance => maintenance::set(api, body).await,
+        Route::MintToken => minting::mint(api, body),
         Route::EmitToUser => emit_to_user(api, body).await,
         Route::AnalysisEvents(user) => analysis_events(api, user, body),
     };
@@ -290,6 +298,7 @@ fn api_route<'h>(api: &Api, method: Method, route: &'h str, query: Query<'h>) ->
             Method::Post => Route::SetMaintenance,
             _ => return Err(ApiError::method_not_allowed("GET, HEAD, POST")),
         },
+        ["test", "token"] if !api.is_production() => Route::MintToken,
         ["test", "emit-to-user"] if !api.is_production() => Route::EmitToUser,
         ["test", "analysis-events", user] if !api.is_production() => Route::AnalysisEvents(user),
         _ => return Err(no_such_route(api, route)),

@@ -101,6 +101,7 @@ impl Instance {
             name: "simulated".into(),
             shards: postboxes(shards),
             cluster: Some(Arc::clone(&cluster)),
+            verifier: None,
         });
         let shared = Rc::new(Shared::new(clients, shards));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };

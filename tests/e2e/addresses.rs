@@ -263,8 +263,8 @@ fn at_its_own_address_the_same_keys_count() {
     for target in ["/health", "/ready", "/metrics"] {
         assert_eq!(Connection::open(api).get(target).status, 200, "{target}");
     }
-    assert_eq!(at_both(&server, api, "/"), (404, 404), "no page in production");
-    assert_eq!(at_both(&server, api, "/socket.io/socket.io.js"), (200, 404));
+    assert_eq!(at_both(&server, api, "/"), (404, 401), "in production the page is for who has a key");
+    assert_eq!(at_both(&server, api, "/socket.io/socket.io.js"), (200, 200));
 }
 
 #[test]

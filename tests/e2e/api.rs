@@ -291,8 +291,9 @@ fn errors_say_what_is_wrong_and_what_would_be_right() {
             "",
             404,
             "there is no such route; there are POST emit, POST emit/batch, POST rooms/join, POST rooms/leave, \
-             POST disconnect, POST maintenance, GET maintenance, GET stats, GET events, GET openapi.json, \
-             GET user/:userId/status, GET user/:userId/kept, DELETE user/:userId/kept, DELETE user/:userId/kept/:id, POST test/emit-to-user, POST test/analysis-events/:userId",
+             POST disconnect, POST maintenance, GET maintenance, GET stats, GET instances, GET users, GET events, GET openapi.json, \
+             GET user/:userId/status, GET user/:userId/kept, DELETE user/:userId/kept, DELETE user/:userId/kept/:id, POST test/token, \
+             POST test/emit-to-user, POST test/analysis-events/:userId",
         ),
         ("POST", "stats", "{}", 405, "only GET is allowed here"),
         ("DELETE", "maintenance", "", 405, "only GET, HEAD, POST is allowed here"),
