@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { after, before, describe, it } from 'node:test';
 import { OUTPUT, WAIT_MS_MAX, launchBrowser, openPage, textIs } from './support/browser.js';
-import { SECRET, mint, reusablePort, startServer } from './support/server.js';
+import { SECRET, connectAs, mint, reusablePort, startRedis, startServer } from './support/server.js';
 
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const TEST = { timeout: 90_000 };
@@ -123,9 +123,18 @@ describe('a server with a known secret', () => {
     await textIs(page, '#reason', /“Authentication token required”/);
     await textIs(page, '#state', 'refused');
 
+    await page.fill('#mint-user', ' ');
+    await page.click('#mint');
+    await textIs(page, '#mint-answer', 'For whom? Fill in a user id.');
+    await page.fill('#mint-user', 'user of the page');
+    await page.click('#mint');
+    await textIs(page, '#user-id', 'user of the page');
+    await textIs(page, '#token-hint', /^User user of the page, valid until/);
+    await textIs(page, '#mint-answer', '');
+
     await page.fill('#token', mint('user-1'));
     await page.click('#connect');
-    await textIs(page, '#state', 'connected');
+    await textIs(page, '#user-id', 'user-1');
     await textIs(page, '#reason', '');
     await page.click('#disconnect');
     await textIs(page, '#state', 'disconnected');
@@ -209,6 +218,32 @@ describe('a server with a known secret', () => {
     const texts = (await shownEvents(page)).filter(({ name }) => name === 'it\'s "new"').map(({ text }) => JSON.parse(text).text);
     assert.ok(texts.length >= 2, 'one from the form, and one from each program');
     assert.ok(texts.every((text) => text === data.text), JSON.stringify(texts));
+    assert.deepEqual(seen.errors, []);
+  });
+
+  it('lists who is connected, a page at a time, and does something to whom one picks', TEST, async (t) => {
+    const alone = await startServer({ ACCESS_TOKEN_SECRET: SECRET, SOCKRING_SHARDS: '2' });
+    t.after(() => alone.stop());
+    await Promise.all(Array.from({ length: 150 }, (_, i) => connectAs(alone, `user-${i % 149}`)));
+    const { page, seen } = await openPage(t, browser, `${alone.origin}/`);
+    await page.click('#tab-users');
+    await textIs(page, '#users-hint', '100 users, and more');
+    await page.click('#users-more');
+    await textIs(page, '#users-hint', '149 users');
+    assert.equal(await page.locator('#users-more').isVisible(), false);
+    const listed = await page.locator('#users .mono').allTextContents();
+    assert.deepEqual(listed.sort(), Array.from({ length: 149 }, (_, i) => `user-${i}`).sort());
+    await page.locator('#users button[title="user-0"]').click();
+    await textIs(page, '#user-form .answer', 'User user-0 is connected.');
+    await textIs(page, '#who-sockets', '2');
+    assert.equal(await page.locator('#users button[aria-pressed=true]').getAttribute('title'), 'user-0');
+    await page.click('#kick-form button');
+    await textIs(page, '#kick-form .answer', 'Disconnected: 2 sockets of user user-0.');
+    await page.click('#users-again');
+    await textIs(page, '#users-hint', '100 users, and more');
+    await page.click('#users-more');
+    await textIs(page, '#users-hint', '148 users');
+    assert.equal(await page.locator('#users button[title="user-0"]').count(), 0);
     assert.deepEqual(seen.errors, []);
   });
 
@@ -345,6 +380,60 @@ it('asks for the API key of a server that has one', TEST, async (t) => {
   await page.fill('#api-key', 'browser-tests-key');
   await page.click('text=Send test message');
   await textIs(page, '#message-form .answer', /^Delivered to 1 socket/);
+});
+
+it('is a console in production, at the address of the API, for who has a key', TEST, async (t) => {
+  const settings = { ACCESS_TOKEN_SECRET: SECRET, API_KEY: 'browser-tests-key', NODE_ENV: 'production', SOCKRING_API_LISTEN: '127.0.0.1:0' };
+  const server = await startServer(settings);
+  t.after(() => server.stop());
+  const [, url] = await server.printed(/The API and the metrics are on (http:\S+)/);
+  assert.equal((await fetch(url)).status, 401, 'nothing without a key');
+  await connectAs(server, 'user-1');
+
+  const { page, seen } = await openPage(t, browser, url, { httpCredentials: { username: '', password: 'browser-tests-key' } });
+  for (const id of ['tests', 'mint-part', 'key-part']) assert.equal(await page.locator(`#${id}`).isVisible(), false, id);
+  await page.click('#tab-users');
+  await textIs(page, '#users .mono', 'user-1');
+  await page.click('#tab-emit');
+  await page.fill('#emit-target', 'user-1');
+  await page.click('#emit-form button');
+  await textIs(page, '#emit-form .answer', 'Delivered to 1 socket of user user-1.');
+  await page.click('#tab-server');
+  await textIs(page, '#tiles dd >> nth=0', '1');
+  assert.deepEqual(seen.errors, []);
+  // The engine is at another origin, which in production the operator has to allow.
+  await page.click('#tab-events');
+  await page.fill('#token', mint('user-2'));
+  await page.click('#connect');
+  await textIs(page, '#reason', new RegExp(`No connection to .*, and is ${url.replaceAll('.', '\\.')} in its CORS_ORIGIN\\?`));
+});
+
+it('shows the numbers of all instances', TEST, async (t) => {
+  const redis = await startRedis(t);
+  if (!redis) return t.skip('redis-server is not here');
+  const settings = { ACCESS_TOKEN_SECRET: SECRET, REDIS_URL: `redis://127.0.0.1:${redis}` };
+  const [here, there] = await Promise.all([startServer(settings), startServer(settings)]);
+  t.after(() => Promise.all([here.stop(), there.stop()]));
+  await Promise.all(['a', 'b', 'b'].map((user) => connectAs(there, user)));
+  const { page, seen } = await openPage(t, browser, here.pageUrl(mint('c')));
+  await textIs(page, '#user-id', 'c');
+  await page.click('#tab-server');
+  await textIs(page, '#server-title', 'All instances, now');
+  await textIs(page, '#tiles dd >> nth=0', '4');
+  await textIs(page, '#tiles dd >> nth=1', '3');
+  const rows = await page.locator('#instances tr').evaluateAll((all) => all.map((row) => [...row.children].map((cell) => cell.textContent)));
+  assert.deepEqual(rows.map(([name, clients, users]) => [name.replace(/^[^:]+/, ''), clients, users]), [
+    [`:${here.port} (this one)`, '1', '1'], [`:${there.port}`, '3', '2'],
+  ]);
+  await textIs(page, '#instances-hint', '');
+  await page.screenshot({ path: `${OUTPUT}console-instances.png` });
+  // One that hangs is said to be missing, and the others' numbers go on.
+  there.pause();
+  await textIs(page, '#instances-hint', /^1 server on Redis did not answer/);
+  await textIs(page, '#tiles dd >> nth=0', '1');
+  there.goOn();
+  await textIs(page, '#tiles dd >> nth=0', '4');
+  assert.deepEqual(seen.errors, []);
 });
 
 it('connects and emits where the engine and the API are elsewhere', TEST, async (t) => {

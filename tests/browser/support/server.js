@@ -74,6 +74,9 @@ export async function startServer(settings = {}) {
       child.kill('SIGKILL');
       await within(3_000, exited);
     },
+    // It answers nobody until it goes on.
+    pause: () => child.kill('SIGSTOP'),
+    goOn: () => child.kill('SIGCONT'),
     pageUrl: (token) => `${origin}/#token=${token}`,
     // POST to the HTTP API; answers the envelope's data.
     post: async (path, body) => {
@@ -102,6 +105,39 @@ export function mint(userId, { secret = SECRET, ttlSeconds = 3600 } = {}) {
   const now = Math.floor(Date.now() / 1000);
   const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ _id: userId, iat: now, exp: now + ttlSeconds })}`;
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+}
+
+// A client of the user without a browser, greeted when this is there. It polls no more, and is there for as long as a
+// client may be silent.
+export async function connectAs({ origin }, userId) {
+  const url = `${origin}/socket.io/?EIO=4&transport=polling`;
+  const ask = async (address, body) => {
+    const response = await fetch(address, { ...(body && { method: 'POST', body }), signal: AbortSignal.timeout(10_000) });
+    return response.text();
+  };
+  const { sid } = JSON.parse((await ask(url)).slice(1));
+  const own = `${url}&sid=${sid}`;
+  await ask(own, `40${JSON.stringify({ token: mint(userId) })}`);
+  for (let said = ''; !said.includes('42["connected"');) {
+    said = await ask(own);
+    if (said.startsWith('44')) throw new Error(said);
+  }
+}
+
+// A Redis of its own until the test ends: its port. `null`: this machine has none.
+export async function startRedis(test) {
+  const port = await freePort();
+  const child = spawn('redis-server', ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  test.after(() => child.kill('SIGKILL'));
+  return new Promise((resolve, reject) => {
+    child.once('error', () => resolve(null));
+    child.once('exit', () => reject(new Error('redis-server has ended')));
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      output += text;
+      if (output.includes('Ready to accept connections')) resolve(port);
+    });
+  });
 }
 
 // A port that a server can leave and take again. Below 1024 no outgoing connection can grab it in between (this needs
