@@ -184,7 +184,7 @@ fn describe_open(path: &str, summary: &str, answer: Open) -> Value {
         Open::State => said("It is not"),
         Open::Text => refusal(),
     };
-    let responses = json!({"200": said("It is"), "503": otherwise});
+    let responses = json!({"200": said("It is"), "405": refusal(), "503": otherwise});
     json!({"operationId": name_of(&format!("GET {path}")), "summary": summary, "security": [], "responses": responses})
 }
 
@@ -203,7 +203,11 @@ fn responses(operation: &ApiOperation, facts: &Facts<'_>) -> Value {
         AnswerShape::Description => Value::Null,
     };
     let schema = match operation.answer {
-        AnswerShape::Description => json!({"type": "object", "required": ["openapi", "info", "paths"]}),
+        AnswerShape::Description => json!({
+            "type": "object",
+            "required": ["openapi", "info", "paths"],
+            "properties": {"openapi": {"const": "3.1.0"}, "info": {"type": "object"}, "paths": {"type": "object"}},
+        }),
         _ => envelope_schema(&data),
     };
     let mut responses = Map::new();

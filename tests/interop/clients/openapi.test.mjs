@@ -1,6 +1,7 @@
-// The API against the description that it gives of itself: Schemathesis makes up requests by it, right ones and wrong ones,
-// and holds the answers to it. `SECONDS_MAX`: for longer, and with everything that it can make up.
+// The API against the description that it gives of itself: a linter finds nothing in it, and Schemathesis makes up requests
+// by it, right ones and wrong ones, and holds the answers to it. `SECONDS_MAX`: for longer, and with everything that it can make up.
 
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -45,13 +46,29 @@ async function schemathesis(target, document, args) {
   }
 }
 
+/** What the linter would have otherwise, errors and warnings, by its recommended rules. */
+async function problems(file) {
+  const quiet = { REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' };
+  const linter = path.join(packageRoot, 'node_modules/.bin/redocly');
+  const { status, stdout, stderr } = spawnSync(linter, ['lint', '--format=json', file], {
+    encoding: 'utf8', timeout: 30000, cwd: path.dirname(file), env: { ...process.env, ...quiet },
+  });
+  assert.ok(status === 0 || status === 1, `${status}: ${stderr}`);
+  return JSON.parse(stdout).problems.map(({ ruleId, message, location }) => `${ruleId}: ${message} ${location[0].pointer}`);
+}
+
 row('the API does what its description says, and refuses what that forbids', async (target) => {
   const document = await described(target);
   const { paths, components } = JSON.parse(document);
   assert.deepEqual(components.schemas.Emit.properties.namespace.enum, [...NAMESPACES, null]);
   const folder = mkdtempSync(path.join(tmpdir(), 'sockring-openapi-'));
   writeFileSync(path.join(folder, 'openapi.json'), document);
-  await run(python, ['-m', 'openapi_spec_validator', path.join(folder, 'openapi.json')], 30000).finally(() => rmSync(folder, { recursive: true }));
+  try {
+    await run(python, ['-m', 'openapi_spec_validator', path.join(folder, 'openapi.json')], 30000);
+    assert.deepEqual(await problems(path.join(folder, 'openapi.json')), []);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 
   // A schema counts characters where the server counts bytes.
   const ascii = ['--generation-codec', 'ascii'];
