@@ -41,6 +41,11 @@ pub(crate) struct Emit {
 
 /// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
 pub(crate) fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitCode, Box<dyn Error>> {
+    // The other instances say where a user is, in the first namespace.
+    let user = match &emit.target {
+        ("user", Value::String(user)) if emit.namespace.is_none() && emit.except.is_empty() => Some(user.clone()),
+        _ => None,
+    };
     let mut body = Map::new();
     body.insert(emit.target.0.to_owned(), emit.target.1);
     body.insert("event".to_owned(), emit.event.into());
@@ -67,8 +72,27 @@ pub(crate) fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitC
     let is_with_others = *at(&answer, "/data/published") == true;
     let was_emitted_before = *at(&answer, "/data/duplicate") == true;
     let is_kept = at(&answer, "/data/kept").is_string();
-    let is_nobodys = *at(&answer, "/data/delivered") == 0 && !is_with_others && !was_emitted_before && !is_kept;
+    let is_nobodys_here = *at(&answer, "/data/delivered") == 0 && !was_emitted_before && !is_kept;
+    let is_nobodys = is_nobodys_here
+        && match user {
+            _ if !is_with_others => true,
+            // The event is out, whatever comes of this.
+            Some(user) => is_nowhere(settings, whom, &user).unwrap_or(false),
+            None => false,
+        };
     Ok(if is_nobodys { ExitCode::from(NOBODY) } else { ExitCode::SUCCESS })
+}
+
+/// Whether a user is connected to no instance, and all of them say so.
+fn is_nowhere(settings: &Settings, whom: &Whom, user: &str) -> Result<bool, Box<dyn Error>> {
+    // RFC 3986 section 2.1.
+    let segment: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let status = ask(settings, whom, &format!("/user/{segment}/status"), None)?;
+    let is_nowhere = *at(&status, "/data/connected") == false && *at(&status, "/data/missing") == 0;
+    if is_nowhere {
+        out::line("Nobody was reached: the user is connected to no instance")?;
+    }
+    Ok(is_nowhere)
 }
 
 /// `sockring stats`: a line for each number.
@@ -96,7 +120,33 @@ pub(crate) fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dy
             number("queuedBytes")
         ))?;
     }
+    if data.get("instances").and_then(Value::as_u64).is_some_and(|instances| instances > 1) {
+        show_instances(&ask(settings, whom, "/instances", None)?)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each instance, the one that was asked first.
+fn show_instances(answer: &Value) -> Result<(), Box<dyn Error>> {
+    for instance in at(answer, "/data/instances").as_array().into_iter().flatten() {
+        let number = |name: &str| instance.get(name).and_then(Value::as_u64).unwrap_or(0);
+        out::line(format_args!(
+            "instance {}  {} clients, {} users, {} rooms, {} bytes queued",
+            at(instance, "/name").as_str().unwrap_or_default(),
+            number("connected"),
+            number("users"),
+            number("rooms"),
+            number("queuedBytes")
+        ))?;
+    }
+    match at(answer, "/data/missing") {
+        Value::Number(missing) if missing.as_u64() != Some(0) => {
+            out::line(format_args!("{missing} more have not answered: Node servers do not"))?;
+        }
+        Value::Null => out::line("Redis does not say which others there are")?,
+        _ => {}
+    }
+    Ok(())
 }
 
 /// What is at a place (RFC 6901), or null.

@@ -209,7 +209,7 @@ fn emit_command() -> clap::Command {
     let all = Arg::new("all").long("all").action(ArgAction::SetTrue).help("to all sockets");
     let volatile = Arg::new("volatile").long("volatile").action(ArgAction::SetTrue);
     to_server(clap::Command::new("emit"))
-        .about("Send an event through a server that runs; without Redis the status is 3 when nobody has it")
+        .about("Send an event through a server that runs; the status is 3 when nobody has it, which with Redis is known of users only")
         .arg(Arg::new("event").value_name("EVENT").required(true).help("its name"))
         .arg(Arg::new("data").value_name("DATA").help("its payload: JSON, or text where it is none"))
         .arg(option("user", "ID", "to a user"))

@@ -4,9 +4,11 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::command::run;
 use crate::instance::{get, instance, instance_with, metric};
 use crate::peer::{Peer, broadcast};
 use crate::redis_server::RedisServer;
+use crate::server::SECRET;
 use crate::until;
 
 const REQUESTS: &str = "socket.io-request#/#";
@@ -403,4 +405,23 @@ fn who_has_no_numbers_is_missing_among_the_instances() {
     assert_eq!((&answer["missing"], answer["instances"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{answer}");
     let answer = get(&server, "instances");
     assert_eq!((&answer["missing"], &answer["missingInstances"]), (&json!(1), &json!([])), "{answer}");
+}
+
+#[test]
+fn a_shell_is_told_when_no_instance_has_the_user_and_what_each_of_them_does() {
+    let redis = RedisServer::start(&[]);
+    let [here, there] = [instance(&redis), instance(&redis)];
+    let mut alice = there.client("alice/\u{e9}");
+    let ask =
+        |arguments: &[&str]| run(arguments, &[("PORT", &here.port().to_string()), ("ACCESS_TOKEN_SECRET", SECRET)]);
+    let emitted = ask(&["emit", "--user", "alice/\u{e9}", "news"]);
+    assert_eq!((emitted.code, alice.event().0.as_str()), (Some(0), "news"), "{emitted:?}");
+    let emitted = ask(&["emit", "--user", "bob", "news"]);
+    assert_eq!(emitted.code, Some(3), "{emitted:?}");
+    assert!(emitted.stdout.ends_with("the user is connected to no instance\n"), "{emitted:?}");
+    // Of a room nobody knows.
+    assert_eq!(ask(&["emit", "--room", "empty", "news"]).code, Some(0));
+    let stats = ask(&["stats"]);
+    let lines: Vec<_> = stats.stdout.lines().filter(|line| line.starts_with("instance ")).collect();
+    assert!(lines.len() == 2 && lines[1].contains("  1 clients, 1 users"), "{stats:?}");
 }
