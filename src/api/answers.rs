@@ -108,7 +108,7 @@ const INSTANCE: &[Field] = &[
 ];
 
 pub(super) const USERS: &[Field] = &[
-    required("users", FieldForm::Objects(USER), "some of the users that have a socket of this instance"),
+    required("users", FieldForm::Objects(USER), "some of the users that have a socket of the instance"),
     required(
         "next",
         FieldForm::CursorOrNull,
@@ -118,7 +118,7 @@ pub(super) const USERS: &[Field] = &[
 
 const USER: &[Field] = &[
     required("userId", FieldForm::String, "the user"),
-    required("sockets", FieldForm::Count, "sockets of this instance, over all namespaces"),
+    required("sockets", FieldForm::Count, "sockets of the instance, over all namespaces"),
 ];
 
 pub(super) const STATUS: &[Field] = &[

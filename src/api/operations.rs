@@ -9,7 +9,7 @@ use super::fields::TEXT_BYTES_MAX;
 use super::kept::{AFTER, LIMIT};
 use super::minting::TOKEN;
 use super::shape::{Field, FieldForm, Rule, Shape, optional, required};
-use super::users::{FROM, LIMIT as USERS_LIMIT};
+use super::users::{FROM, INSTANCE, LIMIT as USERS_LIMIT};
 use crate::auth::USER_BYTES_MAX;
 use crate::config::Strictness;
 
@@ -121,7 +121,7 @@ pub const OPERATIONS: &[ApiOperation] = &[
     ApiOperation::get("GET stats", "What this instance is doing", AnswerShape::Object(STATS)),
     ApiOperation::get("GET instances", "What all instances are doing", AnswerShape::Object(INSTANCES)),
     ApiOperation {
-        query: &[FROM, USERS_LIMIT],
+        query: &[FROM, USERS_LIMIT, INSTANCE],
         ..ApiOperation::get("GET users", "Who is connected", AnswerShape::Object(USERS))
     },
     ApiOperation::get("GET events", "The shared event names", AnswerShape::Texts),

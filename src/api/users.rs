@@ -1,8 +1,9 @@
-//! Who is connected: the users that have sockets of this instance, a part at a time.
+//! Who is connected: the users that have sockets of an instance, a part at a time.
 
 use serde_json::json;
 use sockring_protocol::http::Query;
 
+use crate::cluster::{ListedUsers, UsersPart};
 use crate::shard::{Mail, Reply};
 
 use super::answer::{ApiAnswer, ApiError};
@@ -16,13 +17,23 @@ const LISTED: u64 = 100;
 /// Looks of shards for one answer. Where users are few and rooms are many, an answer has fewer users than it may.
 const LOOKS_MAX: usize = 32;
 
+/// Of an instance's id.
+const ID_BYTES_MAX: usize = 64;
 /// Digits of the numbers in a cursor.
 const SHARD_DIGITS: usize = 4;
 const PLACE_DIGITS: usize = 10;
 
 pub(super) const FROM: Field =
     optional("from", FieldForm::Cursor, "where an answer before has ended; default: the first");
+pub(super) const INSTANCE: Field = optional(
+    "instance",
+    FieldForm::Name(ID_BYTES_MAX),
+    "those of this one, by its `id`; default: the one that is asked",
+);
 pub(super) const LIMIT: Field = optional("limit", FieldForm::Whole(1, LISTED_MAX), "up to so many users; default: 100");
+
+/// Users with their sockets, and what is behind them.
+type Listed = (Vec<(Box<str>, u64)>, Option<Cursor>);
 
 /// Where in the list: in which shard, and from where on there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +69,16 @@ pub(super) async fn list(api: &Api, query: Query<'_>) -> Result<ApiAnswer, ApiEr
             .ok_or_else(|| ApiError::field("from", "has to be what `next` was in the answer before"))?,
     };
     let limit = limit_of(query, LISTED_MAX, LISTED)?;
-    let (users, next) = api.users_from(cursor, limit).await?;
+    let instance = query.value("instance");
+    if instance.as_ref().is_some_and(|id| !(1..=ID_BYTES_MAX).contains(&id.len())) {
+        return Err(ApiError::field("instance", format!("has to have 1 to {ID_BYTES_MAX} bytes")));
+    }
+    let (users, next) = match instance {
+        Some(id) if api.cluster.as_deref().is_none_or(|cluster| *cluster.id() != *id) => {
+            api.users_of(&id, cursor, limit).await?
+        }
+        _ => api.users_from(cursor, limit).await?,
+    };
     let users: Vec<_> = users.iter().map(|(user, sockets)| json!({"userId": user, "sockets": sockets})).collect();
     let message =
         if users.is_empty() && next.is_none() { "No user is connected from here on" } else { "Connected users" };
@@ -66,12 +86,20 @@ pub(super) async fn list(api: &Api, query: Query<'_>) -> Result<ApiAnswer, ApiEr
 }
 
 impl Api {
+    /// Asks another instance.
+    async fn users_of(&self, id: &str, cursor: Cursor, limit: usize) -> Result<Listed, ApiError> {
+        let part = UsersPart { shard: cursor.shard, from: cursor.from, limit };
+        let listed = match &self.cluster {
+            None => None,
+            Some(cluster) => cluster.users_of(id, part).await,
+        };
+        let nobody = || ApiError::new(404, "no instance of this id has answered: see GET instances");
+        let ListedUsers { users, next } = listed.ok_or_else(nobody)?;
+        Ok((users, next.map(|(shard, from)| Cursor { shard, from })))
+    }
+
     /// Asks one shard after the other, a part of it at a time, until there are so many users, or it was asked often enough.
-    async fn users_from(
-        &self,
-        mut cursor: Cursor,
-        limit: usize,
-    ) -> Result<(Vec<(Box<str>, u64)>, Option<Cursor>), ApiError> {
+    async fn users_from(&self, mut cursor: Cursor, limit: usize) -> Result<Listed, ApiError> {
         let mut users = Vec::new();
         for _ in 0..LOOKS_MAX {
             let Some(shard) = self.shards.get(usize::from(cursor.shard)) else { return Ok((users, None)) };

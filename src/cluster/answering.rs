@@ -13,6 +13,7 @@ use crate::shard::{Mail, Reply, USER_PREFIX, home_of};
 use super::awaiting::{Requester, SHARDS_WITHIN, replies};
 use super::counters::BusLimit;
 use super::joins::{Join, JoinOutcome};
+use super::listing::UsersPart;
 use super::numbers::QUESTION;
 use super::subscriber::Instruction;
 use super::{Cluster, PUBLISHED_WITHIN, Sent};
@@ -32,6 +33,7 @@ enum Question {
     Ids(Selection),
     Rooms(Box<str>),
     Numbers,
+    Users(UsersPart),
 }
 
 impl Question {
@@ -42,7 +44,7 @@ impl Question {
                 [room] if room.starts_with(USER_PREFIX) => Some(room),
                 _ => None,
             },
-            Question::Rooms(_) | Question::Numbers => None,
+            Question::Rooms(_) | Question::Numbers | Question::Users(_) => None,
         }
     }
 }
@@ -65,7 +67,10 @@ fn groups(requests: impl Iterator<Item = Envelope>) -> Vec<Group> {
                 (request, Question::Ids(selection))
             }
             Message::Rooms { request } => (request, Question::Rooms(namespace.clone())),
-            Message::ServerSide { request: Some(request), .. } => (request, Question::Numbers),
+            Message::ServerSide { request: Some(request), args } => match UsersPart::of(&args) {
+                Some((part, _)) => (request, Question::Users(part)),
+                None => (request, Question::Numbers),
+            },
             _ => continue,
         };
         let asker = Requester { namespace, uid, request };
@@ -128,7 +133,7 @@ impl Cluster {
             message if names_of(message) > self.settings.request_rooms_max => {
                 return self.refuse(envelope, Some(BusLimit::RequestRooms));
             }
-            message if is_question(message) => {
+            message if self.is_question(message) => {
                 let bytes = envelope.message.question_bytes();
                 if !self.held.take(bytes) {
                     return self.refuse(envelope, Some(BusLimit::AnswersBytes));
@@ -166,6 +171,18 @@ impl Cluster {
                 self.deliver_for_ack(Requester { namespace, uid, request }, broadcast, timeout_ms);
             }
             _ => {}
+        }
+    }
+
+    /// Whether the shards have to be asked for the answer.
+    fn is_question(&self, message: &Message) -> bool {
+        match message {
+            Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => true,
+            // Code of other servers may ask with events of its own; we have none that would know.
+            Message::ServerSide { request: Some(_), args } => {
+                **args == *QUESTION || UsersPart::of(args).is_some_and(|(_, id)| *id == *self.id())
+            }
+            _ => false,
         }
     }
 
@@ -274,6 +291,7 @@ impl Cluster {
                 answer_with(question, self.described(replies(asked).await).unwrap_or_default())
             }
             Question::Numbers => self.own_numbers().await,
+            Question::Users(part) => self.own_users(*part).await,
             Question::Rooms(namespace) => {
                 let mut rooms = Vec::new();
                 let mail = || Mail::Rooms(namespace.clone(), self.described_bytes_max());
@@ -348,16 +366,6 @@ fn answer_with(question: &Question, sockets: Vec<SocketDescription>) -> Answer {
     match question {
         Question::Ids(_) => Answer::Ids(sockets.into_iter().map(|socket| socket.id).collect()),
         _ => Answer::Sockets(sockets),
-    }
-}
-
-/// Whether the shards have to be asked for the answer.
-fn is_question(message: &Message) -> bool {
-    match message {
-        Message::Ids { .. } | Message::Rooms { .. } | Message::Fetch { .. } => true,
-        // Code of other servers may ask with events of its own; we have none that would know.
-        Message::ServerSide { request, args } => request.is_some() && **args == *QUESTION,
-        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests: what Node servers ask is answered, what they order is done, and what is asked of them comes together.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use crate::command::run;
 use crate::instance::{get, instance, instance_with, metric};
 use crate::peer::{Peer, broadcast};
 use crate::redis_server::RedisServer;
-use crate::server::SECRET;
+use crate::server::{API, SECRET};
 use crate::until;
 
 const REQUESTS: &str = "socket.io-request#/#";
@@ -424,4 +425,41 @@ fn a_shell_is_told_when_no_instance_has_the_user_and_what_each_of_them_does() {
     let stats = ask(&["stats"]);
     let lines: Vec<_> = stats.stdout.lines().filter(|line| line.starts_with("instance ")).collect();
     assert!(lines.len() == 2 && lines[1].contains("  1 clients, 1 users"), "{stats:?}");
+}
+
+#[test]
+fn the_users_of_another_instance_are_listed_a_part_at_a_time() {
+    for adapter in ["classic", "sharded", "streams"] {
+        let redis = RedisServer::start(&[]);
+        let [here, there] = [(); 2].map(|()| instance_with(&redis, &[("SOCKRING_REDIS_ADAPTER", adapter)]));
+        let _clients: Vec<_> = (0..12).map(|number| there.client(&format!("user {number}"))).collect();
+        let _own = here.client("own");
+        let instances = get(&here, "instances");
+        let id = |number: usize| instances["instances"][number]["id"].as_str().expect("an id").to_owned();
+        let mut users = BTreeSet::new();
+        let (mut from, mut answers) = (String::new(), 0);
+        loop {
+            let answer = get(&here, &format!("users?limit=5&instance={}{from}", id(1)));
+            let some = answer["users"].as_array().expect("a list");
+            assert!(some.len() <= 5, "{answer}");
+            for user in some {
+                assert_eq!(user["sockets"], 1);
+                assert!(
+                    users.insert(user["userId"].as_str().expect("an id").to_owned()),
+                    "{adapter}: {user} comes once"
+                );
+            }
+            answers += 1;
+            let Some(next) = answer["next"].as_str() else { break };
+            from = format!("&from={next}");
+        }
+        assert_eq!(users, (0..12).map(|number| format!("user {number}")).collect());
+        assert_eq!(answers, 3, "{adapter}");
+        for own in ["users".to_owned(), format!("users?instance={}", id(0))] {
+            let answer = get(&here, &own);
+            assert_eq!(answer, json!({"users": [{"userId": "own", "sockets": 1}], "next": null}), "{adapter}");
+        }
+        let answer = here.connect().get(&format!("{API}/users?instance=nobody"));
+        assert_eq!(answer.status, 404, "{adapter}");
+    }
 }

@@ -91,7 +91,17 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
     (
         "src/api/",
         "cluster",
-        &["Cluster", "ClusterMetrics", "Condition", "Gathered", "InOrder", "InstanceNumbers", "Readiness"],
+        &[
+            "Cluster",
+            "ClusterMetrics",
+            "Condition",
+            "Gathered",
+            "InOrder",
+            "InstanceNumbers",
+            "ListedUsers",
+            "Readiness",
+            "UsersPart",
+        ],
     ),
     (
         "src/cluster/",
