@@ -92,7 +92,11 @@ for (const transports of ['websocket', 'polling', 'polling websocket']) {
     const sent = await sender.stop();
     await server.post('/emit', { user, event: 'numbered', data: { n: sent } });
     await page.waitForFunction((last) => window.numbers.includes(last), sent);
-    assert.deepEqual(await page.evaluate(() => window.numbers), Array.from({ length: sent + 1 }, (_, n) => n), 'all, in order, once');
+    const numbers = await page.evaluate(() => window.numbers);
+    // Where the network goes between an event and its marker, that event comes again, behind itself.
+    const inOrder = numbers.filter((n, at) => n !== numbers[at - 1]);
+    assert.deepEqual(inOrder, Array.from({ length: sent + 1 }, (_, n) => n), 'all, in order');
+    assert.ok(numbers.length - inOrder.length <= LOSSES, 'twice once a loss at the most');
     const [first, ...returns] = await page.evaluate(() => window.returns);
     assert.ok(returns.length >= LOSSES);
     for (const back of returns) assert.deepEqual(back, { id: first.id, recovered: true });
