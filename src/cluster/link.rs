@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value, cmd};
 use sockring_protocol::adapter::Adapter;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,6 +29,8 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMANDS_WAITING: usize = 64;
 /// The first version with sharded channels.
 const SHARDED_SINCE: u32 = 7;
+/// RESP3.
+const PROTOCOL: u8 = 3;
 
 /// Why there is no connection. No text of it holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum LinkError {
     Refused(String),
     /// Its version has no sharded channels.
     TooOld(String),
+    /// Its version, before 6, has no RESP3.
+    Ancient,
     /// It is there, and not what is needed: what it says that it is.
     Wrong(RedisRole),
     /// No sentinel says who the master is: what the last one that was asked says.
@@ -71,6 +75,7 @@ impl LinkError {
             LinkError::Wrong(_) => "name the master, or with redis_sentinels those who know which one it is",
             LinkError::NoMaster(_) => "see redis_sentinels and redis_master_name",
             LinkError::TooOld(_) => "use Redis 7 or newer, or redis_adapter=classic everywhere",
+            LinkError::Ancient => "use Redis 6 or newer",
         }
     }
 }
@@ -88,6 +93,7 @@ impl fmt::Display for LinkError {
             LinkError::Wrong(role) => write!(f, "is {role}"),
             LinkError::NoMaster(reason) => write!(f, "is not known: {reason}"),
             LinkError::TooOld(version) => write!(f, "version {version} has no sharded channels"),
+            LinkError::Ancient => f.write_str("is older than version 6: it does not know HELLO"),
         }
     }
 }
@@ -231,7 +237,7 @@ impl Dialler {
         let (server, address) = (ServerInfo::of(None), address.clone());
         let mut link = RedisConnection { connection, pushes, flow, server, address, driver };
         let mut setup = redis::pipe();
-        setup.cmd("CLIENT").arg("SETNAME").arg(name).cmd("HELLO");
+        setup.cmd("CLIENT").arg("SETNAME").arg(name).add_command(greeting());
         let answers = link.connection.send_packed_commands(&setup, 0, 2).await.map_err(refused)?;
         link.server = ServerInfo::of(answers.last());
         link.server.check(self.wanted)?;
@@ -240,6 +246,11 @@ impl Dialler {
         }
         Ok(link)
     }
+}
+
+/// What a Redis answers with what it is. It stands on its own only from 6.2 on: without the protocol 6.0 does not know it.
+pub(super) fn greeting() -> Cmd {
+    cmd("HELLO").arg(PROTOCOL).take()
 }
 
 /// As whom a connection is opened.
@@ -290,9 +301,11 @@ fn words_of_tls(error: &io::Error) -> String {
 }
 
 fn refused(error: RedisError) -> LinkError {
+    let words = error.to_string();
     match error.is_io_error() {
-        true => LinkError::Unreachable(error.to_string()),
-        false => LinkError::Refused(error.to_string()),
+        true => LinkError::Unreachable(words),
+        false if words.contains("unknown command `HELLO`") => LinkError::Ancient,
+        false => LinkError::Refused(words),
     }
 }
 
@@ -386,6 +399,16 @@ mod tests {
         assert_eq!(backoff.next(u32::MAX).as_millis(), 1000);
         backoff.reset();
         assert_eq!(backoff.next(u32::MAX).as_millis(), 100);
+    }
+
+    #[test]
+    fn a_redis_without_a_greeting_is_called_too_old() {
+        let of = |line: &[u8]| {
+            let answer = redis::parse_redis_value(line).expect("RESP").extract_error();
+            refused(answer.expect_err("an error"))
+        };
+        assert_eq!(of(b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"), LinkError::Ancient);
+        assert!(matches!(of(b"-ERR unknown command `CLIENT`, with args beginning with: \r\n"), LinkError::Refused(_)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::Cluster;
 use super::flow::Flow;
-use super::link::{RedisConnection, RedisRole, ServerInfo};
+use super::link::{RedisConnection, RedisRole, ServerInfo, greeting};
 use super::settings::Address;
 
 /// How often a Redis is asked whether it is there.
@@ -106,7 +106,7 @@ fn ask(mut connection: MultiplexedConnection, flow: Arc<Flow>) -> Unanswered {
     tokio::task::spawn_local(async move {
         let mut question = redis::pipe();
         // The second answer says whether it is still the master.
-        question.cmd("PING").cmd("HELLO");
+        question.cmd("PING").add_command(greeting());
         if let Ok(answers) = connection.send_packed_commands(&question, 0, 2).await {
             flow.answered();
             // Who waits for it may have gone.
