@@ -335,7 +335,7 @@ async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConne
             Value::ServerError(error) if is_elsewhere(error.code()) && cluster.adapter() != Adapter::Classic => {
                 cluster.topology_is_stale.notify_one();
                 job.attempts += 1;
-                match job.attempts < ATTEMPTS_MAX {
+                match job.attempts < ATTEMPTS_MAX && !cluster.is_too_late(&job) {
                     true => cluster.send_again(job),
                     false => job.finish(Err(PublishError::Refused)),
                 }
@@ -356,6 +356,11 @@ pub(super) fn is_elsewhere(code: &str) -> bool {
 }
 
 impl Cluster {
+    /// Whether nobody waits any more for a place in a stream: what its caller sent next may have one by now.
+    fn is_too_late(&self, job: &Job) -> bool {
+        self.adapter() == Adapter::Streams && job.answer.is_closed()
+    }
+
     /// A moment later, when it is known better who has the slot.
     fn send_again(&self, job: Job) {
         let jobs = self.backlog.jobs.clone();

@@ -245,3 +245,34 @@ fn a_slot_that_moves_takes_its_stream_along() {
     let lost: Vec<_> = published.iter().filter(|number| !got.contains(number)).collect();
     assert!(lost.is_empty(), "{lost:?} of {}", published.len());
 }
+
+/// The owner of a stream stands still, and has lost it when it goes on: it sends on what has waited for it.
+#[test]
+fn what_was_given_up_is_not_sent_on_to_another_node() {
+    let redis = RedisCluster::start();
+    let servers = [(); 2].map(|()| instance_with(&redis.nodes[0], &[STREAMS]));
+    servers.iter().for_each(|server| until_redis_is(server, "up"));
+    let mut clients = servers.each_ref().map(|server| server.client("alice"));
+    let slot = redis.nodes[0].run::<u16>("CLUSTER KEYSLOT socket.io");
+    let owner = redis.owner(slot);
+    let heir = &redis.nodes[(owner + 1) % 3];
+    let [id, source] = [heir, &redis.nodes[owner]].map(|node| node.run::<String>("CLUSTER MYID"));
+    let mut order = redis.nodes[owner].connect();
+    redis.nodes[owner].freeze();
+    // It hears of this first when it goes on.
+    let gives_it_away = redis::cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&id).get_packed_command();
+    order.send_packed_command(&gives_it_away).expect("the kernel takes it");
+    for number in 0..3 {
+        assert_eq!(emit_to(&servers[0], "alice", &format!("late-{number}")), (1, false));
+    }
+    heir.run::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {source}"));
+    heir.run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {id}"));
+    redis.nodes[owner].thaw();
+    until("the stream has moved", || emit_to(&servers[0], "alice", "moved").1, |published| *published);
+    assert_eq!(emit_to(&servers[0], "alice", "last"), (1, true));
+    let others: Vec<_> = (0..2).map(|_| clients[1].event().0).collect();
+    assert_eq!(others, ["moved", "last"]);
+    for number in 0..3 {
+        assert_eq!(clients[0].event().0, format!("late-{number}"));
+    }
+}
