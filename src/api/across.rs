@@ -130,9 +130,18 @@ impl Api {
         }
     }
 
+    /// Delivers what was answered before it was read: what its caller does next is done at once.
+    pub(super) async fn catch_up(&self) {
+        if let Some(cluster) = &self.cluster {
+            // What cannot be delivered is counted where it happens.
+            cluster.catch_up(async |broadcasts| self.deliver_all(broadcasts).await.unwrap_or_default()).await;
+        }
+    }
+
     /// Changes sockets. For who is put into a room it ends when emits to the room reach them wherever they are, if the other
     /// instances say so in time.
     pub(super) async fn change_everywhere(&self, target: &Target, change: &SocketChange) -> Result<Changed, ApiError> {
+        self.catch_up().await;
         let mail = || match change {
             SocketChange::Join(room) => Mail::Join(target.clone(), room.clone()),
             SocketChange::Leave(room) => Mail::Leave(target.clone(), room.clone()),

@@ -48,6 +48,7 @@ impl Api {
 
     /// Others hear of what is new when its home has said so.
     async fn emit_remembered(self: &Arc<Self>, emits: Vec<EmitBody>) -> Result<Vec<Emitted>, ApiError> {
+        self.catch_up().await;
         let parts = self.parts_of(&emits);
         let broadcasts: Vec<Broadcast> = emits.into_iter().map(|emit| emit.broadcast).collect();
         let (mut questions, mut numbers) = (Vec::new(), Vec::new());

@@ -2,10 +2,11 @@
 //! which all servers read it; or before that, with all that was added before it, when it cannot be waited for.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, EntryId};
 use tokio::sync::oneshot;
 
 /// Names an entry among those of this instance.
@@ -17,12 +18,16 @@ pub(super) struct Unread {
     pub(super) broadcast: Broadcast,
     /// Is told how many sockets have it.
     pub(super) count: oneshot::Sender<u64>,
+    /// Its stream and its place there, once Redis has said so.
+    place: Option<(String, EntryId)>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: Number,
     unread: BTreeMap<Number, Unread>,
+    /// Those whose place is known, by stream.
+    placed: HashMap<String, BTreeMap<EntryId, Number>>,
     bytes: usize,
 }
 
@@ -30,7 +35,22 @@ impl State {
     fn take(&mut self, number: Number) -> Option<Unread> {
         let unread = self.unread.remove(&number)?;
         self.bytes -= unread.broadcast.bytes();
+        if let Some((stream, entry)) = &unread.place
+            && let Some(placed) = self.placed.get_mut(stream)
+        {
+            placed.remove(entry);
+        }
         Some(unread)
+    }
+
+    /// Takes all up to this one.
+    fn take_until(&mut self, number: Number) -> Vec<Unread> {
+        let mut taken = Vec::new();
+        while let Some(first) = self.unread.first_key_value().map(|(first, _)| *first).filter(|first| *first <= number)
+        {
+            taken.extend(self.take(first));
+        }
+        taken
     }
 }
 
@@ -39,6 +59,8 @@ impl State {
 pub(super) struct Echoes {
     bytes_max: usize,
     state: Mutex<State>,
+    /// Who delivers now: a reader what it reads, or a caller what it gives up.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Whether something may be waited for.
@@ -51,7 +73,12 @@ pub(super) enum Headroom {
 
 impl Echoes {
     pub(super) fn new(bytes_max: usize) -> Echoes {
-        Echoes { bytes_max, state: Mutex::default() }
+        Echoes { bytes_max, state: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Waits until nobody else delivers.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,7 +101,7 @@ impl Echoes {
             Headroom::Enough
         };
         let (count, counted) = oneshot::channel();
-        state.unread.insert(number, Unread { broadcast, count });
+        state.unread.insert(number, Unread { broadcast, count, place: None });
         (number, counted, room)
     }
 
@@ -85,18 +112,48 @@ impl Echoes {
         if !state.unread.contains_key(&number) {
             return Vec::new();
         }
-        let mut given_up = Vec::new();
-        while let Some(first) = state.unread.first_key_value().map(|(first, _)| *first).filter(|first| *first <= number)
-        {
-            given_up.extend(state.take(first));
+        state.take_until(number)
+    }
+
+    /// What its callers have an answer to, though it was not read in time, and what was added before it: what they do next
+    /// comes behind it, so it is to be delivered now.
+    pub(super) fn give_up_answered(&self) -> Vec<Unread> {
+        let mut state = self.lock();
+        let is_answered = |unread: &&Unread| unread.count.is_closed();
+        match state.unread.iter().rev().find(|(_, unread)| is_answered(unread)).map(|(number, _)| *number) {
+            Some(last) => state.take_until(last),
+            None => Vec::new(),
         }
-        given_up
+    }
+
+    /// Redis has said where an entry stands.
+    pub(super) fn place(&self, number: Number, stream: String, entry: EntryId) {
+        let mut state = self.lock();
+        let State { unread, placed, .. } = &mut *state;
+        // It may have been read before that was heard.
+        if let Some(unread) = unread.get_mut(&number) {
+            placed.entry(stream.clone()).or_default().insert(entry, number);
+            unread.place = Some((stream, entry));
+        }
+    }
+
+    /// A stream is read at this place: what stood before it and was not read is not there any more, lost with Redis' memory or
+    /// trimmed away. It is to be delivered now, before what comes behind it.
+    pub(super) fn missed(&self, stream: &str, before: EntryId) -> Vec<Unread> {
+        let mut state = self.lock();
+        let Some(placed) = state.placed.get_mut(stream) else { return Vec::new() };
+        if placed.first_key_value().is_none_or(|(first, _)| *first >= before) {
+            return Vec::new();
+        }
+        let later = placed.split_off(&before);
+        let missed = mem::replace(placed, later);
+        missed.into_values().filter_map(|number| state.take(number)).collect()
     }
 
     /// An entry was read. `None`: it has been delivered before.
     pub(super) fn read(&self, number: Number) -> Option<EchoTally> {
         let Unread { count, .. } = self.lock().take(number)?;
-        Some(EchoTally { sockets: Cell::new(0), count: Some(count) })
+        Some(EchoTally::new(count))
     }
 }
 
@@ -108,6 +165,10 @@ pub(super) struct EchoTally {
 }
 
 impl EchoTally {
+    pub(super) fn new(count: oneshot::Sender<u64>) -> EchoTally {
+        EchoTally { sockets: Cell::new(0), count: Some(count) }
+    }
+
     pub(super) fn add(&self, sockets: u64) {
         self.sockets.set(self.sockets.get() + sockets);
     }
@@ -159,6 +220,37 @@ mod tests {
         assert_eq!(names(echoes.give_up(second)), [broadcast("a"), broadcast("b")]);
         assert!(echoes.read(first).is_none() && echoes.read(third).is_some());
         assert_eq!((echoes.len(), echoes.lock().bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_its_caller_has_an_answer_to_comes_before_what_the_caller_does_next() {
+        let echoes = Echoes::new(1 << 20);
+        let [(_, first, _), (_, second, _), (third, waits, _)] =
+            ["a", "b", "c"].map(|name| echoes.begin(broadcast(name)));
+        assert!(echoes.give_up_answered().is_empty());
+        drop(second);
+        assert_eq!(names(echoes.give_up_answered()), [broadcast("a"), broadcast("b")]);
+        assert!(echoes.give_up_answered().is_empty() && echoes.read(third).is_some());
+        drop((first, waits));
+    }
+
+    #[test]
+    fn what_is_not_where_it_was_put_comes_before_what_stands_behind_it() {
+        let echoes = Echoes::new(1 << 20);
+        let at = |millis| EntryId { millis, sequence: 0 };
+        let [first, second, third, other] = ["a", "b", "c", "d"].map(|name| echoes.begin(broadcast(name)).0);
+        [(first, 1), (second, 2), (third, 4)]
+            .into_iter()
+            .for_each(|(number, id)| echoes.place(number, "s".into(), at(id)));
+        echoes.place(other, "t".into(), at(1));
+        assert!(echoes.read(first).is_some());
+        assert!(echoes.missed("s", at(2)).is_empty(), "it is about to be read");
+        assert_eq!(names(echoes.missed("s", at(4))), [broadcast("b")]);
+        assert!(echoes.read(second).is_none() && echoes.read(third).is_some() && echoes.missed("s", at(9)).is_empty());
+        echoes.place(third, "s".into(), at(4));
+        assert_eq!(names(echoes.missed("t", at(2))), [broadcast("d")]);
+        assert_eq!((echoes.len(), echoes.lock().bytes), (0, 0));
+        assert!(echoes.lock().placed.values().all(BTreeMap::is_empty));
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use redis::{PushInfo, PushKind, Value};
 use sockring_protocol::adapter::{
-    self, Adapter, Broadcast, ChannelKind, ChannelName, Envelope, Message, MessageError, StreamEntry,
+    self, Adapter, Broadcast, ChannelKind, ChannelName, EntryId, Envelope, Message, MessageError, StreamEntry,
 };
 
 use crate::shard::{Mail, Reply, RoomName, USER_PREFIX};
 
 use super::Cluster;
 use super::counters::{BusLimit, Loss};
-use super::echoes::EchoTally;
+use super::echoes::{EchoTally, Unread};
 use super::held::Kept;
 use super::subscriptions::Subscriptions;
 
@@ -90,8 +90,16 @@ impl Inbox {
         }
     }
 
-    /// Takes one entry of a stream, of so many bytes.
-    pub(super) fn take_entry(&mut self, entry: Result<StreamEntry, MessageError>, bytes: usize) {
+    /// Takes one entry of a stream, of so many bytes; and before it what we have added before it and is not there.
+    pub(super) fn take_entry(
+        &mut self,
+        (stream, id): (&str, EntryId),
+        entry: Result<StreamEntry, MessageError>,
+        bytes: usize,
+    ) {
+        for Unread { broadcast, count, .. } in self.cluster.echoes.missed(stream, id) {
+            self.deliver(broadcast, Some(Rc::new(EchoTally::new(count))));
+        }
         let counters = &self.cluster.counters;
         counters.received.add(1);
         counters.received_bytes.add(bytes as u64);

@@ -243,7 +243,7 @@ impl Cluster {
     /// Publishes, and waits until Redis has it.
     pub async fn publish(&self, namespace: &str, message: &Message) -> Result<(), PublishError> {
         let sent = self.send(namespace, message)?;
-        self.taken(sent, self.deadline()).await
+        self.taken(sent, self.deadline()).await.map(drop)
     }
 
     /// Publishes several together, in their order; says of each what came of it.
@@ -253,7 +253,7 @@ impl Cluster {
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {
             results.push(match sent {
-                Ok(sent) => self.taken(sent, deadline).await,
+                Ok(sent) => self.taken(sent, deadline).await.map(drop),
                 Err(error) => Err(error),
             });
         }
@@ -306,16 +306,17 @@ impl Cluster {
         Instant::now() + within
     }
 
-    async fn taken(&self, sent: Sent, deadline: Instant) -> Result<(), PublishError> {
+    /// What Redis says to something, if it does in time.
+    async fn taken(&self, sent: Sent, deadline: Instant) -> Result<Value, PublishError> {
         let result = match timeout_at(deadline, sent.answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(PublishError::Down),
             Err(_) => Err(PublishError::TimedOut),
         };
         match result {
-            Ok(_) => {
+            Ok(answer) => {
                 self.counters.published(sent.bytes, sent.at.elapsed());
-                Ok(())
+                Ok(answer)
             }
             Err(error) => {
                 self.count_loss(error);

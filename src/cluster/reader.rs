@@ -207,22 +207,27 @@ impl Reader {
     /// Mails entries to shards, no more at once than they have room for. Says how many bytes they are.
     async fn take(&mut self, entries: Vec<Value>, pulse: &mut Pulse, id: &RedisConnectionId) -> Result<usize, String> {
         let (mut count, mut bytes, mut all) = (0, 0, 0);
+        let cluster = Arc::clone(&self.cluster);
+        let mut turn = cluster.echoes.turn().await;
         for entry in entries {
             let Some(entry) = RawEntry::from_value(entry) else { continue };
             let length = entry.bytes();
             count += 1;
             bytes += length;
             all += length;
-            self.inbox.take_entry(decode_entry(entry.pairs()), length);
+            self.inbox.take_entry((&self.stream, entry.id), decode_entry(entry.pairs()), length);
             self.place = ReadFrom::After(entry.id);
             if count >= ENTRIES_IN_A_ROW || bytes >= BYTES_IN_A_ROW {
                 (count, bytes) = (0, 0);
                 self.inbox.flush();
+                drop(turn);
                 tokio::task::yield_now().await;
                 self.make_room(pulse, id).await?;
+                turn = cluster.echoes.turn().await;
             }
         }
         self.inbox.flush();
+        drop(turn);
         self.make_room(pulse, id).await?;
         Ok(all)
     }

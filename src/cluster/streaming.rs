@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use redis::cmd;
-use sockring_protocol::adapter::{Adapter, Broadcast, Message, encode_entry, stream_of};
+use redis::{Value, cmd};
+use sockring_protocol::adapter::{Adapter, Broadcast, EntryId, Message, encode_entry, stream_of};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::echoes::{Headroom, Number, Unread};
+use super::echoes::{Echoes, Headroom, Number, Unread};
 use super::publisher::{PublishError, To};
 use super::{Cluster, OutboundCommand, PUBLISHED_WITHIN, Sending, Sent};
 
@@ -78,13 +78,37 @@ impl Cluster {
 
     fn enter(&self, broadcast: Broadcast, is_open: bool) -> Entered {
         let namespace = broadcast.namespace.clone();
+        let stream = self.stream_of(&namespace);
         let message = Message::Broadcast(broadcast.clone());
         let (number, sockets, room) = self.echoes.begin(broadcast);
         let sent = match room {
             Headroom::Enough if is_open => self.send_by(Sending::Numbered(number), &namespace, &message),
             _ => Err(PublishError::QueueFull).inspect_err(|error| self.count_loss(*error)),
         };
-        Entered { number, sent, sockets }
+        Entered { number, stream, sent, sockets }
+    }
+
+    /// Delivers what callers have an answer to and what was not read in time. Whoever does something to sockets at once, or
+    /// emits past the stream, has to do this first, or one caller's order would be another.
+    pub async fn catch_up(&self, deliver: impl AsyncFn(Vec<Broadcast>) -> Vec<u64>) {
+        if self.delivers_what_it_reads() {
+            self.deliver_unread(Echoes::give_up_answered, &deliver).await;
+        }
+    }
+
+    /// One after the other, since rooms of different homes are ways of different lengths; and nothing is read meanwhile, or it
+    /// would come between them.
+    async fn deliver_unread(
+        &self,
+        give_up: impl FnOnce(&Echoes) -> Vec<Unread>,
+        deliver: &impl AsyncFn(Vec<Broadcast>) -> Vec<u64>,
+    ) {
+        let _turn = self.echoes.turn().await;
+        for Unread { broadcast, count, .. } in give_up(&self.echoes) {
+            let delivered = deliver(vec![broadcast]).await;
+            // Who asked for it may have gone.
+            let _ = count.send(delivered.first().copied().unwrap_or(0));
+        }
     }
 
     /// Whether the connections stand on which what is added comes back.
@@ -100,11 +124,17 @@ impl Cluster {
         deadline: Instant,
         deliver: &impl AsyncFn(Vec<Broadcast>) -> Vec<u64>,
     ) -> InOrder {
-        let Entered { number, sent, mut sockets } = entered;
-        let published = match sent {
-            Ok(sent) => self.taken(sent, deadline).await.is_ok(),
-            Err(_) => false,
+        let Entered { number, stream, sent, mut sockets } = entered;
+        let taken = match sent {
+            Ok(sent) => self.taken(sent, deadline).await,
+            Err(error) => Err(error),
         };
+        let published = taken.is_ok();
+        if let Ok(Value::BulkString(id)) = taken
+            && let Some(entry) = EntryId::decode(&id)
+        {
+            self.echoes.place(number, stream, entry);
+        }
         let within = if published && self.reads_all() { PUBLISHED_WITHIN } else { Duration::ZERO };
         if let Ok(delivered) = timeout(within, &mut sockets).await {
             return InOrder { delivered: delivered.unwrap_or(0), published };
@@ -113,14 +143,7 @@ impl Cluster {
             // It is delivered as soon as it is read, whether anybody waits or not.
             return InOrder { delivered: 0, published };
         }
-        let (broadcasts, counts): (Vec<_>, Vec<_>) =
-            self.echoes.give_up(number).into_iter().map(|Unread { broadcast, count }| (broadcast, count)).unzip();
-        if !broadcasts.is_empty() {
-            for (count, delivered) in counts.into_iter().zip(deliver(broadcasts).await) {
-                // Who asked for the others may have gone.
-                let _ = count.send(delivered);
-            }
-        }
+        self.deliver_unread(|echoes| echoes.give_up(number), deliver).await;
         // If it was read at this very moment, its shards are about to say how many have it.
         let delivered = timeout(PUBLISHED_WITHIN, sockets).await.map_or(0, Result::unwrap_or_default);
         InOrder { delivered, published }
@@ -139,6 +162,7 @@ pub struct InOrder {
 /// An event on its way into a stream and back.
 struct Entered {
     number: Number,
+    stream: String,
     sent: Result<Sent, PublishError>,
     sockets: oneshot::Receiver<u64>,
 }

@@ -5,12 +5,15 @@ import net from 'node:net';
 
 export class Distance {
   #sockets = new Set();
+  /** Of each connection, by the port from which Redis sees it: both its ends. */
+  #byPort = new Map();
 
   /** With what servers ask of a Redis: `host`, `port` and `url`. */
   static async from(redis, ms) {
     const distance = new Distance();
     const server = net.createServer({ noDelay: true }, (near) => {
       const far = net.connect({ host: redis.host, port: redis.port, noDelay: true });
+      far.once('connect', () => distance.#byPort.set(far.localPort, { near, far }));
       distance.#pass(near, far, ms);
       distance.#pass(far, near, ms);
     });
@@ -41,6 +44,23 @@ export class Distance {
     await new Promise((resolve) => setTimeout(resolve, ms));
     this.server.listen(this.port, '127.0.0.1');
     await once(this.server, 'listening');
+  }
+
+  /** Whether it carries a connection that Redis sees from this port. */
+  has(port) {
+    return this.#byPort.has(port);
+  }
+
+  /** Of one connection nothing reaches Redis (`near`), or nothing comes from it (`far`), until the function that this gives is called. */
+  hold(port, end) {
+    const socket = this.#byPort.get(port)[end];
+    socket.pause();
+    return () => socket.resume();
+  }
+
+  /** Cuts one connection, with all that is held of it. */
+  cut(port) {
+    for (const socket of Object.values(this.#byPort.get(port))) socket.destroy();
   }
 
   async stop() {
