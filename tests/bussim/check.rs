@@ -124,6 +124,7 @@ pub fn check(world: &World) -> (Feats, Vec<String>) {
             violations.push(format!("{} of server {} was ended by nobody", client.user, client.site));
         }
     }
+    violations.extend(out_of_one_order(world, &clients, &ops));
     // A tick passes before a question is asked, and another one before it is judged.
     let late = world.silence_timeout - Duration::from_millis(1_500);
     for (site, pipe) in world.redis.used(|site| matches!(world.servers.get(site), Some(Server::Instance(_)))) {
@@ -134,6 +135,21 @@ pub fn check(world: &World) -> (Feats, Vec<String>) {
     }
     violations.extend(world.unanswered.borrow().iter().cloned());
     (feats, violations)
+}
+
+/// With the streams adapter all clients of our instances get everything in the order of the stream, while nothing goes wrong.
+fn out_of_one_order(world: &World, clients: &[Client], ops: &[Vec<Op>]) -> Vec<String> {
+    if world.adapter != Adapter::Streams || world.had_trouble() {
+        return Vec::new();
+    }
+    let is_ours = |client: &&Client| matches!(world.servers[client.site], Server::Instance(_));
+    let place = |(sender, number): &(usize, usize)| {
+        let op = &ops[*sender][*number];
+        op.publication.filter(|_| world.is_entry(op))
+    };
+    let places = |client: &Client| client.got.iter().filter_map(place).collect::<Vec<_>>();
+    let wrong = clients.iter().filter(is_ours).filter(|client| !places(client).is_sorted());
+    wrong.map(|client| format!("{} of server {} got {:?}", client.user, client.site, places(client))).collect()
 }
 
 impl Replay<'_> {
@@ -185,8 +201,13 @@ impl Replay<'_> {
         }
         match self.world.heard_at(op, site) {
             Heard::At { at, by_all } => {
-                let is_sure = self.world.lines.borrow()[site] <= 1 || (by_all && op.was_up[site]);
+                let is_sure = by_all && (self.world.is_entry(op) || op.was_up[site]);
+                let is_sure = is_sure || self.world.lines.borrow()[site] <= 1;
                 (if is_sure { Truth::Yes } else { Truth::Maybe }, at)
+            }
+            Heard::Lost | Heard::NotSent if op.publication.is_some() && self.world.is_entry(op) => {
+                self.say(number, op, format!("server {site} has not read it"));
+                (Truth::No, op.begun)
             }
             Heard::Lost => (Truth::No, op.begun),
             Heard::NotSent => {

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use sockring_protocol::adapter::Adapter;
 use tokio::time::{Instant, sleep};
 
 use super::pipe::Pipe;
 use super::random::Random;
+use super::redis::{Connection, SiteId};
 use super::world::World;
 
 /// A connection is back this long after it was cut.
@@ -41,6 +43,7 @@ pub async fn happen(world: Rc<World>, mut random: Random) {
                     world.expect_trouble(until + BACK_AFTER);
                 }
             }
+            3 if world.adapter == Adapter::Streams => read_nothing(&world, &mut random, site, until).await,
             _ => {
                 if let Some(pipe) = one(&world, &mut random) {
                     pipe.cut();
@@ -48,6 +51,20 @@ pub async fn happen(world: Rc<World>, mut random: Random) {
                 }
             }
         }
+    }
+}
+
+/// An instance reads nothing of the stream; and a while later, perhaps, can add nothing to it.
+async fn read_nothing(world: &World, random: &mut Random, site: SiteId, until: Instant) {
+    world.expect_trouble(until + BACK_AFTER);
+    let readers = world.redis.alive(|connection| connection.site == site && connection.is_reader());
+    readers.iter().for_each(|pipe| pipe.freeze(until));
+    if random.one_in(2) {
+        sleep(Duration::from_millis(random.within(500..=1_500))).await;
+        world.expect_trouble(Instant::now() + BACK_AFTER);
+        let is_publisher = |connection: &Connection| !connection.is_reader() && !connection.is_subscriber();
+        let publishers = world.redis.alive(|connection| connection.site == site && is_publisher(connection));
+        publishers.iter().for_each(Pipe::cut);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The bus in a simulated world: instances as they are, servers of Node as they behave, and one Redis, in one thread on virtual
 //! time out of a seed. What each client gets is held against one server that does everything in its order.
 //!
-//! `SIM_SEEDS=n` runs that many seeds, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in it.
+//! `SIM_SEEDS=n` runs that many seeds, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in it. `SIM_ADAPTER=streams`
+//! (or `classic`, `sharded`): in other worlds, all of this adapter.
 
 mod check;
 mod client;
@@ -74,7 +75,20 @@ struct Plan {
 }
 
 fn plan(random: &mut Random) -> Plan {
-    let adapter = random.pick(&[Adapter::Classic, Adapter::Classic, Adapter::Classic, Adapter::Sharded]);
+    let adapters: &[Adapter] = match std::env::var("SIM_ADAPTER").as_deref() {
+        Ok("classic") => &[Adapter::Classic],
+        Ok("sharded") => &[Adapter::Sharded],
+        Ok("streams") => &[Adapter::Streams],
+        _ => &[
+            Adapter::Classic,
+            Adapter::Classic,
+            Adapter::Classic,
+            Adapter::Sharded,
+            Adapter::Streams,
+            Adapter::Streams,
+        ],
+    };
+    let adapter = random.pick(adapters);
     let shards: Vec<u16> = (0..random.pick(&[1, 2, 2])).map(|_| random.pick(&[1, 2, 2, 3, 4])).collect();
     let nodes = random.pick(&[1, 1, 2]);
     let mut by = vec![By::Node(shards.len()), By::Api(random.index(shards.len()))];

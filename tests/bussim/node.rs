@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sockring_protocol::adapter::{
-    Adapter, Answer, Broadcast, ChannelKind, Channels, Envelope, Message, Selection, SocketDescription, decode, encode,
+    Adapter, Answer, Broadcast, ChannelKind, Channels, Envelope, Message, Selection, SocketDescription, StreamEntry,
+    decode, decode_entry, encode, encode_entry,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +25,9 @@ use super::resp::{self, Value};
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "/";
+const STREAM: &[u8] = b"socket.io";
+/// How long its question for entries stays open.
+const BLOCK_MS: &[u8] = b"5000";
 
 /// A connection by which commands go.
 struct Publisher {
@@ -51,14 +55,22 @@ impl Publisher {
     }
 
     fn publish(&self, channels: &Channels, uid: &str, message: &Message) {
-        let outgoing = encode(channels, uid, NAMESPACE, message).expect("both adapters have it");
-        let word: &[u8] = if channels.adapter() == Adapter::Classic { b"PUBLISH" } else { b"SPUBLISH" };
+        if channels.adapter() == Adapter::Streams
+            && let Some(fields) = encode_entry(uid, NAMESPACE, message, None)
+        {
+            let mut words: Vec<&[u8]> = vec![b"XADD", STREAM, b"MAXLEN", b"~", b"10000", b"*"];
+            fields.iter().for_each(|(name, value)| words.extend([name.as_bytes(), value]));
+            self.waiting.borrow_mut().push_back(None);
+            return self.pipe.ask(&resp::command(&words));
+        }
+        let outgoing = encode(channels, uid, NAMESPACE, message).expect("all adapters have it");
+        let word: &[u8] = if channels.adapter() == Adapter::Sharded { b"SPUBLISH" } else { b"PUBLISH" };
         self.waiting.borrow_mut().push_back(None);
         self.pipe.ask(&resp::command(&[word, outgoing.channel.as_bytes(), &outgoing.body]));
     }
 
     async fn count(&self, channels: &Channels) -> usize {
-        let word: &[u8] = if channels.adapter() == Adapter::Classic { b"NUMSUB" } else { b"SHARDNUMSUB" };
+        let word: &[u8] = if channels.adapter() == Adapter::Sharded { b"SHARDNUMSUB" } else { b"NUMSUB" };
         let (answer, answered) = oneshot::channel();
         self.waiting.borrow_mut().push_back(Some(answer));
         self.pipe.ask(&resp::command(&[b"PUBSUB", word, channels.counted(NAMESPACE).as_bytes()]));
@@ -132,8 +144,11 @@ impl Node {
                 let words: Vec<&[u8]> = std::iter::once(b"SUBSCRIBE".as_slice()).chain(own).collect();
                 node.subscriber.ask(&resp::command(&words));
             }
-            Adapter::Sharded | Adapter::Streams => {
-                own.iter().for_each(|channel| node.shard_channel(b"SSUBSCRIBE", channel))
+            Adapter::Sharded => own.iter().for_each(|channel| node.shard_channel(b"SSUBSCRIBE", channel)),
+            Adapter::Streams => {
+                own.iter().for_each(|channel| node.shard_channel(b"SUBSCRIBE", channel));
+                let (pipe, end) = redis.connect(site);
+                tokio::task::spawn_local(Rc::clone(&node).read(pipe, end));
             }
         }
         tokio::task::spawn_local(Rc::clone(&node).hear(end));
@@ -192,6 +207,34 @@ impl Node {
                     b"pmessage" => self.take(parts[2].bytes(), parts[3].bytes()),
                     _ => {}
                 }
+            }
+        }
+    }
+
+    /// Reads the stream from its end on.
+    async fn read(self: Rc<Self>, pipe: Pipe, mut end: End) {
+        let ask = |after: &[u8]| {
+            let words = [b"XREAD", b"COUNT".as_slice(), b"100", b"BLOCK", BLOCK_MS, b"STREAMS", STREAM, after];
+            pipe.ask(&resp::command(&words));
+        };
+        let (mut bytes, mut after) = (Vec::new(), b"$".to_vec());
+        ask(&after);
+        while end.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+            while let Some(value) = resp::take(&mut bytes) {
+                let Value::List(streams) = value else { panic!("no entries: {value:?}") };
+                if let [_, Value::List(entries)] = &*streams {
+                    for entry in entries {
+                        let Value::List(parts) = entry else { panic!("no entry: {entry:?}") };
+                        let [id, Value::List(fields)] = &**parts else { panic!("no entry: {parts:?}") };
+                        after = id.bytes().to_vec();
+                        let pairs = fields.chunks(2).map(|pair| (pair[0].bytes(), pair[1].bytes()));
+                        let StreamEntry { envelope, .. } = decode_entry(pairs).expect("all servers write alike");
+                        if envelope.uid.as_deref() != Some(&*self.uid) {
+                            self.act(envelope);
+                        }
+                    }
+                }
+                ask(&after);
             }
         }
     }
@@ -259,7 +302,7 @@ impl Node {
     }
 
     fn answer(&self, asker: &Option<Box<str>>, request: &str, answer: Answer) {
-        let asker = asker.clone().filter(|_| self.channels.adapter() == Adapter::Sharded);
+        let asker = asker.clone().filter(|_| self.channels.adapter() != Adapter::Classic);
         self.publisher.publish(&self.channels, &self.uid, &Message::Answer { asker, request: request.into(), answer });
     }
 
@@ -292,7 +335,7 @@ impl Node {
     /// Emits, or orders something. The classic adapter does an order when it comes back.
     pub fn send(&self, message: Message) {
         self.publisher.publish(&self.channels, &self.uid, &message);
-        if self.channels.adapter() == Adapter::Sharded || matches!(message, Message::Broadcast(_)) {
+        if self.channels.adapter() != Adapter::Classic || matches!(message, Message::Broadcast(_)) {
             self.act(Envelope { uid: None, namespace: NAMESPACE.into(), message });
         }
     }

@@ -1,4 +1,5 @@
-//! `Redis`: as much of it as carries messages: connections that subscribe and publish, each with a distance of its own.
+//! `Redis`: as much of it as carries messages: connections that subscribe, publish, and add to a stream and read it, each with
+//! a distance of its own.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +32,8 @@ pub struct Connection {
     patterns: BTreeSet<Vec<u8>>,
     shard_channels: BTreeSet<Vec<u8>>,
     is_open: bool,
+    /// It has asked for entries.
+    is_reader: bool,
     /// It has been in use, and was asked whether Redis is there.
     was_pinged: bool,
 }
@@ -38,6 +41,10 @@ pub struct Connection {
 impl Connection {
     pub fn is_alive(&self) -> bool {
         self.is_open && !self.pipe.is_cut()
+    }
+
+    pub fn is_reader(&self) -> bool {
+        self.is_reader
     }
 
     pub fn is_subscriber(&self) -> bool {
@@ -52,14 +59,35 @@ pub struct Publication {
     pub to: Vec<(SiteId, Pipe, u64)>,
 }
 
+/// What goes out.
+pub enum Said<'a> {
+    Published {
+        channel: &'a [u8],
+        body: &'a [u8],
+    },
+    /// Names and values, one behind the other.
+    Added {
+        fields: &'a [Vec<u8>],
+    },
+}
+
 /// Is told what is published, just before.
-pub type Witness = Box<dyn Fn(usize, &[u8], &[u8])>;
+pub type Witness = Box<dyn Fn(usize, &Said)>;
+
+/// An entry of the stream. Its place is its number, from 1 on.
+struct Entry {
+    fields: Vec<Vec<u8>>,
+    publication: usize,
+}
 
 struct State {
     random: Random,
     distances: Vec<Delays>,
     connections: Vec<Connection>,
     publications: Vec<Publication>,
+    /// Of the one stream.
+    entries: Vec<Entry>,
+    added: Rc<Notify>,
     /// When each was first subscribed.
     subscribed: HashMap<(SiteId, Vec<u8>), Instant>,
     stopped_until: Option<Instant>,
@@ -75,9 +103,20 @@ pub struct Redis(Rc<RefCell<State>>);
 impl Redis {
     /// Each connection gets one of these distances.
     pub fn new(random: Random, distances: Vec<Delays>) -> Redis {
-        let (connections, publications) = Default::default();
+        let (connections, publications, entries, added) = Default::default();
         let (subscribed, stopped_until, pinged, witness) = Default::default();
-        let state = State { random, distances, connections, publications, subscribed, stopped_until, pinged, witness };
+        let state = State {
+            random,
+            distances,
+            connections,
+            publications,
+            entries,
+            added,
+            subscribed,
+            stopped_until,
+            pinged,
+            witness,
+        };
         Redis(Rc::new(RefCell::new(state)))
     }
 
@@ -112,6 +151,7 @@ impl Redis {
             patterns,
             shard_channels,
             is_open: true,
+            is_reader: false,
             was_pinged: false,
         });
         tokio::task::spawn_local(self.clone().serve(number, server));
@@ -124,7 +164,10 @@ impl Redis {
             while let Some(command) = resp::take(&mut bytes) {
                 self.wait_until_running().await;
                 let Value::List(parts) = command else { panic!("no command: {command:?}") };
-                self.perform(number, &parts);
+                match parts[0].bytes() {
+                    b"XREAD" => self.read(number, &parts).await,
+                    _ => self.perform(number, &parts),
+                }
             }
         }
         self.0.borrow_mut().connections[number].is_open = false;
@@ -143,7 +186,8 @@ impl Redis {
     fn perform(&self, number: usize, parts: &[Value]) {
         let words: Vec<String> = parts.iter().take(2).map(|word| word.text().to_uppercase()).collect();
         let answer = match (words[0].as_str(), words.get(1).map(String::as_str)) {
-            ("HELLO", _) => {
+            // Of itself only from 6.2 on.
+            ("HELLO", Some("3")) => {
                 let mut answer = b"%4\r\n".to_vec();
                 for part in ["server", "redis", "version", "7.0.15", "mode", "standalone", "role", "master"] {
                     answer.extend(resp::bulk(part.as_bytes()));
@@ -164,6 +208,12 @@ impl Redis {
             ("PUBSUB", Some("NUMSUB" | "SHARDNUMSUB")) => {
                 let count = self.subscribers(&words[1], parts[2].bytes());
                 [b"*2\r\n", &*resp::bulk(parts[2].bytes()), format!(":{count}\r\n").as_bytes()].concat()
+            }
+            ("XADD", _) => resp::bulk(format!("{}-0", self.add(parts)).as_bytes()),
+            ("XREVRANGE", _) => {
+                let state = self.0.borrow();
+                let last = state.entries.last().map(|entry| resp::entry(state.entries.len(), &entry.fields));
+                resp::array(&last.into_iter().collect::<Vec<_>>())
             }
             (word, _) if word.ends_with("SUBSCRIBE") => self.subscribe(number, word, &parts[1..]),
             other => panic!("a command that this Redis does not know: {other:?}"),
@@ -208,11 +258,65 @@ impl Redis {
         state.connections.iter().filter(|connection| connection.is_alive()).filter(has).count()
     }
 
-    fn publish(&self, word: &str, channel: &[u8], body: &[u8]) -> usize {
+    fn tell(&self, said: &Said) {
         let number = self.0.borrow().publications.len();
         if let Some(witness) = &self.0.borrow().witness {
-            witness(number, channel, body);
+            witness(number, said);
         }
+    }
+
+    /// Adds an entry; says which one it is.
+    fn add(&self, parts: &[Value]) -> usize {
+        let id = parts.iter().position(|part| part.bytes() == b"*").expect("Redis gives ids");
+        let fields: Vec<_> = parts[id + 1..].iter().map(|part| part.bytes().to_vec()).collect();
+        self.tell(&Said::Added { fields: &fields });
+        let state = &mut *self.0.borrow_mut();
+        state.entries.push(Entry { fields, publication: state.publications.len() });
+        state.publications.push(Publication { at: Instant::now(), to: Vec::new() });
+        state.added.notify_waiters();
+        state.entries.len()
+    }
+
+    /// `XREAD COUNT n BLOCK ms STREAMS stream id`: waits for the next entry, and lets other commands of its connection wait.
+    async fn read(&self, number: usize, parts: &[Value]) {
+        self.0.borrow_mut().connections[number].is_reader = true;
+        let amount = |index: usize| parts[index].text().parse::<usize>().expect("a number");
+        let (count, block) = (amount(2), Duration::from_millis(amount(4) as u64));
+        let after = match parts[7].text().split_once('-') {
+            Some((after, _)) => after.parse().expect("an id"),
+            None => self.0.borrow().entries.len(),
+        };
+        let added = Rc::clone(&self.0.borrow().added);
+        let until = Instant::now() + block;
+        loop {
+            let next = added.notified();
+            if self.0.borrow().entries.len() > after || Instant::now() >= until {
+                break;
+            }
+            tokio::select! {
+                () = next => {}
+                () = sleep_until(until) => {}
+            }
+            self.wait_until_running().await;
+        }
+        let state = &mut *self.0.borrow_mut();
+        let State { connections, publications, entries, .. } = state;
+        let connection = &connections[number];
+        let news: Vec<_> = entries.iter().zip(1..).skip(after).take(count).collect();
+        if news.is_empty() {
+            return connection.pipe.answer(b"_\r\n");
+        }
+        let listed: Vec<_> = news.iter().map(|(entry, id)| resp::entry(*id, &entry.fields)).collect();
+        let answer = [b"%1\r\n", &*resp::bulk(parts[6].bytes()), &*resp::array(&listed)].concat();
+        connection.pipe.answer(&answer);
+        for (entry, _) in news {
+            let to = &mut publications[entry.publication].to;
+            to.push((connection.site, connection.pipe.clone(), connection.pipe.written()));
+        }
+    }
+
+    fn publish(&self, word: &str, channel: &[u8], body: &[u8]) -> usize {
+        self.tell(&Said::Published { channel, body });
         let mut to = Vec::new();
         for connection in self.0.borrow().connections.iter().filter(|connection| connection.is_alive()) {
             let push = |to: &mut Vec<_>, parts: &[&[u8]]| {

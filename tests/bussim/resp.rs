@@ -1,11 +1,11 @@
-//! RESP: what Redis and its clients write, as far as publishing and subscribing need it.
+//! RESP: what Redis and its clients write, as far as publishing, subscribing and streams need it.
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Text(Vec<u8>),
     Integer(i64),
-    /// An array or, unasked, a push.
+    /// An array or, unasked, a push; a map, as keys and values; nothing, as none.
     List(Vec<Value>),
 }
 
@@ -48,6 +48,8 @@ fn read(bytes: &[u8], at: &mut usize) -> Option<Value> {
             *at += length + 2;
             Some(Value::Text(text))
         }
+        "_" => Some(Value::List(Vec::new())),
+        "%" => (0..2 * number()).map(|_| read(bytes, at)).collect::<Option<Vec<_>>>().map(Value::List),
         "*" | ">" => (0..number()).map(|_| read(bytes, at)).collect::<Option<Vec<_>>>().map(Value::List),
         other => panic!("a value of an unknown kind: {other}"),
     }
@@ -66,6 +68,16 @@ pub fn command(parts: &[&[u8]]) -> Vec<u8> {
 
 pub fn bulk(part: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat()
+}
+
+pub fn array(parts: &[Vec<u8>]) -> Vec<u8> {
+    [format!("*{}\r\n", parts.len()).into_bytes(), parts.concat()].concat()
+}
+
+/// An entry of a stream.
+pub fn entry(id: usize, fields: &[Vec<u8>]) -> Vec<u8> {
+    let fields: Vec<_> = fields.iter().map(|field| bulk(field)).collect();
+    array(&[bulk(format!("{id}-0").as_bytes()), array(&fields)])
 }
 
 /// Whether a name fits a pattern, as Redis compares them.

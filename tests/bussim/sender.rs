@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sockring_protocol::adapter::{Broadcast, Ending, Message, Selection};
+use sockring_protocol::adapter::{Adapter, Broadcast, Ending, Message, Selection};
 
 use tokio::time::{Instant, sleep};
 
@@ -156,7 +156,9 @@ impl Sender {
     }
 
     async fn act_by_bus(&mut self, mut op: Op) {
-        if self.by == By::Emitter && matches!(op.kind, Kind::EmitWithAck | Kind::Fetch) {
+        // With the streams adapter questions go beside the stream, and have no order with what is in it.
+        let asks = self.taste == Taste::Asking || self.world.adapter != Adapter::Streams;
+        if (self.by == By::Emitter || !asks) && matches!(op.kind, Kind::EmitWithAck | Kind::Fetch) {
             op.kind = Kind::Emit;
         }
         let kind = op.kind;

@@ -7,14 +7,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sockring::cluster::HeardRooms;
-use sockring_protocol::adapter::{Adapter, Channels, Envelope, Message, SocketDescription, SubscriptionMode, decode};
+use sockring_protocol::adapter::{
+    Adapter, Channels, Envelope, Message, SocketDescription, SubscriptionMode, decode, decode_entry,
+};
 
 use tokio::time::Instant;
 
 use super::client::{OpId, op_of};
 use super::instance::{Clients, Instance};
 use super::node::{Emitter, Node};
-use super::redis::{Redis, SiteId};
+use super::redis::{Redis, Said, SiteId};
 
 /// One of the servers.
 pub enum Server {
@@ -136,9 +138,9 @@ impl World {
             traces: std::env::var_os("SIM_TRACE").is_some(),
         });
         let witness = Rc::downgrade(&world);
-        world.redis.watch(Box::new(move |number, channel, body| {
+        world.redis.watch(Box::new(move |number, said| {
             if let Some(world) = witness.upgrade() {
-                world.on_publish(number, channel, body);
+                world.on_publish(number, said);
             }
         }));
         world
@@ -163,7 +165,11 @@ impl World {
         let lines = &mut self.lines.borrow_mut()[site];
         *lines = count.max(*lines);
         let says_so = match &self.servers[site] {
-            Server::Instance(instance) => instance.cluster.metrics().subscriber_is_up == 1,
+            Server::Instance(instance) => {
+                let metrics = instance.cluster.metrics();
+                let reads = self.adapter != Adapter::Streams || metrics.streams_read == 1;
+                metrics.subscriber_is_up == 1 && reads
+            }
             Server::Node(_) => true,
         };
         says_so && count == *lines
@@ -179,8 +185,14 @@ impl World {
         hasher.finish()
     }
 
-    fn on_publish(&self, number: usize, channel: &[u8], body: &[u8]) {
-        let Ok(envelope) = decode(&self.channels, channel, body) else { return };
+    fn on_publish(&self, number: usize, said: &Said) {
+        let envelope = match said {
+            Said::Published { channel, body } => decode(&self.channels, channel, body),
+            Said::Added { fields } => {
+                decode_entry(fields.chunks(2).map(|pair| (&*pair[0], &*pair[1]))).map(|entry| entry.envelope)
+            }
+        };
+        let Ok(envelope) = envelope else { return };
         let op = self.op_of(&envelope);
         self.trace(|| format!("published {op:?} {envelope:?}"));
         let Some((sender, op)) = op else { return };
@@ -230,6 +242,11 @@ impl World {
         !self.troubles.borrow().iter().any(|trouble| trouble.from <= until && trouble.until >= from)
     }
 
+    /// Whether anything was not well.
+    pub fn had_trouble(&self) -> bool {
+        !self.troubles.borrow().is_empty()
+    }
+
     /// When a server has heard an operation's message; `None`: it has not.
     pub fn heard_at(&self, op: &Op, site: SiteId) -> Heard {
         let Some(number) = op.publication else { return Heard::NotSent };
@@ -239,8 +256,14 @@ impl World {
         match (to.len(), times.iter().max()) {
             (0, _) => Heard::NotSent,
             (_, None) => Heard::Lost,
-            (sent, Some(at)) => Heard::At { at: *at, by_all: times.len() == sent },
+            // An entry is sent again where the connection was lost that it was on.
+            (sent, Some(at)) => Heard::At { at: *at, by_all: self.is_entry(op) || times.len() == sent },
         }
+    }
+
+    /// Whether an operation's message stands in the stream.
+    pub fn is_entry(&self, op: &Op) -> bool {
+        self.adapter == Adapter::Streams && !matches!(op.kind, Kind::EmitWithAck | Kind::Fetch)
     }
 
     pub fn published_at(&self, op: &Op) -> Option<Instant> {
