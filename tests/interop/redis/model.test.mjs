@@ -21,8 +21,11 @@ const USERS = 15;
 const ROOMS = 8;
 /** Steps in one go, with nothing between them. */
 const AT_ONCE = 200;
-/** A sender goes on while no user misses more: less than what any server or Redis lets wait for somebody. */
-const AHEAD_MAX = 3000;
+/**
+ * A sender goes on while no user misses more: less than what any server or Redis lets wait for somebody. A stream has 10,000
+ * entries, and about one of five is for a user.
+ */
+const AHEAD_MAX = { classic: 3000, sharded: 3000, streams: 1000 };
 /** Nothing has come to anybody for so long: something is lost. Far more than anything takes on a busy machine. */
 const STALLED_MS = 20_000;
 /** A call of the API for each. */
@@ -119,7 +122,7 @@ for (const adapter of adapters) {
       const end = MINUTES > 0 ? Date.now() + MINUTES * 60_000 : Infinity;
       while (model.number < OPERATIONS * share && Date.now() < end && !signal.aborted) {
         await senders[by](Array.from({ length: Math.ceil(AT_ONCE * share) }, () => model.step()), model);
-        await catchUp(model, AHEAD_MAX);
+        await catchUp(model, AHEAD_MAX[adapter]);
       }
       await senders[by]([model.last()], model);
       await catchUp(model, 0);
