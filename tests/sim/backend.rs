@@ -86,6 +86,7 @@ impl Backend {
             conflate: random.one_in(4).then(|| random.pick(&["price", "progress"]).into()),
             args: Arc::from(args.as_bytes()),
             attachments: if with_data { vec![Arc::from([1, 2, 3, 4].as_slice())] } else { Vec::new() },
+            entry: None,
         }
     }
 

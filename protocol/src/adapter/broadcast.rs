@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::entry_id::EntryId;
+
 /// What happens to a message when its receiver cannot take it at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -32,6 +34,8 @@ pub struct Broadcast {
     pub args: Arc<[u8]>,
     /// The byte strings that the placeholders number.
     pub attachments: Vec<Arc<[u8]>>,
+    /// Where it stands in the stream that it was read from, with the streams adapter.
+    pub entry: Option<EntryId>,
 }
 
 impl Broadcast {
@@ -45,6 +49,7 @@ impl Broadcast {
             conflate: None,
             args,
             attachments: Vec::new(),
+            entry: None,
         }
     }
 

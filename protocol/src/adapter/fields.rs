@@ -203,6 +203,7 @@ pub(super) fn broadcast(
         conflate: options.conflate,
         args: Arc::from(text.as_bytes()),
         attachments: attachments.into_iter().map(Arc::from).collect(),
+        entry: None,
     };
     Ok((broadcast, options.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT)))
 }

@@ -6,7 +6,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -31,30 +30,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 /// The field that names an entry among those of its sender. Node passes over it.
 const NUMBER: &str = "n";
-
-/// Where an entry stands in its stream: the time at which Redis took it, and a number within that millisecond.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
-    /// Since 1970, by Redis' clock.
-    pub millis: u64,
-    /// From 0 on.
-    pub sequence: u64,
-}
-
-impl EntryId {
-    /// From `1732412345678-0`.
-    pub fn decode(text: &[u8]) -> Option<EntryId> {
-        let (millis, sequence) = core::str::from_utf8(text).ok()?.split_once('-')?;
-        let number = |digits: &str| digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        Some(EntryId { millis: number(millis)?, sequence: number(sequence)? })
-    }
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.sequence)
-    }
-}
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,7 +133,7 @@ pub(super) fn encode(channels: &Channels, uid: &str, namespace: &str, message: &
 }
 
 /// What a server keeps of a client that has left and may come back anywhere.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
     /// The id of its socket.
     pub sid: Box<str>,
@@ -168,19 +143,22 @@ pub struct StoredSession {
     pub rooms: Vec<Box<str>>,
     /// `socket.data`, as JSON. Byte strings are spelt out.
     pub data: Box<[u8]>,
+    /// Since when and until when it was in them, as servers like us write it for each other. Node passes over it.
+    pub stays: Option<Box<str>>,
 }
 
 impl StoredSession {
     /// What stands under the session's key: base64 of msgpack.
     pub fn decode(text: &[u8]) -> Result<StoredSession, MessageError> {
         let bytes = BASE64.decode(text).map_err(|_| MessageError::Syntax)?;
-        let (mut sid, mut pid, mut rooms, mut data) = (None, None, None, None);
+        let (mut sid, mut pid, mut rooms, mut data, mut stays) = (None, None, None, None, None);
         for (key, value) in Part::msgpack(&bytes)?.members()? {
             match &*key {
                 "sid" => sid = value.text(),
                 "pid" => pid = value.text(),
                 "rooms" => rooms = Some(value.elements()?.filter_map(Part::room).collect()),
                 "data" => data = Some(value.to_json(ByteStrings::Spell)?.0),
+                "stays" => stays = value.text(),
                 _ => {}
             }
         }
@@ -190,6 +168,7 @@ impl StoredSession {
             pid: pid.ok_or_else(missing)?.into(),
             rooms: rooms.ok_or_else(missing)?,
             data: data.map_or_else(|| b"null".as_slice().into(), |data| data.into_owned().into_bytes().into()),
+            stays: stays.map(Into::into),
         })
     }
 
@@ -197,7 +176,11 @@ impl StoredSession {
     pub fn encode(&self) -> String {
         let mut json = Writer::new();
         json.raw("{\"sid\":").text(&self.sid).raw(",\"pid\":").text(&self.pid);
-        json.raw(",\"rooms\":").rooms(&self.rooms).raw(",\"data\":").json(&self.data).raw("}");
+        json.raw(",\"rooms\":").rooms(&self.rooms).raw(",\"data\":").json(&self.data);
+        if let Some(stays) = &self.stays {
+            json.raw(",\"stays\":").text(stays);
+        }
+        json.raw("}");
         let mut bytes = Vec::new();
         from_json::<&[u8]>(&json.finish_text(), &[], &mut bytes);
         BASE64.encode(bytes)

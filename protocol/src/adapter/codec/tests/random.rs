@@ -105,6 +105,7 @@ impl Random {
             conflate: if self.is() { Some(self.text()) } else { None },
             args: Arc::from(args.as_bytes()),
             attachments: attachments.into_iter().map(Arc::from).collect(),
+            entry: None,
         }
     }
 
