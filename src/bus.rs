@@ -1,6 +1,6 @@
 //! `Bus`: the other instances, as a worker sees them. The cluster is one, and a simulation is another.
 
-use crate::shard::{Acknowledgement, RoomName};
+use crate::shard::{Acknowledgement, KeptSession, RoomName, SessionQuestion};
 
 /// The bus between instances, as a worker sees it. Called within the runtime of the core; nothing of it waits.
 pub trait Bus {
@@ -9,6 +9,10 @@ pub trait Bus {
     fn unsubscribe(&mut self, room: RoomName);
     /// A client has answered.
     fn acknowledge(&mut self, answer: Acknowledgement);
+    /// Other servers may know of this session; `BusMail::Session` is posted, with the number of the question.
+    fn find_session(&mut self, question: SessionQuestion);
+    /// They are told of this one.
+    fn keep_session(&mut self, kept: KeptSession);
 }
 
 /// There are no other instances.
@@ -21,4 +25,8 @@ impl Bus for NoBus {
     fn unsubscribe(&mut self, _: RoomName) {}
 
     fn acknowledge(&mut self, _: Acknowledgement) {}
+
+    fn find_session(&mut self, _: SessionQuestion) {}
+
+    fn keep_session(&mut self, _: KeptSession) {}
 }

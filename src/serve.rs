@@ -24,7 +24,7 @@ use sockring::config::{Settings, Strictness, Values};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
-use sockring::shard::{self, EngineSettings, RecoverySettings, Remains, ShardNumber};
+use sockring::shard::{self, EngineSettings, Positions, RecoverySettings, Remains, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
@@ -178,7 +178,11 @@ impl Crew {
             None => shard::Instances::Alone,
         };
         let secret = settings.engine.recovery.secret.clone().unwrap_or_else(|| heritage.secret());
-        let recovery = RecoverySettings { secret: Some(secret), ..settings.engine.recovery.clone() };
+        let positions = match &settings.cluster {
+            Some(cluster) if cluster.streams.sessions.is_some() => Positions::OfStream,
+            _ => Positions::Counted,
+        };
+        let recovery = RecoverySettings { secret: Some(secret), positions, ..settings.engine.recovery.clone() };
         let instance = heritage.instance;
         let engine = Arc::new(EngineSettings { instance, instances: others, recovery, ..settings.engine.clone() });
         let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sockring::auth::Verifier;
 use sockring::config::Settings;
 use sockring_protocol::Millis;
+use sockring_protocol::adapter::EntryId;
 use sockring_protocol::client::{Client, ClientEvent, ClientSettings};
 use sockring_protocol::server::OwnedData;
 use sockring_protocol::socketio::{Args, PacketLimits, ServerPacket, SocketPacket, encode_connect_request};
@@ -25,7 +26,8 @@ const READ_MAX: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Of a token that is made for a session. Each attempt makes one of its own.
 const TOKEN_SECONDS: u64 = 24 * 60 * 60;
-/// What events without arguments begin with that only say how far a client has read.
+/// What events without arguments begin with that only say how far a client has read; with the streams adapter they are called
+/// as entries of a stream.
 const POSITION: char = '~';
 
 /// What to listen to.
@@ -199,7 +201,7 @@ impl TailListener<'_> {
         }
         let [name, values @ ..] = elements.as_slice() else { return Ok(None) };
         let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
-        let is_position = values.is_empty() && name.starts_with(POSITION);
+        let is_position = values.is_empty() && (name.starts_with(POSITION) || is_entry(&name));
         if is_position || !(self.tail.events.is_empty() || self.tail.events.contains(&name)) {
             return Ok(None);
         }
@@ -209,6 +211,11 @@ impl TailListener<'_> {
         self.left = self.left.map(|left| left.saturating_sub(1));
         Ok((self.left == Some(0)).then_some(End::Enough))
     }
+}
+
+/// Whether this is the id of an entry of a stream, as `1732412345678-0`.
+fn is_entry(name: &str) -> bool {
+    EntryId::decode(name.as_bytes()).is_some()
 }
 
 /// Host and port of the server.

@@ -235,6 +235,7 @@ impl Outside {
             Effect::Reply(..) => panic!("nobody has asked"),
             Effect::Subscribe(..) | Effect::Unsubscribe(_) => panic!("there is no bus"),
             Effect::Acknowledged(_) => panic!("nobody wanted an acknowledgement"),
+            Effect::FindSession(_) | Effect::KeepSession(_) => panic!("there is no stream"),
         }
     }
 

@@ -9,11 +9,12 @@ use super::settings::HeardRooms;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::shard::{Acknowledgement, RoomName, USER_PREFIX};
+use crate::shard::{Acknowledgement, KeptSession, RoomName, SessionQuestion, USER_PREFIX};
 
 use super::Cluster;
 use super::health::{Node, RedisConnectionId};
 use super::reader::Reader;
+use super::sessions;
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
 use super::subscriptions::Wish;
 use super::topology::{SlotMap, Topology};
@@ -22,11 +23,12 @@ use super::topology::{SlotMap, Topology};
 #[derive(Debug)]
 pub struct CoreBus {
     cluster: Arc<Cluster>,
+    core: usize,
 }
 
 impl CoreBus {
-    pub(super) fn new(cluster: Arc<Cluster>) -> CoreBus {
-        CoreBus { cluster }
+    pub(super) fn new(cluster: Arc<Cluster>, core: usize) -> CoreBus {
+        CoreBus { cluster, core }
     }
 }
 
@@ -42,6 +44,14 @@ impl Bus for CoreBus {
 
     fn acknowledge(&mut self, answer: Acknowledgement) {
         self.cluster.acknowledge(answer);
+    }
+
+    fn find_session(&mut self, question: SessionQuestion) {
+        sessions::find(&self.cluster, self.core, question);
+    }
+
+    fn keep_session(&mut self, kept: KeptSession) {
+        sessions::keep(&self.cluster, &kept);
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Unread {
     /// Is told how many sockets have it.
     pub(super) count: oneshot::Sender<u64>,
     /// Its stream and its place there, once Redis has said so.
-    place: Option<(String, EntryId)>,
+    pub(super) place: Option<(String, EntryId)>,
 }
 
 #[derive(Debug, Default)]

@@ -97,7 +97,8 @@ impl Inbox {
         entry: Result<StreamEntry, MessageError>,
         bytes: usize,
     ) {
-        for Unread { broadcast, count, .. } in self.cluster.echoes.missed(stream, id) {
+        for Unread { mut broadcast, count, place, .. } in self.cluster.echoes.missed(stream, id) {
+            broadcast.entry = place.map(|(_, entry)| entry);
             self.deliver(broadcast, Some(Rc::new(EchoTally::new(count))));
         }
         let counters = &self.cluster.counters;
@@ -105,7 +106,12 @@ impl Inbox {
         counters.received_bytes.add(bytes as u64);
         match entry {
             Err(error) => self.drop_message(error),
-            Ok(StreamEntry { envelope, number }) => self.receive(envelope, number),
+            Ok(StreamEntry { mut envelope, number }) => {
+                if let Message::Broadcast(broadcast) = &mut envelope.message {
+                    broadcast.entry = Some(id);
+                }
+                self.receive(envelope, number);
+            }
         }
     }
 
@@ -170,16 +176,19 @@ impl Inbox {
     }
 
     fn deliver(&mut self, broadcast: Broadcast, tally: Option<Rc<EchoTally>>) {
-        if let [name] = &*broadcast.rooms
-            && self.has_all_at_home(&broadcast.namespace, name)
-        {
-            let home = self.cluster.home_of(name);
+        if let Some(home) = self.only_shard(&broadcast) {
             return self.put(home, Way::Home, broadcast, tally);
         }
         for shard in 1..self.runs.len() {
             self.put(shard, Way::Everywhere, broadcast.clone(), tally.clone());
         }
         self.put(0, Way::Everywhere, broadcast, tally);
+    }
+
+    /// The home of the only room that a broadcast is for, if all its members are there.
+    pub(super) fn only_shard(&self, broadcast: &Broadcast) -> Option<usize> {
+        let [name] = &*broadcast.rooms else { return None };
+        self.has_all_at_home(&broadcast.namespace, name).then(|| self.cluster.home_of(name))
     }
 
     /// Whether a room's members are at its home: those of a user's, unless others have joined it, and a socket. Another room

@@ -69,7 +69,8 @@ impl LinkError {
             }
             LinkError::Refused(_) => {
                 "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection, +cluster|slots \
-                 on a Redis Cluster, and for streams ~socket.io (the stream) +xadd +xread +xrevrange"
+                 on a Redis Cluster, and for streams ~socket.io (the stream) +xadd +xread +xrange +xrevrange +xlen, and for \
+                 sessions that go on at any server ~sio:session:* ~sockring:* +get +set"
             }
             LinkError::Wrong(RedisRole::Master) => "redis_sentinels are the sentinels, not the Redis that they watch",
             LinkError::Wrong(_) => "name the master, or with redis_sentinels those who know which one it is",

@@ -34,8 +34,10 @@ mod probe;
 mod publisher;
 mod pulse;
 mod reader;
+mod recalling;
 mod seldom;
 mod sentinels;
+mod sessions;
 mod settings;
 mod streaming;
 mod subscriber;
@@ -79,8 +81,8 @@ pub use numbers::InstanceNumbers;
 pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
 pub use settings::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, StreamSettings,
-    TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, SharedSessions,
+    StreamSettings, TlsSettings,
 };
 pub use streaming::InOrder;
 
@@ -215,7 +217,7 @@ impl Cluster {
                 tokio::task::spawn_local(sentinels::follow(Arc::clone(self), sentinels));
             }
         }
-        CoreBus::new(Arc::clone(self))
+        CoreBus::new(Arc::clone(self), core)
     }
 
     pub fn readiness(&self) -> Readiness {

@@ -73,6 +73,20 @@ impl ClusterSettings {
                 command(&["XADD", &stream, "check", "check", ""]),
             ],
         };
+        if let Some(sessions) = &self.streams.sessions {
+            let key = format!("{}check", sessions.prefix);
+            commands.extend([
+                command(&["XRANGE", &stream, "-", "+", "COUNT", "1"]),
+                command(&["XLEN", &stream]),
+                command(&["GET", &key]),
+                // Nothing is there to be replaced.
+                command(&["SET", &key, "", "PX", "1", "XX"]),
+            ]);
+            if sessions.secret.is_none() {
+                let key = self.streams.secret_key();
+                commands.extend([command(&["GET", &key]), command(&["SET", &key, "", "PX", "1", "NX", "XX"])]);
+            }
+        }
         if mode == RedisMode::Cluster {
             commands.push(command(&["CLUSTER", "SLOTS"]));
         }

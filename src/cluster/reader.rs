@@ -9,6 +9,9 @@ use redis::{Cmd, Value, cmd};
 use sockring_protocol::adapter::{EntryId, decode_entry};
 use tokio::time::{Instant, sleep};
 
+use crate::mailbox::Letter;
+use crate::shard::{BusMail, SharedPast};
+
 use super::Cluster;
 use super::health::{Node, RedisConnectionId};
 use super::inbox::Inbox;
@@ -27,6 +30,8 @@ const ENTRIES_IN_A_ROW: usize = 256;
 const BYTES_IN_A_ROW: usize = 512 << 10;
 /// While shards have no room for more.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How often shards hear how far the stream was read.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a good one: the next attempt comes soon.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
@@ -42,28 +47,30 @@ enum ReadFrom {
 
 /// Of one stream.
 pub(super) struct Reader {
-    cluster: Arc<Cluster>,
-    stream: String,
-    inbox: Inbox,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) stream: String,
+    pub(super) inbox: Inbox,
     place: ReadFrom,
     entries_max: usize,
+    /// Up to where shards know that all was read, and since when.
+    told: Option<(EntryId, Instant)>,
 }
 
 /// One entry, as Redis gives it.
-struct RawEntry {
-    id: EntryId,
+pub(super) struct RawEntry {
+    pub(super) id: EntryId,
     /// Names and values, one behind the other.
     fields: Vec<Value>,
 }
 
 impl RawEntry {
-    fn from_value(value: Value) -> Option<RawEntry> {
+    pub(super) fn from_value(value: Value) -> Option<RawEntry> {
         let Value::Array(parts) = value else { return None };
         let Ok([Value::BulkString(id), Value::Array(fields)]) = <[Value; 2]>::try_from(parts) else { return None };
         Some(RawEntry { id: EntryId::decode(&id)?, fields })
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.chunks(2).filter_map(|pair| match pair {
             [Value::BulkString(name), Value::BulkString(value)] => Some((&**name, &**value)),
             _ => None,
@@ -78,7 +85,7 @@ impl RawEntry {
 impl Reader {
     pub(super) fn new(cluster: Arc<Cluster>, stream: String) -> Reader {
         let inbox = Inbox::new(Arc::clone(&cluster));
-        Reader { cluster, stream, inbox, place: ReadFrom::Unknown, entries_max: ENTRIES_MAX }
+        Reader { cluster, stream, inbox, place: ReadFrom::Unknown, entries_max: ENTRIES_MAX, told: None }
     }
 
     /// Connects again and again.
@@ -168,11 +175,17 @@ impl Reader {
         let newest = entries.into_iter().next().and_then(RawEntry::from_value).map(|entry| entry.id);
         match (self.place, newest) {
             // All that comes into an empty stream is new.
-            (ReadFrom::Unknown, newest) => self.place = ReadFrom::After(newest.unwrap_or_default()),
+            (ReadFrom::Unknown, newest) => {
+                let last = newest.unwrap_or_default();
+                self.recall(last, link, pulse, id).await?;
+                self.place = ReadFrom::After(last);
+            }
             (ReadFrom::After(last), Some(newest)) if newest < last => {
                 tracing::warn!(stream = self.stream, %last, %newest, "the stream is another one: it is read from its end");
+                self.tell(&SharedPast::Lost);
                 self.place = ReadFrom::After(newest);
             }
+            (ReadFrom::After(last), Some(_)) => self.look_for_gap(last, link, pulse, id).await?,
             _ => {}
         }
         Ok(())
@@ -195,7 +208,10 @@ impl Reader {
             read.arg("COUNT").arg(self.entries_max).arg("BLOCK").arg(u64::try_from(block_ms).unwrap_or(1).max(1));
             read.arg("STREAMS").arg(&self.stream).arg(place);
             let entries = match self.ask(read, link, pulse, id).await? {
-                Value::Nil => continue,
+                Value::Nil => {
+                    self.tell_place();
+                    continue;
+                }
                 answer => entries_in(answer).ok_or("no entries came for XREAD")?,
             };
             if self.take(entries, pulse, id).await? < ANSWER_BYTES_WANTED {
@@ -228,8 +244,22 @@ impl Reader {
         }
         self.inbox.flush();
         drop(turn);
+        self.tell_place();
         self.make_room(pulse, id).await?;
         Ok(all)
+    }
+
+    /// Now and then shards hear how far the stream was read, whoever it was for: so clients of all servers are told of places that
+    /// all servers still know.
+    fn tell_place(&mut self) {
+        let ReadFrom::After(place) = self.place else { return };
+        let is_due = self.told.is_none_or(|(told, at)| told != place && at.elapsed() >= TOLD_EVERY);
+        if is_due && self.cluster.shares_sessions() {
+            self.told = Some((place, Instant::now()));
+            for shard in &self.cluster.postboxes {
+                shard.post(Letter::Bus(BusMail::Read(place)));
+            }
+        }
     }
 
     /// Waits until shards have room: until then Redis keeps what comes.
@@ -244,7 +274,7 @@ impl Reader {
     }
 
     /// Asks Redis, and listens meanwhile to whether it is there.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         command: Cmd,
         link: &mut RedisConnection,

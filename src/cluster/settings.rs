@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 
+use crate::shard::RecoverySecret;
+
 /// What Redis must be for `/ready` to be 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -95,6 +97,26 @@ pub struct StreamSettings {
     pub count: u32,
     /// About how many entries one keeps.
     pub entries_max: u64,
+    /// `None`: clients come back to the same server only.
+    pub sessions: Option<SharedSessions>,
+}
+
+impl StreamSettings {
+    /// Where the secret is that signs sessions. On a Redis Cluster it is where the stream is.
+    pub(super) fn secret_key(&self) -> String {
+        format!("sockring:{{{}}}:recovery_secret", self.name)
+    }
+}
+
+/// How servers of one stream know of each other's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSessions {
+    /// What their keys begin with.
+    pub prefix: String,
+    /// How old the entries are that a client may have missed.
+    pub past: Duration,
+    /// What signs them; `None`: it is in Redis, for all servers.
+    pub secret: Option<RecoverySecret>,
 }
 
 /// Everything about Redis.

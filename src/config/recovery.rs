@@ -1,6 +1,6 @@
 //! What is remembered for clients that come back.
 
-use crate::shard::{OffsetForm, RecoverySecret, RecoverySettings};
+use crate::shard::{OffsetForm, Positions, RecoverySecret, RecoverySettings};
 
 use super::{BYTES_MOST, ConfigError, Values, wrong};
 
@@ -16,6 +16,7 @@ pub(super) fn settings(values: &Values) -> Result<RecoverySettings, ConfigError>
             "argument" => OffsetForm::Argument,
             other => return Err(wrong("recovery_offset", format!("`{other}` is neither `packet` nor `argument`"))),
         },
+        positions: Positions::Counted,
         secret: values.secret("recovery_secret")?.map(|secret| RecoverySecret::new(secret.as_bytes())),
     })
 }

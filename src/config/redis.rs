@@ -7,11 +7,11 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 
 use crate::cluster::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, StreamSettings,
-    TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, SharedSessions,
+    StreamSettings, TlsSettings,
 };
 
-use super::{ConfigError, Values, wrong};
+use super::{ConfigError, Values, recovery, wrong};
 
 /// What a queue of tokio could hold is more.
 const REQUESTS_MOST: usize = 1 << 24;
@@ -63,7 +63,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         adapter,
         heard_rooms,
         mode,
-        streams: streams(values)?,
+        streams: streams(values, adapter)?,
         queue_bytes_max,
         silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,
@@ -167,16 +167,38 @@ fn read_url(url: &str, settings: &mut ClusterSettings) -> Result<(), ConfigError
     Ok(())
 }
 
-fn streams(values: &Values) -> Result<StreamSettings, ConfigError> {
+fn streams(values: &Values, adapter: Adapter) -> Result<StreamSettings, ConfigError> {
     let name = values.text("redis_stream_name").to_owned();
     if name.is_empty() || name.len() > PREFIX_BYTES_MAX || name.contains(char::is_control) {
         return Err(wrong("redis_stream_name", format!("must have 1 to {PREFIX_BYTES_MAX} bytes, as `socket.io`")));
     }
+    let count = values.number("redis_stream_count", 1)?;
+    // Places of several streams have no order among them.
+    let is_shared = adapter == Adapter::Streams && count == 1;
     Ok(StreamSettings {
         name,
-        count: values.number("redis_stream_count", 1)?,
+        count,
+        sessions: if is_shared { sessions(values)? } else { None },
         entries_max: values.number("redis_stream_entries_max", 1)?,
     })
+}
+
+/// `None`: nobody comes back.
+fn sessions(values: &Values) -> Result<Option<SharedSessions>, ConfigError> {
+    let prefix = values.text("redis_session_prefix").to_owned();
+    if prefix.len() > PREFIX_BYTES_MAX || prefix.contains(char::is_control) {
+        return Err(wrong(
+            "redis_session_prefix",
+            format!("must have up to {PREFIX_BYTES_MAX} bytes, as `sio:session:`"),
+        ));
+    }
+    let recovery = recovery::settings(values)?;
+    // Who hears nothing is found out by its heartbeats: from its last position to its end it takes up to this long.
+    let silence_ms =
+        values.number::<u64>("ping_interval_ms", 10)?.saturating_add(values.number("ping_timeout_ms", 10)?);
+    let past = Duration::from_millis(recovery.window_ms.saturating_add(silence_ms));
+    let sessions = SharedSessions { prefix, past, secret: recovery.secret };
+    Ok((recovery.window_ms > 0).then_some(sessions))
 }
 
 fn prefix(values: &Values) -> Result<String, ConfigError> {

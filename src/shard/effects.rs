@@ -1,5 +1,7 @@
 //! `Effect`: what a shard wants done outside of it, as values. A worker performs them, a simulation plays them.
 
+use sockring_protocol::adapter::StoredSession;
+
 use super::clients::client::ConnectionKey;
 use super::clients::outbox::Bytes;
 use super::mail::{Reply, RoomName, SiblingMail, Ticket};
@@ -43,6 +45,26 @@ pub enum Effect {
     Unsubscribe(Box<RoomName>),
     /// A client has answered a broadcast that wanted an acknowledgement.
     Acknowledged(Box<Acknowledgement>),
+    /// Ask other servers for a session; `BusMail::Session` follows.
+    FindSession(Box<SessionQuestion>),
+    /// Tell other servers of one.
+    KeepSession(Box<KeptSession>),
+}
+
+/// Which session is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionQuestion {
+    /// That the answer repeats.
+    pub number: u64,
+    /// What the client comes back with.
+    pub pid: Box<str>,
+}
+
+/// A session as other servers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSession {
+    pub session: StoredSession,
+    pub for_ms: u64,
 }
 
 /// A client's answer to a `Mail::DeliverForAck`.

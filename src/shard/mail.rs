@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
-use sockring_protocol::adapter::{Broadcast, Ending, Selection, SocketDescription};
+use sockring_protocol::adapter::{Broadcast, Ending, EntryId, Selection, SocketDescription, StoredSession};
 use sockring_protocol::http::CorsPolicy;
 
 use super::event_id::EventId;
@@ -11,6 +11,7 @@ use super::metrics::Counters;
 use super::moving::emigrant::Emigrant;
 use super::moving::sid::Sid;
 use super::rooms::sockets::NamespaceId;
+use super::settings::RecoverySecret;
 
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,9 @@ pub enum Mail {
     /// To the home of a room, or of a namespace: deliver to all members, wherever they are, and remember what is to be remembered
     /// of each. Answered by `Reply::Remembered` when every shard has them queued.
     EmitRemembered(Vec<Remembered>),
+    /// Remember these as if they had been delivered when they were emitted: they come before all that the shard has still to be
+    /// told. Answered by `Reply::Changed(0)`.
+    Recall(Vec<Broadcast>),
     /// To the home of a user's room: what is kept for it, behind the event of this id, up to so many; answered by
     /// `Reply::Kept`.
     Kept { room: Box<str>, after: Option<EventId>, limit: usize },
@@ -87,13 +91,42 @@ pub enum BusMail {
     /// Messages to these rooms reach this shard from now on: what waits for that goes on. Each with the epoch of the
     /// `Effect::Subscribe` that this confirms; of several for one room the last, if only one is confirmed.
     Subscribed(Vec<(RoomName, u32)>),
+    /// What is known of the session that an `Effect::FindSession` of this number asked for.
+    Session { number: u64, found: FoundSession },
+    /// All entries of the stream up to this one have come, as far as they are for this shard.
+    Read(EntryId),
+    /// What is known of the time before.
+    Past(SharedPast),
+}
+
+/// What other servers know of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundSession {
+    Known(Box<StoredSession>),
+    /// Nothing.
+    Nothing,
+    /// Nobody has said, in time or at all.
+    Unknown,
+}
+
+/// What a shard knows of what was in the stream before it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedPast {
+    /// All behind this entry follows, as `Mail::Recall`; `None`: all that there ever was.
+    From(Option<EntryId>),
+    /// It has come. `secret` is what all servers sign with, unless the settings say it.
+    Known { secret: Option<RecoverySecret> },
+    /// Some of it is gone that was not read.
+    Lost,
 }
 
 impl Mail {
     /// The bytes that count against `mail_bytes_max`; `None` for mail that is never refused.
     pub fn refusable_bytes(&self) -> Option<usize> {
         match self {
-            Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) => Some(broadcasts.iter().map(Broadcast::bytes).sum()),
+            Mail::Emit(broadcasts) | Mail::Deliver(broadcasts) | Mail::Recall(broadcasts) => {
+                Some(broadcasts.iter().map(Broadcast::bytes).sum())
+            }
             Mail::EmitRemembered(emits) => Some(emits.iter().map(|emit| emit.broadcast.bytes()).sum()),
             _ => None,
         }

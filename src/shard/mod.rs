@@ -62,14 +62,14 @@ use wire::stage::{Connection, HttpStage, Request, Stage};
 
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
-pub use effects::{Acknowledgement, Destination, Effect};
+pub use effects::{Acknowledgement, Destination, Effect, KeptSession, SessionQuestion};
 pub use event_id::{EventId, EventIds};
 pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
-    BusMail, EmitOutcome, Keep, Keeping, KeptView, Mail, OnceKey, Remembered, Reply, RoomName, ShardMetrics,
-    ShardStats, SiblingMail, Target, Ticket, Verdict,
+    BusMail, EmitOutcome, FoundSession, Keep, Keeping, KeptView, Mail, OnceKey, Remembered, Reply, RoomName,
+    ShardMetrics, ShardStats, SharedPast, SiblingMail, Target, Ticket, Verdict,
 };
 pub use metrics::{Counters, Histogram, KeptEnd};
 pub use moving::placement::{ShardNumber, home_of};
@@ -78,7 +78,9 @@ pub use recovery::outcome::Recovered;
 pub use remains::{Heir, Remains};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
-pub use settings::{Elsewhere, EngineSettings, Instances, OffsetForm, RecoverySecret, RecoverySettings, TurnLimits};
+pub use settings::{
+    Elsewhere, EngineSettings, Instances, OffsetForm, Positions, RecoverySecret, RecoverySettings, TurnLimits,
+};
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};
 

@@ -106,8 +106,19 @@ pub struct RecoverySettings {
     /// Of events that are remembered, in the whole process; the oldest go first.
     pub bytes_max: usize,
     pub offset: OffsetForm,
+    pub positions: Positions,
     /// `None`: one is made by chance.
     pub secret: Option<RecoverySecret>,
+}
+
+/// What positions are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Positions {
+    /// Each shard counts what it delivers.
+    #[default]
+    Counted,
+    /// Places in the one stream that all servers read: a client may come back to any of them.
+    OfStream,
 }
 
 /// How clients are told how far they have got.
@@ -121,7 +132,7 @@ pub enum OffsetForm {
 }
 
 /// What signs the proofs that clients come back with.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RecoverySecret(Box<[u8]>);
 
 impl RecoverySecret {
@@ -129,7 +140,8 @@ impl RecoverySecret {
         RecoverySecret(secret.into())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// What it is.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

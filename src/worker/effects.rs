@@ -72,6 +72,8 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
             Effect::Subscribe(room, epoch) => self.outside.bus().subscribe(*room, epoch),
             Effect::Unsubscribe(room) => self.outside.bus().unsubscribe(*room),
             Effect::Acknowledged(answer) => self.outside.bus().acknowledge(*answer),
+            Effect::FindSession(question) => self.outside.bus().find_session(*question),
+            Effect::KeepSession(kept) => self.outside.bus().keep_session(*kept),
             Effect::Reply(Ticket(ticket), reply) => {
                 if let Some(answer) = usize::try_from(ticket).ok().and_then(|ticket| self.answers.try_remove(ticket)) {
                     // Who asked may have gone.

@@ -154,7 +154,12 @@ struct Judged {
 fn judge(nodes: &[RedisServer], adapter: &str, rules: &str) -> Judged {
     nodes.iter().for_each(|node| node.run(&format!("ACL SETUSER app reset on >pass {rules}")));
     let redis = &nodes[0];
-    let own = [("REDIS_USER", "app"), ("REDIS_PASSWORD", "pass"), ("SOCKRING_REDIS_ADAPTER", adapter)];
+    let own = [
+        ("REDIS_USER", "app"),
+        ("REDIS_PASSWORD", "pass"),
+        ("SOCKRING_REDIS_ADAPTER", adapter),
+        ("SOCKRING_RECOVERY_WINDOW_S", "120"),
+    ];
     let server = instance_with(redis, &own);
     let port = redis.port.to_string();
     let ended = run(&["check"], &[&own[..], &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]].concat());
@@ -162,11 +167,15 @@ fn judge(nodes: &[RedisServer], adapter: &str, rules: &str) -> Judged {
     Judged { ready: ready(&server).1, published, check: ended.stdout, server }
 }
 
+/// What the streams adapter needs, with sessions that go on at any server.
+const STREAMS: &str =
+    "&* ~socket.io ~sio:session:* ~sockring:* +@connection +@pubsub +xadd +xread +xrange +xrevrange +xlen +get +set";
+
 /// What docs/redis.md lists is enough, and each right that lacks is named, by `check` and in the log.
 #[test]
 fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
     let redis = [RedisServer::start(&[])];
-    let stream = "&* ~socket.io +@connection +@pubsub +xadd +xread +xrevrange";
+    let stream = STREAMS;
     for (adapter, rules) in [
         ("classic", "&* +@connection +@pubsub"),
         ("sharded", "&* +@connection +@pubsub"),
@@ -190,10 +199,14 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
         ("streams", &format!("{stream} -xadd"), true, "'xadd'"),
         ("streams", &format!("{stream} -xread"), false, "'xread'"),
         ("streams", &format!("{stream} -xrevrange"), false, "'xrevrange'"),
+        ("streams", &format!("{stream} -xrange"), false, "'xrange'"),
+        ("streams", &format!("{stream} -xlen"), false, "'xlen'"),
+        ("streams", &format!("{stream} -get"), false, "'get'"),
+        ("streams", &format!("{stream} -set"), false, "'set'"),
         ("streams", &stream.replace("~socket.io", "~other"), false, "permissions"),
     ] {
         let Judged { ready, check, server, .. } = judge(&redis, adapter, rules);
-        assert_eq!(ready, if is_up { "up" } else { "down" }, "{adapter} {rules}");
+        assert_eq!(ready, if is_up { "up" } else { "down" }, "{adapter} {rules}: {}", server.log());
         assert!(check.contains("FAIL  redis: ") && check.contains(command), "{adapter} {rules}: {check}");
         server.post("rooms/join", &json!({"user": "alice", "room": "r"}));
         until(
@@ -209,7 +222,7 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
 #[test]
 fn a_user_of_a_redis_cluster_who_may_not_see_its_slots_is_told() {
     let redis = RedisCluster::start();
-    let rules = "&* ~socket.io +@connection +@pubsub +xadd +xread +xrevrange";
+    let rules = STREAMS;
     for adapter in ["classic", "sharded", "streams"] {
         let Judged { check, server, .. } = judge(&redis.nodes, adapter, rules);
         assert!(check.contains("FAIL  redis: ") && check.contains("'cluster|slots'"), "{adapter}: {check}");

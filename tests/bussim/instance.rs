@@ -480,6 +480,8 @@ impl Core {
             Effect::Subscribe(room, epoch) => bus.subscribe(*room, epoch),
             Effect::Unsubscribe(room) => bus.unsubscribe(*room),
             Effect::Acknowledged(answer) => bus.acknowledge(*answer),
+            Effect::FindSession(question) => bus.find_session(*question),
+            Effect::KeepSession(kept) => bus.keep_session(*kept),
             Effect::Reply(Ticket(ticket), reply) => {
                 // Who asked may have gone.
                 let _ = self.answers.remove(&ticket).expect("asked once").send(*reply);

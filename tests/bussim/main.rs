@@ -151,7 +151,7 @@ fn settings(plan: &Plan) -> ClusterSettings {
         adapter: plan.adapter,
         heard_rooms: plan.heard_rooms,
         mode: plan.mode,
-        streams: StreamSettings { name: "socket.io".to_owned(), count: 1, entries_max: 10_000 },
+        streams: StreamSettings { name: "socket.io".to_owned(), count: 1, entries_max: 10_000, sessions: None },
         queue_bytes_max: 8 << 20,
         silence_timeout: plan.silence_timeout,
         requests_max: 16_384,

@@ -17,6 +17,7 @@ mod record;
 mod recovering;
 mod remote;
 mod returning;
+mod sharing;
 mod subscribing;
 mod table;
 mod timeouts;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, EventId, Instance, Keep, Mail, Now, OffsetForm, Recovered,
-    RecoverySettings, Remembered, Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target, Ticket,
-    TurnLimits, home_of,
+    ConnectionKey, Destination, Effect, EngineSettings, EventId, Instance, Keep, Mail, Now, OffsetForm, Positions,
+    Recovered, RecoverySettings, Remembered, Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target,
+    Ticket, TurnLimits, home_of,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
@@ -386,6 +386,7 @@ fn settings(random: &mut Random) -> EngineSettings {
             window_ms: 1_500,
             bytes_max: random.pick(&[20_000, 1 << 20]),
             offset: random.pick(&[OffsetForm::Packet, OffsetForm::Argument]),
+            positions: Positions::Counted,
             secret: None,
         },
         turn: TurnLimits {

@@ -8,7 +8,7 @@ use super::wanderer::{Journey, Wanderer};
 use super::world::{Feats, World};
 use super::{plan, settings, temper};
 
-use sockring::shard::{EngineSettings, Instances, OffsetForm, RecoverySecret, RecoverySettings};
+use sockring::shard::{EngineSettings, Instances, OffsetForm, Positions, RecoverySecret, RecoverySettings};
 
 /// Longer than any world's clients are away.
 const WINDOW_MS: u64 = 120_000;
@@ -20,6 +20,7 @@ fn recovery(random: &mut Random) -> (RecoverySettings, bool) {
         window_ms: if is_enough { WINDOW_MS } else { random.pick(&[100, 1_000, WINDOW_MS]) },
         bytes_max: if is_enough { 64 << 20 } else { random.pick(&[500, 8_000, 64 << 20]) },
         offset: random.pick(&[OffsetForm::Packet, OffsetForm::Argument]),
+        positions: Positions::Counted,
         secret: Some(RecoverySecret::new(b"the simulation's")),
     };
     (settings, is_enough)

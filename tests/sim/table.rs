@@ -12,7 +12,7 @@ use sockring::shard::{
     Ticket,
 };
 use sockring_protocol::Millis;
-use sockring_protocol::adapter::{Broadcast, Ending};
+use sockring_protocol::adapter::{Broadcast, Ending, StoredSession};
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::websocket::Opcode;
 
@@ -64,6 +64,8 @@ pub struct Table {
     keys: HashMap<ConnectionKey, usize>,
     pub sid: String,
     wishes: Vec<String>,
+    /// What other servers were told.
+    sessions: Vec<StoredSession>,
     replies: Vec<Reply>,
     effects: Vec<Effect>,
     /// To which line, and how many bytes.
@@ -110,6 +112,7 @@ impl Table {
             keys: HashMap::new(),
             sid: String::new(),
             wishes: Vec::new(),
+            sessions: Vec::new(),
             replies: Vec::new(),
             effects: Vec::new(),
             sends: Vec::new(),
@@ -139,6 +142,11 @@ impl Table {
         let answers = table.take(lines);
         assert!(answers.contains("ok") && answers.contains("welcome"), "{answers}");
         table
+    }
+
+    /// The sessions that other servers were told of since.
+    pub fn sessions(&mut self) -> Vec<StoredSession> {
+        std::mem::take(&mut self.sessions)
     }
 
     /// One turn: these moves, in this order.
@@ -239,6 +247,14 @@ impl Table {
                 Effect::Acknowledged(answer) => {
                     let args = String::from_utf8_lossy(&answer.args);
                     self.wishes.push(format!("acknowledged {} {args} {:?}", answer.number, answer.attachments));
+                    continue;
+                }
+                Effect::FindSession(question) => {
+                    self.wishes.push(format!("find {} {}", question.number, question.pid));
+                    continue;
+                }
+                Effect::KeepSession(kept) => {
+                    self.sessions.push(kept.session.clone());
                     continue;
                 }
                 Effect::Look(key) => {

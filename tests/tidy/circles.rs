@@ -47,6 +47,7 @@ const LAYERS: [&[&str]; 3] = [
         "recovery/outcome.rs",
         "recovery/pid.rs",
         "recovery/position.rs",
+        "recovery/sessions.rs",
         "recovery/state.rs",
         "recovery/stays.rs",
         "rooms/acks.rs",

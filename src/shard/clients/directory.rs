@@ -193,9 +193,12 @@ impl Directory {
 
     /// A socket's sid is a room of its own that is not stored: the sid itself says where the socket is.
     pub(crate) fn socket_with(&self, namespace: NamespaceId, sid: &str) -> Option<Seat> {
-        let sid = Sid::parse(sid).filter(|sid| self.is_of_ours(sid))?;
+        let sid = Sid::parse(sid)?;
         if let Some(seat) = self.aliases.seat(&sid) {
             return self.socket_at(seat).filter(|(_, socket)| socket.namespace == namespace).map(|_| seat);
+        }
+        if !self.is_of_ours(&sid) {
+            return None;
         }
         let (key, client) = self.at(sid.slot())?;
         let place = client.sockets.place_in(namespace)?;

@@ -246,7 +246,7 @@ impl<A: Application> Hub<A> {
         admission: &Admission,
         request: &ConnectRequest<'_>,
     ) {
-        self.end_older(id, request, admission.user.as_deref());
+        self.end_older(id, request, admission.user.as_deref(), None);
         let user_room = admission.user.as_ref().map(|user| [USER_PREFIX, user].concat());
         let members =
             |name: &String| self.membership.find(id, name).map_or(0, |room| self.membership.members(room).len());
@@ -283,7 +283,7 @@ impl<A: Application> Hub<A> {
         self.resume_name(key, place, request, admission.user.as_deref());
         self.subscribe_sid(key, place);
         self.arm(key);
-        if !self.connect_waits(key, place, request) {
+        if !self.session_waits(key, place, request) && !self.connect_waits(key, place, request) {
             self.welcome(key, place, request);
         }
     }

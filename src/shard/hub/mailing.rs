@@ -33,6 +33,10 @@ impl<A: Application> Hub<A> {
         let reply = match mail {
             Mail::Emit(broadcasts) => return self.emit(ticket, broadcasts, ShardRole::Home),
             Mail::Deliver(broadcasts) => return self.emit(ticket, broadcasts, ShardRole::Other),
+            Mail::Recall(broadcasts) => {
+                self.recall(broadcasts);
+                Reply::Changed(0)
+            }
             Mail::Kept { room, after, limit } => self.kept_for(&room, after, limit),
             Mail::Unkeep { room, id } => self.unkeep(&room, id),
             Mail::EmitRemembered(emits) => return self.emit_remembered(ticket, emits),
@@ -115,6 +119,9 @@ impl<A: Application> Hub<A> {
             BusMail::Up => self.membership.on_bus_up(),
             BusMail::Down => self.on_bus_down(),
             BusMail::Subscribed(rooms) => rooms.iter().for_each(|(room, epoch)| self.on_subscribed(room, *epoch)),
+            BusMail::Session { number, found } => self.on_session(number, found),
+            BusMail::Read(through) => self.on_read(through),
+            BusMail::Past(past) => self.on_past(past),
         }
     }
 

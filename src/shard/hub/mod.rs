@@ -134,6 +134,7 @@ impl<A: Application> Hub<A> {
         }
         self.expire_subscriptions();
         self.expire_recovery();
+        self.share_sessions();
         self.broadcasts.expire(now);
         self.once.expire(now, self.settings.idempotency_window_ms);
         self.drop_expired();

@@ -21,12 +21,10 @@ impl<A: Application> Hub<A> {
         if self.now.at - recovery.log.grown_at() > quiet_ms {
             return plain();
         }
-        let head = recovery.log.head();
         let connected = client.sockets.iter().filter(|(_, socket)| socket.stage == SocketStage::Connected);
         let mut marks: Vec<(Position, NamespaceId)> = Vec::new();
         for (place, socket) in connected {
-            let position = recovery.behind.position((key.0.index, place)).unwrap_or(head);
-            marks.push((position, socket.namespace));
+            marks.push((recovery.reached_by((key.0.index, place)), socket.namespace));
         }
         if let ([(position, namespace)], Some((said, there, frames))) = (&*marks, &recovery.ping)
             && (said, there) == (position, namespace)

@@ -38,6 +38,8 @@ pub(crate) struct Log {
     index: HashTable<u32>,
     hasher: RandomState,
     head: Position,
+    /// What clients are told is not always the head: they cannot know of all that has happened.
+    told: Position,
     floor: Position,
     /// When `head` last moved.
     grown_at: Millis,
@@ -165,6 +167,7 @@ impl Log {
             index: HashTable::new(),
             hasher: RandomState::default(),
             head: Position::default(),
+            told: Position::default(),
             floor: Position::default(),
             grown_at: now,
             bytes: 0,
@@ -178,6 +181,11 @@ impl Log {
     /// Everything up to here has been delivered.
     pub(crate) fn head(&self) -> Position {
         self.head
+    }
+
+    /// The last position that clients may be told of: they have received everything up to there.
+    pub(crate) fn told(&self) -> Position {
+        self.told
     }
 
     /// Whether everything since this position is known.
@@ -218,8 +226,29 @@ impl Log {
     /// Something has happened that no client that was told of an earlier position knows of.
     pub(crate) fn advance(&mut self, now: Millis) -> Position {
         self.head = self.next();
+        self.told = self.head;
         self.grown_at = now;
         self.head
+    }
+
+    /// The same where no client is ever told of this very position.
+    pub(crate) fn advance_unseen(&mut self) -> Position {
+        self.head = self.next();
+        self.head
+    }
+
+    /// Everything up to this place of a stream was read, and what of it is for members here is remembered.
+    pub(crate) fn reach(&mut self, place: Position, now: Millis) {
+        if place > self.head {
+            self.head = place;
+            self.told = place;
+            self.grown_at = now;
+        }
+    }
+
+    /// Where an event goes that is at this place of a stream; `None`: at none.
+    pub(crate) fn place(&self, wanted: Option<Position>) -> Position {
+        self.next().max(wanted.unwrap_or_default())
     }
 
     /// Whoever is not behind this position by now will not be told what it has missed.
@@ -227,9 +256,12 @@ impl Log {
         self.floor = self.floor.max(through);
     }
 
-    /// Remembers an event under the next position.
-    pub(crate) fn append(&mut self, event: Delivered<'_>, now: Millis) {
-        let position = self.advance(now);
+    /// Remembers an event under its position, which is behind all others.
+    pub(crate) fn append(&mut self, event: Delivered<'_>, position: Position, now: Millis) {
+        debug_assert!(position > self.head);
+        self.head = position;
+        self.told = position;
+        self.grown_at = now;
         let number = self.dropped + self.entries.len() as u64;
         let Delivered { namespace, rooms, except, conflate, kept, frames } = event;
         let link = self.link(namespace, rooms.first().map(|room| &**room), number);

@@ -6,7 +6,7 @@
 //!    a CONNECT   with pid and offset ──► the older socket ends ──► answer, what the log has since, greeting
 //! ```
 //!
-//! Of a connected client nothing is kept. Where recovery is off, there is no `Recovery`.
+//! Of a connected client nothing is kept, but where clients may come back to other servers: those are told of it. Where recovery is off, there is no `Recovery`.
 
 pub(super) mod behind;
 pub(super) mod ended;
@@ -17,6 +17,8 @@ pub(super) mod pid;
 pub(super) mod position;
 mod remembering;
 pub(super) mod returning;
+pub(super) mod sessions;
+mod sharing;
 mod slow;
 pub(super) mod state;
 pub(super) mod stays;

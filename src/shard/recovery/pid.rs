@@ -25,6 +25,14 @@ pub(crate) struct Pid {
     pub(crate) start: Position,
 }
 
+impl Pid {
+    /// Whether this has the form of one.
+    pub(crate) fn is_like(text: &str) -> bool {
+        let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        text.len() == TEXT_BYTES && text.bytes().all(is_digit)
+    }
+}
+
 /// Whose a `pid` is. All of it is signed along, so one of another user, namespace or life of the shard is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder<'a> {

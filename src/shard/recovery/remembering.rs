@@ -18,8 +18,12 @@ use super::stays::Visits;
 impl<A: Application> Hub<A> {
     /// Whether an event is kept for those who come back: somebody gets it, or would get it if its connection had not broken.
     pub(crate) fn is_remembered(&self, namespace: NamespaceId, broadcast: &Broadcast) -> bool {
-        if self.recovery.is_none() || broadcast.delivery == Delivery::Volatile {
+        let Some(recovery) = self.recovery.as_deref().filter(|_| broadcast.delivery != Delivery::Volatile) else {
             return false;
+        };
+        if recovery.sessions.is_some() && broadcast.entry.is_some() {
+            // Who was elsewhere when it came may come here.
+            return true;
         }
         match &*broadcast.rooms {
             [] => self.membership.has_lingering(namespace) || self.directory.sockets_of(namespace).next().is_some(),
@@ -40,13 +44,14 @@ impl<A: Application> Hub<A> {
         &mut self,
         namespace: NamespaceId,
         broadcast: &Broadcast,
+        position: Position,
         conflate: Option<ConflateKey>,
         kept: Option<KeptUntil>,
         frames: &Frames,
     ) {
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         let Broadcast { rooms, except, .. } = broadcast;
-        recovery.log.append(Delivered { namespace, rooms, except, conflate, kept, frames }, self.now.at);
+        recovery.log.append(Delivered { namespace, rooms, except, conflate, kept, frames }, position, self.now.at);
         self.counters.recovery_evicted = recovery.log.evicted();
     }
 
@@ -54,6 +59,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn note_join(&mut self, seat: Seat, room: RoomId) {
         if let Some(recovery) = self.recovery.as_deref_mut() {
             recovery.stays.join(seat, room, recovery.log.head());
+            recovery.on_rooms_changed(seat);
         }
     }
 
@@ -62,6 +68,7 @@ impl<A: Application> Hub<A> {
         if let Some(recovery) = self.recovery.as_deref_mut() {
             let (head, floor) = (recovery.log.head(), recovery.log.floor());
             recovery.stays.leave(seat, room, self.membership.name(room), head, floor);
+            recovery.on_rooms_changed(seat);
         }
     }
 
@@ -81,12 +88,20 @@ impl<A: Application> Hub<A> {
         }
         let left = recovery.stays.take_left(seat);
         let is_told = socket.stage == SocketStage::Connected;
-        let term = recovery.term(self.now.at);
-        if is_told && !(joined.is_empty() && left == Visits::default()) {
-            let rooms = match parting {
-                Parting::Disconnected if !joined.is_empty() => EndedRooms::Gone,
-                _ => EndedRooms::Known { joined, left },
-            };
+        let (term, keep_ms) = (recovery.term(self.now.at), recovery.keep_ms);
+        let has_rooms = !(joined.is_empty() && left == Visits::default());
+        let rooms = match parting {
+            Parting::Disconnected if !joined.is_empty() => EndedRooms::Gone,
+            _ => EndedRooms::Known { joined, left },
+        };
+        if is_told {
+            self.share(seat, &rooms, keep_ms);
+        }
+        let Some(recovery) = self.recovery.as_deref_mut() else { return };
+        if let Some(sessions) = recovery.sessions.as_deref_mut() {
+            sessions.end(seat);
+        }
+        if is_told && has_rooms {
             recovery.ended.put(namespace, sid, rooms, term.since, term.until);
         }
         // One without a user's room leaves nothing else behind that says that somebody may come back.
@@ -102,7 +117,7 @@ impl<A: Application> Hub<A> {
         recovery.expire(self.now.at);
         for _ in 0..self.settings.turn.clients_due_max {
             let Some((since, notice, given_up)) = self.membership.expire_lingering(self.now.at) else { return };
-            if let Some(recovery) = self.recovery.as_deref_mut() {
+            if let Some(recovery) = self.recovery.as_deref_mut().filter(|recovery| recovery.sessions.is_none()) {
                 // Who was in it may have missed something from now on.
                 recovery.log.forget(since);
             }

@@ -8,21 +8,25 @@ use crate::app::{Application, ConnectRequest};
 use crate::shard::clients::client::{ClientKey, CloseReason, Farewell};
 use crate::shard::clients::encode;
 use crate::shard::hub::Hub;
+use crate::shard::mail::FoundSession;
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::kept::Choice;
 use crate::shard::rooms::receipts::Had;
-use crate::shard::rooms::sockets::NamespaceId;
+use crate::shard::rooms::sockets::{NamespaceId, Seat};
 use crate::shard::rooms::table::USER_PREFIX;
 
 use super::ended::EndedRooms;
 use super::log::{LogReader, OtherRooms, Stay};
 use super::outcome::Recovered;
-use super::pid::{Holder, Pid, PidText};
+use super::pid::{Holder, Pid};
 use super::position::{Offset, Position};
+use super::sharing::is_of_node;
 use super::stays::{Visits, own_stays};
 
 /// What a client that comes back gets at once; the rest follows as it reads.
 const AT_ONCE_BYTES: usize = 256 << 10;
+/// By how much Redis' clock may be ahead of ours: who has got later events than those has not got them at all.
+const CLOCKS_APART_MS: u64 = 60_000;
 
 /// What a socket was sent with the answer to its CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +44,31 @@ pub(crate) enum Answered {
 struct Returning {
     pid: Pid,
     from: Position,
+    proof: Proof,
+}
+
+/// How it is known whose a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// The `pid` is signed, by this shard or by another server like us.
+    Signed,
+    /// The session of a Node server names the user.
+    Session,
+    /// A Node server that is gone has left no session: only the user's own events may have been missed.
+    Token,
+}
+
+impl Returning {
+    /// Whether the socket goes on under its old name, if it can.
+    fn keeps_name(&self) -> bool {
+        self.proof != Proof::Token
+    }
 }
 
 /// What a socket is told that it is.
 struct SessionNames {
     /// Without recovery there is none.
-    pid: Option<PidText>,
+    pid: Option<Box<str>>,
     is_recovered: bool,
     missed: Option<MissedPart>,
 }
@@ -61,27 +84,62 @@ struct MissedPart {
 }
 
 impl<A: Application> Hub<A> {
-    /// Whom the `pid` of a CONNECT names. `None`: there is none; `Err`: it is not one of ours for this user.
-    fn returning(&self, request: &ConnectRequest<'_>, user: Option<&str>) -> Option<Result<Returning, Recovered>> {
+    /// Whom the `pid` of a CONNECT names, which is to have this seat. `None`: there is none; `Err`: it is nobody's, for this user.
+    fn returning(
+        &self,
+        request: &ConnectRequest<'_>,
+        user: Option<&str>,
+        seat: Option<Seat>,
+    ) -> Option<Result<Returning, Recovered>> {
         let recovery = self.recovery.as_deref()?;
-        let (pid, offset) = pid_and_offset(request.payload?)?;
+        let sessions = recovery.sessions.as_deref();
+        let (text, offset) = pid_and_offset(request.payload?)?;
+        let head = match sessions {
+            None => recovery.log.head(),
+            // It may have been where more was read.
+            Some(_) => recovery.log.head().max(Position::of_millis(self.now.unix_ms + CLOCKS_APART_MS)),
+        };
+        let is_possible = |offset: &Offset| offset.epoch == recovery.epoch && offset.position <= head;
+        let offset = offset.and_then(|offset| Offset::parse(&offset)).filter(is_possible).map(|offset| offset.position);
         let holder = Holder { epoch: recovery.epoch, namespace: request.namespace, user };
-        let is_here = |pid: &Pid| self.directory.is_of_ours(&pid.sid);
-        let Some(pid) = recovery.signer.verify(&pid, &holder).filter(is_here) else {
-            return Some(Err(Recovered::UnknownPid));
-        };
-        let is_possible = |offset: &Offset| {
-            offset.epoch == recovery.epoch && (pid.start..=recovery.log.head()).contains(&offset.position)
-        };
-        // One from before the session, and a string that an event happened to end with, mean its start.
-        let offset = offset.and_then(|offset| Offset::parse(&offset)).filter(is_possible);
-        Some(Ok(Returning { pid, from: offset.map_or(pid.start, |offset| offset.position) }))
+        if let Some(pid) = recovery.signer.verify(&text, &holder) {
+            if sessions.is_none() && !self.directory.is_of_ours(&pid.sid) {
+                return Some(Err(Recovered::UnknownPid));
+            }
+            // One from before the session, and a string that an event happened to end with, mean its start.
+            let from = offset.filter(|offset| *offset >= pid.start).unwrap_or(pid.start);
+            return Some(Ok(Returning { pid, from, proof: Proof::Signed }));
+        }
+        let found = seat.and_then(|seat| sessions?.found(seat));
+        let returning = offset.filter(|_| is_of_node(&text)).and_then(|from| of_node(&text, user, from, found));
+        Some(returning.ok_or(Recovered::UnknownPid))
     }
 
-    /// Before a socket comes into being: the one that it continues ends, if the server has not noticed yet that it is gone.
-    pub(crate) fn end_older(&mut self, namespace: NamespaceId, request: &ConnectRequest<'_>, user: Option<&str>) {
-        let Some(Ok(Returning { pid, .. })) = self.returning(request, user) else { return };
-        let older = self.directory.socket_with(namespace, pid.sid.text().as_str());
+    /// The `pid` of a CONNECT, if others may know of its session.
+    pub(super) fn shared_pid(&self, request: &ConnectRequest<'_>) -> Option<Box<str>> {
+        let sessions = self.recovery.as_deref()?.sessions.as_deref()?;
+        if sessions.knows_past() && !self.membership.bus_is_up() {
+            return None;
+        }
+        let (text, _) = pid_and_offset(request.payload?)?;
+        (Pid::is_like(&text) || is_of_node(&text)).then(|| text.into())
+    }
+
+    /// Before a socket comes into being, or is told so: the one that it continues ends, if the server has not noticed yet that it
+    /// is gone.
+    pub(crate) fn end_older(
+        &mut self,
+        namespace: NamespaceId,
+        request: &ConnectRequest<'_>,
+        user: Option<&str>,
+        seat: Option<Seat>,
+    ) {
+        let Some(Ok(returning)) = self.returning(request, user, seat) else { return };
+        if !returning.keeps_name() {
+            return;
+        }
+        let older = self.directory.socket_with(namespace, returning.pid.sid.text().as_str());
+        let older = older.filter(|older| Some(*older) != seat);
         if let Some((key, _)) = older.and_then(|seat| self.directory.socket_at(seat)) {
             self.counters.taken_over += 1;
             self.drop_client(key, CloseReason::TakenOver, None, Farewell::Now);
@@ -90,10 +148,12 @@ impl<A: Application> Hub<A> {
 
     /// A socket is there and not told so yet. One that comes back goes on under its old name.
     pub(crate) fn resume_name(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>, user: Option<&str>) {
-        if let (Some(Ok(Returning { pid, from })), Some(recovery)) = (self.returning(request, user), &self.recovery)
-            && recovery.log.reaches_back_to(from)
+        let seat = (key.0.index, place);
+        if let (Some(Ok(returning)), Some(recovery)) = (self.returning(request, user, Some(seat)), &self.recovery)
+            && returning.keeps_name()
+            && recovery.log.reaches_back_to(returning.from)
         {
-            self.directory.set_alias(pid.sid, (key.0.index, place));
+            self.directory.set_alias(returning.pid.sid, seat);
         }
     }
 
@@ -103,16 +163,19 @@ impl<A: Application> Hub<A> {
         let (namespace, random) = (socket.namespace, socket.random);
         let SessionNames { pid, is_recovered, missed } = self.session(key, place, request);
         let sid = self.directory.sid_of(key, place, random).text();
-        let (sid, pid) = (sid.as_str(), pid.as_ref().map(PidText::as_str));
+        let (sid, pid) = (sid.as_str(), pid.as_deref());
         let frames = encode::message(&mut self.scratch, |out| match pid {
             None => socketio::encode_connect(request.namespace, sid, out),
             Some(pid) => socketio::encode_connect_with_pid(request.namespace, sid, pid, out),
         });
         self.push(key, frames, Delivery::Queue);
         if let Some(MissedPart { from, start, stays, others }) = missed {
+            self.go_ahead((key.0.index, place), from);
             // What was kept before that comes first, as it came first.
             self.hold_back((key.0.index, place), from);
-            let choice = if is_recovered { Choice::Offered } else { Choice::All };
+            let is_shared = self.recovery.as_deref().is_some_and(|recovery| recovery.sessions.is_some());
+            // Its session may have begun elsewhere, where nobody knew of what is kept here.
+            let choice = if is_recovered && !is_shared { Choice::Offered } else { Choice::All };
             self.send_kept(key, place, Had { place: 0, log_from: start, reached: from, choice });
             self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others, now: self.now.at });
             return if is_recovered { Answered::Recovered } else { Answered::WithMissed };
@@ -128,16 +191,19 @@ impl<A: Application> Hub<A> {
         let user = user_room.as_deref().and_then(|room| room.strip_prefix(USER_PREFIX));
         let head = match &self.recovery {
             None => return SessionNames { pid: None, is_recovered: false, missed: None },
-            Some(recovery) => recovery.log.head(),
+            Some(recovery) => recovery.log.told(),
         };
-        let returning = self.returning(request, user);
-        if let (Some(Ok(Returning { pid, from })), Some(room)) = (&returning, &user_room) {
+        let returning = self.returning(request, user, Some(seat));
+        let found =
+            self.recovery.as_deref_mut().and_then(|recovery| recovery.sessions.as_deref_mut()?.take_found(seat));
+        if let (Some(Ok(Returning { pid, from, .. })), Some(room)) = (&returning, &user_room) {
             self.confirm_kept(room, pid.sid, *from);
         }
+        let is_elsewhere = matches!(&returning, Some(Ok(Returning { proof: Proof::Session, .. })));
         let (result, start, missed) = match returning {
             None => (None, head, None),
             Some(Err(result)) => (Some(result), head, None),
-            Some(Ok(Returning { pid, from })) => match self.regain(key, place, pid.sid, from) {
+            Some(Ok(Returning { pid, from, .. })) => match self.regain(key, place, pid.sid, from, found.as_ref()) {
                 Err(Recovered::RoomsUnknown) => {
                     if let Some(recovery) = self.recovery.as_deref_mut() {
                         // Until it has got further than here, which rooms it was in stays unknown.
@@ -163,27 +229,60 @@ impl<A: Application> Hub<A> {
         if !is_recovered {
             self.forget_name(key, place);
         }
-        let pid = self.directory.socket_at(seat).and_then(|(_, socket)| {
+        let signed = self.directory.socket_at(seat).and_then(|(_, socket)| {
             let recovery = self.recovery.as_deref()?;
             let holder = Holder { epoch: recovery.epoch, namespace: request.namespace, user };
             let sid = self.directory.sid_of(key, place, socket.random);
-            Some(recovery.signer.sign(Pid { sid, start }, &holder))
+            Some(Box::from(recovery.signer.sign(Pid { sid, start }, &holder).as_str()))
         });
+        let (mut pid, mut data) = (signed, user.map_or_else(|| b"null".as_slice().into(), user_data));
+        if let Some(FoundSession::Known(session)) = found.filter(|_| is_recovered) {
+            data = session.data;
+            if is_elsewhere {
+                // The client takes it for its own by its `pid`.
+                pid = Some(session.pid);
+            }
+        }
+        if let (Some(pid), Some(recovery)) = (&pid, self.recovery.as_deref_mut())
+            && let Some(sessions) = recovery.sessions.as_deref_mut()
+        {
+            sessions.begin(seat, pid.clone(), data, self.now.at);
+        }
         SessionNames { pid, is_recovered, missed }
     }
 
     /// Puts a socket that comes back into the rooms that it was in besides its user's, and says when it was in which.
-    fn regain(&mut self, key: ClientKey, place: u16, sid: Sid, from: Position) -> Result<Vec<Stay>, Recovered> {
+    fn regain(
+        &mut self,
+        key: ClientKey,
+        place: u16,
+        sid: Sid,
+        from: Position,
+        found: Option<&FoundSession>,
+    ) -> Result<Vec<Stay>, Recovered> {
         let seat = (key.0.index, place);
+        let is_of_ours = self.directory.is_of_ours(&sid);
         let Some(recovery) = self.recovery.as_deref_mut() else { return Err(Recovered::TooOld) };
-        if !recovery.log.reaches_back_to(from) {
+        let knows_past = recovery.sessions.as_deref().is_none_or(|sessions| sessions.knows_past() || is_of_ours);
+        if !recovery.log.reaches_back_to(from) || !knows_past {
             return Err(Recovered::TooOld);
         }
-        let namespace = self.directory.socket(key, place).map_or(NamespaceId(0), |socket| socket.namespace);
-        let (joined, left) = match recovery.ended.take(namespace, &sid, from) {
-            Some(EndedRooms::Known { joined, left }) => (joined, left),
-            _ => return Err(Recovered::RoomsUnknown),
+        let (namespace, user) = match self.directory.socket(key, place) {
+            Some(socket) => (socket.namespace, socket.user.map(|user| self.membership.name(user.room()))),
+            None => (NamespaceId(0), None),
         };
+        let known = recovery.ended.take(namespace, &sid, from);
+        let rooms = match found {
+            // It may have been elsewhere since.
+            Some(FoundSession::Known(session)) => self.rooms_of_session(session, user),
+            Some(FoundSession::Nothing) => None,
+            Some(FoundSession::Unknown) | None => known.filter(|_| is_of_ours),
+        };
+        let Some(EndedRooms::Known { joined, left }) = rooms else { return Err(Recovered::RoomsUnknown) };
+        if left.known_from > from {
+            return Err(Recovered::RoomsUnknown);
+        }
+        let Some(recovery) = self.recovery.as_deref_mut() else { return Err(Recovered::TooOld) };
         let mut stays = left.stays.clone();
         recovery.stays.restore(seat, left);
         for stay in joined {
@@ -197,6 +296,15 @@ impl<A: Application> Hub<A> {
             stays.push(stay);
         }
         Ok(stays)
+    }
+
+    /// A socket that was elsewhere may have had more than was read here by now.
+    fn go_ahead(&mut self, seat: Seat, from: Position) {
+        if let Some(recovery) = self.recovery.as_deref_mut().filter(|recovery| recovery.log.head() < from)
+            && let Some(sessions) = recovery.sessions.as_deref_mut()
+        {
+            sessions.put_ahead(seat, from);
+        }
     }
 
     /// A socket was to go on under its old name, and cannot.
@@ -234,6 +342,31 @@ impl<A: Application> Hub<A> {
         self.counters.recovered_events += missed.events.len() as u64;
         self.queue_missed(key, place, missed.events);
     }
+}
+
+/// Who comes back from a Node server, and had got everything up to `from`.
+fn of_node(pid: &str, user: Option<&str>, from: Position, found: Option<&FoundSession>) -> Option<Returning> {
+    let user_room = user.map(|user| [USER_PREFIX, user].concat());
+    match found? {
+        FoundSession::Known(session) => {
+            let is_of_user = match &user_room {
+                Some(user) => session.rooms.iter().any(|room| **room == **user),
+                None => !session.rooms.iter().any(|room| room.starts_with(USER_PREFIX)),
+            };
+            let sid = Sid::parse(&session.sid).filter(|_| is_of_user && *session.pid == *pid)?;
+            Some(Returning { pid: Pid { sid, start: Position::default() }, from, proof: Proof::Session })
+        }
+        // No socket has this sid.
+        FoundSession::Nothing if user.is_some() => {
+            Some(Returning { pid: Pid { sid: Sid::parse(pid)?, start: from }, from, proof: Proof::Token })
+        }
+        FoundSession::Nothing | FoundSession::Unknown => None,
+    }
+}
+
+/// What a Node server has as `socket.data` of a socket that comes from here.
+fn user_data(user: &str) -> Box<[u8]> {
+    serde_json::json!({ "userId": user }).to_string().into_bytes().into()
 }
 
 /// The strings that the stock client puts into the payload of a CONNECT.

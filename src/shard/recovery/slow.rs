@@ -27,7 +27,7 @@ impl<A: Application> Hub<A> {
     /// The marker of what is sent to one socket alone: of all that it has been sent before.
     pub(crate) fn mark_at(&self, seat: Seat) -> Option<Mark> {
         let recovery = self.recovery.as_deref()?;
-        Some(recovery.mark_of(recovery.behind.position(seat).unwrap_or_else(|| recovery.log.head())))
+        Some(recovery.mark_of(recovery.reached_by(seat)))
     }
 
     /// What is behind this position waits for a socket in the log, until it has taken what is before it.

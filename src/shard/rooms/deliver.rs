@@ -18,8 +18,7 @@ use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{SiblingMail, TallyKey};
 use crate::shard::recovery::log::KeptUntil;
-use crate::shard::recovery::position::Mark;
-use crate::shard::recovery::state::Recovery;
+use crate::shard::recovery::position::{Mark, Position};
 
 use super::broadcasts::Report;
 use super::fan_out::{Asker, Deed, EncodedMessage, FanOut, KeptName};
@@ -158,6 +157,11 @@ impl<A: Application> Hub<A> {
         EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }
     }
 
+    /// One that goes into the log, and to nobody.
+    pub(crate) fn remember_only(&mut self, namespace: NamespaceId, broadcast: &Broadcast) {
+        self.remembered_message(namespace, broadcast, None);
+    }
+
     /// One that goes into the log, whoever is there to get it.
     fn remembered_message(
         &mut self,
@@ -165,13 +169,16 @@ impl<A: Application> Hub<A> {
         broadcast: &Broadcast,
         kept: Option<KeptName>,
     ) -> EncodedMessage {
-        let mark = self.recovery.as_deref().map(Recovery::next_mark);
+        let place = broadcast.entry.map(Position::of_entry);
+        let mark = self.recovery.as_deref().map(|recovery| recovery.next_mark(place));
         let frames = self.encode(broadcast, None, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         let event = kept.as_ref().and_then(|KeptName { room, id }| self.kept.find(room, *id));
         let until = event.map(|event| KeptUntil { id: event.id, expires_at: event.expires_at });
-        self.remember(namespace, broadcast, conflate.clone(), until, &frames);
         let position = mark.map(|mark| mark.offset.position);
+        if let Some(position) = position {
+            self.remember(namespace, broadcast, position, conflate.clone(), until, &frames);
+        }
         if let (Some(KeptName { room, id }), Some(position)) = (&kept, position) {
             self.kept.set_position(room, *id, position);
         }
@@ -187,6 +194,9 @@ impl<A: Application> Hub<A> {
     pub(crate) fn queue_for(&mut self, seat: Seat, message: &EncodedMessage) -> bool {
         let EncodedMessage { frames, conflate, delivery, position, .. } = message;
         if message.kept.is_some() && position.is_none() && self.gets_kept_later(seat) {
+            return false;
+        }
+        if self.has_had(seat, *position, *delivery) {
             return false;
         }
         if self.is_behind_at(seat) && (position.is_some() || *delivery == Delivery::Volatile) {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { emit, userStatus } from './api.mjs';
 import { WsClient } from './engine.mjs';
 import { tokenFor } from './jwt.mjs';
+import { isMarker } from './marker.mjs';
 import { until } from './wait.mjs';
 
 let barriers = 0;
@@ -47,7 +48,7 @@ export class Visitor {
     if (frame.startsWith('44')) this.refusal = frame;
     if (!frame.startsWith('42')) return;
     const event = JSON.parse(packet);
-    if (event[0].startsWith('~')) this.markers.push(event[0]);
+    if (isMarker(event[0])) this.markers.push(event[0]);
     else if (event[0] === 'connected') this.welcome = event[1];
     else this.events.push(event);
   }

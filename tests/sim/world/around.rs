@@ -11,8 +11,8 @@ use sockring::app::Application;
 use sockring::bus::Bus;
 use sockring::mailbox::Letter;
 use sockring::shard::{
-    Acknowledgement, BusMail, EngineSettings, Mail, Now, Parcel, Remembered, RoomName, Shard, SiblingMail, Ticket,
-    Verdict,
+    Acknowledgement, BusMail, EngineSettings, KeptSession, Mail, Now, Parcel, Remembered, RoomName, SessionQuestion,
+    Shard, SiblingMail, Ticket, Verdict,
 };
 use sockring::worker::Outside;
 use sockring_protocol::Millis;
@@ -388,5 +388,13 @@ impl Bus for Around {
 
     fn acknowledge(&mut self, answer: Acknowledgement) {
         self.outgoing.push(Outgoing::Acknowledged(answer));
+    }
+
+    fn find_session(&mut self, question: SessionQuestion) {
+        unreachable!("no stream is simulated, so nobody asks others: {question:?}");
+    }
+
+    fn keep_session(&mut self, kept: KeptSession) {
+        unreachable!("no stream is simulated, so nobody is told: {kept:?}");
     }
 }

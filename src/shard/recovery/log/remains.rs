@@ -83,7 +83,7 @@ impl Log {
                     None => Millis(0),
                 },
             });
-            self.head = self.head.max(event.position.before());
+            let position = self.place(Some(event.position));
             let event = Delivered {
                 namespace,
                 rooms: &event.rooms,
@@ -92,9 +92,10 @@ impl Log {
                 kept,
                 frames: &Frames::from(frames),
             };
-            self.append(event, now.at);
+            self.append(event, position, now.at);
         }
         self.head = self.head.max(left.head);
+        self.told = self.head;
         self.forget(left.floor);
     }
 }

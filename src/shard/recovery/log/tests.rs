@@ -23,7 +23,7 @@ fn append(log: &mut Log, rooms: &[&str], now: u64) -> Position {
         kept: None,
         frames: &frames(position.0),
     };
-    log.append(event, Millis(now));
+    log.append(event, position, Millis(now));
     position
 }
 
@@ -72,6 +72,7 @@ fn who_was_excepted_gets_nothing_and_of_a_key_the_newest_is_enough() {
         let frames = frames(log.next().0);
         log.append(
             Delivered { namespace: ROOT, rooms: &rooms, except, conflate, kept: None, frames: &frames },
+            log.next(),
             Millis(0),
         );
     }
@@ -156,6 +157,7 @@ fn a_log_knows_what_a_list_of_everything_knows() {
         let frames = frames(position.0);
         log.append(
             Delivered { namespace: ROOT, rooms: &to, except: &except, conflate: None, kept: None, frames: &frames },
+            position,
             now,
         );
         list.push((position.0, to, except));
