@@ -63,7 +63,7 @@ export class SocketClient<Events = ServerEvents> extends Core<Events> {
     this.socket.on('connect_error', (error) => this.#failed(error));
     this.socket.onAny((event: string, ...args: unknown[]) => {
       // It tells the client how far it has got, and is nobody's event.
-      if (args.length === 0 && /^~[\w-]{7,}$/.test(event)) return;
+      if (args.length === 0 && /^(~[\w-]{7,}|\d+-\d+)$/.test(event)) return;
       if (event === 'server:shutdown') this.#comeBackLater(args[0] as Partial<Shutdown> | undefined);
       this.dispatch(event, args);
     });

@@ -20,8 +20,8 @@ function frame(text) {
 }
 
 const PONG = frame('3');
-// `["~`: how an event begins that only says how far the client has got.
-const MARKER = 0x7e;
+// `["~` or, with the streams adapter, `["1`: how an event begins that only says how far the client has got.
+const isMarkers = (byte) => byte === 0x7e || (byte >= 0x30 && byte <= 0x39);
 
 class Member {
   #rest = null;
@@ -78,7 +78,7 @@ class Member {
   #packet(bytes, begin, end) {
     const [engine, socket] = [bytes[begin], bytes[begin + 1]];
     if (engine === 0x34 && socket === 0x32) {
-      if (bytes[begin + 4] !== MARKER) this.onEvent(this.user, bytes, begin + 2, end);
+      if (!isMarkers(bytes[begin + 4])) this.onEvent(this.user, bytes, begin + 2, end);
     } else if (engine === 0x32) this.socket.write(PONG);
     else if (engine === 0x30) this.socket.write(frame(`40${JSON.stringify({ token: tokenFor(this.user) })}`));
     else if (engine === 0x34 && socket === 0x30) this.resolve(this);
