@@ -146,6 +146,41 @@ fn of_a_key_the_newest_is_kept_and_each_user_and_namespace_has_its_own() {
 }
 
 #[test]
+fn nobody_gets_what_is_kept_behind_a_newer_one_of_its_key() {
+    let server = server(&[]);
+    let progress = |target: &str, id: Value, number: u64, ttl: Option<u64>| {
+        let mut body = json!({"event": "kept", "data": [number], "conflateKey": "progress", "ttl": ttl});
+        body[target] = id;
+        server.post("emit", &body)
+    };
+    let mut alice = server.client("alice");
+    progress("user", json!("alice"), 1, Some(60));
+    assert_kept(&mut alice, 1);
+    assert_eq!(alice.socket.text(), "2");
+    progress("user", json!("alice"), 2, None);
+    assert_kept(&mut alice, 2);
+    // Her page is loaded anew before it has said that it has anything: what it has shown last stays the last.
+    drop(alice);
+    assert_eq!((list(&server, "alice").len(), ended(&server.metrics(), "replaced")), (0, 1));
+    let mut alice = server.client("alice");
+    alice.socket.round_trip();
+    // The same for each of several; other keys stay, and what others are sent says nothing.
+    for user in ["bob", "carol"] {
+        progress("user", json!(user), 3, Some(60));
+        keep(&server, user, 4);
+    }
+    progress("user", json!("dave"), 5, None);
+    assert_eq!((list(&server, "bob").len(), list(&server, "carol").len()), (2, 2));
+    progress("users", json!(["bob", "carol"]), 6, None);
+    for user in ["bob", "carol"] {
+        let mut client = server.client(user);
+        assert_kept(&mut client, 4);
+        answer_ping(&mut client);
+        client.socket.round_trip();
+    }
+}
+
+#[test]
 fn what_is_kept_is_listed_and_taken_back() {
     let server = server(&[]);
     let ids: Vec<Value> = (0..5).map(|number| keep(&server, "alice", number)["id"].clone()).collect();

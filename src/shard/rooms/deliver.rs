@@ -75,6 +75,9 @@ impl<A: Application> Hub<A> {
         if let (Some(namespace), true) = (namespace, is_home) {
             self.send_on(namespace, &broadcast, asker);
         }
+        if let (Some(namespace), Some(key), None) = (namespace, &broadcast.conflate, &kept) {
+            self.outdate_kept(namespace, &broadcast.rooms, key);
+        }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
         let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
         let is_remembered = ack.is_none() && !is_passing && self.is_remembered(namespace, &broadcast);

@@ -82,6 +82,16 @@ impl<A: Application> Hub<A> {
         (keeping, self.kept.name(room).map(|room| KeptName { room, id }))
     }
 
+    /// An event that is not kept replaces what is kept under its key for the users that it is for: who has got the newer one
+    /// would get the older one after it.
+    pub(crate) fn outdate_kept(&mut self, namespace: NamespaceId, rooms: &[Box<str>], key: &str) {
+        if self.kept.events() == 0 {
+            return;
+        }
+        let outdated = rooms.iter().filter(|room| self.kept.outdate(room, namespace, key)).count();
+        self.counters.count_kept(KeptEnd::Replaced, outdated as u64);
+    }
+
     /// Drops what is over.
     pub(crate) fn drop_expired(&mut self) {
         let expired = self.kept.expire(self.now.at);

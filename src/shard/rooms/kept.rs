@@ -148,6 +148,14 @@ impl KeptEvents {
         Keeping::Kept
     }
 
+    /// A newer event that is not kept has come under a key: what waits under it is over. Says whether something did.
+    pub(crate) fn outdate(&mut self, room: &str, namespace: NamespaceId, key: &str) -> bool {
+        let is_under_it =
+            |event: &&KeptEvent| event.conflate.as_deref() == Some(key) && event.namespace == namespace;
+        let outdated = self.users.get(room).and_then(|events| events.iter().find(is_under_it)).map(|event| event.id);
+        outdated.is_some_and(|id| self.remove(room, id))
+    }
+
     /// What waits for a user, in order, without what is over.
     pub(crate) fn of_user(&self, room: &str, now: Millis) -> impl Iterator<Item = &KeptEvent> {
         self.users.get(room).into_iter().flatten().filter(move |event| event.expires_at > now)
@@ -342,6 +350,10 @@ mod tests {
         assert_eq!(ids(&kept, "user:a", 0), [2, 3, 4]);
         let elsewhere = KeptEvent { namespace: NamespaceId(1), ..under(5, "k") };
         assert_eq!(kept.keep("user:a", elsewhere, BOUNDS, Millis(0)), Keeping::UserFull);
+        assert!(!kept.outdate("user:a", NamespaceId(0), "m") && !kept.outdate("user:b", NamespaceId(0), "k"));
+        assert!(!kept.outdate("user:a", NamespaceId(1), "k"), "a key is one of its namespace");
+        assert!(kept.outdate("user:a", NamespaceId(0), "k"));
+        assert_eq!(ids(&kept, "user:a", 0), [2, 3], "a newer one has come that is not kept");
         kept.clear("user:a");
         assert!(is_empty(&kept));
     }
