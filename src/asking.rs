@@ -37,6 +37,9 @@ pub(crate) struct Emit {
     pub once: Option<String>,
     /// For how many seconds it is kept.
     pub ttl: Option<u64>,
+    /// How long sockets may take to call back, and to receive it.
+    pub ack_ms: Option<u64>,
+    pub receipt_ms: Option<u64>,
 }
 
 /// `sockring emit`: the status is 3 when nobody has the event, here or on another instance.
@@ -67,8 +70,16 @@ pub(crate) fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitC
     if let Some(ttl) = emit.ttl {
         body.insert("ttl".to_owned(), ttl.into());
     }
-    let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)))?;
+    if let Some(timeout_ms) = emit.ack_ms {
+        body.insert("ack".to_owned(), json!({"timeoutMs": timeout_ms, "responses": true}));
+    }
+    if let Some(timeout_ms) = emit.receipt_ms {
+        body.insert("receipt".to_owned(), json!({"timeoutMs": timeout_ms}));
+    }
+    let wait = Duration::from_millis(emit.ack_ms.max(emit.receipt_ms).unwrap_or(0));
+    let answer = ask(settings, whom, "/emit", Some(&Value::Object(body)), PATIENCE + wait)?;
     out::line(at(&answer, "/message").as_str().unwrap_or_default())?;
+    print_answers(&answer)?;
     let is_with_others = *at(&answer, "/data/published") == true;
     let was_emitted_before = *at(&answer, "/data/duplicate") == true;
     let is_kept = at(&answer, "/data/kept").is_string();
@@ -87,7 +98,7 @@ pub(crate) fn emit(settings: &Settings, whom: &Whom, emit: Emit) -> Result<ExitC
 fn is_nowhere(settings: &Settings, whom: &Whom, user: &str) -> Result<bool, Box<dyn Error>> {
     // RFC 3986 section 2.1.
     let segment: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let status = ask(settings, whom, &format!("/user/{segment}/status"), None)?;
+    let status = ask(settings, whom, &format!("/user/{segment}/status"), None, PATIENCE)?;
     let is_nowhere = *at(&status, "/data/connected") == false && *at(&status, "/data/missing") == 0;
     if is_nowhere {
         out::line("Nobody was reached: the user is connected to no instance")?;
@@ -95,9 +106,23 @@ fn is_nowhere(settings: &Settings, whom: &Whom, user: &str) -> Result<bool, Box<
     Ok(is_nowhere)
 }
 
+/// What sockets have said, where that was wanted.
+fn print_answers(answer: &Value) -> Result<(), Box<dyn Error>> {
+    if let Some(acked) = at(answer, "/data/acked").as_u64() {
+        out::line(format_args!("{acked} called back, {} did not", at(answer, "/data/timedOut")))?;
+        for response in at(answer, "/data/responses").as_array().into_iter().flatten() {
+            out::line(response)?;
+        }
+    }
+    if let Some(received) = at(answer, "/data/received").as_u64() {
+        out::line(format_args!("{received} received it"))?;
+    }
+    Ok(())
+}
+
 /// `sockring stats`: a line for each number.
 pub(crate) fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dyn Error>> {
-    let answer = ask(settings, whom, "/stats", None)?;
+    let answer = ask(settings, whom, "/stats", None, PATIENCE)?;
     let data = at(&answer, "/data").as_object().ok_or("the answer has no data")?;
     for (name, value) in data.iter().filter(|(name, _)| *name != "shards") {
         match value {
@@ -121,7 +146,7 @@ pub(crate) fn stats(settings: &Settings, whom: &Whom) -> Result<ExitCode, Box<dy
         ))?;
     }
     if data.get("instances").and_then(Value::as_u64).is_some_and(|instances| instances > 1) {
-        show_instances(&ask(settings, whom, "/instances", None)?)?;
+        show_instances(&ask(settings, whom, "/instances", None, PATIENCE)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -159,12 +184,18 @@ fn plain(value: &Value) -> String {
 }
 
 /// Asks the API; an answer that is an error is one here, in the server's words.
-fn ask(settings: &Settings, whom: &Whom, route: &str, body: Option<&Value>) -> Result<Value, Box<dyn Error>> {
+fn ask(
+    settings: &Settings,
+    whom: &Whom,
+    route: &str,
+    body: Option<&Value>,
+    patience: Duration,
+) -> Result<Value, Box<dyn Error>> {
     let server = whom.server.clone().unwrap_or_else(|| address(settings));
     let server = server.trim_end_matches('/');
     let url = format!("{server}{API}{route}");
     let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(patience))
         .http_status_as_error(false)
         .proxy(None)
         .build()

@@ -120,6 +120,8 @@ fn emit(flags: &ArgMatches) -> Emit {
         volatile: flags.get_flag("volatile"),
         once: flags.get_one("once").cloned(),
         ttl: flags.get_one("ttl").copied(),
+        ack_ms: flags.get_one("ack").copied(),
+        receipt_ms: flags.get_one("receipt").copied(),
     }
 }
 
@@ -223,6 +225,15 @@ fn emit_command() -> clap::Command {
         .arg(option("namespace", "NAME", "in this namespace and not in `/`"))
         .arg(volatile.help("it is dropped for who cannot take it at once"))
         .arg(option("ttl", "SECONDS", "it is kept for a user who is not there").value_parser(clap::value_parser!(u64)))
+        .arg(
+            option("ack", "MILLISECONDS", "wait so long for sockets to call back, and print what they say")
+                .value_parser(clap::value_parser!(u64))
+                .conflicts_with("ttl"),
+        )
+        .arg(
+            option("receipt", "MILLISECONDS", "wait so long for sockets to receive it, and print how many have")
+                .value_parser(clap::value_parser!(u64)),
+        )
         .arg(option("once", "KEY", "it is one event with all that come under this key (idempotencyKey)"))
 }
 

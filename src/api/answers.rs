@@ -10,6 +10,15 @@ pub(super) const EMITTED: &[Field] = &[
     optional("kept", FieldForm::WordOrFalse(&["memory", "state"]), "where it is kept"),
     optional("keptReason", FieldForm::Word(&["user_full", "memory_full"]), "why it is not"),
     optional("expiresAt", FieldForm::Time, "until when it is"),
+    optional("acked", FieldForm::Count, "sockets that have called back, those of other servers among them"),
+    optional("timedOut", FieldForm::Count, "sockets that have it queued and have not called back"),
+    optional("responses", FieldForm::List, "the first argument of up to 100 of those that have"),
+    optional(
+        "missing",
+        FieldForm::CountOrNull,
+        "with Redis, beside `acked`: servers that have not said how many sockets they ask; `null`: Redis does not say",
+    ),
+    optional("received", FieldForm::Count, "sockets of this instance that have received it"),
 ];
 
 const SOCKETS: Field = required("sockets", FieldForm::Count, "sockets of this instance to which it was done");

@@ -7,7 +7,7 @@ use sockring_protocol::json::{self, Kind, Value};
 
 use crate::auth::USER_BYTES_MAX;
 use crate::events::iso_8601;
-use crate::shard::USER_PREFIX;
+use crate::shard::{Inquiry, InquiryKey, InquiryKind, USER_PREFIX};
 
 use super::answer::ApiError;
 use super::fields::Fields;
@@ -51,6 +51,21 @@ const CONFLATE_KEY: Field = optional(
     "what still waits for a client under this key is dropped, and this goes behind all else that waits",
 );
 
+const TIMEOUT: Field = required(
+    "timeoutMs",
+    FieldForm::Whole(100, 30_000),
+    "the answer comes when all have, or after so many milliseconds",
+);
+const RESPONSES: Field =
+    optional("responses", FieldForm::Boolean, "`true`: the answer has what they have called back with");
+const ACK: Field =
+    optional("ack", FieldForm::Inner(&[TIMEOUT, RESPONSES]), "the answer says how many sockets have called back");
+const RECEIPT: Field =
+    optional("receipt", FieldForm::Inner(&[TIMEOUT]), "the answer says how many sockets of this instance have it");
+
+/// What is said by so many is in an answer.
+const RESPONSES_MAX: usize = 100;
+
 const TARGETS: &[&str] = &["user", "userId", "users", "room", "rooms", "broadcast"];
 
 /// The body of an emit.
@@ -71,6 +86,8 @@ pub(super) const EMIT: Shape = Shape {
         TTL,
         IDEMPOTENCY_KEY,
         CONFLATE_KEY,
+        ACK,
+        RECEIPT,
     ],
     rules: &[
         Rule::OneOf(TARGETS),
@@ -78,6 +95,7 @@ pub(super) const EMIT: Shape = Shape {
         Rule::Beside("ttl", &["user", "userId", "users"]),
         Rule::Unless("ttl", "volatile"),
         Rule::Unless("conflateKey", "volatile"),
+        Rule::NotBoth("ack", "ttl"),
     ],
 };
 
@@ -98,6 +116,53 @@ pub(super) struct EmitBody {
     pub(super) ttl_s: Option<u64>,
     /// `None`: however often it comes.
     pub(super) once: Option<OnceUnder>,
+    /// What its sockets are to say.
+    pub(super) wishes: Wishes,
+}
+
+/// What is to be known of the sockets that have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// That they call back.
+    pub(super) ack: Option<AckWish>,
+    /// That they have received it, within so many milliseconds.
+    pub(super) receipt_ms: Option<u64>,
+    /// By which what they say is found.
+    pub(super) number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AckWish {
+    pub(super) timeout_ms: u64,
+    /// Of so many what they have said; `None`: of none.
+    pub(super) responses_max: Option<usize>,
+}
+
+impl Wishes {
+    pub(super) fn are_none(&self) -> bool {
+        self.ack.is_none() && self.receipt_ms.is_none()
+    }
+
+    pub(super) fn ack_key(&self) -> InquiryKey {
+        InquiryKey(self.number * 2)
+    }
+
+    pub(super) fn receipt_key(&self) -> InquiryKey {
+        InquiryKey(self.number * 2 + 1)
+    }
+
+    /// What shards are told of them.
+    pub(super) fn inquiries(&self) -> Vec<Inquiry> {
+        let ack = self.ack.map(|AckWish { timeout_ms, responses_max }| {
+            let kind = InquiryKind::Ack { responses_max: responses_max.unwrap_or(0) };
+            Inquiry { key: self.ack_key(), kind, timeout_ms }
+        });
+        let receipt = self.receipt_ms.map(|timeout_ms| {
+            let (key, kind) = (self.receipt_key(), InquiryKind::Receipt);
+            Inquiry { key, kind, timeout_ms }
+        });
+        ack.into_iter().chain(receipt).collect()
+    }
 }
 
 /// What is remembered of an emit by itself.
@@ -120,7 +185,7 @@ pub(super) struct OnceUnder {
 impl EmitBody {
     /// Whether nothing of it is remembered.
     pub(super) fn is_plain(&self) -> bool {
-        self.once.is_none() && self.ttl_s.is_none()
+        self.once.is_none() && self.ttl_s.is_none() && self.wishes.are_none()
     }
 }
 
@@ -154,8 +219,27 @@ pub(super) fn decode(
         true => Targets::Users,
         false => Targets::Whole,
     };
-    let ttl_s = ttl_s(fields, rules, targets, delivery)?;
-    Ok(EmitBody { once: once(fields, &event, &broadcast, targets)?, ttl_s, broadcast, targets })
+    let wishes = wishes(fields)?;
+    // Who is not there cannot call back, whatever is kept by default.
+    let default_s = if wishes.ack.is_some() { 0 } else { rules.default_s };
+    let ttl_s = ttl_s(fields, KeepRules { default_s, ..rules }, targets, delivery)?;
+    Ok(EmitBody { once: once(fields, &event, &broadcast, targets)?, ttl_s, broadcast, targets, wishes })
+}
+
+/// What its sockets are to say.
+fn wishes(fields: &Fields<'_>) -> Result<Wishes, ApiError> {
+    let ack = match fields.inner(&ACK)? {
+        None => None,
+        Some(_) if fields.has("ttl") => {
+            return Err(fields.refuse("ack", "does not go with ttl: who is not there cannot call back"));
+        }
+        Some(ack) => {
+            let responses_max = ack.boolean(&RESPONSES)?.filter(|wants| *wants).map(|_| RESPONSES_MAX);
+            Some(AckWish { timeout_ms: ack.required_whole(&TIMEOUT)?, responses_max })
+        }
+    };
+    let receipt_ms = fields.inner(&RECEIPT)?.map(|receipt| receipt.required_whole(&TIMEOUT)).transpose()?;
+    Ok(Wishes { ack, receipt_ms, number: 0 })
 }
 
 /// For how long it is kept.
@@ -359,6 +443,16 @@ mod tests {
             (r#"{"event":"e","room":"a","ttl":5}"#, 422, "ttl"),
             (r#"{"event":"e","rooms":["a"],"ttl":5}"#, 422, "ttl"),
             (r#"{"event":"e","broadcast":true,"ttl":5}"#, 422, "ttl"),
+            (r#"{"event":"e","user":"a","ack":5}"#, 422, "ack"),
+            (r#"{"event":"e","user":"a","ack":{}}"#, 422, "ack.timeoutMs"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":99}}"#, 422, "ack.timeoutMs"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":30001}}"#, 422, "ack.timeoutMs"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":"500"}}"#, 422, "ack.timeoutMs"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":500,"responses":1}}"#, 422, "ack.responses"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":500,"response":true}}"#, 422, "ack.response"),
+            (r#"{"event":"e","user":"a","ack":{"timeoutMs":500},"ttl":5}"#, 422, "ack"),
+            (r#"{"event":"e","user":"a","receipt":{"timeoutMs":500,"responses":true}}"#, 422, "receipt.responses"),
+            (r#"{"event":"e","user":"a","receipt":{"timeoutMs":-1}}"#, 422, "receipt.timeoutMs"),
             (r#"{"event":"e","user":"a","colour":5}"#, 422, "colour"),
             (r#"{"event":"e","user":"a","volatile":"yes"}"#, 422, "volatile"),
             (r#"{"event":"e","user":"a","namespace":"x"}"#, 422, "namespace"),

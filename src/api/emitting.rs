@@ -1,6 +1,7 @@
 //! `POST /emit` and `POST /emit/batch`: what is answered to them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use super::across::{Emitted, Memory};
 use super::answer::{ApiAnswer, ApiError, put};
 use super::emit::{EVENT, KeepRules, NAMESPACE, ROOM, USER, USER_ID};
 use super::fields::Fields;
+use super::inquiring::Asking;
 use super::operations::BATCH_MAX;
 use super::{Api, emit, unix_ms, words};
 
@@ -18,11 +20,17 @@ pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiEr
     let fields = Fields::decode(body)?;
     let emit = decode(api, &fields, unix_ms())?;
     let delivery = emit.broadcast.delivery;
-    let emitted = api.emit_each(vec![emit]).await?;
+    let (wishes, mut elsewhere) = (emit.wishes, Vec::new());
+    let emitted = api.emit_each(vec![emit], &mut elsewhere).await?;
     // One for each.
     let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
     tell_of_nobody(&fields, emitted);
-    Ok(ApiAnswer::ok(answer_to(api, &fields, emitted)?, words::emitted(*emitted, delivery)))
+    let mut data = answer_to(api, &fields, emitted)?;
+    if !wishes.are_none() {
+        let asking = api.ask_sockets(wishes, &mut elsewhere);
+        api.put_answers(asking, emitted.delivered, &mut data).await;
+    }
+    Ok(ApiAnswer::ok(data, words::emitted(*emitted, delivery)))
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
@@ -32,17 +40,30 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
     let mut emits = Vec::new();
     let mut results = Vec::new();
     for fields in &entries {
-        results.push(decode(api, fields, now).map(|emit| emits.push(emit)));
+        let decoded = decode(api, fields, now);
+        results.push(decoded.map(|emit| {
+            let wishes = emit.wishes;
+            emits.push(emit);
+            wishes
+        }));
     }
-    let emitted = api.emit_each(emits).await?;
+    let mut elsewhere = Vec::new();
+    let emitted = api.emit_each(emits, &mut elsewhere).await?;
+    // All are asked before the first is waited for.
+    let asked = results.iter().filter_map(|result| result.as_ref().ok());
+    let mut asked = asked
+        .map(|wishes| (!wishes.are_none()).then(|| api.ask_sockets(*wishes, &mut elsewhere)))
+        .collect::<Vec<_>>()
+        .into_iter();
     let mut each = emitted.iter();
-    let mut answer = |fields: &Fields<'_>| {
-        let Some(one) = each.next() else { return Ok(Value::Null) };
-        tell_of_nobody(fields, one);
-        answer_to(api, fields, one)
-    };
-    let answers: Vec<_> =
-        results.into_iter().zip(&entries).map(|(result, fields)| result.and_then(|()| answer(fields))).collect();
+    let mut answers = Vec::with_capacity(entries.len());
+    for (result, fields) in results.into_iter().zip(&entries) {
+        let answer = match result {
+            Err(error) => Err(error),
+            Ok(_) => answer_in_batch(api, fields, each.next(), asked.next().flatten()).await,
+        };
+        answers.push(answer);
+    }
     let accepted: Vec<_> = emitted.iter().filter(|one| one.memory != Memory::AnotherEvent).copied().collect();
     let message = words::batch(&accepted, answers.len() - accepted.len());
     let data: Vec<_> = answers
@@ -61,9 +82,26 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
     Ok(ApiAnswer::ok(data, &message))
 }
 
+/// The answer about one of several emits.
+async fn answer_in_batch(
+    api: &Api,
+    fields: &Fields<'_>,
+    emitted: Option<&Emitted>,
+    asking: Option<Asking>,
+) -> Result<Value, ApiError> {
+    let Some(emitted) = emitted else { return Ok(Value::Null) };
+    tell_of_nobody(fields, emitted);
+    let mut data = answer_to(api, fields, emitted)?;
+    if let Some(asking) = asking {
+        api.put_answers(asking, emitted.delivered, &mut data).await;
+    }
+    Ok(data)
+}
+
 fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::EmitBody, ApiError> {
     let rules = KeepRules { default_s: api.settings.kept_default_s, ttl_max_s: api.settings.kept_ttl_max_s };
-    let emit = emit::decode(fields, &api.server, rules, now_unix_ms)?;
+    let mut emit = emit::decode(fields, &api.server, rules, now_unix_ms)?;
+    emit.wishes.number = api.inquiries.fetch_add(1, Ordering::Relaxed);
     emit::check_namespace(fields, &api.engine.namespaces, &emit)?;
     Ok(emit)
 }

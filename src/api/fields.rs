@@ -180,6 +180,29 @@ impl<'b> Fields<'b> {
         }
     }
 
+    /// A whole number that its form allows, which has to be there.
+    pub(super) fn required_whole(&self, field: &Field) -> Result<u64, ApiError> {
+        let FieldForm::Whole(least, most) = field.form else { unreachable!("{field:?} is no whole number") };
+        let raw = self.raw(field.name).ok_or_else(|| self.refuse(field.name, "is required"))?;
+        match raw.parse::<u64>().ok().filter(|number| (least..=most).contains(number)) {
+            Some(number) => Ok(number),
+            None => Err(self.refuse(field.name, format!("has to be a whole number from {least} to {most}"))),
+        }
+    }
+
+    /// The fields of an object in this one.
+    pub(super) fn inner(&self, field: &Field) -> Result<Option<Fields<'b>>, ApiError> {
+        let FieldForm::Inner(known) = field.form else { unreachable!("{field:?} is no object") };
+        let Some(raw) = self.raw(field.name) else { return Ok(None) };
+        if kind_of(raw) != Some(Kind::Object) {
+            return Err(self.refuse(field.name, "has to be an object"));
+        }
+        let path = format!("{}.", self.at(field.name));
+        let fields = Fields { entries: json::Entries::of(raw).collect(), path };
+        fields.only(&Shape { fields: known, rules: &[] })?;
+        Ok(Some(fields))
+    }
+
     /// The elements of a list, as they came.
     pub(super) fn list(&self, field: &Field) -> Result<Option<Vec<&'b str>>, ApiError> {
         match self.raw(field.name) {

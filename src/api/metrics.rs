@@ -16,7 +16,7 @@ use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
 use crate::shard::{
-    Broken, CloseReason, Counters, Histogram, KeptEnd, Limit, PacketFault, Recovered, ShardMetrics, ShardStats,
+    AckEnd, Broken, CloseReason, Counters, Histogram, KeptEnd, Limit, PacketFault, Recovered, ShardMetrics, ShardStats,
     UnknownSid,
 };
 
@@ -266,7 +266,7 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     let closes = Family::<OfReason, Counter>::default();
     let hits = Family::<OfLimit, Counter>::default();
     let (refusals, unknown_sids) = (Family::<OfReason, Counter>::default(), Family::<OfReason, Counter>::default());
-    let kept = Family::<OfEnd, Counter>::default();
+    let (kept, acks) = (Family::<OfEnd, Counter>::default(), Family::<OfEnd, Counter>::default());
     let packets = Family::<OfPacket, Counter>::default();
     let broken = Family::<OfErrno, Counter>::default();
     let recoveries = Family::<OfResult, Counter>::default();
@@ -277,6 +277,9 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
         }
         for end in KeptEnd::ALL {
             kept.get_or_create(&OfEnd { shard, end: end.label() }).inc_by(metrics.counters.kept(end));
+        }
+        for end in AckEnd::ALL {
+            acks.get_or_create(&OfEnd { shard, end: end.label() }).inc_by(metrics.counters.acks(end));
         }
         for reason in RefusalReason::ALL {
             let label = OfReason { shard, reason: reason.label() };
@@ -316,6 +319,11 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     registry.register("accept_errors", "Connections that could not be accepted, by entrance and errno", accepts);
     registry.register("sessions_closed", "Sessions that ended, by reason", closes);
     registry.register("kept", "Events that were to be kept and are kept no more, by how that came", kept);
+    registry.register(
+        "acks",
+        "Acknowledgements and receipts of emits that sockets were asked for, by how they end",
+        acks,
+    );
     registry.register("connects_refused", "CONNECTs that were refused, by reason", refusals);
     registry.register("recoveries", "CONNECTs of clients that came back, by what became of them", recoveries);
     registry.register("unknown_sids", "Requests of sessions that are not known, by reason", unknown_sids);

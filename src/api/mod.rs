@@ -26,6 +26,7 @@ mod emit;
 mod emitting;
 mod exposition;
 mod fields;
+mod inquiring;
 mod instances;
 mod kept;
 mod maintenance;
@@ -110,6 +111,8 @@ pub struct Api {
     served: served::ServedRequests,
     /// What events are called that are remembered.
     ids: EventIds,
+    /// Emits of which it was to be known what sockets say.
+    inquiries: AtomicU64,
 }
 
 /// How often a limit was reached here.
@@ -198,6 +201,7 @@ impl Api {
             hits: Hits::default(),
             served: served::ServedRequests::default(),
             ids: EventIds::new(random()),
+            inquiries: AtomicU64::new(0),
         })
     }
 

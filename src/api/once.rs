@@ -10,7 +10,8 @@ use crate::shard::{EmitOutcome, Keep, Keeping, Mail, OnceKey, Remembered, Reply,
 
 use super::across::{Emitted, Memory};
 use super::answer::ApiError;
-use super::emit::{EmitBody, OnceUnder, Targets};
+use super::emit::{EmitBody, OnceUnder, Targets, Wishes};
+use super::inquiring::GatheredElsewhere;
 use super::{Api, EMITS_PER_LETTER, prints};
 
 /// A part of an emit, which is remembered at one home.
@@ -18,6 +19,12 @@ struct EmitPart {
     emit: usize,
     home: usize,
     remembered: Remembered,
+}
+
+/// An emit as others hear of it.
+struct PublishedEmit {
+    broadcast: Broadcast,
+    wishes: Wishes,
 }
 
 /// The answers to some parts, some of which may have still to come.
@@ -32,7 +39,11 @@ fn key_of(once: &OnceUnder, broadcast: &Broadcast) -> OnceKey {
 impl Api {
     /// Emits several, each plainly or remembered; what came of them is in their order. Those that take different ways wait
     /// for each other.
-    pub(super) async fn emit_each(self: &Arc<Self>, emits: Vec<EmitBody>) -> Result<Vec<Emitted>, ApiError> {
+    pub(super) async fn emit_each(
+        self: &Arc<Self>,
+        emits: Vec<EmitBody>,
+        gathered: &mut GatheredElsewhere,
+    ) -> Result<Vec<Emitted>, ApiError> {
         let mut emitted = Vec::with_capacity(emits.len());
         let mut emits = emits.into_iter().peekable();
         while let Some(first) = emits.peek() {
@@ -40,17 +51,22 @@ impl Api {
             let run = std::iter::from_fn(|| emits.next_if(|next| next.is_plain() == is_plain));
             emitted.extend(match is_plain {
                 true => self.emit_all(run.map(|emit| emit.broadcast).collect()).await?,
-                false => self.emit_remembered(run.collect()).await?,
+                false => self.emit_remembered(run.collect(), gathered).await?,
             });
         }
         Ok(emitted)
     }
 
     /// Others hear of what is new when its home has said so.
-    async fn emit_remembered(self: &Arc<Self>, emits: Vec<EmitBody>) -> Result<Vec<Emitted>, ApiError> {
+    async fn emit_remembered(
+        self: &Arc<Self>,
+        emits: Vec<EmitBody>,
+        gathered: &mut GatheredElsewhere,
+    ) -> Result<Vec<Emitted>, ApiError> {
         self.catch_up().await;
         let parts = self.parts_of(&emits);
-        let broadcasts: Vec<Broadcast> = emits.into_iter().map(|emit| emit.broadcast).collect();
+        let emits: Vec<PublishedEmit> =
+            emits.into_iter().map(|EmitBody { broadcast, wishes, .. }| PublishedEmit { broadcast, wishes }).collect();
         let (mut questions, mut numbers) = (Vec::new(), Vec::new());
         for (home, shard) in self.shards.iter().enumerate() {
             let here = parts.iter().enumerate().filter(|(_, part)| part.home == home);
@@ -72,12 +88,12 @@ impl Api {
             .map(|(question, answer)| (numbers.get(question).cloned().unwrap_or_default(), answer))
             .collect();
         let published = match &self.cluster {
-            None => vec![false; broadcasts.len()],
+            None => vec![false; emits.len()],
             Some(cluster) => {
-                let published = publish_new(cluster, &broadcasts, &parts, &outcomes).await;
+                let published = publish_new(cluster, &emits, &parts, &outcomes, gathered).await;
                 if !late.is_empty() {
                     // Whoever repeats it hears that it has come before: it must not stay here alone.
-                    tokio_uring::spawn(publish_late(Arc::clone(cluster), broadcasts, parts.clone(), late));
+                    tokio_uring::spawn(publish_late(Arc::clone(cluster), emits, parts.clone(), late));
                 }
                 published
             }
@@ -117,7 +133,8 @@ impl Api {
                     // One for all of a namespace, so that they keep their order.
                     _ => home_of(&broadcast.namespace, shards),
                 };
-                let remembered = Remembered { broadcast: Arc::new(broadcast), id, key, keep };
+                let (broadcast, inquiries) = (Arc::new(broadcast), emit.wishes.inquiries());
+                let remembered = Remembered { broadcast, id, key, keep, inquiries };
                 parts.push(EmitPart { emit: number, home: usize::from(home), remembered });
             }
         }
@@ -161,38 +178,64 @@ fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<E
 
 /// Publishes of each emit what is new; says of each whether Redis has it.
 async fn publish_new(
-    cluster: &Cluster,
-    broadcasts: &[Broadcast],
+    cluster: &Arc<Cluster>,
+    emits: &[PublishedEmit],
     parts: &[EmitPart],
     outcomes: &[Option<EmitOutcome>],
+    gathered: &mut GatheredElsewhere,
 ) -> Vec<bool> {
     let is_new = |outcome: &Option<EmitOutcome>| outcome.is_some_and(|outcome| outcome.verdict == Verdict::New);
+    let mut published = vec![false; emits.len()];
     let mut numbers = Vec::new();
     let mut messages = Vec::new();
-    for (number, broadcast) in broadcasts.iter().enumerate() {
+    for (number, PublishedEmit { broadcast, wishes }) in emits.iter().enumerate() {
         let new = parts.iter().zip(outcomes).filter(|(part, outcome)| part.emit == number && is_new(outcome));
         let of_part = |(part, _): (&EmitPart, _)| part.remembered.broadcast.rooms.clone();
         let rooms: Vec<Vec<Box<str>>> = new.map(of_part).collect();
         if !rooms.is_empty() {
             let message = Broadcast { rooms: rooms.concat(), ..broadcast.clone() };
-            numbers.push(number);
-            messages.push((&*broadcast.namespace, Message::Broadcast(message)));
+            let Some(ack) = wishes.ack else {
+                numbers.push(number);
+                messages.push((&*broadcast.namespace, Message::Broadcast(message)));
+                continue;
+            };
+            // What was emitted before it comes before it.
+            publish_some(cluster, &mut numbers, &mut messages, &mut published).await;
+            let responses_max = ack.responses_max.unwrap_or(0);
+            let gathering = cluster.emit_for_ack(message, ack.timeout_ms, responses_max).await;
+            set(&mut published, number, gathering.published);
+            gathered.push((wishes.number, gathering));
         }
     }
-    let mut published = vec![false; broadcasts.len()];
-    for (number, result) in numbers.into_iter().zip(cluster.publish_all(&messages).await) {
-        if let Some(place) = published.get_mut(number) {
-            *place = result.is_ok();
-        }
-    }
+    publish_some(cluster, &mut numbers, &mut messages, &mut published).await;
     published
 }
 
+/// Publishes these, which are none after that.
+async fn publish_some(
+    cluster: &Cluster,
+    numbers: &mut Vec<usize>,
+    messages: &mut Vec<(&str, Message)>,
+    published: &mut [bool],
+) {
+    for (number, result) in numbers.drain(..).zip(cluster.publish_all(messages).await) {
+        set(published, number, result.is_ok());
+    }
+    messages.clear();
+}
+
+fn set(published: &mut [bool], number: usize, is_published: bool) {
+    if let Some(place) = published.get_mut(number) {
+        *place = is_published;
+    }
+}
+
 /// What shards have taken after their time was up.
-async fn publish_late(cluster: Arc<Cluster>, broadcasts: Vec<Broadcast>, parts: Arc<[EmitPart]>, late: AskedHomes) {
+async fn publish_late(cluster: Arc<Cluster>, emits: Vec<PublishedEmit>, parts: Arc<[EmitPart]>, late: AskedHomes) {
     let mut outcomes = vec![None; parts.len()];
     for (numbers, answer) in late {
         take_outcomes(answer.await.ok().as_ref(), &numbers, &mut outcomes);
     }
-    publish_new(&cluster, &broadcasts, &parts, &outcomes).await;
+    // Nobody waits for what is said to them.
+    publish_new(&cluster, &emits, &parts, &outcomes, &mut Vec::new()).await;
 }

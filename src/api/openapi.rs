@@ -423,6 +423,7 @@ fn form_schema(form: FieldForm, facts: &Facts<'_>) -> Value {
             let words = words.iter().map(|word| json!(word)).chain([json!(false)]);
             json!({"enum": words.collect::<Vec<_>>()})
         }
+        FieldForm::Inner(fields) => body_schema(&Shape { fields, rules: &[] }, facts),
         FieldForm::Object(fields) => object_schema(fields, facts),
         FieldForm::Objects(fields) => json!({"type": "array", "items": object_schema(fields, facts)}),
         FieldForm::Texts => json!({"type": "object", "additionalProperties": {"type": "string"}}),

@@ -49,6 +49,8 @@ pub enum FieldForm {
     Cursor,
     /// ISO 8601 with a time zone, or milliseconds since 1970.
     Moment,
+    /// An object with these fields and no others.
+    Inner(&'static [Field]),
     // Of answers only.
     /// A whole number that was counted.
     Count,

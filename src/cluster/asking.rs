@@ -270,7 +270,7 @@ impl Cluster {
     }
 
     /// How many servers listen for questions about a namespace. Each has one connection that does.
-    async fn count_servers(&self, namespace: &str) -> Result<usize, PublishError> {
+    pub(super) async fn count_servers(&self, namespace: &str) -> Result<usize, PublishError> {
         self.count_subscribers(&self.channels.counted(namespace)).await
     }
 

@@ -153,8 +153,11 @@ impl Inbox {
         match envelope.message {
             Message::Broadcast(broadcast) => self.deliver(broadcast, None),
             Message::Answer { request, answer, .. } => {
-                let Cluster { questions, held, counters, .. } = &*self.cluster;
-                if questions.on_answer(&request, envelope.uid, answer, held) == Kept::TooMuch {
+                let Cluster { questions, acking, held, counters, .. } = &*self.cluster;
+                let kept = acking
+                    .on_answer(&request, envelope.uid.as_deref(), answer, held)
+                    .unwrap_or_else(|answer| questions.on_answer(&request, envelope.uid, answer, held));
+                if kept == Kept::TooMuch {
                     counters.hit(BusLimit::AnswersBytes);
                 }
             }

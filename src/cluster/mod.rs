@@ -6,7 +6,7 @@
 //!     rooms that are wanted ------> subscriptions --> subscriber -->     |
 //!                                                         |<-------------+
 //!     mail, a shard at a time <---- inbox <--- decoded ---+
-//!     answers <-------------------- asking  (ours: how many, how long)
+//!     answers <-------------------- asking, acking  (ours: how many, how long)
 //!                                   answering, awaiting  (questions and acknowledged emits of others)
 //!
 //!   link: one connection to a Redis     pulse, health: whether it stands     nodes, topology, sentinels: to which
@@ -14,6 +14,7 @@
 //!
 //! Channels and bytes on one side, broadcasts and mail on the other; it does not touch clients.
 
+mod acking;
 mod answering;
 mod asking;
 mod awaiting;
@@ -59,6 +60,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::mailbox::Postbox;
 use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
 
+use acking::AckQuestions;
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
 use counters::{BusCounters, Loss};
@@ -71,6 +73,7 @@ use publisher::{Job, PublishQueue, To};
 use subscriber::Instruction;
 use topology::Topology;
 
+pub use acking::{AckGathering, AckedElsewhere};
 pub use asking::Gathered;
 pub use bus::CoreBus;
 pub use counters::ClusterMetrics;
@@ -116,6 +119,7 @@ pub struct Cluster {
     counters: BusCounters,
     backlog: PublishQueue,
     questions: Questions,
+    acking: AckQuestions,
     peers: Peers,
     awaiting: Awaiting,
     held: Held,
@@ -174,6 +178,7 @@ impl Cluster {
             counters: BusCounters::default(),
             awaiting: Awaiting::new(settings.acks_max),
             questions: Questions::new(settings.questions_max),
+            acking: AckQuestions::new(settings.questions_max),
             held: Held::new(settings.answers_bytes_max),
             echoes: Echoes::new(settings.queue_bytes_max),
             settings,

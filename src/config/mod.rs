@@ -389,6 +389,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         namespaces_per_client_max: values.number("namespaces_per_client_max", 1)?,
         rooms_per_socket_max: values.number("rooms_per_socket_max", 1)?,
         acks_pending_max: values.number("acks_pending_max", 1)?,
+        ack_responses_bytes_max: values.number("ack_responses_bytes_max", 1)?,
         kept_events_per_user_max: values.number("kept_events_per_user_max", 1)?,
         kept_bytes_max: values.number_up_to("kept_bytes_max", 65_536, usize::MAX)?,
         idempotency_window_ms: values.number::<u64>("idempotency_window_s", 1)?.saturating_mul(1_000),

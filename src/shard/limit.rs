@@ -28,6 +28,7 @@ pub enum Limit {
     NamespacesPerClientMax,
     RoomsPerSocketMax,
     AcksPendingMax,
+    AckResponsesBytesMax,
     KeptEventsPerUserMax,
     KeptBytesMax,
     IdempotencyKeysMax,
@@ -37,7 +38,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 31] = [
+    pub const ALL: [Limit; 32] = [
         Limit::ConnectionsMax,
         Limit::ConnectionsPerAddressMax,
         Limit::ClientsMax,
@@ -63,6 +64,7 @@ impl Limit {
         Limit::NamespacesPerClientMax,
         Limit::RoomsPerSocketMax,
         Limit::AcksPendingMax,
+        Limit::AckResponsesBytesMax,
         Limit::KeptEventsPerUserMax,
         Limit::KeptBytesMax,
         Limit::IdempotencyKeysMax,
@@ -99,6 +101,7 @@ impl Limit {
             Limit::NamespacesPerClientMax => "namespaces_per_client_max",
             Limit::RoomsPerSocketMax => "rooms_per_socket_max",
             Limit::AcksPendingMax => "acks_pending_max",
+            Limit::AckResponsesBytesMax => "ack_responses_bytes_max",
             Limit::KeptEventsPerUserMax => "kept_events_per_user_max",
             Limit::KeptBytesMax => "kept_bytes_max",
             Limit::IdempotencyKeysMax => "idempotency_keys_max",

@@ -47,6 +47,9 @@ pub enum Mail {
     Leave(Target, Box<str>),
     /// Ends sockets or their sessions; answered by `Reply::Changed`.
     Disconnect(Target, Ending),
+    /// What sockets of this shard have said to an emit that was made with this inquiry, once it has been queued everywhere;
+    /// answered by `Reply::Concluded` when all have said it, or its time is over.
+    Conclude(InquiryKey),
     /// From now on every new socket gets this event behind its greeting: a JSON array, its name first. `None`: no more.
     /// Answered by `Reply::Changed(0)`.
     Stand(Option<Arc<[u8]>>),
@@ -144,6 +147,28 @@ pub struct Remembered {
     pub key: Option<OnceKey>,
     /// Where it goes to one user: it is kept until it was received.
     pub keep: Option<Keep>,
+    /// What its sockets are to say.
+    pub inquiries: Vec<Inquiry>,
+}
+
+/// Names an inquiry, so that what was said is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InquiryKey(pub u64);
+
+/// What each socket that has an emit queued is to say, within a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    pub key: InquiryKey,
+    pub kind: InquiryKind,
+    pub timeout_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InquiryKind {
+    /// It calls back; of so many at the most the first argument is wanted.
+    Ack { responses_max: usize },
+    /// It has received it.
+    Receipt,
 }
 
 /// Until when an event is kept.
@@ -219,7 +244,7 @@ pub enum SiblingMail {
     /// From a room's home: it knows of the `RoomUp` of this epoch.
     RoomReady { room: RoomName, epoch: u32 },
     /// From a room's home: deliver to the members there, and answer.
-    Deliver { broadcast: Arc<Broadcast>, tally: TallyKey, index: usize, from: u16 },
+    Deliver { broadcast: Arc<Broadcast>, tally: TallyKey, index: usize, from: u16, inquiries: Vec<Inquiry> },
     /// The answer.
     Delivered { tally: TallyKey, index: usize, count: u64 },
     /// Look for requests that are not read yet, and answer behind those that are for `from`: some of its polling clients
@@ -276,6 +301,11 @@ pub enum Reply {
     },
     /// What became of each emit.
     Remembered(Vec<EmitOutcome>),
+    /// Sockets that have said what they were asked, and what some of them have said: JSON values.
+    Concluded {
+        sockets: u64,
+        responses: Vec<Box<[u8]>>,
+    },
     /// Sockets that it was done to.
     Changed(u64),
     /// Sockets that are in all of the rooms, and those that would have been in more than a socket may.

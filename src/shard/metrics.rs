@@ -58,6 +58,7 @@ pub struct Counters {
     /// From when a kept event was queued to its receipt, in milliseconds.
     pub receipts: Histogram,
     kept: Counts<{ KeptEnd::ALL.len() }>,
+    acks: Counts<{ AckEnd::ALL.len() }>,
     hits: Counts<{ Limit::ALL.len() }>,
     refusals: Counts<{ RefusalReason::ALL.len() }>,
     faults: Counts<{ PacketFault::COUNT }>,
@@ -121,6 +122,16 @@ impl Counters {
         self.unknown_sids.of(reason as usize)
     }
 
+    /// So many acknowledgements and receipts came to this end.
+    pub(super) fn count_acks(&mut self, end: AckEnd, count: u64) {
+        self.acks.add_several(end as usize, count);
+    }
+
+    /// Those that came to it.
+    pub fn acks(&self, end: AckEnd) -> u64 {
+        self.acks.of(end as usize)
+    }
+
     /// So many kept events came to this end.
     pub(super) fn count_kept(&mut self, end: KeptEnd, count: u64) {
         self.kept.add_several(end as usize, count);
@@ -172,6 +183,28 @@ impl KeptEnd {
             KeptEnd::Refused => "refused",
             KeptEnd::Deleted => "deleted",
             KeptEnd::Replaced => "replaced",
+        }
+    }
+}
+
+/// How a socket is waited for no more that was to call back, or to receive something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckEnd {
+    Received,
+    TimedOut,
+    /// It ended.
+    Gone,
+}
+
+impl AckEnd {
+    pub const ALL: [AckEnd; 3] = [AckEnd::Received, AckEnd::TimedOut, AckEnd::Gone];
+
+    /// The metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            AckEnd::Received => "received",
+            AckEnd::TimedOut => "timed_out",
+            AckEnd::Gone => "gone",
         }
     }
 }

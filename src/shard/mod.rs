@@ -68,10 +68,10 @@ pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
-    BusMail, EmitOutcome, FoundSession, Keep, Keeping, KeptView, Mail, OnceKey, Remembered, Reply, RoomName,
-    ShardMetrics, ShardStats, SharedPast, SiblingMail, Target, Ticket, Verdict,
+    BusMail, EmitOutcome, FoundSession, Inquiry, InquiryKey, InquiryKind, Keep, Keeping, KeptView, Mail, OnceKey,
+    Remembered, Reply, RoomName, ShardMetrics, ShardStats, SharedPast, SiblingMail, Target, Ticket, Verdict,
 };
-pub use metrics::{Counters, Histogram, KeptEnd};
+pub use metrics::{AckEnd, Counters, Histogram, KeptEnd};
 pub use moving::placement::{ShardNumber, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;

@@ -83,6 +83,8 @@ pub struct EngineSettings {
     /// Acknowledgements that a shard waits for, of broadcasts that ask each receiver for one; beyond it a broadcast is
     /// delivered, and its receiver's answer is not passed on.
     pub acks_pending_max: usize,
+    /// What one emit's acknowledgements may say together where that is wanted; the rest counts, and what it says is dropped.
+    pub ack_responses_bytes_max: usize,
     /// Kept events of one user, and what those of all users take in all shards together; more: not kept.
     pub kept_events_per_user_max: usize,
     pub kept_bytes_max: usize,
@@ -235,6 +237,7 @@ impl Default for EngineSettings {
             namespaces_per_client_max: 16,
             rooms_per_socket_max: 128,
             acks_pending_max: 100_000,
+            ack_responses_bytes_max: 1 << 20,
             kept_events_per_user_max: 128,
             kept_bytes_max: 64 << 20,
             idempotency_window_ms: 300_000,

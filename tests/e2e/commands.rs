@@ -44,6 +44,9 @@ fn an_event_is_emitted_from_a_shell_and_the_status_says_whether_somebody_has_it(
     assert_eq!(kept.code, Some(0), "{kept:?}");
     assert!(kept.stdout.contains("is kept"), "{kept:?}");
 
+    let unanswered = ask(&server, &["emit", "--user", "alice", "asked", "--ack", "100", "--receipt", "100"]);
+    assert_eq!(unanswered.stdout, "Event emitted\n0 called back, 1 did not\n0 received it\n", "{unanswered:?}");
+
     let refused = ask(&server, &["emit", "--all", ""]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("422") && refused.stderr.contains("event: is empty"), "{refused:?}");

@@ -65,6 +65,7 @@ tests_of_limits! {
     clients::rooms_per_socket_max,
     clients::upgrade_timeout_ms,
     clients::user_connections_max,
+    emits::ack_responses_bytes_max,
     emits::api_body_bytes_max,
     emits::api_connections_max,
     emits::idempotency_keys_max,

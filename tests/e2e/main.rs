@@ -3,6 +3,7 @@
 mod address_space;
 mod addresses;
 mod api;
+mod asked;
 mod bad_input;
 mod client;
 mod command;

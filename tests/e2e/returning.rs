@@ -93,6 +93,22 @@ impl Session {
         }
     }
 
+    /// What comes next that is neither a marker nor a ping, as it came.
+    #[track_caller]
+    pub fn text_behind_markers(&mut self) -> String {
+        loop {
+            let text = self.socket.text();
+            if text != "2" && !text.starts_with("42[\"~") {
+                return text;
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, text: &str) {
+        self.socket.send(text);
+    }
+
     /// The marker behind what it has read.
     #[track_caller]
     pub fn marker(&mut self) {

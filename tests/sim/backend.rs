@@ -108,7 +108,7 @@ impl Backend {
         let ttl_ms = random.pick(&[1, 100, 700, 3_000, 20_000]);
         let keep = Keep { emitted_unix_ms: record.now, expires_unix_ms: record.now + ttl_ms };
         let key = random.one_in(2).then(|| OnceKey { name: u128::from(number), print: 0 });
-        Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: Some(keep) }
+        Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: Some(keep), inquiries: Vec::new() }
     }
 
     /// Emits under keys, some of which it has used lately, for the same event or for another one.
@@ -128,13 +128,20 @@ impl Backend {
                     id: EventId(number),
                     key: Some(OnceKey { name: u128::from(number), print: 0 }),
                     keep: None,
+                    inquiries: Vec::new(),
                 },
                 Some(before) => {
                     // A number of its own shows who gets it.
                     let Broadcast { namespace, rooms, .. } = Broadcast::clone(&before.broadcast);
                     let key = before.key.map(|key| OnceKey { print: u64::from(random.one_in(6)), ..key });
                     let broadcast = Broadcast { namespace, rooms, ..fresh };
-                    Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: None }
+                    Remembered {
+                        broadcast: Arc::new(broadcast),
+                        id: EventId(number),
+                        key,
+                        keep: None,
+                        inquiries: Vec::new(),
+                    }
                 }
             };
             self.recent.push(emit.clone());

@@ -288,7 +288,13 @@ impl RecoveryWorld {
                     EmitKeeping::Yes => {
                         let keep = Keep { emitted_unix_ms: self.now, expires_unix_ms: self.now + 1_000_000 };
                         let (broadcast, id) = (Arc::new(broadcast), EventId(number));
-                        Mail::EmitRemembered(vec![Remembered { broadcast, id, key: None, keep: Some(keep) }])
+                        Mail::EmitRemembered(vec![Remembered {
+                            broadcast,
+                            id,
+                            key: None,
+                            keep: Some(keep),
+                            inquiries: Vec::new(),
+                        }])
                     }
                 };
                 self.turn(home, |shard| shard.on_mail(Ticket(1), mail));

@@ -207,7 +207,7 @@ fn add_rows(path: &str, fields: &[Field], tables: &mut String) {
         let mark = if field.presence == FieldPresence::Sometimes { "?" } else { "" };
         writeln!(tables, "| `{name}`{mark} | {} | {} |", form(field.form), field.help).expect("a String takes all");
         match field.form {
-            FieldForm::Object(fields) => add_rows(&format!("{name}."), fields, tables),
+            FieldForm::Object(fields) | FieldForm::Inner(fields) => add_rows(&format!("{name}."), fields, tables),
             FieldForm::Objects(fields) => add_rows(&format!("{name}[]."), fields, tables),
             _ => {}
         }
@@ -242,7 +242,7 @@ fn form(form: FieldForm) -> String {
         FieldForm::Strings => "a list of texts".to_owned(),
         FieldForm::Word(all) => words(all),
         FieldForm::WordOrFalse(all) => format!("{} or `false`", words(all)),
-        FieldForm::Object(_) => "an object".to_owned(),
+        FieldForm::Object(_) | FieldForm::Inner(_) => "an object".to_owned(),
         FieldForm::Objects(_) => "a list of objects".to_owned(),
         FieldForm::Texts => "texts by their names".to_owned(),
     }

@@ -55,6 +55,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
         "src/api/",
         "shard",
         &[
+            "AckEnd",
             "Broken",
             "CloseReason",
             "Counters",
@@ -63,6 +64,9 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
             "EventIds",
             "Forbidden",
             "Histogram",
+            "Inquiry",
+            "InquiryKey",
+            "InquiryKind",
             "Keep",
             "Keeping",
             "KeptEnd",
@@ -92,6 +96,8 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
         "src/api/",
         "cluster",
         &[
+            "AckGathering",
+            "AckedElsewhere",
             "Cluster",
             "ClusterMetrics",
             "Condition",

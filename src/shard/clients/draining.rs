@@ -26,7 +26,7 @@ impl<A: Application> Hub<A> {
         for namespace in &Arc::clone(&self.settings).namespaces {
             let broadcast = Arc::new(Broadcast { namespace: namespace.as_str().into(), ..farewell.clone() });
             let asker = Asker::Nobody;
-            self.deliver(Incoming { broadcast, ack: None, is_home: false, asker, kept: None, is_passing: true });
+            self.deliver(Incoming { is_passing: true, ..Incoming::from_elsewhere(broadcast, asker) });
         }
         let left = self.directory.iter().map(|(key, _)| key).collect();
         self.draining = Some(Drain::new(left, over_ms, self.now.at));

@@ -177,7 +177,7 @@ impl<A: Application> Hub<A> {
             self.call_app(key, place, |app, info| app.disconnected(info));
         }
         self.directory.forget_alarms(key, place);
-        self.broadcasts.forget_acks(key, place);
+        self.part_from_asked(key, place, parting);
         self.forget_receipts(key, place);
         match self.recovery {
             // Its own channel lingers as its rooms do.

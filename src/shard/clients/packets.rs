@@ -8,7 +8,6 @@ use sockring_protocol::socketio::{self, AckId, Args, Assembler, AssemblyStep, So
 use crate::app::{
     Action, Actions, Admission, Application, ConnectRequest, Layer, ReceivedEvent, Refusal, RefusalReason, SocketInfo,
 };
-use crate::shard::effects::{Acknowledgement, Effect};
 use crate::shard::faults::{Forbidden, PacketFault};
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
@@ -322,10 +321,8 @@ impl<A: Application> Hub<A> {
     }
 
     fn on_ack(&mut self, key: ClientKey, place: u16, ack: AckId, args: &Args<'_>, attachments: &[Box<[u8]>]) {
-        if let Some(number) = self.broadcasts.take_ack(ack, key, place) {
-            let args = args.text().as_bytes().into();
-            let answer = Acknowledgement { number, args, attachments: attachments.to_vec() };
-            return self.outbound.for_bus.push(Effect::Acknowledged(Box::new(answer)));
+        if self.on_broadcast_ack((key, place), ack, args.text().as_bytes(), attachments) {
+            return;
         }
         self.with_socket(key, place, |app, info, actions| app.acknowledged(info, ack, args, actions));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sockring_protocol::adapter::Broadcast;
 
 use crate::app::Application;
+use crate::shard::rooms::acks::{AckAsker, AckWay};
 use crate::shard::rooms::deliver::Incoming;
 use crate::shard::rooms::fan_out::{Asker, Change, Deed};
 use crate::shard::rooms::sockets::NamespaceId;
@@ -40,6 +41,7 @@ impl<A: Application> Hub<A> {
             Mail::Kept { room, after, limit } => self.kept_for(&room, after, limit),
             Mail::Unkeep { room, id } => self.unkeep(&room, id),
             Mail::EmitRemembered(emits) => return self.emit_remembered(ticket, emits),
+            Mail::Conclude(key) => return self.broadcasts.fetch(key, ticket),
             Mail::Join(target, room) => {
                 let change = Change { rooms: vec![room], namespace: None };
                 return self.change(ticket, self.places_of(&target), Deed::Join(change));
@@ -103,9 +105,9 @@ impl<A: Application> Hub<A> {
             SiblingMail::RoomUp { room, epoch, from } => self.on_room_up(room, epoch, from),
             SiblingMail::RoomDown { room, epoch, from } => self.on_room_down(&room, epoch, from),
             SiblingMail::RoomReady { room, epoch } => self.on_room_ready(&room, epoch),
-            SiblingMail::Deliver { broadcast, tally, index, from } => {
+            SiblingMail::Deliver { broadcast, tally, index, from, inquiries } => {
                 let asker = Asker::Home { shard: from, tally, index };
-                self.deliver(Incoming { broadcast, ack: None, is_home: false, asker, kept: None, is_passing: false });
+                self.deliver(Incoming { inquiries, ..Incoming::from_elsewhere(broadcast, asker) });
             }
             SiblingMail::Delivered { tally, index, count } => self.count(tally, index, count),
             SiblingMail::Look { from, round } => self.lookout.on_look(from, round),
@@ -141,29 +143,15 @@ impl<A: Application> Hub<A> {
         let tally = self.broadcasts.open(Tally::of_emits(ticket, broadcasts.len()));
         for (index, broadcast) in broadcasts.into_iter().map(Arc::new).enumerate() {
             let asker = Asker::Tally(tally, index);
-            self.deliver(Incoming {
-                broadcast,
-                ack: None,
-                is_home: role == ShardRole::Home,
-                asker,
-                kept: None,
-                is_passing: false,
-            });
+            self.deliver(Incoming { is_home: role == ShardRole::Home, ..Incoming::from_elsewhere(broadcast, asker) });
         }
     }
 
     /// Delivers to the members here, and each of them is asked for an acknowledgement.
     fn emit_for_ack(&mut self, ticket: Ticket, broadcast: Broadcast, number: u64, timeout_ms: u64) {
-        let ack = self.broadcasts.ask(number, timeout_ms, self.now.at);
+        let ack = self.broadcasts.ask(AckAsker::Bus(number), AckWay::Callback, timeout_ms, self.now.at);
         let asker = Asker::Tally(self.broadcasts.open(Tally::of_emits(ticket, 1)), 0);
-        self.deliver(Incoming {
-            broadcast: Arc::new(broadcast),
-            ack: Some(ack),
-            is_home: false,
-            asker,
-            kept: None,
-            is_passing: false,
-        });
+        self.deliver(Incoming { ack: Some(ack), ..Incoming::from_elsewhere(Arc::new(broadcast), asker) });
     }
 
     fn outposts_of(&self, namespace: &str, room: &str) -> Vec<u16> {

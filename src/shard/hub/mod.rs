@@ -22,7 +22,7 @@ use super::clients::lookout::Lookout;
 use super::clients::outbox::{Frames, Outbox};
 use super::diary::Diary;
 use super::limit::Limit;
-use super::metrics::Counters;
+use super::metrics::{AckEnd, Counters};
 use super::moving::placement::ShardNumber;
 use super::moving::sid::RandomPool;
 use super::recovery::state::Recovery;
@@ -135,7 +135,8 @@ impl<A: Application> Hub<A> {
         self.expire_subscriptions();
         self.expire_recovery();
         self.share_sessions();
-        self.broadcasts.expire(now);
+        let timed_out = self.broadcasts.expire(now);
+        self.counters.count_acks(AckEnd::TimedOut, timed_out);
         self.once.expire(now, self.settings.idempotency_window_ms);
         self.drop_expired();
         self.expire_round();

@@ -10,6 +10,7 @@ use crate::shard::clients::encode;
 use crate::shard::hub::Hub;
 use crate::shard::mail::FoundSession;
 use crate::shard::moving::sid::Sid;
+use crate::shard::rooms::acks;
 use crate::shard::rooms::kept::Choice;
 use crate::shard::rooms::receipts::Had;
 use crate::shard::rooms::sockets::{NamespaceId, Seat};
@@ -71,6 +72,8 @@ struct SessionNames {
     pid: Option<Box<str>>,
     is_recovered: bool,
     missed: Option<MissedPart>,
+    /// The session that it goes on with.
+    continued: Option<Sid>,
 }
 
 /// Which part of the log a socket has missed.
@@ -161,7 +164,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn answer_connect(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) -> Answered {
         let Some(socket) = self.directory.socket(key, place) else { return Answered::Anew };
         let (namespace, random) = (socket.namespace, socket.random);
-        let SessionNames { pid, is_recovered, missed } = self.session(key, place, request);
+        let SessionNames { pid, is_recovered, missed, continued } = self.session(key, place, request);
         let sid = self.directory.sid_of(key, place, random).text();
         let (sid, pid) = (sid.as_str(), pid.as_deref());
         let frames = encode::message(&mut self.scratch, |out| match pid {
@@ -178,6 +181,10 @@ impl<A: Application> Hub<A> {
             let choice = if is_recovered && !is_shared { Choice::Offered } else { Choice::All };
             self.send_kept(key, place, Had { place: 0, log_from: start, reached: from, choice });
             self.catch_up_from(key, place, from, LogReader { namespace, stays: &stays, others, now: self.now.at });
+            if let Some(sid) = continued {
+                let part = if is_recovered { acks::MissedState::Queued } else { acks::MissedState::Unknown };
+                self.bring_asked_back(key, place, sid, part);
+            }
             return if is_recovered { Answered::Recovered } else { Answered::WithMissed };
         }
         Answered::Anew
@@ -190,10 +197,14 @@ impl<A: Application> Hub<A> {
         let user_room: Option<Box<str>> = user.map(|user| self.membership.name(user.room()).into());
         let user = user_room.as_deref().and_then(|room| room.strip_prefix(USER_PREFIX));
         let head = match &self.recovery {
-            None => return SessionNames { pid: None, is_recovered: false, missed: None },
+            None => return SessionNames { pid: None, is_recovered: false, missed: None, continued: None },
             Some(recovery) => recovery.log.told(),
         };
         let returning = self.returning(request, user, Some(seat));
+        let continued = match &returning {
+            Some(Ok(Returning { pid, .. })) => Some(pid.sid),
+            _ => None,
+        };
         let found =
             self.recovery.as_deref_mut().and_then(|recovery| recovery.sessions.as_deref_mut()?.take_found(seat));
         if let (Some(Ok(Returning { pid, from, .. })), Some(room)) = (&returning, &user_room) {
@@ -248,7 +259,7 @@ impl<A: Application> Hub<A> {
         {
             sessions.begin(seat, pid.clone(), data, self.now.at);
         }
-        SessionNames { pid, is_recovered, missed }
+        SessionNames { pid, is_recovered, missed, continued }
     }
 
     /// Puts a socket that comes back into the rooms that it was in besides its user's, and says when it was in which.

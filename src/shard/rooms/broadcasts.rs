@@ -24,11 +24,12 @@ use sockring_protocol::Millis;
 use sockring_protocol::socketio::AckId;
 
 use crate::shard::clients::client::ClientKey;
-use crate::shard::mail::{Reply, SiblingMail, TallyKey, Ticket};
+use crate::shard::mail::{InquiryKey, Reply, SiblingMail, TallyKey, Ticket};
+use crate::shard::moving::sid::Sid;
 use crate::shard::settings::TurnLimits;
 
-use super::acks::Acks;
-use super::fan_out::{Asker, Deed, FanOut};
+use super::acks::{AckAsker, AckWay, Acks, MissedState, Taken};
+use super::fan_out::{AskedOf, Asker, Deed, FanOut};
 use super::sockets::Seat;
 use super::tally::Tally;
 
@@ -181,10 +182,13 @@ impl Broadcasts {
         Some(Report::Reply(ticket, reply))
     }
 
-    /// A broadcast has reached so many, and will reach no more. Whoever asked is told how many, or how many acknowledgements
-    /// are awaited.
-    pub(crate) fn close(&mut self, ack: Option<AckId>, asker: Asker, count: u64) -> Option<Report> {
-        let count = ack.map_or(count, |ack| self.acks.seal(ack));
+    /// A broadcast has reached so many, and will reach no more. Whoever asked is told how many, or for another instance how many
+    /// acknowledgements are awaited.
+    pub(crate) fn close(&mut self, asked: AskedOf, asker: Asker, count: u64) -> Option<Report> {
+        let count = asked.ack.and_then(|ack| self.acks.seal(ack)).unwrap_or(count);
+        if let Some(receipt) = asked.receipt {
+            self.acks.seal(receipt);
+        }
         match asker {
             Asker::Nobody => None,
             Asker::Tally(tally, index) => self.count(tally, index, count),
@@ -194,35 +198,60 @@ impl Broadcasts {
         }
     }
 
-    /// A broadcast begins whose receivers are asked to acknowledge it, under this id; `number` is its asker's.
-    pub(crate) fn ask(&mut self, number: u64, timeout_ms: u64, now: Millis) -> AckId {
-        self.acks.begin(number, timeout_ms, now)
+    /// A broadcast begins whose receivers are asked to acknowledge it, under this id.
+    pub(crate) fn ask(&mut self, asker: AckAsker, way: AckWay, timeout_ms: u64, now: Millis) -> AckId {
+        self.acks.begin(asker, way, timeout_ms, now)
     }
 
     pub(crate) fn expect_ack(&mut self, ack: AckId, client: ClientKey, place: u16) {
         self.acks.expect(ack, client, place);
     }
 
-    /// A socket acknowledges: the number of what it was asked.
-    pub(crate) fn take_ack(&mut self, ack: AckId, client: ClientKey, place: u16) -> Option<u64> {
-        self.acks.take(ack, client, place)
+    /// A socket acknowledges, with these arguments, what it was asked.
+    pub(crate) fn take_ack(&mut self, ack: AckId, client: ClientKey, place: u16, args: &[u8]) -> Option<Taken> {
+        self.acks.take(ack, client, place, args)
     }
 
-    /// A socket is gone, and will not acknowledge.
-    pub(crate) fn forget_acks(&mut self, client: ClientKey, place: u16) {
-        self.acks.forget(client, place);
+    /// A backend comes for what was said to its inquiry.
+    pub(crate) fn fetch(&mut self, key: InquiryKey, ticket: Ticket) {
+        self.acks.fetch(key, ticket);
     }
 
-    /// What was not acknowledged in time is waited for no longer.
-    pub(crate) fn expire(&mut self, now: Millis) {
-        self.acks.expire(now);
+    #[inline]
+    pub(crate) fn has_concluded(&self) -> bool {
+        self.acks.has_concluded()
+    }
+
+    /// The answers to those who came for what was said.
+    pub(crate) fn take_concluded(&mut self) -> Vec<(Ticket, Reply)> {
+        self.acks.take_concluded()
+    }
+
+    /// A socket is gone, and will not acknowledge. Says how many times it was to.
+    pub(crate) fn forget_acks(&mut self, client: ClientKey, place: u16) -> u64 {
+        self.acks.forget(client, place)
+    }
+
+    /// A socket is gone, and may come back under this sid. Says how many acknowledgements are waited for no more.
+    pub(crate) fn set_acks_aside(&mut self, client: ClientKey, place: u16, sid: Sid, away_max: usize) -> u64 {
+        self.acks.set_aside(client, place, sid, away_max)
+    }
+
+    /// A socket goes on with the session of this sid: the receipts that are wanted of it.
+    pub(crate) fn bring_acks_back(&mut self, sid: Sid, seat: (ClientKey, u16), missed: MissedState) -> Vec<AckId> {
+        self.acks.bring_back(sid, seat.0, seat.1, missed)
+    }
+
+    /// What was not acknowledged in time is waited for no longer. Says how many have not.
+    pub(crate) fn expire(&mut self, now: Millis) -> u64 {
+        self.acks.expire(now)
     }
 
     pub(crate) fn deadline(&self) -> Option<Millis> {
         self.acks.deadline()
     }
 
-    /// How many acknowledgements are waited for.
+    /// How many acknowledgements are waited for from sockets that are here.
     pub(crate) fn acks_pending(&self) -> usize {
         self.acks.len()
     }
@@ -269,12 +298,12 @@ mod tests {
         let mut broadcasts = Broadcasts::default();
         let tally = broadcasts.open(Tally::of_emits(Ticket(7), 2));
         broadcasts.expect(tally);
-        assert!(broadcasts.close(None, Asker::Tally(tally, 0), 3).is_none());
+        assert!(broadcasts.close(AskedOf::NOTHING, Asker::Tally(tally, 0), 3).is_none());
         assert!(broadcasts.count(tally, 1, 1).is_none());
         let report = broadcasts.count(tally, 1, 4);
         assert!(matches!(report, Some(Report::Reply(Ticket(7), Reply::Delivered(counts))) if counts == [3, 5]));
         assert!(broadcasts.count(tally, 0, 1).is_none(), "it is gone");
-        let report = broadcasts.close(None, Asker::Home { shard: 2, tally, index: 1 }, 9);
+        let report = broadcasts.close(AskedOf::NOTHING, Asker::Home { shard: 2, tally, index: 1 }, 9);
         assert!(matches!(report, Some(Report::Home(2, SiblingMail::Delivered { index: 1, count: 9, .. }))));
     }
 
@@ -282,8 +311,9 @@ mod tests {
     fn of_a_broadcast_that_is_acknowledged_the_awaited_count() {
         let mut broadcasts = Broadcasts::default();
         let tally = broadcasts.open(Tally::of_emits(Ticket(1), 1));
-        let ack = broadcasts.ask(5, 100, Millis(0));
-        let report = broadcasts.close(Some(ack), Asker::Tally(tally, 0), 4);
+        let ack = broadcasts.ask(AckAsker::Bus(5), AckWay::Callback, 100, Millis(0));
+        let asked = AskedOf { ack: Some(ack), receipt: None };
+        let report = broadcasts.close(asked, Asker::Tally(tally, 0), 4);
         assert!(matches!(report, Some(Report::Reply(_, Reply::Delivered(counts))) if counts == [0]));
         assert_eq!(broadcasts.deadline(), None, "nobody is left to answer");
     }

@@ -15,20 +15,21 @@ use crate::shard::clients::client::{CloseReason, Farewell, Queued};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::Hub;
-use crate::shard::limit::Limit;
-use crate::shard::mail::{SiblingMail, TallyKey};
+use crate::shard::mail::{Inquiry, InquiryKind, SiblingMail, TallyKey};
 use crate::shard::recovery::log::KeptUntil;
 use crate::shard::recovery::position::{Mark, Position};
 
 use super::broadcasts::Report;
-use super::fan_out::{Asker, Deed, EncodedMessage, FanOut, KeptName};
+use super::fan_out::{AskedOf, Asker, Deed, EncodedMessage, FanOut, KeptName};
 use super::sockets::{NamespaceId, Seat};
 
 /// A broadcast that has come.
 pub(crate) struct Incoming {
     pub(crate) broadcast: Arc<Broadcast>,
-    /// Under which each receiver is asked to acknowledge it.
+    /// Under which each receiver is asked to acknowledge it, by another instance.
     pub(crate) ack: Option<AckId>,
+    /// What a backend wants to know of each receiver.
+    pub(crate) inquiries: Vec<Inquiry>,
     /// Whether this is its room's home, which sends it on.
     pub(crate) is_home: bool,
     pub(crate) asker: Asker,
@@ -36,6 +37,14 @@ pub(crate) struct Incoming {
     pub(crate) kept: Option<KeptName>,
     /// It means nothing to who comes back later.
     pub(crate) is_passing: bool,
+}
+
+impl Incoming {
+    /// One of which nothing is remembered but what clients that come back miss, and that goes to nobody elsewhere.
+    pub(crate) fn from_elsewhere(broadcast: Arc<Broadcast>, asker: Asker) -> Incoming {
+        let (ack, inquiries, kept) = (None, Vec::new(), None);
+        Incoming { broadcast, ack, inquiries, is_home: false, asker, kept, is_passing: false }
+    }
 }
 
 impl<A: Application> Hub<A> {
@@ -70,33 +79,38 @@ impl<A: Application> Hub<A> {
     }
 
     /// Decides to whom a broadcast goes, and queues it for them, at once if they are few.
-    pub(crate) fn deliver(&mut self, Incoming { broadcast, ack, is_home, asker, kept, is_passing }: Incoming) {
+    pub(crate) fn deliver(&mut self, incoming: Incoming) {
+        let Incoming { broadcast, ack, inquiries, is_home, asker, kept, is_passing } = incoming;
         let namespace = self.settings.namespace(&broadcast.namespace);
         if let (Some(namespace), true) = (namespace, is_home) {
-            self.send_on(namespace, &broadcast, asker);
+            self.send_on(namespace, &broadcast, asker, &inquiries);
         }
         if let (Some(namespace), Some(key), None) = (namespace, &broadcast.conflate, &kept) {
             self.outdate_kept(namespace, &broadcast.rooms, key);
         }
         let seats = namespace.map(|namespace| self.select(namespace, &broadcast.rooms, &broadcast.except));
-        let (Some(namespace), Some(seats)) = (namespace, seats) else { return self.close(ack, asker, 0) };
-        let is_remembered = ack.is_none() && !is_passing && self.is_remembered(namespace, &broadcast);
+        let (Some(namespace), Some(seats)) = (namespace, seats) else {
+            return self.close(AskedOf { ack, receipt: None }, asker, 0);
+        };
+        let wants_ack = ack.is_some() || inquiries.iter().any(|inquiry| inquiry.kind != InquiryKind::Receipt);
+        let is_remembered = !wants_ack && !is_passing && self.is_remembered(namespace, &broadcast);
+        let asked = self.ask_receivers(ack, &inquiries, is_remembered);
         if seats.is_empty() && !is_remembered {
-            return self.close(ack, asker, 0);
+            return self.close(asked, asker, 0);
         }
         let message = match is_remembered {
             true => self.remembered_message(namespace, &broadcast, kept),
             false => {
                 // What asks for an acknowledgement ends in a callback at its receiver, and what is passing comes to those too
                 // who have not got all that was before it: neither says how far anybody has got.
-                let mark = if ack.is_none() && !is_passing { self.mark() } else { None };
-                EncodedMessage { kept, ..self.message(namespace, &broadcast, ack, mark) }
+                let mark = if asked.ack.is_none() && !is_passing { self.mark() } else { None };
+                EncodedMessage { kept, ..self.message(namespace, &broadcast, asked, mark) }
             }
         };
         if seats.is_empty() {
-            return self.close(ack, asker, 0);
+            return self.close(asked, asker, 0);
         }
-        self.spread(Deed::Queue(message), seats, asker);
+        self.spread(Deed::Queue(EncodedMessage { asked, ..message }), seats, asker);
     }
 
     /// Does something to these sockets, which are in order: at once if they are few.
@@ -134,7 +148,7 @@ impl<A: Application> Hub<A> {
     }
 
     /// At the home of its room, or of what is remembered of it: the shards that have, or may have, other members get it too.
-    fn send_on(&mut self, namespace: NamespaceId, broadcast: &Arc<Broadcast>, asker: Asker) {
+    fn send_on(&mut self, namespace: NamespaceId, broadcast: &Arc<Broadcast>, asker: Asker, inquiries: &[Inquiry]) {
         let Asker::Tally(tally, index) = asker else { return };
         let from = self.shard.number;
         let (outposts, others) = match &*broadcast.rooms {
@@ -142,7 +156,13 @@ impl<A: Application> Hub<A> {
             _ => (&[][..], 0..self.shard.of),
         };
         for shard in outposts.iter().map(|(shard, _)| *shard).chain(others).filter(|shard| *shard != from) {
-            let mail = SiblingMail::Deliver { broadcast: Arc::clone(broadcast), tally, index, from };
+            let mail = SiblingMail::Deliver {
+                broadcast: Arc::clone(broadcast),
+                tally,
+                index,
+                from,
+                inquiries: inquiries.to_vec(),
+            };
             self.outbound.mails.push((shard, mail));
             self.broadcasts.expect(tally);
         }
@@ -152,12 +172,12 @@ impl<A: Application> Hub<A> {
         &mut self,
         namespace: NamespaceId,
         broadcast: &Broadcast,
-        ack: Option<AckId>,
+        asked: AskedOf,
         mark: Option<Mark>,
     ) -> EncodedMessage {
-        let frames = self.encode(broadcast, ack, mark);
+        let frames = self.encode(broadcast, asked.ack, mark);
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
-        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack, position: None, kept: None }
+        EncodedMessage { frames, conflate, delivery: broadcast.delivery, asked, position: None, kept: None }
     }
 
     /// One that goes into the log, and to nobody.
@@ -185,7 +205,7 @@ impl<A: Application> Hub<A> {
         if let (Some(KeptName { room, id }), Some(position)) = (&kept, position) {
             self.kept.set_position(room, *id, position);
         }
-        EncodedMessage { frames, conflate, delivery: broadcast.delivery, ack: None, position, kept }
+        EncodedMessage { frames, conflate, delivery: broadcast.delivery, asked: AskedOf::NOTHING, position, kept }
     }
 
     fn encode(&mut self, broadcast: &Broadcast, ack: Option<AckId>, mark: Option<Mark>) -> Frames {
@@ -229,11 +249,8 @@ impl<A: Application> Hub<A> {
                 }
             },
         }
-        if let Some(ack) = message.ack {
-            match self.broadcasts.acks_pending() < self.settings.acks_pending_max {
-                true => self.broadcasts.expect_ack(ack, key, seat.1),
-                false => self.counters.hit(Limit::AcksPendingMax),
-            }
+        if message.asked != AskedOf::NOTHING {
+            self.expect_answers(key, seat.1, message.asked);
         }
         if let Some(kept) = &message.kept {
             self.on_kept_queued(key, seat.1, kept, *position);
@@ -262,20 +279,20 @@ impl<A: Application> Hub<A> {
     }
 
     fn end(&mut self, fan_out: &FanOut) {
-        let ack = match &*fan_out.deed {
-            Deed::Queue(message) => message.ack,
+        let asked = match &*fan_out.deed {
+            Deed::Queue(message) => message.asked,
             Deed::Join(change) => {
                 self.await_rooms(change, fan_out.asker, fan_out.reached);
-                None
+                AskedOf::NOTHING
             }
-            _ => None,
+            _ => AskedOf::NOTHING,
         };
-        self.close(ack, fan_out.asker, fan_out.reached);
+        self.close(asked, fan_out.asker, fan_out.reached);
     }
 
     /// A broadcast has reached all that it will: whoever asked is told how many, or how many acknowledgements are awaited.
-    fn close(&mut self, ack: Option<AckId>, asker: Asker, count: u64) {
-        let report = self.broadcasts.close(ack, asker, count);
+    fn close(&mut self, asked: AskedOf, asker: Asker, count: u64) {
+        let report = self.broadcasts.close(asked, asker, count);
         self.report(report);
     }
 

@@ -60,11 +60,24 @@ pub(crate) struct EncodedMessage {
     pub(crate) frames: Frames,
     pub(crate) conflate: Option<ConflateKey>,
     pub(crate) delivery: Delivery,
-    pub(crate) ack: Option<AckId>,
+    pub(crate) asked: AskedOf,
     /// Where it is in the log; `None`: it is not remembered.
     pub(crate) position: Option<Position>,
     /// It is kept until a socket has received it.
     pub(crate) kept: Option<KeptName>,
+}
+
+/// What the receivers of a broadcast are asked to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AskedOf {
+    /// Under which they call back.
+    pub(crate) ack: Option<AckId>,
+    /// Under which it is known here that they have it.
+    pub(crate) receipt: Option<AckId>,
+}
+
+impl AskedOf {
+    pub(crate) const NOTHING: AskedOf = AskedOf { ack: None, receipt: None };
 }
 
 /// An event that is kept for a user.

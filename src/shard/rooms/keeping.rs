@@ -16,13 +16,13 @@ use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::mail::{Keep, Keeping, KeptView, Reply};
-use crate::shard::metrics::KeptEnd;
+use crate::shard::metrics::{AckEnd, KeptEnd};
 use crate::shard::moving::sid::Sid;
 use crate::shard::recovery::position::Position;
 
 use super::fan_out::KeptName;
 use super::kept::{Bounds, Choice, KeptEvent};
-use super::receipts::{Had, SentEvent};
+use super::receipts::{Had, SentEvent, WantedBy};
 use super::sockets::{NamespaceId, Seat};
 
 /// Of what may be queued for a socket, the part that kept events fill at once.
@@ -105,8 +105,8 @@ impl<A: Application> Hub<A> {
             let sid = self.directory.sid_of(key, place, socket.random);
             self.kept.offer(&kept.room, kept.id, sid, position);
         }
-        let sent = SentEvent { room: Arc::clone(&kept.room), id: kept.id, place, at: self.now.at };
-        self.receipts.expect(key, sent);
+        let wanted = WantedBy::Kept { room: Arc::clone(&kept.room), id: kept.id };
+        self.receipts.expect(key, SentEvent { wanted, place, at: self.now.at });
     }
 
     /// Whether a socket gets what is kept when it has taken what was kept before.
@@ -249,10 +249,19 @@ impl<A: Application> Hub<A> {
 
     /// A client has answered its ping: it has all that was queued before that.
     pub(crate) fn on_pong(&mut self, key: ClientKey) {
-        for SentEvent { room, id, at, .. } in self.receipts.on_pong(key) {
-            if self.kept.remove(&room, id) {
-                self.counters.count_kept(KeptEnd::Received, 1);
-                self.counters.receipts.observe(self.now.at - at);
+        for SentEvent { wanted, place, at } in self.receipts.on_pong(key) {
+            match wanted {
+                WantedBy::Kept { room, id } if self.kept.remove(&room, id) => {
+                    self.counters.count_kept(KeptEnd::Received, 1);
+                    self.counters.receipts.observe(self.now.at - at);
+                }
+                WantedBy::Kept { .. } => {}
+                WantedBy::Backend(ack) => {
+                    if self.broadcasts.take_ack(ack, key, place, b"[]").is_some() {
+                        self.counters.count_acks(AckEnd::Received, 1);
+                        self.counters.receipts.observe(self.now.at - at);
+                    }
+                }
             }
         }
         for (place, had) in self.receipts.take_behind(key) {
@@ -265,8 +274,11 @@ impl<A: Application> Hub<A> {
         if self.receipts.is_empty() {
             return;
         }
-        for SentEvent { room, id, .. } in self.receipts.forget(key, place) {
-            self.kept.unsend(&room, id);
+        for SentEvent { wanted, .. } in self.receipts.forget(key, place) {
+            // Whom a backend waits for is known elsewhere.
+            if let WantedBy::Kept { room, id } = wanted {
+                self.kept.unsend(&room, id);
+            }
         }
     }
 

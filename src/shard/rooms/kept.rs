@@ -150,8 +150,7 @@ impl KeptEvents {
 
     /// A newer event that is not kept has come under a key: what waits under it is over. Says whether something did.
     pub(crate) fn outdate(&mut self, room: &str, namespace: NamespaceId, key: &str) -> bool {
-        let is_under_it =
-            |event: &&KeptEvent| event.conflate.as_deref() == Some(key) && event.namespace == namespace;
+        let is_under_it = |event: &&KeptEvent| event.conflate.as_deref() == Some(key) && event.namespace == namespace;
         let outdated = self.users.get(room).and_then(|events| events.iter().find(is_under_it)).map(|event| event.id);
         outdated.is_some_and(|id| self.remove(room, id))
     }

@@ -21,6 +21,8 @@ mod changes;
 pub(super) mod deliver;
 pub(super) mod fan_out;
 mod homes;
+mod inquiries;
+mod inquiring;
 mod keeping;
 pub(super) mod kept;
 pub(super) mod lingering;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sockring_protocol::Millis;
+use sockring_protocol::socketio::AckId;
 
 use crate::shard::clients::client::ClientKey;
 use crate::shard::event_id::EventId;
@@ -16,15 +17,22 @@ use crate::shard::recovery::position::Position;
 
 use super::kept::Choice;
 
-/// A kept event that a socket has queued.
+/// An event that a socket has queued, and that somebody wants to know of that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SentEvent {
-    /// Of the user's room.
-    pub(crate) room: Arc<str>,
-    pub(crate) id: EventId,
+    pub(crate) wanted: WantedBy,
     /// The socket's place in its client.
     pub(crate) place: u16,
     pub(crate) at: Millis,
+}
+
+/// Who wants to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WantedBy {
+    /// The event is kept for the user of this room.
+    Kept { room: Arc<str>, id: EventId },
+    /// A backend has asked, under this id.
+    Backend(AckId),
 }
 
 /// What one client has queued.
@@ -168,11 +176,15 @@ mod tests {
     const CLIENT: ClientKey = ClientKey(Key { index: 1, generation: NonZeroU32::MIN });
 
     fn sent(id: u64, place: u16) -> SentEvent {
-        SentEvent { room: "user:a".into(), id: EventId(id), place, at: Millis(0) }
+        SentEvent { wanted: WantedBy::Kept { room: "user:a".into(), id: EventId(id) }, place, at: Millis(0) }
     }
 
     fn ids(sent: &[SentEvent]) -> Vec<u64> {
-        sent.iter().map(|sent| sent.id.0).collect()
+        let id = |sent: &SentEvent| match &sent.wanted {
+            WantedBy::Kept { id, .. } => id.0,
+            WantedBy::Backend(ack) => ack.0,
+        };
+        sent.iter().map(id).collect()
     }
 
     #[test]

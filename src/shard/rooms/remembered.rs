@@ -21,7 +21,7 @@ impl<A: Application> Hub<A> {
         }
         let mut verdicts = Vec::with_capacity(emits.len());
         let mut taken = Vec::with_capacity(emits.len());
-        for Remembered { broadcast, id, key, keep } in emits {
+        for Remembered { broadcast, id, key, keep, inquiries } in emits {
             let window_ms = self.settings.idempotency_window_ms;
             let verdict = key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
             if let (Verdict::New, Some(key)) = (verdict, &key) {
@@ -40,16 +40,17 @@ impl<A: Application> Hub<A> {
                     (Some(keeping), kept)
                 }
             };
-            taken.push(Some((broadcast, kept)));
+            taken.push(Some((broadcast, kept, inquiries)));
             verdicts.push((verdict, keeping));
         }
         let tally = self.broadcasts.open(Tally::of_remembered(ticket, verdicts));
         for (index, taken) in taken.into_iter().enumerate() {
             match taken {
                 None => self.count(tally, index, 0),
-                Some((broadcast, kept)) => {
+                Some((broadcast, kept, inquiries)) => {
                     let asker = Asker::Tally(tally, index);
-                    self.deliver(Incoming { broadcast, ack: None, is_home: true, asker, kept, is_passing: false });
+                    let incoming = Incoming::from_elsewhere(broadcast, asker);
+                    self.deliver(Incoming { is_home: true, kept, inquiries, ..incoming });
                 }
             }
         }

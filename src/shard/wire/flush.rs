@@ -40,6 +40,9 @@ impl<A: Application> Shard<A> {
         // Mail first: who is told in this turn that it is in a room, or moves, is known there before it hears of it.
         effects.extend(self.hub.outbound.mails.drain(..).map(|(shard, mail)| Effect::Mail(shard, Box::new(mail))));
         effects.append(&mut self.hub.outbound.for_bus);
+        if self.hub.broadcasts.has_concluded() {
+            self.hub.outbound.replies.append(&mut self.hub.broadcasts.take_concluded());
+        }
         // Whoever asked need not wait for what is queued to be sent.
         effects
             .extend(self.hub.outbound.replies.drain(..).map(|(ticket, reply)| Effect::Reply(ticket, Box::new(reply))));

@@ -6,7 +6,7 @@ use sockring::shard::home_of;
 use super::{LimitScene, reached};
 use crate::client::Poller;
 use crate::http::{Connection, request};
-use crate::server::{API, token_for};
+use crate::server::{API, data, token_for};
 use crate::slow::{LARGE_BODIES, stalled};
 use crate::until;
 
@@ -62,6 +62,25 @@ pub fn api_body_bytes_max() {
         connection.assert_ends();
     }
     scene.assert_hits(2);
+}
+
+#[test]
+pub fn ack_responses_bytes_max() {
+    let mut scene = LimitScene::new("ack_responses_bytes_max", "10", &[("SOCKRING_SHARDS", "1")]);
+    let mut clients = [(); 3].map(|()| scene.server.client("alice"));
+    let body = json!({"user": "alice", "event": "e", "ack": {"timeoutMs": 30_000, "responses": true}}).to_string();
+    let mut backend = scene.server.connect();
+    backend.send(request("POST", &format!("{API}/emit"), &[JSON], &body));
+    for (client, says) in clients.iter_mut().zip(["\"1234\"", "\"56789\"", "1234"]) {
+        let question = client.socket.text();
+        let id = question.strip_prefix("42").and_then(|text| text.split_once('[')).expect("a question").0;
+        client.send(&format!("43{id}[{says}]"));
+        // In this order.
+        client.socket.round_trip();
+    }
+    let answer = backend.answer().json();
+    assert_eq!((&data(&answer)["acked"], &data(&answer)["responses"]), (&json!(3), &json!(["1234", 1234])), "{answer}");
+    scene.assert_hits(1);
 }
 
 #[test]

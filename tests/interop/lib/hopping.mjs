@@ -25,7 +25,7 @@ class Place {
     const place = new Place();
     const port = await lastingPort();
     place.kind = kind;
-    place.#start = () => (kind === 'node' ? startNode(redis, { name, adapter: 'streams', port, env: { RECOVERY: 'on' } }) : startPeer(redis, { name, adapter: 'streams', port, env }));
+    place.#start = () => (kind === 'node' ? startNode(redis, { name, adapter: 'streams', port, env: { RECOVERY_MS: '120000' } }) : startPeer(redis, { name, adapter: 'streams', port, env }));
     place.server = await place.#start();
     return place;
   }

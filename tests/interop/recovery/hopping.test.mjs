@@ -67,7 +67,7 @@ describe('any server of one stream', { timeout: 60000, skip }, () => {
     redis = await RedisServer.start();
     const [A, B, C] = await Promise.all([
       startPeer(redis, { name: 'A', adapter, env: { SOCKRING_RECOVERY_OFFSET: 'argument' } }), startPeer(redis, { name: 'B', adapter, env: { SOCKRING_SHARDS: '3' } }),
-      startNode(redis, { name: 'C', adapter, env: { RECOVERY: 'on' } }),
+      startNode(redis, { name: 'C', adapter, env: { RECOVERY_MS: '120000' } }),
     ]);
     servers = { A, B, C };
   });

@@ -1,7 +1,7 @@
 // A Socket.IO server as a Node team runs it: socket.io, the Redis adapter, node-redis. Its parent tells it what to do.
 //   environment: PORT, ADAPTER=classic|sharded|streams|none, REDIS_URL, REDIS_CLUSTER (JSON list of URLs), NAMESPACES, PREFIX,
 //   SUBSCRIBER_URL (where its subscriber finds Redis, when that is another way), MODE (subscriptionMode of the sharded adapter), RESPONSES=specific (answers go to their asker's own channel),
-//   RECOVERY=on (clients come back to what they have missed), ACCESS_TOKEN_SECRET
+//   RECOVERY_MS (connectionStateRecovery: for how long clients may be away), ACCESS_TOKEN_SECRET
 
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
@@ -67,7 +67,8 @@ function verify(token) {
 }
 
 const server = http.createServer((_, response) => response.writeHead(404).end());
-const io = new Server(server, { adapter: await adapter(), cors: { origin: '*' }, ...(env.RECOVERY ? { connectionStateRecovery: {} } : {}) });
+const recovery = env.RECOVERY_MS ? { connectionStateRecovery: { maxDisconnectionDuration: Number(env.RECOVERY_MS) } } : {};
+const io = new Server(server, { adapter: await adapter(), cors: { origin: '*' }, ...recovery });
 
 for (const name of (env.NAMESPACES ?? '/,/admin').split(',')) {
   const namespace = io.of(name);

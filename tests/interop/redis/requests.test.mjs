@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { createClient } from 'redis';
+import { api } from '../lib/api.mjs';
 import { Client } from '../lib/client.mjs';
 import { adapters, connect, heard } from '../lib/cluster.mjs';
 import { crowded } from '../lib/crowd.mjs';
@@ -216,6 +217,25 @@ for (const adapter of adapters) {
     test('emitWithAck from the other server under test, when it is Node', { skip: process.env.PEERS !== 'node' && 'sockring has no such call' }, async () => {
       answering('of-room', ['A.web', 'B.poll', 'C.web', 'D.poll'], (name) => name);
       assert.equal(value(await servers.A.ask('emitWithAck', { rooms: ['r1'], flags: { timeout: 3000 }, args: ['of-room'] })).length, 4);
+    });
+
+    test('POST /emit with ack: the clients of all servers are asked, and counted', { skip: process.env.PEERS === 'node' && 'Node has no such call' }, async () => {
+      const members = ['A.web', 'B.poll', 'C.web', 'D.poll'];
+      const ask = async (body) => {
+        const { published, missing, acked, timedOut, responses } = await api(servers.A, 'POST', '/emit', { event: 'asked', args: [1], ...body });
+        return [published, missing, acked, timedOut, responses && sorted(responses)];
+      };
+      const wish = (timeoutMs) => ({ ack: { timeoutMs, responses: true } });
+      answering('asked', members, (name) => name);
+      assert.deepEqual(await ask({ room: 'r1', ...wish(10000) }), [true, 0, 4, 0, sorted(members)]);
+      answering('asked', ['B.web'], (name) => ({ name }));
+      const [, , acked, , responses] = await ask({ user: 'web-B', ...wish(10000) });
+      assert.deepEqual([acked, responses], [1, [{ name: 'B.web' }]]);
+      answering('asked', ['A.web', 'C.web'], (name) => name);
+      assert.deepEqual(await ask({ room: 'r1', ...wish(700) }), [true, 0, 2, 2, ['A.web', 'C.web']]);
+      answering('asked', crowd.admin, (name) => name);
+      assert.deepEqual(await ask({ broadcast: true, namespace: '/admin', ...wish(10000) }), [true, 0, crowd.admin.length, 0, sorted(crowd.admin)]);
+      assert.deepEqual(await ask({ room: 'nobody', ...wish(10000) }), [true, 0, 0, 0, []]);
     });
 
     test('what servers before version 8 ask: sids of rooms, and a single socket by its sid', { skip: adapter !== 'classic' }, async () => {

@@ -265,7 +265,9 @@ impl World {
                         users.iter().map(|(_, sockets)| sockets).sum()
                     }
                     Reply::Outposts(shards) => shards.len() as u64,
-                    Reply::TooMuch | Reply::Delivered(_) | Reply::Remembered(_) => panic!("{reply:?} to a question"),
+                    Reply::TooMuch | Reply::Delivered(_) | Reply::Remembered(_) | Reply::Concluded { .. } => {
+                        panic!("{reply:?} to a question")
+                    }
                 };
                 assert!(expected.contains(&count), "{reply:?} where {expected:?} was right");
                 self.check_joined(&joined);
