@@ -27,6 +27,7 @@ mod wire;
 mod world;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -211,8 +212,19 @@ fn returns() {
     assert!(environment("SIM_SEED").is_some() || feats.recovered > 0, "nobody comes back: {feats:?}");
 }
 
+/// What worlds have seen, together.
+trait Seen: Default + Send + Debug {
+    fn add(&mut self, other: &Self);
+}
+
+impl Seen for Feats {
+    fn add(&mut self, other: &Feats) {
+        Feats::add(self, other);
+    }
+}
+
 /// Runs many seeds, or the one that is asked for.
-fn play(test: &str, usual: u64, simulate: fn(u64) -> Feats) -> Feats {
+fn play<T: Seen>(test: &str, usual: u64, simulate: fn(u64) -> T) -> T {
     let begun = Instant::now();
     let seeds = match environment("SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -222,7 +234,7 @@ fn play(test: &str, usual: u64, simulate: fn(u64) -> Feats) -> Feats {
         }
     };
     let next = AtomicU64::new(seeds.start);
-    let results = Mutex::new((Feats::default(), BTreeMap::<String, Vec<u64>>::new()));
+    let results = Mutex::new((T::default(), BTreeMap::<String, Vec<u64>>::new()));
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +259,8 @@ fn play(test: &str, usual: u64, simulate: fn(u64) -> Feats) -> Feats {
     });
     let (feats, failures) = results.into_inner().expect("nobody panicked with it");
     let count = seeds.end - seeds.start;
-    println!("{count} seeds, {:.1} s, {feats:?}", begun.elapsed().as_secs_f64());
+    let failed: usize = failures.values().map(Vec::len).sum();
+    println!("{count} seeds, {:.1} s, {failed} failed, {feats:?}", begun.elapsed().as_secs_f64());
     let list: Vec<_> = failures
         .iter()
         .map(|(words, seeds)| format!("{words}\n  SIM_SEED={} cargo test --test sim -- {test}  ({seeds:?})", seeds[0]))

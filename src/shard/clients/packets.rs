@@ -384,10 +384,15 @@ impl<A: Application> Hub<A> {
     /// A Socket.IO DISCONNECT: the socket ends, the session goes on.
     pub(crate) fn disconnect(&mut self, key: ClientKey, place: u16) {
         let Some(socket) = self.directory.socket(key, place) else { return };
-        let namespace = self.settings.namespace_name(socket.namespace);
-        let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(namespace, out));
+        let (namespace, sid) = (socket.namespace, self.directory.sid_of(key, place, socket.random));
+        let name = self.settings.namespace_name(namespace);
+        let frames = encode::message(&mut self.scratch, |out| socketio::encode_disconnect(name, out));
         self.push(key, frames, Delivery::Queue);
         self.drop_socket(key, place, Parting::Disconnected);
+        // A client that had no room for the packet has ended by that, and may come back; to nothing but its user's events.
+        if let Some(recovery) = self.recovery.as_deref_mut() {
+            recovery.ended.lose_rooms(namespace, &sid);
+        }
     }
 
     /// Puts a socket into a room besides its user's; `None` when it is in too many. Being in it already is no error.

@@ -71,6 +71,14 @@ impl Ended {
         }
     }
 
+    /// A socket that was about to come back is taken out of its namespace: its rooms are gone, as if it had been there.
+    pub(crate) fn lose_rooms(&mut self, namespace: NamespaceId, sid: &Sid) {
+        let has_rooms = |rooms: &EndedRooms| matches!(rooms, EndedRooms::Known { joined, .. } if !joined.is_empty());
+        if let Some(ended) = self.sockets.get_mut(&(namespace, *sid)).filter(|ended| has_rooms(&ended.rooms)) {
+            ended.rooms = EndedRooms::Gone;
+        }
+    }
+
     /// The rooms of a socket that comes back and had got everything up to `from`. `None`: they are not known any more, and stay
     /// so.
     pub(crate) fn take(&mut self, namespace: NamespaceId, sid: &Sid, from: Position) -> Option<EndedRooms> {
@@ -168,6 +176,12 @@ mod tests {
         assert_eq!((ended.len(), ended.floor), (1, Position(0)));
         ended.expire(Millis(200));
         assert_eq!((ended.len(), ended.take(ROOT, &sid(1), Position(8))), (0, None));
+        // One with rooms is disconnected when it has not quite come back; one without has none to lose.
+        ended.put(ROOT, sid(4), known(), Position(9), Millis(300));
+        let left = || EndedRooms::Known { joined: Vec::new(), left: Visits::default() };
+        ended.put(ROOT, sid(5), left(), Position(9), Millis(300));
+        [4, 5].iter().for_each(|slot| ended.lose_rooms(ROOT, &sid(*slot)));
+        assert_eq!([4, 5].map(|slot| ended.take(ROOT, &sid(slot), Position(9))), [None, Some(left())]);
         // Whose last position is behind that had no rooms, or would be there.
         assert_eq!(ended.take(ROOT, &sid(2), Position(9)), nothing());
     }

@@ -104,6 +104,9 @@ impl<A: Application> Hub<A> {
         if is_told && has_rooms {
             recovery.ended.put(namespace, sid, rooms, term.since, term.until);
         }
+        if !is_told && parting == Parting::Disconnected {
+            recovery.ended.lose_rooms(namespace, &sid);
+        }
         // One without a user's room leaves nothing else behind that says that somebody may come back.
         if is_told && user.is_none() || self.membership.has_channels_of_sids() {
             self.membership.linger(RoomName { namespace, name: sid.text().as_str().into() }, term);

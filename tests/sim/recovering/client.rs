@@ -84,6 +84,11 @@ impl Client {
         self.line.take()
     }
 
+    /// Its page is loaded anew: it is another client object.
+    pub(crate) fn reload(&mut self) {
+        (self.sid, self.pid, self.offset) = (None, None, None);
+    }
+
     pub(crate) fn stays_away(&mut self) {
         self.returns_at = u64::MAX;
     }
