@@ -7,7 +7,7 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use sockring_fuzz::{BUGS, Random, TARGETS, Target};
+use sockring_fuzz::{BUGS, FAULTS, Invariant, Random, TARGETS, Target};
 
 const ROUNDS: u64 = 20_000;
 const SEEDS_MIN: usize = 8;
@@ -150,6 +150,16 @@ fn every_planted_bug_has_its_place() {
         assert_ne!(bug.right, bug.wrong);
     }
     assert!(TARGETS.iter().all(|target| BUGS.iter().any(|bug| bug.target == target.name)), "no bug for a target");
+}
+
+#[test]
+fn every_planted_fault_has_its_place() {
+    let root = package().parent().expect("the project");
+    for fault in FAULTS {
+        let source = fs::read_to_string(root.join(fault.path)).expect("a source");
+        assert_eq!(source.matches(fault.right).count(), 1, "{}: {}", fault.path, fault.right);
+    }
+    assert!(Invariant::ALL.iter().all(|one| FAULTS.iter().any(|fault| fault.invariant == *one)), "none for it");
 }
 
 fn replay(name: &str) {
