@@ -2,17 +2,21 @@
 
 use std::error::Error;
 use std::io;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value, json};
 use sockring::cluster::RedisMode;
 use sockring::config::keys::{self, KEYS};
-use sockring::config::{ConfigError, Mistakes, Settings};
+use sockring::config::{ConfigError, Mistakes, Settings, TlsPorts};
 use sockring::ring;
 use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
 use crate::{listen, out, rings, space, state};
+
+/// A certificate that was to be renewed by itself would have been.
+const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,11 +161,29 @@ fn check_places(
     if let Some(path) = &settings.state_file {
         report.add("state_file", state::check(path))?;
     }
+    if let Some(tls) = &settings.tls {
+        check_certificates(tls, report)?;
+    }
     if let Some(address) = settings.api.listen {
         report.add("api_listen", api.map(|_| format!("{address} is free")))?;
     }
     if !KEYS.iter().any(|key| key.name.starts_with("redis_") && mistakes.are_about(&[key.name])) {
         report.add("redis", redis(settings))?;
+    }
+    Ok(())
+}
+
+/// Until when each certificate is good.
+fn check_certificates(tls: &TlsPorts, report: &mut CheckReport) -> io::Result<()> {
+    for (file, certificate) in tls.certificate_files.iter().zip(&tls.clients.certificates) {
+        let left = certificate.ends().duration_since(SystemTime::now()).unwrap_or_default();
+        let days = left.as_secs() / (24 * 3600);
+        let end = humantime::format_rfc3339_seconds(certificate.ends());
+        let key = certificate.rsa_bits().map_or(String::new(), |bits| {
+            format!("; its RSA key of {bits} bits makes a handshake cost several times what one of EC P-256 does")
+        });
+        let status = if left < ENDS_SOON { Status::Warn } else { Status::Ok };
+        report.put(status, "tls", &format!("`{file}` ends at {end}, in {days} days{key}"), Map::new())?;
     }
     Ok(())
 }

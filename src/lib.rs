@@ -33,4 +33,5 @@ pub mod mailbox;
 pub mod proxies;
 pub mod ring;
 pub mod shard;
+pub mod tls;
 pub mod worker;

@@ -22,11 +22,13 @@
 
 mod asking;
 mod budget;
+mod certificates;
 mod check;
 mod flags;
 mod listen;
 mod logs;
 mod out;
+mod reload;
 mod rings;
 mod serve;
 mod show;

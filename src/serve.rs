@@ -19,8 +19,7 @@ use sockring::auth::Verifier;
 use sockring::bus::{Bus, NoBus};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Cluster, ClusterParts, OperatingSystem};
-use sockring::config::keys::TAKEN_OVER;
-use sockring::config::{Settings, Strictness, Values};
+use sockring::config::{Settings, Strictness};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
@@ -30,7 +29,9 @@ use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::budget::{self, Descriptors};
+use crate::certificates::Certificates;
 use crate::flags::Invocation;
+use crate::reload::Reloader;
 use crate::state::{Heritage, Testator};
 use crate::{listen, logs, out, rings, space, supervisor};
 
@@ -76,7 +77,8 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let heritage = Heritage::take(&settings)?;
     let testator = Testator::new(&settings, &heritage);
     let listening = (listeners, api_listener);
-    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listening, &heritage, &ended)?;
+    let certificates = Arc::new(Certificates::new(&settings)?);
+    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listening, &heritage, &certificates, &ended)?;
     // A worker drops its end without a word if it cannot start; then it says why by the other one.
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
@@ -91,9 +93,12 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &settings.state_file {
         Heritage::remove(path);
     }
-    let reload = {
-        let (api, verifier, mut running) = (Arc::clone(&crew.api), Arc::clone(&verifier), settings.values.clone());
-        move || reload(&invocation, &mut running, &api, &verifier)
+    let reload = Reloader {
+        invocation,
+        running: settings.values.clone(),
+        api: Arc::clone(&crew.api),
+        verifier: Arc::clone(&verifier),
+        certificates,
     };
     follow_signals(ended, reload, &settings)?;
     if let Some(cluster) = &crew.cluster {
@@ -169,6 +174,7 @@ impl Crew {
         (descriptors, budget): (usize, Descriptors),
         (listeners, mut api_listener): (Vec<Listener>, Option<std::net::TcpListener>),
         heritage: &Heritage,
+        certificates: &Certificates,
         ended: &mpsc::Sender<ProcessEnd>,
     ) -> Result<Crew, Box<dyn Error>> {
         let server: Arc<str> = settings.environment.as_str().into();
@@ -184,7 +190,9 @@ impl Crew {
         };
         let recovery = RecoverySettings { secret: Some(secret), positions, ..settings.engine.recovery.clone() };
         let instance = heritage.instance;
-        let engine = Arc::new(EngineSettings { instance, instances: others, recovery, ..settings.engine.clone() });
+        let (tls, api_tls) = certificates.servers();
+        let engine = EngineSettings { instance, instances: others, recovery, tls, ..settings.engine.clone() };
+        let engine = Arc::new(engine);
         let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };
         let capacity = Arc::new(Capacity::new(limits));
         let mailboxes: Vec<_> = (0..settings.shards).map(|_| Arc::new(Mailbox::new(settings.mail_bytes_max))).collect();
@@ -218,6 +226,7 @@ impl Crew {
             shards: shards.clone(),
             cluster: cluster.clone(),
             verifier: Some(Arc::clone(verifier)),
+            tls: api_tls,
         });
         let clock = Clock::default();
         let processors = processors(settings.shards);
@@ -300,10 +309,10 @@ fn start_worker(
 /// SIGHUP reloads; SIGTERM and SIGINT end, and end at once when one comes again.
 fn follow_signals(
     ended: mpsc::Sender<ProcessEnd>,
-    mut reload: impl FnMut() + Send + 'static,
+    mut reloader: Reloader,
     settings: &Settings,
 ) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Registered before anybody is told that the server runs.
     let drain = settings.drain;
     let (mut terminate, mut interrupt, mut hangup) = {
@@ -318,9 +327,10 @@ fn follow_signals(
                     _ = interrupt.recv() => break,
                     _ = hangup.recv() => {
                         supervisor::reloading();
-                        reload();
+                        reloader.reload();
                         supervisor::ready_again();
                     }
+                    () = reloader.certificates.changed() => reloader.reload_certificates(),
                 }
             }
             supervisor::stopping(drain);
@@ -331,43 +341,6 @@ fn follow_signals(
         });
     });
     spawned.map(drop).map_err(|error| space::explain(&error, settings).into())
-}
-
-/// Reads the settings again and takes over secrets, keys and allowed origins. What cannot be used changes nothing.
-fn reload(invocation: &Invocation, running: &mut Values, api: &Api, verifier: &ArcSwap<Verifier>) {
-    let settings = match invocation.settings() {
-        Ok(settings) => settings,
-        Err(mistakes) => {
-            let error = mistakes.to_string().replace('\n', "; ");
-            return tracing::error!(%error, "the settings cannot be used: nothing was changed");
-        }
-    };
-    // A secret that was made for this run stays as it is.
-    if settings.access_token_secret.is_some() || settings.token_public_key.is_some() {
-        match Verifier::new(settings.token_rules(settings.access_token_secret.clone())) {
-            Ok(fresh) => verifier.store(Arc::new(fresh)),
-            Err(error) => return tracing::error!(%error, "the secrets cannot be used: nothing was changed"),
-        }
-    }
-    api.replace_keys(settings.api.keys);
-    api.allow_origins(&settings.engine.cors);
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
-    let (taken_over, waiting): (Vec<_>, Vec<_>) =
-        running.changes(&settings.values).into_iter().partition(|name| TAKEN_OVER.contains(name));
-    let said = match taken_over.as_slice() {
-        [] => "none of secrets, API keys and allowed origins has changed".to_owned(),
-        names => format!("taken over: {}", names.join(", ")),
-    };
-    match waiting.as_slice() {
-        [] => tracing::info!("the settings were read again; {said}"),
-        names => {
-            let names = names.join(", ");
-            tracing::warn!("the settings were read again; {said}; changed, but only a restart takes it over: {names}");
-        }
-    }
-    running.take_over(&settings.values, &taken_over);
 }
 
 /// Where the secret of tokens comes from.
@@ -392,14 +365,16 @@ fn announce(
         IpAddr::V6(host) => format!("[{host}]"),
         IpAddr::V4(host) => host.to_string(),
     };
-    let mut text = format!("sockring {} is listening on http://{host}:{port}\n", env!("CARGO_PKG_VERSION"));
+    let scheme = scheme_of(settings.tls.as_ref());
+    let mut text = format!("sockring {} is listening on {scheme}://{host}:{port}\n", env!("CARGO_PKG_VERSION"));
     let api = match api_address {
-        None => format!("{host}:{port}"),
+        None => format!("{scheme}://{host}:{port}"),
         Some(address) => {
-            text += &format!("The API and the metrics are on http://{address}\n");
+            let scheme = scheme_of(settings.tls.as_ref().and_then(|tls| tls.api.as_ref()));
+            text += &format!("The API and the metrics are on {scheme}://{address}\n");
             match address.ip().is_unspecified() {
-                true => format!("localhost:{}", address.port()),
-                false => address.to_string(),
+                true => format!("{scheme}://localhost:{}", address.port()),
+                false => format!("{scheme}://{address}"),
             }
         }
     };
@@ -410,6 +385,10 @@ fn announce(
         tracing::warn!(%error, "where the server listens could not be printed");
     }
     Ok(())
+}
+
+fn scheme_of<T>(tls: Option<&T>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
 }
 
 /// A token, the page with it, which is where the API is, and a request. A token of a secret that outlives this run is shown to a person only: what
@@ -428,17 +407,17 @@ fn invitation(
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let token = verifier.mint(DEMO_USER, now, DEMO_TTL_S)?;
         text += &format!("\nA token for the user `{DEMO_USER}`, valid for a day:\n  {token}\n");
-        text += &format!("\nOpen the test page:\n  http://{api}/#token={token}\n");
+        text += &format!("\nOpen the test page:\n  {api}/#token={token}\n");
     } else {
         text += &format!("\nA token for the test page: sockring token --user {DEMO_USER}\n");
-        text += &format!("\nOpen the test page:\n  http://{api}/\n");
+        text += &format!("\nOpen the test page:\n  {api}/\n");
     }
     let key = match settings.api.keys.first() {
         Some(_) => " -H \"x-api-key: $API_KEY\"",
         None => "",
     };
     text += &format!(
-        "\nSend an event to that user:\n  curl -X POST http://{api}/api/v1/websocket/emit{key} \\\n    \
+        "\nSend an event to that user:\n  curl -X POST {api}/api/v1/websocket/emit{key} \\\n    \
          -H 'content-type: application/json' \\\n    \
          -d '{{\"user\":\"{DEMO_USER}\",\"event\":\"analysis:started\",\"data\":{{\"interviewId\":\"42\"}}}}'\n\n"
     );

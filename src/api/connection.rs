@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::net::{Shutdown, shutdown};
 use sockring_protocol::http::{
     BodyDecoder, BodyState, CONTINUE, Framing, Head, KeepAlive, Method, RequestError, Response,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,9 +19,9 @@ use super::answer::{ApiAnswer, ApiError};
 use super::crowd::Class;
 use super::crowd::{Counted, Crowd, Full};
 use super::routes;
+use super::stream::ApiStream;
 use super::{Api, Entrance};
 
-const READ_BYTES: usize = 16 << 10;
 /// How long a peer may take to read an answer, and one that has shown no key.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const OPEN_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,11 +53,13 @@ pub(super) async fn serve(
             Heard::Nothing => return None,
             Heard::Silence => {
                 api.hits.count(Limit::IdleTimeout);
+                connection.say_goodbye().await;
                 return None;
             }
             // As a shard does with one that says nothing at first.
             Heard::Mute => {
                 api.hits.count(Limit::HeadTimeout);
+                connection.say_goodbye().await;
                 return None;
             }
             Heard::TooSlow => {
@@ -85,7 +85,7 @@ pub(super) async fn serve(
 
 struct ApiConnection {
     entrance: Entrance,
-    stream: TcpStream,
+    stream: ApiStream,
     peer: Option<SocketAddr>,
     /// Requests that were answered on it, here and by shards.
     requests: u32,
@@ -94,7 +94,6 @@ struct ApiConnection {
     papers: Papers,
     /// Read and not used yet.
     input: Vec<u8>,
-    buffer: Vec<u8>,
 }
 
 enum Heard {
@@ -179,28 +178,28 @@ impl ApiConnection {
     fn new(entrance: Entrance, descriptor: OwnedFd, parcel: Parcel) -> std::io::Result<ApiConnection> {
         let mut parcel = parcel;
         let papers = parcel.take_papers();
-        let (requests, input) = (parcel.requests(), parcel.into_bytes());
+        let (requests, tls) = (parcel.requests(), parcel.take_tls());
+        let input = parcel.into_bytes();
         let stream = std::net::TcpStream::from(descriptor);
         stream.set_nonblocking(true)?;
         let stream = TcpStream::from_std(stream)?;
         let peer = stream.peer_addr().ok();
         Ok(ApiConnection {
             entrance,
-            stream,
+            stream: ApiStream::new(stream, tls),
             peer,
             requests,
             is_known: false,
             papers,
             input,
-            buffer: Vec::with_capacity(READ_BYTES),
         })
     }
 
     /// The connection as a shard's ring wants it: an operation on it waits. `None`: it is broken.
     fn give_back(self) -> Option<(OwnedFd, Parcel)> {
-        let stream = self.stream.into_std().ok()?;
-        stream.set_nonblocking(false).ok()?;
-        Some((stream.into(), Parcel::between_requests(self.input, self.requests).with(self.papers)))
+        let (descriptor, tls) = self.stream.give_back()?;
+        let parcel = Parcel::between_requests(self.input, self.requests).with(self.papers).through(tls);
+        Some((descriptor, parcel))
     }
 
     /// Waits until a whole head is there, with `scanned` bytes looked at so far.
@@ -393,13 +392,11 @@ impl ApiConnection {
     }
 
     async fn read(&mut self, deadline: Instant) -> Read {
-        self.buffer.clear();
-        let count = match timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await {
-            Ok(result) => result.unwrap_or(0),
-            Err(_) => return Read::TooLate,
-        };
-        self.input.extend_from_slice(&self.buffer);
-        if count == 0 { Read::End } else { Read::Some }
+        match timeout_at(deadline, self.stream.read(&mut self.input)).await {
+            Ok(0) => Read::End,
+            Ok(_) => Read::Some,
+            Err(_) => Read::TooLate,
+        }
     }
 
     async fn write(&mut self, answer: &ApiAnswer, body_of: BodyOf, keep_alive: KeepAlive) -> bool {
@@ -422,8 +419,12 @@ impl ApiConnection {
 
     async fn write_bytes(&mut self, bytes: &[u8]) -> bool {
         let timeout = if self.is_known { WRITE_TIMEOUT } else { OPEN_WRITE_TIMEOUT };
-        let written = timeout_at(Instant::now() + timeout, self.stream.write_all(bytes)).await;
-        written.is_ok_and(|result| result.is_ok())
+        timeout_at(Instant::now() + timeout, self.stream.write(bytes)).await.unwrap_or(false)
+    }
+
+    /// Closes without an answer.
+    async fn say_goodbye(&mut self) {
+        let _ = timeout_at(Instant::now() + LINGER, self.stream.say_goodbye()).await;
     }
 
     /// Answers for the last time.
@@ -436,21 +437,22 @@ impl ApiConnection {
 
     /// Closing with unread bytes would destroy the answer on its way: end our side, and read until the peer ends its.
     async fn linger(&mut self, crowd: &Crowd) {
-        let _ = shutdown(&self.stream, Shutdown::Write);
         let deadline = Instant::now() + LINGER;
+        if timeout_at(deadline, self.stream.end()).await.is_err() {
+            return;
+        }
         let mut thins_out = pin!(crowd.thins_out());
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX && Instant::now() < deadline {
-            self.input.clear();
-            let is_more = tokio::select! {
+            let count = tokio::select! {
                 biased;
-                read = self.read(deadline) => read == Read::Some,
-                () = &mut thins_out => false,
+                read = timeout_at(deadline, self.stream.discard()) => read.unwrap_or(0),
+                () = &mut thins_out => 0,
             };
-            if !is_more {
+            if count == 0 {
                 break;
             }
-            discarded += self.input.len();
+            discarded += count;
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::shard::{
     AckEnd, Broken, CloseReason, Counters, Histogram, KeptEnd, Limit, PacketFault, Recovered, ShardMetrics, ShardStats,
     UnknownSid,
 };
+use crate::tls::TlsServer;
 
 use super::Api;
 use super::answer::ApiAnswer;
@@ -27,6 +28,7 @@ use super::exposition::Exposition;
 use super::metric_rows::{OfShard, gauges, values};
 use super::process_metrics;
 use super::served::{self, OfRoute};
+use super::tls_metrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
@@ -183,6 +185,8 @@ pub(super) struct OfApi {
     bus: Option<ClusterMetrics>,
     traffic: Traffic,
     served: BTreeMap<&'static str, OfRoute>,
+    /// The entrances that speak TLS.
+    tls: Vec<(Door, Arc<TlsServer>)>,
 }
 
 impl OfApi {
@@ -195,6 +199,10 @@ impl OfApi {
             capacity: Arc::clone(&api.capacity),
             waiting: api.shards.iter().map(Postbox::waiting).collect(),
             bus: api.cluster.as_deref().map(Cluster::metrics),
+            tls: [(Door::Clients, &api.engine.tls), (Door::Api, &api.tls)]
+                .into_iter()
+                .filter_map(|(door, server)| Some((door, Arc::clone(server.as_ref()?))))
+                .collect(),
         }
     }
 }
@@ -337,6 +345,7 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     connections.set(i64::try_from(api.connections).unwrap_or(i64::MAX));
     registry.register("api_connections", "Connections that the API serves", connections);
     served::register(registry, api.served);
+    tls_metrics::register(registry, &api.tls);
     let is_draining = shards.iter().any(|metrics| metrics.stats.is_draining);
     for (name, help, holds) in [
         ("ready", "1: this instance should get traffic, as /ready says", api.traffic == Traffic::Wanted),
@@ -368,6 +377,7 @@ mod tests {
             waiting: vec![(1, 9)],
             traffic: Traffic::Wanted,
             served: BTreeMap::new(),
+            tls: Vec::new(),
             bus: Some(ClusterMetrics {
                 subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],

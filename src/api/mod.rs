@@ -26,6 +26,7 @@ mod emit;
 mod emitting;
 mod exposition;
 mod fields;
+mod hits;
 mod inquiring;
 mod instances;
 mod kept;
@@ -43,6 +44,8 @@ mod process_metrics;
 mod routes;
 mod served;
 mod shape;
+mod stream;
+mod tls_metrics;
 mod users;
 mod words;
 
@@ -68,9 +71,11 @@ use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
 use crate::shard::{EngineSettings, EventIds, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
+use crate::tls::TlsServer;
 
 use answer::ApiError;
 use crowd::{Crowd, Full};
+use hits::Hits;
 
 pub use bodies::{BodyError, decode_emit, decode_emits};
 pub use operations::{AnswerShape, ApiOperation, BodyShape, OPERATIONS, Place};
@@ -101,6 +106,8 @@ pub struct Api {
     cluster: Option<Arc<Cluster>>,
     /// Mints tokens for the page. `None`: nobody does.
     verifier: Option<Arc<ArcSwap<Verifier>>>,
+    /// Of the address of the API; `None`: it speaks plain text.
+    tls: Option<Arc<TlsServer>>,
     page: page::Page,
     started: Instant,
     /// At the port of the clients, and at the address of the API.
@@ -113,35 +120,6 @@ pub struct Api {
     ids: EventIds,
     /// Emits of which it was to be known what sockets say.
     inquiries: AtomicU64,
-}
-
-/// How often a limit was reached here.
-#[derive(Debug, Default)]
-struct Hits {
-    connections: AtomicU64,
-    per_address: AtomicU64,
-    bodies: AtomicU64,
-    /// Of those that shards have too.
-    shared: [AtomicU64; Limit::ALL.len()],
-}
-
-impl Hits {
-    fn count(&self, limit: Limit) {
-        if let Some(count) = self.shared.get(limit as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// By the names of the settings.
-    fn all(&self) -> Vec<(&'static str, u64)> {
-        let own = [
-            ("api_connections_max", &self.connections),
-            ("api_connections_per_address_max", &self.per_address),
-            ("api_body_bytes_max", &self.bodies),
-        ];
-        let shared = Limit::ALL.iter().map(|limit| limit.setting()).zip(&self.shared);
-        own.into_iter().chain(shared).map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
-    }
 }
 
 /// What the API is made of.
@@ -164,6 +142,8 @@ pub struct ApiParts {
     pub cluster: Option<Arc<Cluster>>,
     /// Mints tokens for the page. `None`: nobody does.
     pub verifier: Option<Arc<ArcSwap<Verifier>>>,
+    /// Of the address of the API; `None`: it speaks plain text.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 /// Where a connection has come in.
@@ -194,6 +174,7 @@ impl Api {
             shards: parts.shards,
             cluster: parts.cluster,
             verifier: parts.verifier,
+            tls: parts.tls,
             started: Instant::now(),
             crowds,
             demos: AtomicUsize::new(0),
@@ -249,7 +230,8 @@ impl Api {
             self.hits.connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Parcel::between_requests(Vec::new(), 0).with(Papers { stranger, ..Papers::default() }))
+        let tls = self.tls.as_ref().map(|tls| Box::new(tls.accept()));
+        Some(Parcel::between_requests(Vec::new(), 0).with(Papers { stranger, ..Papers::default() }).through(tls))
     }
 
     /// Serves a connection with the bytes that were already read from it, until it ends or goes back to shard `home`.
@@ -489,6 +471,7 @@ mod tests {
             shards: Vec::new(),
             cluster: None,
             verifier: None,
+            tls: None,
         })
     }
 

@@ -46,6 +46,11 @@ pub const KEYS: &[SettingKey] = &[
     known_as(&["API_KEY"], key("api_key", "", "keys of the HTTP API, comma-separated; without one, in development, the API answers this machine only")),
     known_as(&["API_KEY_FILE"], key("api_key_file", "", "file that holds the keys of the HTTP API, separated by commas or line breaks")),
     key("api_listen", "", "address and port of the HTTP API and the metrics, as `127.0.0.1:9090`; default: on the port of the clients"),
+    key("api_tls", "false", "`true`: `api_listen` speaks TLS too, with the same certificates"),
+    key("api_tls_client_ca_file", "", "PEM file of the authorities of which one has to have signed the certificate that whoever connects to `api_listen` shows; with it, `api_listen` speaks TLS"),
+    key("tls_cert_file", "", "PEM file of the certificate, and of those that lead to its authority, with which the clients' port speaks TLS; of several, comma-separated, the one with the name that a client asks for, else the first"),
+    key("tls_key_file", "", "PEM file of its private key; of several, in the same order"),
+    key("tls_ticket_keys_file", "", "file of the keys that seal session tickets, one per line, the one that seals first: the same for all instances between which clients resume; default: made for the run"),
     key("trusted_proxies", "", "addresses or networks whose `X-Forwarded-For` is believed, comma-separated"),
     known_as(&["CORS_ORIGIN"], key("cors_origin", "", "origins that may connect, comma-separated, or `*`; default: `*` in development, the same origin only in production")),
     key("cors_credentials", "", "whether browsers may send credentials; default: true for a list of origins, false for `*`"),
@@ -135,7 +140,7 @@ pub const KEYS: &[SettingKey] = &[
 ];
 
 /// Settings that name a file whose content is read with them, and again at SIGHUP.
-pub const HELD_IN_FILES: [&str; 7] = [
+pub const HELD_IN_FILES: [&str; 11] = [
     "access_token_secret_file",
     "access_token_secret_previous_file",
     "token_public_key_file",
@@ -143,7 +148,18 @@ pub const HELD_IN_FILES: [&str; 7] = [
     "recovery_secret_file",
     "redis_password_file",
     "redis_sentinel_password_file",
+    "api_tls_client_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_ticket_keys_file",
 ];
+
+/// Of these, those that may name several.
+pub const LISTS_OF_FILES: [&str; 2] = ["tls_cert_file", "tls_key_file"];
+
+/// Settings that say nothing without each other: a mistake in one is not followed by what the others lack then.
+pub const TLS: [&str; 5] =
+    ["tls_cert_file", "tls_key_file", "tls_ticket_keys_file", "api_tls", "api_tls_client_ca_file"];
 
 /// Settings whose value is never shown. A URL may have a password in it.
 pub const SECRETS: [&str; 7] = [
@@ -157,7 +173,7 @@ pub const SECRETS: [&str; 7] = [
 ];
 
 /// Settings that SIGHUP takes over; the others need a restart.
-pub const TAKEN_OVER: [&str; 15] = [
+pub const TAKEN_OVER: [&str; 19] = [
     "access_token_secret",
     "access_token_secret_file",
     "access_token_secret_previous",
@@ -173,6 +189,10 @@ pub const TAKEN_OVER: [&str; 15] = [
     "api_key_file",
     "cors_origin",
     "cors_credentials",
+    "api_tls_client_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_ticket_keys_file",
 ];
 
 /// What most servers set; `-h` shows these.
@@ -189,6 +209,8 @@ pub fn group(key: &SettingKey) -> &'static str {
         "Tokens"
     } else if begins(&["api_"]) {
         "HTTP API"
+    } else if begins(&["tls_"]) {
+        "TLS"
     } else if begins(&["recovery_"]) {
         "Recovery"
     } else if begins(&["log"]) {

@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 28] = [
+const MODULES: [&str; 31] = [
     "api",
     "app",
     "asking",
@@ -14,6 +14,7 @@ const MODULES: [&str; 28] = [
     "budget",
     "bus",
     "capacity",
+    "certificates",
     "check",
     "cluster",
     "config",
@@ -24,6 +25,7 @@ const MODULES: [&str; 28] = [
     "mailbox",
     "out",
     "proxies",
+    "reload",
     "ring",
     "rings",
     "serve",
@@ -33,6 +35,7 @@ const MODULES: [&str; 28] = [
     "state",
     "supervisor",
     "tail",
+    "tls",
     "token",
     "worker",
 ];

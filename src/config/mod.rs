@@ -4,6 +4,7 @@ pub mod keys;
 mod log;
 mod recovery;
 mod redis;
+mod tls;
 mod values;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::proxies::TrustedProxies;
 use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
+pub use tls::TlsPorts;
 pub use values::{CONFIG_VARIABLE, Source, Values};
 
 /// A setting cannot be used. Always the operator's to mend.
@@ -160,6 +162,8 @@ pub struct Settings {
     pub mail_bytes_max: usize,
     /// `None`: a single instance.
     pub cluster: Option<ClusterSettings>,
+    /// `None`: plain text.
+    pub tls: Option<TlsPorts>,
     pub log: String,
     pub log_format: LogFormat,
     /// What all this was made of.
@@ -197,6 +201,11 @@ impl Settings {
             };
             mistake.source = values.source(&mistake.key).cloned();
             let was_given = values.forget(&mistake.key);
+            if keys::TLS.contains(&mistake.key.as_str()) {
+                for name in keys::TLS {
+                    values.forget(name);
+                }
+            }
             all.push(mistake);
             if !was_given {
                 return Err(Mistakes { all, rest: None });
@@ -274,6 +283,7 @@ impl Settings {
             },
             mail_bytes_max: values.number("mail_bytes_max", 1024)?,
             cluster: redis::cluster(values)?,
+            tls: tls::settings(values)?,
             log: log::filter(values)?,
             log_format,
             environment,
@@ -360,6 +370,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         elsewhere: Elsewhere::HandOver,
         instances: Instances::Alone,
         instance: Instance::default(),
+        tls: None,
         path: path(values)?,
         namespaces: namespaces(values)?,
         times: SessionTimes {

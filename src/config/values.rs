@@ -56,8 +56,8 @@ impl fmt::Display for Source {
 struct Given {
     text: String,
     source: Source,
-    /// What the file that it names holds, or why that cannot be read.
-    content: Option<Result<Vec<u8>, String>>,
+    /// What the files that it names hold, or why one cannot be read.
+    contents: Option<Result<Vec<Vec<u8>>, String>>,
 }
 
 /// The values of all sources.
@@ -74,7 +74,7 @@ pub struct Values {
 impl Values {
     /// Takes a value for a key unless a stronger source had one.
     pub fn offer(&mut self, name: &'static str, text: String, source: Source) {
-        self.given.entry(name).or_insert(Given { text, source, content: None });
+        self.given.entry(name).or_insert(Given { text, source, contents: None });
     }
 
     /// Takes what the environment has.
@@ -149,8 +149,11 @@ impl Values {
     pub(super) fn read_files(&mut self) {
         for (name, given) in &mut self.given {
             if keys::HELD_IN_FILES.contains(name) && !given.text.is_empty() {
-                let content = std::fs::read(&given.text);
-                given.content = Some(content.map_err(|error| format!("`{}` cannot be read: {error}", given.text)));
+                let paths =
+                    if keys::LISTS_OF_FILES.contains(name) { list(&given.text) } else { vec![given.text.clone()] };
+                let read =
+                    |path: &String| std::fs::read(path).map_err(|error| format!("`{path}` cannot be read: {error}"));
+                given.contents = Some(paths.iter().map(read).collect());
             }
         }
     }
@@ -158,8 +161,8 @@ impl Values {
     /// The settings that are not what they are in `newer`, nor what their files hold.
     pub fn changes(&self, newer: &Values) -> Vec<&'static str> {
         let differs = |name: &str| {
-            let content = |values: &Values| values.given.get(name).and_then(|given| given.content.clone());
-            self.text(name) != newer.text(name) || content(self) != content(newer)
+            let contents = |values: &Values| values.given.get(name).and_then(|given| given.contents.clone());
+            self.text(name) != newer.text(name) || contents(self) != contents(newer)
         };
         KEYS.iter().map(|key| key.name).filter(|name| differs(name)).collect()
     }
@@ -205,8 +208,15 @@ impl Values {
 
     /// What the file that a setting names holds.
     pub(super) fn content(&self, name: &str) -> Result<Option<&[u8]>, ConfigError> {
-        let content = self.given.get(name).and_then(|given| given.content.as_ref());
-        content.map(|content| content.as_deref().map_err(|reason| wrong(name, reason))).transpose()
+        Ok(self.contents(name)?.first().map(Vec::as_slice))
+    }
+
+    /// What each of the files that a setting names holds, in their order.
+    pub(super) fn contents(&self, name: &str) -> Result<&[Vec<u8>], ConfigError> {
+        match self.given.get(name).and_then(|given| given.contents.as_ref()) {
+            None => Ok(&[]),
+            Some(contents) => contents.as_deref().map_err(|reason| wrong(name, reason)),
+        }
     }
 
     /// A secret that is set by itself, or by the name of the file that holds it. Of both the stronger source counts.

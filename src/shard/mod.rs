@@ -59,6 +59,7 @@ use wire::compressor::Compressor;
 use wire::idlers::{self, Idlers};
 use wire::parcel::Luggage;
 use wire::stage::{Connection, HttpStage, Request, Stage};
+use wire::tls_stages::TlsStages;
 
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
@@ -106,6 +107,7 @@ pub struct Shard<A> {
     sending_bytes: u64,
     idlers: Idlers,
     compressor: Compressor,
+    tls: TlsStages,
     /// When mail or completions last waited too long.
     slow_at: Option<Millis>,
     /// The last count of everything, and when it was made.
@@ -167,6 +169,7 @@ impl<A: Application> Shard<A> {
             sending_bytes: 0,
             idlers: Idlers::default(),
             compressor,
+            tls: TlsStages::default(),
             slow_at: None,
             counted: None,
         }
@@ -176,6 +179,7 @@ impl<A: Application> Shard<A> {
     pub fn on_time(&mut self, now: Now) {
         let due = if self.hub.has_been_away(now) { self.deadline() } else { None };
         self.hub.on_time(now, due);
+        self.tls.on_turn(self.hub.settings.turn.handshake_steps_max);
     }
 
     /// A connection was accepted, from this address if it is known. `None`: there is no room for it, or its address has as many
@@ -194,13 +198,16 @@ impl<A: Application> Shard<A> {
             standing => standing,
         };
         let key = self.add_connection(peer, 0, standing, stranger)?;
+        if let (true, Some(connection)) = (self.hub.settings.tls.is_some(), self.connections.get_mut(key.0)) {
+            connection.is_tls = true;
+        }
         self.effects.push(Effect::Read(key));
         Some(key)
     }
 
     /// A connection came from another shard, or back from the API.
     pub fn on_arrival(&mut self, peer: Option<IpAddr>, parcel: Parcel) -> Option<ConnectionKey> {
-        let Parcel { mut bytes, requests, luggage, papers } = parcel;
+        let Parcel { mut bytes, requests, luggage, papers, tls } = parcel;
         let standing = match papers.seat {
             Some(seat) => seat.into_standing(),
             None => {
@@ -211,6 +218,10 @@ impl<A: Application> Shard<A> {
         let key = self.add_connection(peer, requests, standing, papers.stranger)?;
         if let Some(account) = papers.account {
             self.diary.begin(key.0.index, *account);
+        }
+        if let (Some(tls), Some(connection)) = (tls, self.connections.get_mut(key.0)) {
+            connection.is_tls = true;
+            self.tls.insert(key, tls);
         }
         match luggage {
             Luggage::None => {}
@@ -229,6 +240,7 @@ impl<A: Application> Shard<A> {
             _ => {}
         }
         self.weigh(key);
+        self.on_sealed_arrival(key);
         Some(key)
     }
 
@@ -276,6 +288,7 @@ impl<A: Application> Shard<A> {
     /// Nothing refers to the connection any more, outside and in the kernel.
     pub fn on_closed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.remove(key.0) else { return };
+        self.tls.take(key);
         self.closing_bytes -= connection.unsent_bytes();
         self.sending_bytes -= u64::from(connection.sending_bytes);
         self.hub.give_back_input(connection.input_bytes as usize);
@@ -290,6 +303,7 @@ impl<A: Application> Shard<A> {
 
     /// Fires what is due. Comes after everything that happened in the turn, so that a pong beats its timeout.
     pub fn on_tick(&mut self) {
+        self.go_on_with_handshakes();
         self.hub.expire();
         let Shard { timers, due, .. } = self;
         timers.advance(self.hub.now.at, |key| due.push_back(key));
@@ -306,7 +320,11 @@ impl<A: Application> Shard<A> {
 
     /// Whether this turn has left something to do, for which the next one should come at once.
     pub fn is_behind(&self) -> bool {
-        self.hub.is_behind() || !self.due.is_empty() || !self.dirty.is_empty() || !self.begun.is_empty()
+        self.hub.is_behind()
+            || !self.due.is_empty()
+            || !self.dirty.is_empty()
+            || !self.begun.is_empty()
+            || self.tls.is_behind()
     }
 
     /// When the next turn has to come at the latest.

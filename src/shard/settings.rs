@@ -1,6 +1,7 @@
 //! `EngineSettings`: what a shard needs to know, each limit with its default and its consequence.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
@@ -8,6 +9,7 @@ use sockring_protocol::socketio::PacketLimits;
 use sockring_protocol::websocket::MessageLimits;
 
 use crate::proxies::TrustedProxies;
+use crate::tls::TlsServer;
 
 use super::moving::sid::Instance;
 use super::rooms::sockets::NamespaceId;
@@ -96,6 +98,8 @@ pub struct EngineSettings {
     pub queue_bytes_max: usize,
     /// What is remembered for clients that come back.
     pub recovery: RecoverySettings,
+    /// What connections begin with; `None`: they speak plain text.
+    pub tls: Option<Arc<TlsServer>>,
     /// What a shard does before it looks for what has come meanwhile.
     pub turn: TurnLimits,
 }
@@ -171,6 +175,8 @@ pub struct TurnLimits {
     pub compressed_bytes_max: usize,
     /// Clients that are seen to because their time has come.
     pub clients_due_max: usize,
+    /// Steps of TLS handshakes. A client's first takes 150 to 400 us, nearly all of it a signature and an agreement on a key.
+    pub handshake_steps_max: usize,
     /// A broadcast to so few members is queued for them at once, before larger ones that are under way.
     pub at_once_max: usize,
     /// A count of all clients and connections serves all who ask for it, for a millisecond per so many counted.
@@ -198,6 +204,7 @@ impl Default for TurnLimits {
             piece_bytes_max: 64 << 10,
             compressed_bytes_max: 128 << 10,
             clients_due_max: 1_024,
+            handshake_steps_max: 4,
             at_once_max: 64,
             counted_per_ms: 64,
             backlog_messages_max: 1 << 18,
@@ -244,6 +251,7 @@ impl Default for EngineSettings {
             idempotency_keys_max: 100_000,
             queue_bytes_max: 1 << 20,
             recovery: RecoverySettings::default(),
+            tls: None,
             turn: TurnLimits::default(),
         }
     }

@@ -102,6 +102,7 @@ impl Instance {
             shards: postboxes(shards),
             cluster: Some(Arc::clone(&cluster)),
             verifier: None,
+            tls: None,
         });
         let shared = Rc::new(Shared::new(clients, shards));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };

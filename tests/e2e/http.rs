@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use rustls::ClientConnection;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use sockring_protocol::http::{Framing, HeadLimits, ResponseHead};
@@ -17,6 +18,8 @@ pub use text::request;
 
 pub struct Connection {
     pub stream: TcpStream,
+    /// Where it speaks TLS.
+    tls: Option<Box<ClientConnection>>,
     input: Vec<u8>,
 }
 
@@ -61,12 +64,54 @@ impl Connection {
         stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
         stream.set_write_timeout(Some(WAIT_MAX)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("nodelay can be set");
-        Connection { stream, input: Vec::new() }
+        Connection { stream, tls: None, input: Vec::new() }
+    }
+
+    /// One on which this is the client's side of TLS. Its handshake comes with the first bytes.
+    pub fn secured(address: SocketAddr, tls: ClientConnection) -> Connection {
+        Connection { tls: Some(Box::new(tls)), ..Connection::open(address) }
+    }
+
+    /// Completes the handshake, or says why there is none.
+    pub fn handshake(&mut self) -> Result<(), String> {
+        let tls = self.tls.as_mut().expect("it speaks TLS");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Why TLS ends, which it has to.
+    pub fn end_of_tls(&mut self) -> String {
+        let tls = self.tls.as_mut().expect("it speaks TLS");
+        loop {
+            if let Err(error) = tls.complete_io(&mut self.stream) {
+                return error.to_string();
+            }
+        }
+    }
+
+    /// The records of these texts, one of each.
+    pub fn sealed(&mut self, texts: &[&[u8]]) -> Vec<u8> {
+        let (tls, mut records) = (self.tls(), Vec::new());
+        for text in texts {
+            tls.writer().write_all(text).expect("it takes them");
+            tls.write_tls(&mut records).expect("a vector takes all");
+        }
+        records
+    }
+
+    pub fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("it speaks TLS")
     }
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server takes bytes");
+        let result = match &mut self.tls {
+            None => self.stream.write_all(bytes.as_ref()),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes.as_ref()),
+        };
+        result.expect("the server takes bytes");
     }
 
     /// Sends what the server may refuse to read to the end.
@@ -177,6 +222,10 @@ impl Connection {
     /// Ends this side and waits for the server's: then it has closed its descriptors.
     #[track_caller]
     pub fn leave(mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            tls.write_tls(&mut self.stream).expect("the server takes bytes");
+        }
         self.stream.shutdown(Shutdown::Write).expect("it is still open");
         self.assert_ends();
     }
@@ -185,7 +234,11 @@ impl Connection {
     #[track_caller]
     fn read(&mut self) -> bool {
         let mut bytes = [0; 16 << 10];
-        match self.stream.read(&mut bytes) {
+        let result = match &mut self.tls {
+            None => self.stream.read(&mut bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut bytes),
+        };
+        match result {
             Ok(count) => {
                 self.input.extend_from_slice(&bytes[..count]);
                 count > 0

@@ -33,6 +33,7 @@ mod start;
 mod state;
 mod supervised;
 mod telling;
+mod tls;
 mod users;
 #[path = "../support/waiting.rs"]
 mod waiting;

@@ -132,7 +132,7 @@ impl Server {
             }
         });
         let mut server = Server { child, port: 0, lines, log };
-        let line = server.line_with("is listening on http://");
+        let line = server.line_with("is listening on http");
         let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
         server.port = port.unwrap_or_else(|| panic!("a port at the end of `{line}`"));
         server
@@ -159,8 +159,8 @@ impl Server {
 
     /// The address of the API, where it has one of its own.
     pub fn api_address(&self) -> SocketAddr {
-        let line = self.line_with("The API and the metrics are on http://");
-        let address = line.rsplit("http://").next().and_then(|address| address.trim().parse().ok());
+        let line = self.line_with("The API and the metrics are on http");
+        let address = line.rsplit("://").next().and_then(|address| address.trim().parse().ok());
         address.unwrap_or_else(|| panic!("an address at the end of `{line}`"))
     }
 

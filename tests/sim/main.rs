@@ -17,6 +17,7 @@ mod record;
 mod recovering;
 mod remote;
 mod returning;
+mod secured;
 mod sharing;
 mod subscribing;
 mod table;
@@ -87,6 +88,7 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
         piece_bytes_max: random.pick(&[20, 300, 64 << 10]),
         compressed_bytes_max: 128 << 10,
         clients_due_max: random.pick(&[1, 1_024]),
+        handshake_steps_max: 1,
         at_once_max: random.pick(&[0, 1, 3]),
         counted_per_ms: 64,
         backlog_messages_max: random.pick(&[1, 4, 1_000]),
@@ -147,6 +149,12 @@ fn simulate(seed: u64) -> Feats {
         settings.idempotency_window_ms = apart.pick(&[1, 60, 300_000]);
         settings.idempotency_keys_max = apart.pick(&[1, 12, 100_000]);
         settings.kept_events_per_user_max = 100_000;
+    }
+    if apart.one_in(16) {
+        settings.tls = Some(secured::server());
+        settings.turn.handshake_steps_max = apart.pick(&[1, 2, 4]);
+        // A handshake takes two ways there and back of the time that a head has.
+        settings.head_timeout_ms = 10_000;
     }
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.refuse_one_in(refuses_one_in);

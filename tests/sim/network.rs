@@ -1,8 +1,13 @@
 //! The network: TCP connections as byte streams with latency, cuts, receive windows, FIN and RST, on an agenda of events.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection};
 
 use super::random::Random;
+use super::secured;
 
 /// Names a connection of the simulation; never reused.
 pub type TcpId = usize;
@@ -64,6 +69,8 @@ pub struct Tcp {
     held: usize,
     /// Read by nobody yet, at the client.
     unread: Vec<u8>,
+    /// The client's side of TLS, where it is spoken.
+    tls: Option<Box<ClientConnection>>,
     /// How the server's side ended, as the client sees it.
     pub server_end: Option<End>,
     /// The client has ended its side.
@@ -118,6 +125,8 @@ pub struct Network {
     pub stall_max: u64,
     /// Between which the kernel spreads connections.
     shards: usize,
+    /// What clients begin TLS with; `None`: they speak plain text.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Network {
@@ -131,6 +140,7 @@ impl Network {
             latency_max,
             stall_max: 0,
             shards,
+            tls: None,
         }
     }
 
@@ -178,11 +188,18 @@ impl Network {
             down: Stream::default(),
             held: 0,
             unread: Vec::new(),
+            tls: None,
             server_end: None,
             client_end: None,
             server: ServerSide { shard, ..ServerSide::default() },
         });
         self.at(at, Event::Connect(id));
+        if let Some(config) = &self.tls {
+            let name = secured::NAME.try_into().expect("a name");
+            let client = ClientConnection::new(Arc::clone(config), name).expect("a client");
+            self.tcps[id].tls = Some(Box::new(client));
+            self.write_sealed(id);
+        }
         id
     }
 
@@ -191,6 +208,31 @@ impl Network {
         if self.tcps[id].client_end.is_some() {
             return;
         }
+        match &mut self.tcps[id].tls {
+            None => self.write_raw(id, bytes),
+            Some(tls) => {
+                // What waits for the handshake has no bound here.
+                tls.set_buffer_limit(None);
+                tls.writer().write_all(bytes).expect("it takes all");
+                self.write_sealed(id);
+            }
+        }
+    }
+
+    /// Writes what TLS makes of what is to be said, and what it says of its own.
+    fn write_sealed(&mut self, id: TcpId) {
+        let mut sealed = Vec::new();
+        if let Some(tls) = &mut self.tcps[id].tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut sealed).expect("a vector takes all");
+            }
+        }
+        if self.tcps[id].client_end.is_none() {
+            self.write_raw(id, &sealed);
+        }
+    }
+
+    fn write_raw(&mut self, id: TcpId, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let cut = if self.random.one_in(4) { 1 + self.random.index(rest.len()) } else { rest.len() };
@@ -208,7 +250,21 @@ impl Network {
             let delay = self.random.below(2);
             self.at(self.now + delay, Event::Space(id));
         }
-        bytes
+        self.opened(id, bytes)
+    }
+
+    /// What sealed bytes say.
+    fn opened(&mut self, id: TcpId, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(tls) = &mut self.tcps[id].tls else { return bytes };
+        let (mut sealed, mut plain) = (bytes.as_slice(), Vec::new());
+        while !sealed.is_empty() && tls.read_tls(&mut sealed).expect("a slice can be read") > 0 {
+            let state = tls.process_new_packets().expect("the server keeps to the rules of TLS");
+            let from = plain.len();
+            plain.resize(from + state.plaintext_bytes_to_read(), 0);
+            tls.reader().read_exact(&mut plain[from..]).expect("what there is can be read");
+        }
+        self.write_sealed(id);
+        plain
     }
 
     /// Whether the server's side has ended and everything before that was read.
@@ -219,6 +275,12 @@ impl Network {
     pub fn end(&mut self, id: TcpId, end: End) {
         if self.tcps[id].client_end.is_some() {
             return;
+        }
+        if let (Some(tls), End::Fin) = (&mut self.tcps[id].tls, end)
+            && !tls.is_handshaking()
+        {
+            tls.send_close_notify();
+            self.write_sealed(id);
         }
         self.tcps[id].client_end = Some(end);
         self.send_up(id, Segment::End(end));

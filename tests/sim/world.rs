@@ -25,6 +25,7 @@ use super::desk::Desk;
 use super::network::{Event, Network, TcpId};
 use super::random::Random;
 use super::record::{Counts, Record, Sender};
+use super::secured;
 
 use around::{Around, Posted};
 use bus::Bus;
@@ -172,6 +173,7 @@ impl World {
         let capacity = Arc::new(Capacity::new(limits));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };
         let mut network = Network::new(random.fork(), latency_max, usize::from(shards));
+        network.tls = settings.tls.is_some().then(secured::client);
         network.now = START_MS;
         network.stall_max = if latency_max > 1 { latency_max * 2 } else { 0 };
         let network = Rc::new(RefCell::new(network));

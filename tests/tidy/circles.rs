@@ -71,6 +71,7 @@ const LAYERS: [&[&str]; 3] = [
         "wire/idlers.rs",
         "wire/parcel.rs",
         "wire/stage.rs",
+        "wire/tls_stages.rs",
     ],
     // The hub, which has one of each owner.
     &["hub/mod.rs"],

@@ -17,11 +17,12 @@ const CODE_LINES_MAX: usize = 500;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// What the modules in a place may name of this crate (docs/ARCHITECTURE.md, "Who may know whom"). A longer place goes before a shorter one.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("src/cluster/", &["cluster", "mailbox", "shard", "bus"]),
     ("src/ring/", &["ring"]),
-    ("src/shard/settings.rs", &["shard", "proxies"]),
-    ("src/shard/", &["shard", "app", "capacity"]),
+    ("src/shard/settings.rs", &["shard", "proxies", "tls"]),
+    ("src/shard/", &["shard", "app", "capacity", "tls"]),
+    ("src/tls/", &["tls"]),
     ("src/bus.rs", &["shard"]),
     ("src/worker/", &["worker", "bus", "shard", "ring", "mailbox", "capacity", "app"]),
     (
@@ -37,11 +38,12 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "events",
             "mailbox",
             "shard",
+            "tls",
         ],
     ),
     ("src/app/", &["app", "auth", "events"]),
     ("src/mailbox.rs", &["mailbox", "shard"]),
-    ("src/config/", &["config", "auth", "capacity", "cluster", "proxies", "shard", "worker"]),
+    ("src/config/", &["config", "auth", "capacity", "cluster", "proxies", "shard", "tls", "worker"]),
     ("src/capacity", &["capacity"]),
     ("src/proxies.rs", &["proxies"]),
     ("src/auth.rs", &["auth"]),

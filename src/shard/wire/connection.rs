@@ -21,6 +21,8 @@ use super::stage::{Connection, Request, SEND_TIMEOUT_MS, Stage};
 const LINGER_MS: u64 = 1_000;
 /// And up to this many bytes: enough for the rest of a body that was refused by its length, and nothing is kept of it.
 const LINGER_BYTES_MAX: u32 = 8 << 20;
+/// Who waits for us to go on with its handshake is looked at again after this.
+const WAITING_MS: u64 = 1_000;
 
 impl<A: Application> Shard<A> {
     /// Bytes came from a connection. They may be changed in place.
@@ -28,6 +30,16 @@ impl<A: Application> Shard<A> {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         self.hub.counters.bytes_in += bytes.len() as u64;
         self.diary.received(key.0.index, bytes.len());
+        if connection.is_tls && !connection.is_closing() {
+            return self.on_sealed_bytes(key, bytes);
+        }
+        self.on_plain_bytes(key, bytes);
+    }
+
+    /// What a peer says, whatever way it came.
+    #[inline]
+    pub(in crate::shard) fn on_plain_bytes(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
         match &mut connection.stage {
             Stage::Http(_) => {
                 self.on_http_bytes(key, bytes);
@@ -153,6 +165,9 @@ impl<A: Application> Shard<A> {
         connection.has_left = true;
         self.hub.give_back_input(std::mem::take(&mut connection.input_bytes) as usize);
         let mut parcel = parcel;
+        if connection.is_tls {
+            parcel.tls = self.tls.take(key);
+        }
         parcel.papers.account = self.diary.is_kept().then(|| Box::new(self.diary.account(key.0.index)));
         parcel.papers.seat = Some(Permit::counted(Arc::clone(&self.hub.capacity), connection.standing));
         connection.deadline = self.hub.attended() + SEND_TIMEOUT_MS;
@@ -252,7 +267,13 @@ impl<A: Application> Shard<A> {
 
     /// Ends a connection that has had its time.
     fn end_overdue(&mut self, key: ConnectionKey) {
+        let now = self.hub.attended();
         let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if connection.is_tls && self.tls.is_waiting(key) {
+            // It waits for us.
+            connection.deadline = now + WAITING_MS;
+            return self.arm_connection(key);
+        }
         match &connection.stage {
             Stage::Http(stage) => match &stage.request {
                 Request::Head if connection.is_behind() => self.finish(key),

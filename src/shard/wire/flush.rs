@@ -11,6 +11,7 @@ use crate::shard::faults::Broken;
 use crate::shard::hub::outbound::Order;
 
 use super::stage::Stage;
+use super::tls_stages::LastWord;
 
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
@@ -151,13 +152,9 @@ impl<A: Application> Shard<A> {
             return 0;
         }
         if let Some(piece) = connection.take_piece(bytes_max) {
-            let count = piece.as_slice().len();
             connection.is_sending = true;
             connection.has_more = true;
-            self.hub.counters.bytes_out += count as u64;
-            self.diary.sent(key.0.index, count);
-            self.effects.push(Effect::Send(key, piece));
-            return count;
+            return self.send(key, piece);
         }
         let client = connection.transport_of();
         let is_closing = client.is_none() && matches!(connection.stage, Stage::Closing { .. });
@@ -184,31 +181,61 @@ impl<A: Application> Shard<A> {
         if is_closing {
             self.closing_bytes -= left;
         }
-        match (taken, &mut connection.stage) {
-            (Some((bytes, copied)), _) => {
+        let own =
+            if taken.is_none() && connection.is_tls { self.tls.take_own(key, LastWord::of(is_closing)) } else { None };
+        match (taken, own, &mut connection.stage) {
+            (Some((bytes, copied)), ..) => {
                 let count = bytes.as_slice().len();
                 connection.is_sending = true;
                 connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
                 connection.has_more = waits || is_closing || count > bytes_max;
                 self.sending_bytes += u64::from(connection.sending_bytes);
                 self.hub.counters.bytes_copied += copied as u64;
-                self.hub.counters.bytes_out += count.min(bytes_max) as u64;
-                self.diary.sent(key.0.index, count.min(bytes_max));
                 if let Some(client) = client {
                     self.hub.diary.sent(client.0.index, count);
                 }
                 let bytes = if count > bytes_max { connection.cut(bytes, bytes_max) } else { bytes };
-                self.effects.push(Effect::Send(key, bytes));
-                return count.min(bytes_max);
+                return self.send(key, bytes);
             }
-            (None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
+            (None, Some(own), _) => {
+                connection.is_sending = true;
+                connection.has_more = is_closing;
+                return self.send_sealed(key, Bytes::Owned(own));
+            }
+            (None, None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
                 *is_shut = true;
                 self.effects.push(Effect::ShutDown(key));
                 self.begin_linger(key);
             }
-            (None, _) => {}
+            (None, None, _) => {}
         }
         0
+    }
+
+    /// Hands to the kernel what a peer is told; says how many bytes.
+    #[inline]
+    fn send(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
+        let bytes = match self.connections.get(key.0) {
+            Some(connection) if connection.is_tls => match self.tls.seal(key, &bytes) {
+                Some(sealed) => Bytes::Owned(sealed),
+                // Its handshake is not done, or it has failed: there is no way to tell it anything.
+                None => {
+                    self.finish(key);
+                    return 0;
+                }
+            },
+            _ => bytes,
+        };
+        self.send_sealed(key, bytes)
+    }
+
+    #[inline]
+    fn send_sealed(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
+        let count = bytes.as_slice().len();
+        self.hub.counters.bytes_out += count as u64;
+        self.diary.sent(key.0.index, count);
+        self.effects.push(Effect::Send(key, bytes));
+        count
     }
 
     /// All bytes of a send are with the kernel, or the connection is broken.
@@ -220,11 +247,16 @@ impl<A: Application> Shard<A> {
         self.sending_bytes -= u64::from(gone);
         match result {
             Ok(()) => {
-                let (has_more, is_http) = (connection.has_more, matches!(connection.stage, Stage::Http(_)));
-                if has_more {
+                // Of a handshake, or of its own, no request waits unless it has come meanwhile.
+                let is_tls = connection.is_tls && gone == 0 && left == 0;
+                let resumes = match &connection.stage {
+                    Stage::Http(stage) => !is_tls || !stage.input.is_empty(),
+                    _ => false,
+                };
+                if connection.has_more {
                     self.mark_dirty(key);
                 }
-                if is_http {
+                if resumes {
                     // Requests that waited until their predecessors' answers were taken.
                     self.resume(key);
                 }

@@ -98,11 +98,8 @@ impl<A: Application> Shard<A> {
         let mut decoder = std::mem::take(&mut stage.decoder);
         decoder.release();
         let luggage = Luggage::WebSocket { sid, decoder, pending };
-        self.hand_over(
-            key,
-            Destination::Shard(home),
-            Parcel { bytes: bytes.to_vec(), requests: 0, luggage, papers: Papers::default() },
-        );
+        let parcel = Parcel { bytes: bytes.to_vec(), requests: 0, luggage, papers: Papers::default(), tls: None };
+        self.hand_over(key, Destination::Shard(home), parcel);
     }
 
     /// A WebSocket arrived after the client that it belongs to.

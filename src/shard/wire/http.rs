@@ -153,7 +153,7 @@ impl<A: Application> Shard<A> {
                 };
                 let papers = Papers { stranger: stage.stranger.take(), ..Papers::default() };
                 // This one is counted where it is answered.
-                let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers };
+                let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers, tls: None };
                 // No send is under way here, so this one takes all answers before the connection leaves.
                 self.flush_connection(key, Cut::Whole);
                 self.hand_over(key, destination, parcel);
@@ -230,7 +230,8 @@ impl<A: Application> Shard<A> {
         let (bytes, requests) = (std::mem::take(&mut stage.input), stage.requests);
         self.flush_connection(key, Cut::Whole);
         let luggage = Luggage::Poll { sid, reply: Box::new(reply) };
-        self.hand_over(key, Destination::Shard(home), Parcel { bytes, requests, luggage, papers: Papers::default() });
+        let parcel = Parcel { bytes, requests, luggage, papers: Papers::default(), tls: None };
+        self.hand_over(key, Destination::Shard(home), parcel);
     }
 
     /// A GET arrived after the client that it polls for.

@@ -15,7 +15,8 @@ impl<A: Application> Shard<A> {
     /// Counts what a connection holds of what its peer has begun. Ends it where the process holds too much.
     pub(in crate::shard) fn weigh(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let begun = u32::try_from(connection.begun_bytes()).unwrap_or(u32::MAX);
+        let sealed = if connection.is_tls { self.tls.held_bytes(key) } else { 0 };
+        let begun = u32::try_from(connection.begun_bytes() + sealed).unwrap_or(u32::MAX);
         let before = connection.input_bytes;
         if begun > before && !self.hub.take_input((begun - before) as usize) {
             return self.refuse_input(key);

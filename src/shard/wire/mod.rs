@@ -3,6 +3,8 @@
 //! ```text
 //!   bytes                                                   one send per connection
 //!     |                                                         ^
+//!   sealing: TLS, where it is spoken <------------------------> |
+//!     |                                                         |
 //!     v                                                         | flush: own answers, then the client's outbox
 //!   connection, whose stage is
 //!     http --------- heads, bodies ---> requests ---> clients   |
@@ -28,4 +30,6 @@ mod input;
 pub(super) mod parcel;
 mod requests;
 mod room_making;
+mod sealing;
 pub(super) mod stage;
+pub(super) mod tls_stages;

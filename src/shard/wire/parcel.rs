@@ -5,6 +5,7 @@ use sockring_protocol::websocket::Decoder;
 use crate::capacity::{Permit, Stranger};
 use crate::shard::diary::Account;
 use crate::shard::moving::sid::Sid;
+use crate::tls::TlsStage;
 
 use super::stage::ReplyHead;
 
@@ -15,6 +16,8 @@ pub struct Parcel {
     pub(crate) requests: u32,
     pub(crate) luggage: Luggage,
     pub(crate) papers: Papers,
+    /// `bytes` have been through it already. `None`: it speaks plain text.
+    pub(crate) tls: Option<Box<TlsStage>>,
 }
 
 /// What a connection is counted as, wherever it is.
@@ -43,12 +46,17 @@ pub(crate) enum Luggage {
 impl Parcel {
     /// A connection that is between two requests, with the bytes that were read from it.
     pub fn between_requests(bytes: Vec<u8>, requests: u32) -> Parcel {
-        Parcel { bytes, requests, luggage: Luggage::None, papers: Papers::default() }
+        Parcel { bytes, requests, luggage: Luggage::None, papers: Papers::default(), tls: None }
     }
 
     /// With what the connection is counted as.
     pub fn with(self, papers: Papers) -> Parcel {
         Parcel { papers, ..self }
+    }
+
+    /// With the stage that its bytes go through.
+    pub fn through(self, tls: Option<Box<TlsStage>>) -> Parcel {
+        Parcel { tls, ..self }
     }
 
     /// The connection stays where its descriptor is counted.
@@ -62,13 +70,20 @@ impl Parcel {
         std::mem::take(&mut self.papers)
     }
 
+    pub fn take_tls(&mut self) -> Option<Box<TlsStage>> {
+        self.tls.take()
+    }
+
     pub fn requests(&self) -> u32 {
         self.requests
     }
 
     /// Adds what was read from the connection while it was on its way.
     pub fn append(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        match &mut self.tls {
+            None => self.bytes.extend_from_slice(bytes),
+            Some(tls) => tls.keep(bytes),
+        }
     }
 
     pub fn into_bytes(self) -> Vec<u8> {

@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     pub(crate) is_suspect: bool,
     /// It was given away.
     pub(crate) has_left: bool,
+    /// Its bytes go through a stage of TLS.
+    pub(crate) is_tls: bool,
 }
 
 /// What a connection has to send before its client's outbox.
@@ -85,6 +87,7 @@ impl Connection {
             standing,
             is_suspect: false,
             has_left: false,
+            is_tls: false,
         }
     }
 

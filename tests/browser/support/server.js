@@ -57,14 +57,16 @@ export async function startServer(settings = {}) {
     }
   };
 
+  let scheme;
   let port;
   try {
-    port = Number((await printed(/listening on http:\/\/[^ ]*:(\d+)/))[1]);
+    [, scheme, port] = await printed(/listening on (https?):\/\/[^ ]*:(\d+)/);
   } catch (error) {
     await stop();
     throw error;
   }
-  const origin = `http://localhost:${port}`;
+  port = Number(port);
+  const origin = `${scheme}://localhost:${port}`;
   return {
     port,
     origin,

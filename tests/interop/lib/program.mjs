@@ -26,7 +26,7 @@ export const suiteTimers = { pingInterval: 300, pingTimeout: 200, connectTimeout
 /** The defaults of every Socket.IO server, where timing is not the point. */
 export const normalTimers = { pingInterval: 25000, pingTimeout: 20000, connectTimeout: 45000 };
 
-const LINE = /listening on http:\/\/[^ ]*:(\d+)/;
+const LINE = /listening on (https?):\/\/[^ ]*:(\d+)/;
 const running = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -108,7 +108,7 @@ export async function start(bin, args, env, { channel = false } = {}) {
     resolve({ code, signal });
   }));
   createInterface({ input: child.stderr }).on('line', keep);
-  const port = await within(
+  const [scheme, port] = await within(
     Number(process.env.START_TIMEOUT ?? 30000),
     () => `${bin} ${args.join(' ')} prints "listening on http://HOST:PORT" on stdout${last()}`,
     new Promise((resolve, reject) => {
@@ -116,7 +116,7 @@ export async function start(bin, args, env, { channel = false } = {}) {
       createInterface({ input: child.stdout }).on('line', (line) => {
         keep(line);
         const found = LINE.exec(line);
-        if (found) resolve(Number(found[1]));
+        if (found) resolve([found[1], Number(found[2])]);
       });
       exited.then(({ code, signal }) => {
         reject(new Error(`${bin} ${args.join(' ')} ended before it was ready, code ${code}, signal ${signal}${last()}`));
@@ -133,8 +133,8 @@ export async function start(bin, args, env, { channel = false } = {}) {
     host: '127.0.0.1',
     pid: child.pid,
     child,
-    url: `http://127.0.0.1:${port}`,
-    wsUrl: `ws://127.0.0.1:${port}`,
+    url: `${scheme}://127.0.0.1:${port}`,
+    wsUrl: `${scheme.replace('http', 'ws')}://127.0.0.1:${port}`,
     exited,
     said: () => tail.join('\n'),
     /** Fails with its last words when the program is no longer there. */

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sockring::capacity::Capacity;
 use sockring::ring::Kernel;
 use sockring::shard::{Papers, Parcel, Shard, ShardStats};
+use sockring::tls::TlsStage;
 use sockring::worker::{Outside, Table, Then, Turned, Worker};
 
 use super::super::desk::Desk;
@@ -33,8 +34,8 @@ pub struct Permit {
     turns_at_once: (u64, u32),
 }
 
-/// Connections that are with the API: how many requests they have had, and their bytes.
-pub type AtApi = BTreeMap<TcpId, (Socket, Papers, u32, Vec<u8>)>;
+/// Connections that are with the API: how many requests they have had, their bytes, and their TLS.
+pub type AtApi = BTreeMap<TcpId, (Socket, Papers, u32, Vec<u8>, Option<Box<TlsStage>>)>;
 
 impl Permit {
     pub fn new(
@@ -173,25 +174,33 @@ impl World {
         let delay = self.random.below(5);
         let id = socket.id();
         let (papers, requests) = (parcel.take_papers(), parcel.requests());
-        self.at_api.insert(id, (socket, papers, requests, parcel.into_bytes()));
+        let tls = parcel.take_tls();
+        self.at_api.insert(id, (socket, papers, requests, parcel.into_bytes(), tls));
         self.network.borrow_mut().at(self.now + delay, Event::Return(id));
     }
 
     /// The API has answered one request with 404 and keeps the connection no longer.
     pub(super) fn take_back(&mut self, id: TcpId) {
-        let (socket, papers, requests, mut bytes) = self.at_api.remove(&id).expect("it is with the API");
+        let (socket, papers, requests, mut bytes, mut tls) = self.at_api.remove(&id).expect("it is with the API");
         let mut network = self.network.borrow_mut();
         let server = network.server(id);
         if server.end == Some(End::Reset) {
             return;
         }
-        bytes.append(&mut server.arrived);
+        match &mut tls {
+            None => bytes.append(&mut server.arrived),
+            Some(tls) => _ = tls.receive(&mut std::mem::take(&mut server.arrived), &mut bytes).expect("it is TLS"),
+        }
         let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head is given to the API");
         bytes.drain(..head + 4);
         let shard = server.shard;
-        network.send(id, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        match &mut tls {
+            None => network.send(id, answer),
+            Some(tls) => network.send(id, &tls.seal(answer).expect("its handshake is done")),
+        }
         drop(network);
-        let parcel = Parcel::between_requests(bytes, requests + 1).with(papers);
+        let parcel = Parcel::between_requests(bytes, requests + 1).with(papers).through(tls);
         self.post(shard, Posted::new(sockring::mailbox::Letter::Arrival(socket, Box::new(parcel))));
     }
 

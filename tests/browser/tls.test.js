@@ -1,0 +1,44 @@
+// The test page over https and wss, in a real Chromium against a server that speaks TLS itself.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, it } from 'node:test';
+import { launchBrowser, openPage, textIs } from './support/browser.js';
+import { SECRET, mint, startServer } from './support/server.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'sockring-browser-tls-'));
+const file = (name) => path.join(folder, name);
+let browser;
+let server;
+
+before(async () => {
+  execFileSync('openssl', [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+    '-addext', 'subjectAltName=DNS:localhost', '-keyout', file('key.pem'), '-out', file('cert.pem'),
+  ], { stdio: 'ignore' });
+  browser = await launchBrowser();
+  server = await startServer({
+    ACCESS_TOKEN_SECRET: SECRET,
+    SOCKRING_TLS_CERT_FILE: file('cert.pem'),
+    SOCKRING_TLS_KEY_FILE: file('key.pem'),
+  });
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+it('connects by polling, upgrades, and gets what it asks for', { timeout: 90_000 }, async (t) => {
+  // Nobody has signed the certificate but itself.
+  const { page, seen } = await openPage(t, browser, server.pageUrl(mint('alice')), { ignoreHTTPSErrors: true });
+  await textIs(page, '#state', 'connected');
+  await textIs(page, '#transport', 'polling → websocket');
+  await page.fill('#message', 'Hello over TLS');
+  await page.click('text=Send test message');
+  await textIs(page, '#message-form .answer', /^Delivered to 1 socket of user /);
+  assert.deepEqual(seen.sockets.map((url) => new URL(url).protocol), ['wss:']);
+  assert.ok(seen.requests.length > 0 && seen.requests.every((url) => url.startsWith('https:')), String(seen.requests));
+});
