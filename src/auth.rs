@@ -119,10 +119,11 @@ pub struct TokenRules {
     pub after_expiry: AfterExpiry,
     /// How far the clocks of whoever signs may be off.
     pub leeway_s: u64,
-    /// The claim that holds the user's id.
+    /// The claim that holds the user's id, or the way to it, as `user.id`.
     pub user_claim: String,
-    pub issuer: Option<String>,
-    pub audience: Option<String>,
+    /// One of these must have issued it, and it must be for one of these; none: whoever it is.
+    pub issuers: Vec<String>,
+    pub audiences: Vec<String>,
 }
 
 /// Verifies and mints tokens.
@@ -175,7 +176,7 @@ impl Verifier {
         if begins_at.is_some_and(|at| at > now_unix_ms) {
             return Err(AuthError::NotYetValid);
         }
-        let user = claims.get(&self.rules.user_claim).and_then(user_id).ok_or(AuthError::NoUser)?;
+        let user = claim_at(&claims, &self.rules.user_claim).and_then(user_id).ok_or(AuthError::NoUser)?;
         let ends_at_unix_ms = expires_at.filter(|_| self.rules.after_expiry == AfterExpiry::Close);
         Ok(Identity { user, ends_at_unix_ms })
     }
@@ -200,15 +201,13 @@ impl Verifier {
     /// Makes a token for a user, valid for `ttl_s` seconds from `now_s`. Needs a secret.
     pub fn mint(&self, user: &str, now_s: u64, ttl_s: u64) -> Result<String, jsonwebtoken::errors::Error> {
         let key = self.minting_key.as_ref().ok_or(jsonwebtoken::errors::ErrorKind::InvalidKeyFormat)?;
-        let mut claims = Map::new();
-        claims.insert(self.rules.user_claim.clone(), json!(user));
+        let mut claims = claim_of(&self.rules.user_claim, user);
         claims.insert("iat".to_owned(), json!(now_s));
         claims.insert("exp".to_owned(), json!(now_s.saturating_add(ttl_s)));
-        if let Some(issuer) = &self.rules.issuer {
-            claims.insert("iss".to_owned(), json!(issuer));
-        }
-        if let Some(audience) = &self.rules.audience {
-            claims.insert("aud".to_owned(), json!(audience));
+        for (name, allowed) in [("iss", &self.rules.issuers), ("aud", &self.rules.audiences)] {
+            if let Some(first) = allowed.first() {
+                claims.insert(name.to_owned(), json!(first));
+            }
         }
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key)
     }
@@ -223,19 +222,14 @@ fn validation(rules: &TokenRules, algorithms: &[Algorithm]) -> Validation {
     validation.validate_exp = false;
     validation.validate_nbf = false;
     let mut required: Vec<&str> = Vec::new();
-    match &rules.issuer {
-        Some(issuer) => {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        None => validation.iss = None,
+    if !rules.issuers.is_empty() {
+        validation.set_issuer(&rules.issuers);
+        required.push("iss");
     }
-    match &rules.audience {
-        Some(audience) => {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        None => validation.validate_aud = false,
+    validation.validate_aud = !rules.audiences.is_empty();
+    if validation.validate_aud {
+        validation.set_audience(&rules.audiences);
+        required.push("aud");
     }
     validation.set_required_spec_claims(&required);
     validation
@@ -250,6 +244,26 @@ pub fn bearer(header: &str) -> Option<&str> {
 /// Whether a text may be a user's id.
 pub fn is_user_id(user: &str) -> bool {
     !user.is_empty() && user.len() <= USER_BYTES_MAX
+}
+
+/// A claim by its name, or by the way to it through objects, its steps separated by dots. The name goes first: that of a
+/// claim is often an address, with dots of its own.
+pub fn claim_at<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
+    claims.get(path).or_else(|| {
+        let (first, rest) = path.split_once('.')?;
+        rest.split('.').try_fold(claims.get(first)?, |value, step| value.get(step))
+    })
+}
+
+/// Claims that have a user's id where it is looked for.
+fn claim_of(path: &str, user: &str) -> Map<String, Value> {
+    let (first, rest) = match path.split_once('.') {
+        Some((first, rest)) if !path.contains("://") => (first, Some(rest)),
+        _ => (path, None),
+    };
+    let within = rest.into_iter().flat_map(|rest| rest.rsplit('.'));
+    let value = within.fold(json!(user), |value, step| Value::Object(Map::from_iter([(step.to_owned(), value)])));
+    Map::from_iter([(first.to_owned(), value)])
 }
 
 /// A claim as a user's id: databases that count their users write a number, which is the same user as its digits.

@@ -61,23 +61,27 @@ fn reasons(rules: &TokenRules, token: &str, now_ms: u64) -> Result<Vec<String>, 
         ]);
     };
     let mut reasons = Vec::new();
-    let of_anybody = TokenRules { issuer: None, audience: None, ..rules.clone() };
+    let of_anybody = TokenRules { issuers: Vec::new(), audiences: Vec::new(), ..rules.clone() };
     if !Verifier::new(of_anybody)?.has_signed(token) {
         let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or("none");
         let setting = if algorithm.starts_with("HS") { "access_token_secret" } else { "token_public_key_file" };
         reasons.push(format!("its signature ({algorithm}) is of no key of the settings: see {setting}"));
     }
-    for (claim, wanted, setting) in [("iss", &rules.issuer, "token_issuer"), ("aud", &rules.audience, "token_audience")]
+    for (claim, wanted, setting) in
+        [("iss", &rules.issuers, "token_issuer"), ("aud", &rules.audiences, "token_audience")]
     {
-        let Some(wanted) = wanted else { continue };
-        let is_it = |value: &Value| value.as_str() == Some(wanted);
+        if wanted.is_empty() {
+            continue;
+        }
+        let is_it = |value: &Value| value.as_str().is_some_and(|value| wanted.iter().any(|wanted| wanted == value));
         let fits = match claims.get(claim) {
             Some(Value::Array(values)) => values.iter().any(is_it),
             value => value.is_some_and(is_it),
         };
         if !fits {
             let there = claims.get(claim).map_or_else(|| "missing".to_owned(), |value| format!("{value}"));
-            reasons.push(format!("its `{claim}` is {there}, and {setting} wants \"{wanted}\""));
+            let wanted: Vec<_> = wanted.iter().map(|wanted| format!("\"{wanted}\"")).collect();
+            reasons.push(format!("its `{claim}` is {there}, and {setting} wants {}", wanted.join(" or ")));
         }
     }
     let leeway = rules.leeway_s;
@@ -105,7 +109,7 @@ fn reasons(rules: &TokenRules, token: &str, now_ms: u64) -> Result<Vec<String>, 
         }
         Some(Some(_)) => {}
     }
-    match claims.get(&rules.user_claim) {
+    match auth::claim_at(&claims, &rules.user_claim) {
         None => {
             let others: Vec<&str> = claims.keys().map(String::as_str).filter(|name| !is_registered(name)).collect();
             let hint = match others.as_slice() {

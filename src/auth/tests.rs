@@ -142,7 +142,7 @@ fn claims_of_the_wrong_type_are_refused() {
 
 #[test]
 fn issuer_and_audience_count_once_they_are_set() {
-    let strict = TokenRules { issuer: Some("us".to_owned()), audience: Some("app".to_owned()), ..rules() };
+    let strict = TokenRules { issuers: vec!["us".to_owned()], audiences: vec!["app".to_owned()], ..rules() };
     let strict = Verifier::new(strict).unwrap();
     let header = || Header::new(Algorithm::HS256);
     for (claims, passes) in [
@@ -156,6 +156,44 @@ fn issuer_and_audience_count_once_they_are_set() {
     }
     // Unset, any audience passes.
     assert!(verify(&sign(header(), json!({"_id": "a", "aud": "x", "iss": "y"}), "secret")).is_ok());
+}
+
+#[test]
+fn of_several_issuers_and_audiences_one_is_enough() {
+    let several = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    let rules = TokenRules { issuers: several(["us", "them"]), audiences: several(["app", "site"]), ..rules() };
+    let verifier = Verifier::new(rules).unwrap();
+    for (claims, passes) in [
+        (json!({"_id": "a", "iss": "us", "aud": "site"}), true),
+        (json!({"_id": "a", "iss": "them", "aud": ["else", "app"]}), true),
+        (json!({"_id": "a", "iss": "them", "aud": ["else"]}), false),
+        (json!({"_id": "a", "iss": "us,them", "aud": "app"}), false),
+        (json!({"_id": "a", "iss": "us", "aud": []}), false),
+    ] {
+        let token = sign(Header::new(Algorithm::HS256), claims.clone(), "secret");
+        assert_eq!(verifier.verify(&token, NOW_S * 1000).is_ok(), passes, "{claims}");
+    }
+}
+
+#[test]
+fn the_user_may_be_within_an_object() {
+    let of = |path: &str, claims: Value| {
+        let verifier = Verifier::new(TokenRules { user_claim: path.to_owned(), ..rules() }).unwrap();
+        let minted = verifier.mint("minted", NOW_S, 60).unwrap();
+        assert_eq!(verifier.verify(&minted, NOW_S * 1000).unwrap().user, "minted", "{path}");
+        let token = sign(Header::new(Algorithm::HS256), claims, "secret");
+        verifier.verify(&token, NOW_S * 1000).map(|identity| identity.user)
+    };
+    let user = |user: &str| Ok(user.to_owned());
+    assert_eq!(of("user.id", json!({"user": {"id": "a"}})), user("a"));
+    assert_eq!(of("user.id", json!({"user": {"id": 42}})), user("42"));
+    assert_eq!(of("a.b.c", json!({"a": {"b": {"c": "d"}}})), user("d"));
+    // A claim of just this name goes first.
+    assert_eq!(of("user.id", json!({"user.id": "whole", "user": {"id": "part"}})), user("whole"));
+    assert_eq!(of("https://us.example/id", json!({"https://us.example/id": "a"})), user("a"));
+    for claims in [json!({"user": "a"}), json!({"user": {"name": "a"}}), json!({"user": ["a"]}), json!({"id": "a"})] {
+        assert_eq!(of("user.id", claims.clone()), Err(AuthError::NoUser), "{claims}");
+    }
 }
 
 #[test]

@@ -153,8 +153,8 @@ pub struct Settings {
     pub token_after_expiry: AfterExpiry,
     pub token_leeway_s: u64,
     pub user_claim: String,
-    pub token_issuer: Option<String>,
-    pub token_audience: Option<String>,
+    pub token_issuers: Vec<String>,
+    pub token_audiences: Vec<String>,
     pub api: ApiSettings,
     pub engine: EngineSettings,
     /// Its descriptors are limited by the operating system.
@@ -253,8 +253,8 @@ impl Settings {
             user_claim: values
                 .optional("user_claim")
                 .ok_or_else(|| wrong("user_claim", "must name a claim, as `_id` or `sub`"))?,
-            token_issuer: values.optional("token_issuer"),
-            token_audience: values.optional("token_audience"),
+            token_issuers: values.list("token_issuer"),
+            token_audiences: values.list("token_audience"),
             api: ApiSettings {
                 keys,
                 strictness,
@@ -304,8 +304,8 @@ impl Settings {
             after_expiry: self.token_after_expiry,
             leeway_s: self.token_leeway_s,
             user_claim: self.user_claim.clone(),
-            issuer: self.token_issuer.clone(),
-            audience: self.token_audience.clone(),
+            issuers: self.token_issuers.clone(),
+            audiences: self.token_audiences.clone(),
         }
     }
 }

@@ -127,6 +127,16 @@ fn a_token_that_is_refused_is_told_why_and_by_which_setting() {
             vec![("SOCKRING_TOKEN_ISSUER", "us"), ("SOCKRING_TOKEN_AUDIENCE", "me")],
             vec!["\"them\"", "token_issuer wants \"us\"", "token_audience wants \"me\""],
         ),
+        (
+            claims(json!({"_id": "a", "iss": "them"})),
+            vec![("SOCKRING_TOKEN_ISSUER", "us,you")],
+            vec!["token_issuer wants \"us\" or \"you\""],
+        ),
+        (
+            claims(json!({"user": {"name": "a"}})),
+            vec![("SOCKRING_USER_CLAIM", "user.id")],
+            vec!["`user.id`, the user's id, is missing"],
+        ),
     ] {
         let refused = check(&token, &environment);
         assert_eq!(refused.code, Some(1), "{refused:?}");
