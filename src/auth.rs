@@ -1,22 +1,24 @@
 //! Who a client is: tokens are verified and minted here. It reads no clock; the time is an argument.
 
+pub mod key;
+pub mod key_set;
+pub mod keyring;
 pub mod signatures;
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
+
+use key::{HMAC, TokenKey};
+use key_set::KeySet;
+use keyring::{Keyring, Newer};
 
 /// A token longer than this is refused unread.
 const TOKEN_BYTES_MAX: usize = 8192;
 /// A user id longer than this is refused.
 pub const USER_BYTES_MAX: usize = 128;
-/// What a public key takes: in DER, as a point of P-256, and as one of Ed25519.
-const RSA_KEY_BYTES_LEAST: usize = 2048 / 8;
-const EC_KEY_BYTES: usize = 65;
-const ED_KEY_BYTES: usize = 32;
-const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
 /// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum AuthError {
     Invalid,
     Expired,
     NotYetValid,
+    /// It names a key that is not known. Another one may come.
+    UnknownKey,
     /// No user id, or one that is neither a string of 1 to 128 bytes nor a whole number.
     NoUser,
 }
@@ -37,6 +41,7 @@ impl fmt::Display for AuthError {
             AuthError::Missing => "no token",
             AuthError::TooLong => "the token is too long",
             AuthError::Invalid => "the token is not valid",
+            AuthError::UnknownKey => "the token's key is not known",
             AuthError::Expired => "the token has expired",
             AuthError::NotYetValid => "the token is not valid yet",
             AuthError::NoUser => "the token names no user",
@@ -71,48 +76,15 @@ pub enum AfterExpiry {
     Close,
 }
 
-/// A key that tokens may be signed with. The algorithms follow from it, never from the token.
-#[derive(Clone)]
-pub struct TokenKey {
-    decoding: DecodingKey,
-    algorithms: Vec<Algorithm>,
-}
-
-impl TokenKey {
-    /// HS256, HS384 and HS512.
-    pub fn from_secret(secret: &str) -> TokenKey {
-        TokenKey { decoding: DecodingKey::from_secret(secret.as_bytes()), algorithms: HMAC.to_vec() }
-    }
-
-    /// RS256, ES256 or EdDSA, by what the PEM file of a public key holds. `None` if it holds none of these, or an RSA key of
-    /// less than 2,048 bits (RFC 7518 section 3.3), or one of another curve than P-256.
-    pub fn from_pem(pem: &[u8]) -> Option<TokenKey> {
-        let key = |decoding: DecodingKey, algorithm, sizes: RangeInclusive<usize>| {
-            let size = decoding.try_get_as_bytes().map_or(0, <[u8]>::len);
-            sizes.contains(&size).then(|| TokenKey { decoding, algorithms: vec![algorithm] })
-        };
-        if let Ok(decoding) = DecodingKey::from_rsa_pem(pem) {
-            return key(decoding, Algorithm::RS256, RSA_KEY_BYTES_LEAST..=usize::MAX);
-        }
-        if let Ok(decoding) = DecodingKey::from_ec_pem(pem) {
-            return key(decoding, Algorithm::ES256, EC_KEY_BYTES..=EC_KEY_BYTES);
-        }
-        key(DecodingKey::from_ed_pem(pem).ok()?, Algorithm::EdDSA, ED_KEY_BYTES..=ED_KEY_BYTES)
-    }
-}
-
-impl fmt::Debug for TokenKey {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenKey").field("algorithms", &self.algorithms).finish_non_exhaustive()
-    }
-}
-
 /// What a token must satisfy.
 #[derive(Clone, Debug, Default)]
 pub struct TokenRules {
     /// Any of these may have signed it.
     pub keys: Vec<TokenKey>,
+    /// Or that of these which it names.
+    pub key_set: Arc<KeySet>,
+    /// Or of these, which change.
+    pub keyring: Option<Arc<Keyring>>,
     /// Signs the tokens that are minted here.
     pub minting_secret: Option<String>,
     pub expiry: Expiry,
@@ -186,6 +158,11 @@ impl Verifier {
         self.decode(token).is_ok()
     }
 
+    /// Whether newer keys are on their way, for a token whose key is not known.
+    pub fn want_newer_keys(&self) -> Newer {
+        self.rules.keyring.as_ref().map_or(Newer::NotYet, |keyring| keyring.want_newer())
+    }
+
     /// The claims of a token that one of the keys has signed.
     fn decode(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
@@ -195,7 +172,39 @@ impl Verifier {
         }
         let fitting = self.keys.iter().filter(|(_, validation)| validation.algorithms.contains(&header.alg));
         let mut decoded = fitting.map(|(key, validation)| jsonwebtoken::decode(token, key, validation));
-        decoded.find_map(Result::ok).map(|token| token.claims).ok_or(AuthError::Invalid)
+        if let Some(token) = decoded.find_map(Result::ok) {
+            return Ok(token.claims);
+        }
+        let TokenRules { key_set, keyring, .. } = &self.rules;
+        let fixed = match key_set.is_empty() {
+            true => Err(AuthError::Invalid),
+            false => self.decode_by_set(token, &header, key_set),
+        };
+        match keyring {
+            Some(keyring) if fixed.is_err() => self.decode_by_set(token, &header, &keyring.keys()),
+            _ => fixed,
+        }
+    }
+
+    /// The same by the key of a set that the token names.
+    fn decode_by_set(&self, token: &str, header: &Header, keys: &KeySet) -> Result<Map<String, Value>, AuthError> {
+        if HMAC.contains(&header.alg) {
+            return Err(AuthError::Invalid);
+        }
+        let decode = |key: &TokenKey| {
+            let is_its = key.algorithms.contains(&header.alg);
+            let validation = is_its.then(|| validation(&self.rules, &[header.alg]))?;
+            jsonwebtoken::decode(token, &key.decoding, &validation).ok().map(|token| token.claims)
+        };
+        match &header.kid {
+            Some(id) => {
+                let mut named = keys.named(id).peekable();
+                named.peek().ok_or(AuthError::UnknownKey)?;
+                named.find_map(decode).ok_or(AuthError::Invalid)
+            }
+            None if keys.is_empty() => Err(AuthError::UnknownKey),
+            None => keys.only_one_for(header.alg).and_then(decode).ok_or(AuthError::Invalid),
+        }
     }
 
     /// Makes a token for a user, valid for `ttl_s` seconds from `now_s`. Needs a secret.

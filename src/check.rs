@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value, json};
+use sockring::auth::key_set::KeySet;
 use sockring::cluster::RedisMode;
 use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings, TlsPorts};
@@ -13,6 +14,7 @@ use sockring::ring;
 use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
+use crate::jwks::KeySource;
 use crate::{listen, out, rings, space, state};
 
 /// A certificate that was to be renewed by itself would have been.
@@ -167,6 +169,14 @@ fn check_places(
     if let Some(address) = settings.api.listen {
         report.add("api_listen", api.map(|_| format!("{address} is free")))?;
     }
+    if let Some(jwks) = &settings.token_jwks {
+        let keys = |keys: KeySet| match keys.refused() {
+            refused if refused.is_empty() => format!("{} has {}", jwks.url, keys.kinds()),
+            refused => format!("{} has {}; of no use: {refused}", jwks.url, keys.kinds()),
+        };
+        let fetched = KeySource::new(jwks).fetch();
+        report.add("token_jwks_url", fetched.map(keys).map_err(|error| format!("{}: {error}", jwks.url)))?;
+    }
     if !KEYS.iter().any(|key| key.name.starts_with("redis_") && mistakes.are_about(&[key.name])) {
         report.add("redis", redis(settings))?;
     }
@@ -244,9 +254,11 @@ fn describe(settings: &Settings) -> String {
         let name = if settings.values.source(name).is_some() { name } else { file };
         from(name)
     };
-    let secret = match (&settings.access_token_secret, &settings.token_public_key) {
+    let public = ["token_public_key_file", "token_jwks_file", "token_jwks_url"];
+    let public = public.into_iter().find(|name| settings.values.source(name).is_some());
+    let secret = match (&settings.access_token_secret, public) {
         (Some(_), _) => format!("a secret is set{}", by_file("access_token_secret", "access_token_secret_file")),
-        (None, Some(_)) => format!("a public key is set{}", from("token_public_key_file")),
+        (None, Some(name)) => format!("public keys are set{}", from(name)),
         (None, None) => "no secret is set: one is made for each run".to_owned(),
     };
     format!("environment `{}`{}, port {}{}, {secret}", settings.environment, from("env"), settings.port, from("port"))

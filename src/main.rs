@@ -25,6 +25,7 @@ mod budget;
 mod certificates;
 mod check;
 mod flags;
+mod jwks;
 mod listen;
 mod logs;
 mod out;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sockring::api::Api;
-use sockring::auth::Verifier;
+use sockring::auth::keyring::Keyring;
+use sockring::auth::{TokenRules, Verifier};
 use sockring::config::keys::{self, TAKEN_OVER};
 use sockring::config::{Mistakes, Settings, Values};
 
@@ -18,6 +19,8 @@ pub(crate) struct Reloader {
     pub(crate) running: Values,
     pub(crate) api: Arc<Api>,
     pub(crate) verifier: Arc<ArcSwap<Verifier>>,
+    /// `None`: no keys of tokens are fetched.
+    pub(crate) keyring: Option<Arc<Keyring>>,
     pub(crate) certificates: Arc<Certificates>,
 }
 
@@ -33,8 +36,9 @@ impl Reloader {
             }
         };
         // A secret that was made for this run stays as it is.
-        if settings.access_token_secret.is_some() || settings.token_public_key.is_some() {
-            match Verifier::new(settings.token_rules(settings.access_token_secret.clone())) {
+        if settings.access_token_secret.is_some() || settings.has_public_keys() {
+            let own = settings.token_rules(settings.access_token_secret.clone());
+            match Verifier::new(TokenRules { keyring: self.keyring.clone(), ..own }) {
                 Ok(fresh) => self.verifier.store(Arc::new(fresh)),
                 Err(error) => return tracing::error!(%error, "the secrets cannot be used: nothing was changed"),
             }

@@ -15,7 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity};
 use sockring::api::{Api, ApiParts};
 use sockring::app::notifications::Notifications;
-use sockring::auth::Verifier;
+use sockring::auth::keyring::Keyring;
+use sockring::auth::{TokenRules, Verifier};
 use sockring::bus::{Bus, NoBus};
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::cluster::{Cluster, ClusterParts, OperatingSystem};
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::budget::{self, Descriptors};
 use crate::certificates::Certificates;
 use crate::flags::Invocation;
+use crate::jwks::KeySource;
 use crate::reload::Reloader;
 use crate::state::{Heritage, Testator};
 use crate::{listen, logs, out, rings, space, supervisor};
@@ -59,12 +61,14 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let descriptors = budget::raise_descriptor_limit();
     let budget = budget::descriptors(&settings, descriptors)?;
     space::try_all(&settings)?;
-    let (secret, origin) = match (settings.access_token_secret.clone(), &settings.token_public_key) {
+    let (secret, origin) = match (settings.access_token_secret.clone(), settings.has_public_keys()) {
         (Some(secret), _) => (Some(secret), SecretSource::Given),
-        (None, Some(_)) => (None, SecretSource::Elsewhere),
-        (None, None) => (Some(made_up_secret()?), SecretSource::MadeUp),
+        (None, true) => (None, SecretSource::Elsewhere),
+        (None, false) => (Some(made_up_secret()?), SecretSource::MadeUp),
     };
-    let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(settings.token_rules(secret))?));
+    let (keyring, wanted) = settings.token_jwks.as_ref().map(|_| Keyring::new()).unzip();
+    let rules = TokenRules { keyring: keyring.clone(), ..settings.token_rules(secret) };
+    let verifier = Arc::new(ArcSwap::from_pointee(Verifier::new(rules)?));
     let opened = listen::Opened::take()?;
     let listeners = listen::clients_at(opened.clients.as_ref(), &settings)?;
     let clients = clients_address(&settings, &listeners);
@@ -78,7 +82,8 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let testator = Testator::new(&settings, &heritage);
     let listening = (listeners, api_listener);
     let certificates = Arc::new(Certificates::new(&settings)?);
-    let crew = Crew::start(&settings, &verifier, (descriptors, budget), listening, &heritage, &certificates, &ended)?;
+    let tokens = (&verifier, keyring.clone());
+    let crew = Crew::start(&settings, tokens, (descriptors, budget), listening, &heritage, &certificates, &ended)?;
     // A worker drops its end without a word if it cannot start; then it says why by the other one.
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
@@ -98,9 +103,13 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         running: settings.values.clone(),
         api: Arc::clone(&crew.api),
         verifier: Arc::clone(&verifier),
+        keyring: keyring.clone(),
         certificates,
     };
     follow_signals(ended, reload, &settings)?;
+    if let (Some(jwks), Some(keyring), Some(wanted)) = (&settings.token_jwks, keyring, wanted) {
+        KeySource::new(jwks).keep(keyring, wanted, crew.shards.clone())?;
+    }
     if let Some(cluster) = &crew.cluster {
         // Who is told that the server runs may count on the other instances at once, if Redis is there at all.
         cluster.wait_until_up(REDIS_PATIENCE);
@@ -170,7 +179,7 @@ struct Crew {
 impl Crew {
     fn start(
         settings: &Settings,
-        verifier: &Arc<ArcSwap<Verifier>>,
+        (verifier, keyring): (&Arc<ArcSwap<Verifier>>, Option<Arc<Keyring>>),
         (descriptors, budget): (usize, Descriptors),
         (listeners, mut api_listener): (Vec<Listener>, Option<std::net::TcpListener>),
         heritage: &Heritage,
@@ -227,6 +236,7 @@ impl Crew {
             cluster: cluster.clone(),
             verifier: Some(Arc::clone(verifier)),
             tls: api_tls,
+            keyring,
         });
         let clock = Clock::default();
         let processors = processors(settings.shards);

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+use sockring::auth::keyring::{Fetch, Keyring};
 use sockring::auth::{self, Expiry, TokenRules, Verifier};
 use sockring::config::Settings;
 
+use crate::jwks::KeySource;
 use crate::out;
 
 /// Makes a token for a user, signed with the secret of the settings.
@@ -28,9 +30,16 @@ pub(crate) fn mint(settings: &Settings, user: &str, ttl: Duration) -> Result<Exi
 /// Says whether a server with these settings lets a client with this token in; if not, all that is in its way, and which
 /// setting would have it otherwise.
 pub(crate) fn check(settings: &Settings, token: &str) -> Result<ExitCode, Box<dyn Error>> {
-    let rules = settings.token_rules(settings.access_token_secret.clone());
-    if rules.keys.is_empty() {
-        return Err("there is no key to check it with: set ACCESS_TOKEN_SECRET or token_public_key_file".into());
+    let mut rules = settings.token_rules(settings.access_token_secret.clone());
+    if let Some(jwks) = &settings.token_jwks {
+        let keys = KeySource::new(jwks).fetch().map_err(|error| format!("{}: {error}", jwks.url))?;
+        let (keyring, _wanted) = Keyring::new();
+        keyring.on_fetched(Fetch::Ok, Some(keys));
+        rules.keyring = Some(keyring);
+    }
+    if rules.keys.is_empty() && !settings.has_public_keys() {
+        let settings = "ACCESS_TOKEN_SECRET, token_public_key_file, token_jwks_file or token_jwks_url";
+        return Err(format!("there is no key to check it with: set {settings}").into());
     }
     let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
     let now_ms = u64::try_from(now()?.as_millis())?;
@@ -64,8 +73,14 @@ fn reasons(rules: &TokenRules, token: &str, now_ms: u64) -> Result<Vec<String>, 
     let of_anybody = TokenRules { issuers: Vec::new(), audiences: Vec::new(), ..rules.clone() };
     if !Verifier::new(of_anybody)?.has_signed(token) {
         let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or("none");
-        let setting = if algorithm.starts_with("HS") { "access_token_secret" } else { "token_public_key_file" };
-        reasons.push(format!("its signature ({algorithm}) is of no key of the settings: see {setting}"));
+        let has_set = rules.keyring.is_some() || !rules.key_set.is_empty();
+        let setting = match algorithm.starts_with("HS") {
+            true => "access_token_secret",
+            false if has_set => "token_jwks_url and token_jwks_file",
+            false => "token_public_key_file",
+        };
+        let id = header.get("kid").and_then(Value::as_str).map(|id| format!(", kid `{id}`")).unwrap_or_default();
+        reasons.push(format!("its signature ({algorithm}{id}) is of no key of the settings: see {setting}"));
     }
     for (claim, wanted, setting) in
         [("iss", &rules.issuers, "token_issuer"), ("aud", &rules.audiences, "token_audience")]

@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::Value;
-use sockring::auth::{AuthError, TokenKey, TokenRules, USER_BYTES_MAX, Verifier, bearer};
+use sockring::auth::key::TokenKey;
+use sockring::auth::{AuthError, TokenRules, USER_BYTES_MAX, Verifier, bearer};
 
 use crate::text_of;
 

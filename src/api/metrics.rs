@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::app::RefusalReason;
+use crate::auth::keyring::Keyring;
 use crate::capacity::{AcceptError, Capacity, Door};
 use crate::cluster::{Cluster, ClusterMetrics};
 use crate::mailbox::Postbox;
@@ -25,6 +26,7 @@ use super::Api;
 use super::answer::ApiAnswer;
 use super::bus_metrics;
 use super::exposition::Exposition;
+use super::key_metrics;
 use super::metric_rows::{OfShard, gauges, values};
 use super::process_metrics;
 use super::served::{self, OfRoute};
@@ -92,6 +94,7 @@ const GAUGES: &[Row<ShardStats>] = &[
     ("rooms", "Rooms with members, by their home", |stats| stats.rooms),
     ("users", "Users with a socket, by their home", |stats| stats.users),
     ("sockets_joining", "Sockets that are not told yet that they are connected", |stats| stats.joining),
+    ("connects_waiting", "CONNECTs that wait for the key of their token", |stats| stats.connects_waiting),
     ("subscriptions_pending", "Subscriptions to rooms that the bus has still to confirm", |stats| {
         stats.subscriptions_pending
     }),
@@ -126,6 +129,7 @@ const COUNTERS: &[Row<Counters>] = &[
     ("messages_received", "Messages from clients", |counters| counters.messages_in),
     ("messages_delivered", "Messages queued for sockets by emits", |counters| counters.delivered),
     ("volatile_dropped", "Volatile messages that a client could not take", |counters| counters.volatile_dropped),
+    ("connects_delayed", "CONNECTs that waited for the key of their token", |counters| counters.connects_delayed),
     ("duplicates", "Emits under a key under which the same event had come", |counters| counters.duplicates),
     ("origins_refused", "Requests from an origin that is not allowed", |counters| counters.origins_refused),
     ("malformed", "Requests, frames and bodies that were no such thing", |counters| counters.malformed),
@@ -183,6 +187,7 @@ pub(super) struct OfApi {
     /// Letters that wait for each shard, and the bytes of emits among them.
     waiting: Vec<(usize, usize)>,
     bus: Option<ClusterMetrics>,
+    keyring: Option<Arc<Keyring>>,
     traffic: Traffic,
     served: BTreeMap<&'static str, OfRoute>,
     /// The entrances that speak TLS.
@@ -203,6 +208,7 @@ impl OfApi {
                 .into_iter()
                 .filter_map(|(door, server)| Some((door, Arc::clone(server.as_ref()?))))
                 .collect(),
+            keyring: api.keyring.clone(),
         }
     }
 }
@@ -358,6 +364,9 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     if let Some(bus) = api.bus {
         bus_metrics::register(registry, bus);
     }
+    if let Some(keyring) = api.keyring {
+        key_metrics::register(registry, &keyring);
+    }
 }
 
 #[cfg(test)]
@@ -378,6 +387,7 @@ mod tests {
             traffic: Traffic::Wanted,
             served: BTreeMap::new(),
             tls: Vec::new(),
+            keyring: Some(Keyring::new().0),
             bus: Some(ClusterMetrics {
                 subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],
@@ -403,6 +413,8 @@ mod tests {
             "sockring_sessions_closed_total{shard=\"0\",reason=\"queue_full\"} 0",
             "sockring_sessions_closed_total{shard=\"1\",reason=\"queue_full\"} 1",
             "sockring_connects_refused_total{shard=\"1\",reason=\"token_expired\"} 1",
+            "sockring_jwks_fetches_total{result=\"unreachable\"} 0",
+            "sockring_jwks_keys 0",
             "sockring_recoveries_total{shard=\"1\",result=\"too_old\"} 1",
             "sockring_recoveries_total{shard=\"1\",result=\"recovered\"} 0",
             "sockring_unknown_sids_total{shard=\"1\",reason=\"other_instance\"} 1",

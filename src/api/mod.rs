@@ -30,6 +30,7 @@ mod hits;
 mod inquiring;
 mod instances;
 mod kept;
+mod key_metrics;
 mod maintenance;
 mod metric_rows;
 mod metrics;
@@ -66,6 +67,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::auth::Verifier;
+use crate::auth::keyring::Keyring;
 use crate::capacity::{Capacity, Door, Stranger};
 use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
@@ -108,6 +110,8 @@ pub struct Api {
     verifier: Option<Arc<ArcSwap<Verifier>>>,
     /// Of the address of the API; `None`: it speaks plain text.
     tls: Option<Arc<TlsServer>>,
+    /// `None`: keys of tokens are not fetched.
+    keyring: Option<Arc<Keyring>>,
     page: page::Page,
     started: Instant,
     /// At the port of the clients, and at the address of the API.
@@ -144,6 +148,8 @@ pub struct ApiParts {
     pub verifier: Option<Arc<ArcSwap<Verifier>>>,
     /// Of the address of the API; `None`: it speaks plain text.
     pub tls: Option<Arc<TlsServer>>,
+    /// `None`: keys of tokens are not fetched.
+    pub keyring: Option<Arc<Keyring>>,
 }
 
 /// Where a connection has come in.
@@ -175,6 +181,7 @@ impl Api {
             cluster: parts.cluster,
             verifier: parts.verifier,
             tls: parts.tls,
+            keyring: parts.keyring,
             started: Instant::now(),
             crowds,
             demos: AtomicUsize::new(0),
@@ -469,6 +476,7 @@ mod tests {
             server: "test".into(),
             name: "test".into(),
             shards: Vec::new(),
+            keyring: None,
             cluster: None,
             verifier: None,
             tls: None,

@@ -83,6 +83,9 @@ pub struct Admission {
 pub struct Refusal {
     pub message: Cow<'static, str>,
     pub reason: RefusalReason,
+    /// It is asked about again at `Mail::Reconsider`, and this is the answer only when that has not changed it within so many
+    /// milliseconds; 0: it is the answer.
+    pub wait_ms: u64,
 }
 
 /// Why a CONNECT may not pass: the label of a counter, and what a client is told as `data.code`.
@@ -92,6 +95,8 @@ pub enum RefusalReason {
     /// Not a token, not yet valid, or of somebody else.
     TokenInvalid,
     TokenExpired,
+    /// It may be valid, by a key that the server does not know.
+    KeyUnknown,
     /// The token names no user.
     UserMissing,
     /// Sockets of a user, namespaces of a client, or refusals.
@@ -101,10 +106,11 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    pub const ALL: [RefusalReason; 6] = [
+    pub const ALL: [RefusalReason; 7] = [
         RefusalReason::TokenMissing,
         RefusalReason::TokenInvalid,
         RefusalReason::TokenExpired,
+        RefusalReason::KeyUnknown,
         RefusalReason::UserMissing,
         RefusalReason::TooMany,
         RefusalReason::UnknownNamespace,
@@ -115,6 +121,7 @@ impl RefusalReason {
             RefusalReason::TokenMissing => "token_missing",
             RefusalReason::TokenInvalid => "token_invalid",
             RefusalReason::TokenExpired => "token_expired",
+            RefusalReason::KeyUnknown => "key_unknown",
             RefusalReason::UserMissing => "user_missing",
             RefusalReason::TooMany => "too_many",
             RefusalReason::UnknownNamespace => "unknown_namespace",

@@ -6,10 +6,14 @@ use arc_swap::ArcSwap;
 use simd_json::prelude::ValueAsScalar;
 use simd_json::prelude::ValueObjectAccess;
 
+use crate::auth::keyring::Newer;
 use crate::auth::{AuthError, Verifier, bearer};
 use crate::events::{self, Connected};
 
 use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
+
+/// How long a CONNECT waits for the key of its token to be fetched.
+const KEY_PATIENCE_MS: u64 = 2_000;
 
 /// Notifications to users. Events from clients do nothing, whatever they are called.
 #[derive(Clone, Debug)]
@@ -51,12 +55,23 @@ impl Notifications {
 impl Application for Notifications {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         let verifier = self.verifier.load();
-        let identity = self.token(request).and_then(|token| verifier.verify(&token, request.now_unix_ms));
+        let token = self.token(request);
+        let verify =
+            || token.as_ref().map_err(|error| *error).and_then(|token| verifier.verify(token, request.now_unix_ms));
+        let mut identity = verify();
+        let mut wait_ms = 0;
+        if identity == Err(AuthError::UnknownKey) {
+            match verifier.want_newer_keys() {
+                Newer::Coming => wait_ms = KEY_PATIENCE_MS,
+                // They may have come since they were looked at.
+                Newer::NotYet => identity = verify(),
+            }
+        }
         match identity {
             Ok(identity) => Ok(Admission { user: Some(identity.user), ends_at_unix_ms: identity.ends_at_unix_ms }),
             Err(error) => {
-                tracing::debug!(%error, "a client was refused");
-                Err(refusal(error))
+                tracing::trace!(%error, "a token was refused");
+                Err(Refusal { wait_ms, ..refusal(error) })
             }
         }
     }
@@ -80,12 +95,13 @@ fn refusal(error: AuthError) -> Refusal {
     let (message, reason) = match error {
         AuthError::Missing => ("Authentication token required", RefusalReason::TokenMissing),
         AuthError::Expired => ("Authentication failed", RefusalReason::TokenExpired),
+        AuthError::UnknownKey => ("Authentication failed", RefusalReason::KeyUnknown),
         AuthError::NoUser => ("Authentication failed", RefusalReason::UserMissing),
         AuthError::TooLong | AuthError::Invalid | AuthError::NotYetValid => {
             ("Authentication failed", RefusalReason::TokenInvalid)
         }
     };
-    Refusal { message: message.into(), reason }
+    Refusal { message: message.into(), reason, wait_ms: 0 }
 }
 
 fn is_null(value: &simd_json::BorrowedValue<'_>) -> bool {
@@ -97,7 +113,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::{TokenKey, TokenRules};
+    use crate::auth::TokenRules;
+    use crate::auth::key::TokenKey;
 
     fn rules() -> TokenRules {
         TokenRules {

@@ -4,7 +4,9 @@
 //! build. Whoever may connect may have signatures verified, so this time is what an attack is made of.
 
 use ::ring::hmac;
-use ::ring::signature::{ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256};
+use ::ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519};
+use ::ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512};
+use ::ring::signature::{RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512};
 use ::ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -14,7 +16,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Keys come as PEM or as a secret, never as JWK.
+    // Keys come as PEM or as a secret; of a JWK we make what a PEM file would hold.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -39,7 +41,13 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     let verification: &'static dyn VerificationAlgorithm = match (key.family(), algorithm) {
         (AlgorithmFamily::Hmac, _) => return Ok(Box::new(HmacSecret::new(*algorithm, bytes)?)),
         (AlgorithmFamily::Rsa, Algorithm::RS256) => &RSA_PKCS1_2048_8192_SHA256,
+        (AlgorithmFamily::Rsa, Algorithm::RS384) => &RSA_PKCS1_2048_8192_SHA384,
+        (AlgorithmFamily::Rsa, Algorithm::RS512) => &RSA_PKCS1_2048_8192_SHA512,
+        (AlgorithmFamily::Rsa, Algorithm::PS256) => &RSA_PSS_2048_8192_SHA256,
+        (AlgorithmFamily::Rsa, Algorithm::PS384) => &RSA_PSS_2048_8192_SHA384,
+        (AlgorithmFamily::Rsa, Algorithm::PS512) => &RSA_PSS_2048_8192_SHA512,
         (AlgorithmFamily::Ec, Algorithm::ES256) => &ECDSA_P256_SHA256_FIXED,
+        (AlgorithmFamily::Ec, Algorithm::ES384) => &ECDSA_P384_SHA384_FIXED,
         (AlgorithmFamily::Ed, Algorithm::EdDSA) => &ED25519,
         _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     };

@@ -37,6 +37,9 @@ pub const KEYS: &[SettingKey] = &[
     known_as(&["ACCESS_TOKEN_SECRET_FILE"], key("access_token_secret_file", "", "file that holds the secret, instead of it; a line break at its end does not count")),
     known_as(&["ACCESS_TOKEN_SECRET_PREVIOUS_FILE"], key("access_token_secret_previous_file", "", "file that holds the previous secret")),
     key("token_public_key_file", "", "PEM file of a public key that may have signed tokens: RSA for RS256, EC for ES256, Ed25519 for EdDSA"),
+    key("token_jwks_file", "", "file of a JSON Web Key Set, whose keys may have signed tokens that name them by `kid`"),
+    key("token_jwks_url", "", "address of such a set, `https://` or `http://`, as `https://login.example.com/.well-known/jwks.json`; it is fetched again and again, and at an unknown `kid`"),
+    key("token_jwks_refresh_s", "300", "seconds after which it is fetched again; keys that are gone by then count no more"),
     key("token_require_exp", "false", "`true`: a token without `exp` is refused"),
     key("token_leeway_s", "0", "seconds by which clocks may differ when `exp` and `nbf` are checked"),
     key("expire_sockets", "false", "`true`: a socket is closed when its token expires, so that the client fetches a fresh one"),
@@ -140,10 +143,11 @@ pub const KEYS: &[SettingKey] = &[
 ];
 
 /// Settings that name a file whose content is read with them, and again at SIGHUP.
-pub const HELD_IN_FILES: [&str; 11] = [
+pub const HELD_IN_FILES: [&str; 12] = [
     "access_token_secret_file",
     "access_token_secret_previous_file",
     "token_public_key_file",
+    "token_jwks_file",
     "api_key_file",
     "recovery_secret_file",
     "redis_password_file",
@@ -173,12 +177,13 @@ pub const SECRETS: [&str; 7] = [
 ];
 
 /// Settings that SIGHUP takes over; the others need a restart.
-pub const TAKEN_OVER: [&str; 19] = [
+pub const TAKEN_OVER: [&str; 20] = [
     "access_token_secret",
     "access_token_secret_file",
     "access_token_secret_previous",
     "access_token_secret_previous_file",
     "token_public_key_file",
+    "token_jwks_file",
     "token_require_exp",
     "token_leeway_s",
     "expire_sockets",

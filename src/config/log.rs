@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 31] = [
+const MODULES: [&str; 32] = [
     "api",
     "app",
     "asking",
@@ -20,6 +20,7 @@ const MODULES: [&str; 31] = [
     "config",
     "events",
     "flags",
+    "jwks",
     "listen",
     "logs",
     "mailbox",

@@ -1,5 +1,6 @@
 //! `Settings`: what the operator wants, from flags, environment, a file and defaults. Settings that exist are valid.
 
+mod jwks;
 pub mod keys;
 mod log;
 mod recovery;
@@ -10,19 +11,23 @@ mod values;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sockring_protocol::engineio::SessionTimes;
 use sockring_protocol::http::{CorsPolicy, HeadLimits, Origins};
 use sockring_protocol::socketio::PacketLimits;
 
-use crate::auth::{AfterExpiry, Expiry, TokenKey, TokenRules};
+use crate::auth::key::TokenKey;
+use crate::auth::key_set::KeySet;
+use crate::auth::{AfterExpiry, Expiry, TokenRules};
 use crate::capacity::CapacityLimits;
 use crate::cluster::ClusterSettings;
 use crate::proxies::TrustedProxies;
 use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
+pub use jwks::JwksSettings;
 pub use tls::TlsPorts;
 pub use values::{CONFIG_VARIABLE, Source, Values};
 
@@ -149,6 +154,10 @@ pub struct Settings {
     pub access_token_secret: Option<String>,
     pub access_token_secret_previous: Option<String>,
     pub token_public_key: Option<TokenKey>,
+    /// Public keys by their ids, of a file.
+    pub token_key_set: Arc<KeySet>,
+    /// Where more of them are fetched from, again and again.
+    pub token_jwks: Option<JwksSettings>,
     pub token_expiry: Expiry,
     pub token_after_expiry: AfterExpiry,
     pub token_leeway_s: u64,
@@ -247,6 +256,8 @@ impl Settings {
             access_token_secret,
             access_token_secret_previous: values.secret("access_token_secret_previous")?,
             token_public_key,
+            token_key_set: jwks::key_set(values)?,
+            token_jwks: jwks::fetched(values)?,
             token_expiry: if values.truth("token_require_exp")? { Expiry::Required } else { Expiry::Optional },
             token_after_expiry: if values.truth("expire_sockets")? { AfterExpiry::Close } else { AfterExpiry::Stay },
             token_leeway_s: values.number("token_leeway_s", 0)?,
@@ -293,12 +304,19 @@ impl Settings {
         })
     }
 
+    /// Whether somebody else signs tokens, by keys that are not secret here.
+    pub fn has_public_keys(&self) -> bool {
+        self.token_public_key.is_some() || !self.token_key_set.is_empty() || self.token_jwks.is_some()
+    }
+
     /// What a client's token must satisfy, with this secret if there is one.
     pub fn token_rules(&self, secret: Option<String>) -> TokenRules {
         let secrets = secret.iter().chain(&self.access_token_secret_previous);
         let keys = secrets.map(|secret| TokenKey::from_secret(secret)).chain(self.token_public_key.clone()).collect();
         TokenRules {
             keys,
+            key_set: Arc::clone(&self.token_key_set),
+            keyring: None,
             minting_secret: secret,
             expiry: self.token_expiry,
             after_expiry: self.token_after_expiry,
@@ -326,7 +344,7 @@ fn missing(settings: &Settings) -> Vec<ConfigError> {
              `test` are"
         ),
     };
-    if settings.access_token_secret.is_none() && settings.token_public_key.is_none() {
+    if settings.access_token_secret.is_none() && !settings.has_public_keys() {
         let what = "the secret that your backend signs its tokens with (ACCESS_TOKEN_SECRET)";
         missing.push(wrong("access_token_secret", format!("{place}: {what}")));
     }
@@ -360,6 +378,7 @@ fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
             warnings.push(ConfigError { source: values.source(key).cloned(), ..warning });
         }
     }
+    warnings.extend(jwks::warning(values));
     warnings
 }
 

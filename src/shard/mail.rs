@@ -55,6 +55,8 @@ pub enum Mail {
     Stand(Option<Arc<[u8]>>),
     /// From now on pages of these origins may connect. Answered by `Reply::Changed(0)`.
     AllowOrigins(CorsPolicy),
+    /// CONNECTs that the application could not decide may be decided now. Answered by `Reply::Changed(0)`.
+    Reconsider,
     /// Answered by `Reply::Stats`.
     Stats,
     /// Answered by `Reply::Metrics`.
@@ -378,6 +380,8 @@ pub struct ShardStats {
     pub idle: u64,
     /// Of the sockets: those that wait until emits to their user reach them from everywhere.
     pub joining: u64,
+    /// CONNECTs that cannot be decided yet.
+    pub connects_waiting: u64,
     /// Rooms that the bus has been asked for and has still to confirm.
     pub subscriptions_pending: u64,
     /// Acknowledgements of broadcasts that clients have still to send.

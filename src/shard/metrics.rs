@@ -25,6 +25,8 @@ pub struct Counters {
     pub delivered: u64,
     /// Volatile messages that a client could not take.
     pub volatile_dropped: u64,
+    /// CONNECTs that had to wait until they could be decided.
+    pub connects_delayed: u64,
     /// Emits under a key under which the same event had come.
     pub duplicates: u64,
     /// Requests from an origin that is not allowed.

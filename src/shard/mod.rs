@@ -304,6 +304,12 @@ impl<A: Application> Shard<A> {
     /// Fires what is due. Comes after everything that happened in the turn, so that a pong beats its timeout.
     pub fn on_tick(&mut self) {
         self.go_on_with_handshakes();
+        for _ in 0..self.hub.settings.turn.connects_decided_max {
+            if !self.hub.decide_waiting() {
+                break;
+            }
+            self.see_off();
+        }
         self.hub.expire();
         let Shard { timers, due, .. } = self;
         timers.advance(self.hub.now.at, |key| due.push_back(key));
@@ -403,7 +409,7 @@ impl<A: Application> Shard<A> {
         if let Some(key) = departed.held {
             self.send_poll_after(key, departed.sid, departed.home);
         }
-        if let Some(key) = departed.probe {
+        for key in [departed.websocket, departed.probe].into_iter().flatten() {
             self.send_websocket_after(key, departed.sid, departed.home, &[]);
         }
     }

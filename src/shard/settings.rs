@@ -177,6 +177,8 @@ pub struct TurnLimits {
     pub clients_due_max: usize,
     /// Steps of TLS handshakes. A client's first takes 150 to 400 us, nearly all of it a signature and an agreement on a key.
     pub handshake_steps_max: usize,
+    /// Clients whose CONNECT has waited, each of which may take a signature to verify.
+    pub connects_decided_max: usize,
     /// A broadcast to so few members is queued for them at once, before larger ones that are under way.
     pub at_once_max: usize,
     /// A count of all clients and connections serves all who ask for it, for a millisecond per so many counted.
@@ -205,6 +207,7 @@ impl Default for TurnLimits {
             compressed_bytes_max: 128 << 10,
             clients_due_max: 1_024,
             handshake_steps_max: 4,
+            connects_decided_max: 64,
             at_once_max: 64,
             counted_per_ms: 64,
             backlog_messages_max: 1 << 18,

@@ -100,6 +100,7 @@ impl Instance {
             server: "simulation".into(),
             name: "simulated".into(),
             shards: postboxes(shards),
+            keyring: None,
             cluster: Some(Arc::clone(&cluster)),
             verifier: None,
             tls: None,
@@ -255,7 +256,7 @@ struct Desk;
 impl Application for Desk {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         let user = request.payload.and_then(|payload| payload.strip_prefix("{\"user\":\"")?.strip_suffix("\"}"));
-        let refusal = || Refusal { message: "no user".into(), reason: RefusalReason::UserMissing };
+        let refusal = || Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0 };
         let user = user.ok_or_else(refusal)?;
         Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
     }

@@ -158,6 +158,7 @@ impl Backend {
             0 if context.random.one_in(2) => Call::All(Box::new(|| Mail::Metrics)),
             0 => Call::All(Box::new(|| Mail::Stats)),
             1 if context.random.one_in(2) => Call::All(Box::new(|| Mail::Users { from: 0, limit: usize::MAX })),
+            1 if context.record.has_doubts && context.random.one_in(2) => Call::All(Box::new(|| Mail::Reconsider)),
             1 => Call::All(Box::new(move || Mail::UserStatus(user.clone()))),
             2 | 3 if self.has_keys && context.random.one_in(4) => {
                 let room: Box<str> = format!("user:{user}").into();

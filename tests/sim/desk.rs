@@ -1,6 +1,7 @@
 //! `Desk`: the application of the simulation. It admits users by name and does what events ask for, on the record.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use sockring::app::{
@@ -13,11 +14,17 @@ use super::record::{Record, shard_of};
 /// An application that the oracle looks over the shoulder of.
 pub struct Desk {
     record: Rc<RefCell<Record>>,
+    /// By user: until when it is not known whether that one may come in.
+    doubts: BTreeMap<String, u64>,
 }
+
+/// For how long a user is doubted, and how long its CONNECT waits for the doubt to end. Backends end it earlier.
+const DOUBT_MS: u64 = 120;
+const DOUBT_PATIENCE_MS: u64 = 200;
 
 impl Desk {
     pub fn new(record: Rc<RefCell<Record>>) -> Desk {
-        Desk { record }
+        Desk { record, doubts: BTreeMap::new() }
     }
 }
 
@@ -36,14 +43,29 @@ fn user_in(payload: &str) -> Option<&str> {
     user.strip_suffix("\"}")
 }
 
+impl Desk {
+    /// Whether it cannot be said now if this user may come in: of half of them where the record has doubts, for a while from
+    /// when they are first asked about.
+    fn is_doubted(&mut self, user: &str, now: u64) -> bool {
+        if !self.record.borrow().has_doubts || user.bytes().last().is_none_or(|last| last % 2 == 0) {
+            return false;
+        }
+        now < *self.doubts.entry(user.to_owned()).or_insert(now + DOUBT_MS)
+    }
+}
+
 impl Application for Desk {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         match request.payload.and_then(user_in) {
+            Some(user) if self.is_doubted(user, request.now_unix_ms) => {
+                let reason = RefusalReason::KeyUnknown;
+                Err(Refusal { message: "not known yet".into(), reason, wait_ms: DOUBT_PATIENCE_MS })
+            }
             Some(user) if !user.is_empty() => {
                 self.record.borrow_mut().on_admitted(user);
                 Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
             }
-            _ => Err(Refusal { message: "no user".into(), reason: RefusalReason::UserMissing }),
+            _ => Err(Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0 }),
         }
     }
 

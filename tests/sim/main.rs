@@ -89,6 +89,7 @@ fn turn_limits(random: &mut Random) -> TurnLimits {
         compressed_bytes_max: 128 << 10,
         clients_due_max: random.pick(&[1, 1_024]),
         handshake_steps_max: 1,
+        connects_decided_max: 2,
         at_once_max: random.pick(&[0, 1, 3]),
         counted_per_ms: 64,
         backlog_messages_max: random.pick(&[1, 4, 1_000]),
@@ -158,6 +159,10 @@ fn simulate(seed: u64) -> Feats {
     }
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.refuse_one_in(refuses_one_in);
+    let has_doubts = apart.one_in(4);
+    if has_doubts {
+        world.doubt();
+    }
     let start = world.now;
     let is_alone = world.settings.instances == Instances::Alone;
     let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };
@@ -165,7 +170,7 @@ fn simulate(seed: u64) -> Feats {
     for number in 0..honest {
         // Behind a bus a CONNECT takes a while, and what comes before its answer is a parse error.
         let plan = plan(&mut random, number, start, stay_ms);
-        let plan = Plan { is_eager: plan.is_eager && is_alone, ..plan };
+        let plan = Plan { is_eager: plan.is_eager && is_alone && !has_doubts, ..plan };
         world.add(random.below(300), Honest::new(plan));
     }
     let hostile = if random.one_in(4) { 0 } else { random.within(1..=5) };
@@ -183,7 +188,8 @@ fn simulate(seed: u64) -> Feats {
         let (users, settled_users) = (names("uuvwh"), if is_alone { names("u") } else { vec!["nobody".to_owned()] });
         let pace_ms = random.pick(&[5, 30, 200]);
         let until = start + stay_ms * 2;
-        world.add(0, Backend { users, settled_users, pace_ms, until, next_call: 0, has_keys, recent: Vec::new() });
+        let recent = Vec::new();
+        world.add(0, Backend { users, settled_users, pace_ms, until, next_call: 0, has_keys, recent });
     }
     if !is_alone {
         world.add_bus(stay_ms * 2);

@@ -64,6 +64,8 @@ pub struct Record {
     /// For how long workers have paused in all, or will have when they go on: so much later than usual may things be.
     pub late_ms: u64,
     pub rooms_per_socket_max: usize,
+    /// Some users are not let in at once.
+    pub has_doubts: bool,
     live: BTreeMap<String, LiveSocket>,
     /// By Socket.IO sid, also of sockets that are gone: what was queued before still has to come.
     streams: HashMap<String, VecDeque<Expected>>,
@@ -125,6 +127,7 @@ impl Record {
             now: 0,
             late_ms: 0,
             rooms_per_socket_max,
+            has_doubts: false,
             live: BTreeMap::new(),
             streams: HashMap::new(),
             clients: BTreeMap::new(),

@@ -235,6 +235,11 @@ impl World {
         self.record.borrow_mut().remember_for(window_ms);
     }
 
+    /// Of some users it is not known at once whether they may come in.
+    pub fn doubt(&mut self) {
+        self.record.borrow_mut().has_doubts = true;
+    }
+
     /// There is a bus, which comes and goes for this long.
     pub fn add_bus(&mut self, turns_for_ms: u64) {
         let random = self.random.fork();

@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 3] = [
         "clients/encode.rs",
         "clients/lookout.rs",
         "clients/outbox.rs",
+        "clients/waiting.rs",
         "diary.rs",
         "effects.rs",
         "event_id.rs",

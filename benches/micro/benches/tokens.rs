@@ -1,7 +1,8 @@
 //! How long the verification of a client's token takes, by how it was signed. A worthless one costs as much.
 
 use divan::{Bencher, black_box};
-use sockring::auth::{AuthError, TokenKey, TokenRules, Verifier};
+use sockring::auth::key::TokenKey;
+use sockring::auth::{AuthError, TokenRules, Verifier};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -27,7 +27,7 @@ export interface ClientOptions {
 }
 
 const SERVER_REFUSALS: Record<ServerRefusal, true> = {
-  token_missing: true, token_invalid: true, token_expired: true, user_missing: true, too_many: true,
+  token_missing: true, token_invalid: true, token_expired: true, key_unknown: true, user_missing: true, too_many: true,
 };
 
 /** A client of a sockring server that is connected by socket.io-client. */

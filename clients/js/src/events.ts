@@ -69,5 +69,6 @@ export type ServerRefusal =
   | 'token_missing'
   | 'token_invalid'
   | 'token_expired'
+  | 'key_unknown'
   | 'user_missing'
   | 'too_many';

@@ -161,6 +161,7 @@ impl<A: Application> Hub<A> {
 
     /// Takes all sockets of a client out of their rooms and tells the application.
     fn leave_all(&mut self, key: ClientKey) {
+        self.forget_waiting(key);
         let Some(client) = self.directory.get(key) else { return };
         let places: Vec<u16> = client.sockets.iter().map(|(place, _)| place).collect();
         for place in places {

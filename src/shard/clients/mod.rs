@@ -21,6 +21,7 @@
 
 mod aliases;
 pub(super) mod client;
+mod deciding;
 pub(super) mod directory;
 pub(super) mod drain;
 mod draining;
@@ -34,3 +35,4 @@ pub(super) mod probe;
 mod refusing;
 mod sessions;
 mod silence;
+pub(super) mod waiting;

@@ -1,5 +1,7 @@
 //! Socket.IO: what each packet from a client does, and how an application's actions are performed.
 
+use std::sync::Arc;
+
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 use sockring_protocol::engineio::Data;
@@ -17,6 +19,7 @@ use crate::shard::rooms::sockets::{Links, NamespaceId, NonMaxRoom, Socket, Socke
 use crate::shard::rooms::table::{Member, USER_PREFIX};
 
 use super::client::{Cause, ClientKey, CloseReason, Farewell, FirstRequest, Phase};
+use super::deciding::Decided;
 use super::encode::{self, Carrier};
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
@@ -55,6 +58,7 @@ impl<A: Application> Hub<A> {
         match packet {
             SocketPacket::Connect { namespace, payload } => self.on_connect(key, namespace, payload),
             SocketPacket::Disconnect { namespace } => {
+                self.take_back_connect(key, namespace);
                 // Disconnecting from where one is not is harmless: both sides may do so at once.
                 if let Some(place) = self.connected_place(key, namespace) {
                     self.drop_socket(key, place, Parting::Disconnected);
@@ -165,7 +169,7 @@ impl<A: Application> Hub<A> {
 
     /// Admission: what a CONNECT asks for is granted or refused. Membership comes after it, in `join_namespace`; between the
     /// two the client may move to its home.
-    fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), Cause> {
+    pub(crate) fn on_connect(&mut self, key: ClientKey, namespace: &str, payload: Option<&str>) -> Result<(), Cause> {
         let Some(id) = self.settings.namespace(namespace) else {
             self.refuse(key, namespace, &refusal("Invalid namespace", RefusalReason::UnknownNamespace));
             return Ok(());
@@ -178,7 +182,7 @@ impl<A: Application> Hub<A> {
         if client.sockets.place_in(id).is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::AlreadyConnected)));
         }
-        if client.sockets.len() >= self.settings.namespaces_per_client_max {
+        if client.sockets.len() + self.waiting.of(key) >= self.settings.namespaces_per_client_max {
             self.counters.hit(Limit::NamespacesPerClientMax);
             self.refuse(key, namespace, &refusal("Too many namespaces", RefusalReason::TooMany));
             return Ok(());
@@ -192,6 +196,19 @@ impl<A: Application> Hub<A> {
             self.refuse(key, namespace, &refusal("Authentication failed", RefusalReason::TooMany));
             return Ok(());
         }
+        self.admit_in_turn(key, id, payload)
+    }
+
+    /// Asks the application about a CONNECT, which has to be answered by `until` if it was asked about before.
+    pub(crate) fn decide(
+        &mut self,
+        key: ClientKey,
+        id: NamespaceId,
+        payload: Option<&str>,
+        until: Option<Millis>,
+    ) -> Decided {
+        let settings = Arc::clone(&self.settings);
+        let namespace = settings.namespace_name(id);
         let handshake = self.directory.get_mut(key).and_then(|client| client.handshake.take());
         let request = ConnectRequest {
             namespace,
@@ -199,15 +216,14 @@ impl<A: Application> Hub<A> {
             authorization: handshake.as_deref().and_then(|handshake| handshake.authorization.as_deref()),
             now_unix_ms: self.now.unix_ms,
         };
-        let admitted = self.app.admit(&request);
-        let refused = match admitted {
+        let refused = match self.app.admit(&request) {
             Ok(admission) => match self.home_elsewhere(key, &admission) {
                 Some(home) => {
                     if let Some(client) = self.directory.get_mut(key) {
                         client.handshake = handshake;
                     }
                     self.emigrate(key, home, id, admission, payload);
-                    return Ok(());
+                    return Decided::Now;
                 }
                 None => {
                     self.join_namespace(key, id, &admission, &request);
@@ -218,9 +234,13 @@ impl<A: Application> Hub<A> {
         };
         self.keep_handshake(key, handshake);
         if let Some(refusal) = refused {
+            let until = until.unwrap_or(self.now.at + refusal.wait_ms);
+            if refusal.wait_ms > 0 && until > self.now.at {
+                return Decided::Later(until);
+            }
             self.refuse(key, namespace, &refusal);
         }
-        Ok(())
+        Decided::Now
     }
 
     /// What a handshake said is kept until a CONNECT was accepted, and its token beyond that only where there are other
@@ -445,5 +465,5 @@ impl<A: Application> Hub<A> {
 }
 
 fn refusal(message: &'static str, reason: RefusalReason) -> Refusal {
-    Refusal { message: message.into(), reason }
+    Refusal { message: message.into(), reason, wait_ms: 0 }
 }

@@ -62,6 +62,10 @@ impl<A: Application> Hub<A> {
                 settings.cors = cors;
                 Reply::Changed(0)
             }
+            Mail::Reconsider => {
+                self.waiting.wake();
+                Reply::Changed(0)
+            }
             Mail::Stats => Reply::Stats(Box::new(stats(self))),
             Mail::Metrics => {
                 let metrics = ShardMetrics { stats: stats(self), counters: self.counters.clone() };

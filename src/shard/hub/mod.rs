@@ -20,6 +20,7 @@ use super::clients::drain::Drain;
 use super::clients::encode;
 use super::clients::lookout::Lookout;
 use super::clients::outbox::{Frames, Outbox};
+use super::clients::waiting::WaitingConnects;
 use super::diary::Diary;
 use super::limit::Limit;
 use super::metrics::{AckEnd, Counters};
@@ -61,6 +62,7 @@ pub(super) struct Hub<A> {
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
+    pub(super) waiting: WaitingConnects,
     pub(super) counters: Counters,
     /// Of clients.
     pub(super) diary: Diary,
@@ -103,6 +105,7 @@ impl<A: Application> Hub<A> {
             random,
             outbound: Outbound::default(),
             lookout: Lookout::default(),
+            waiting: WaitingConnects::default(),
             counters: Counters::default(),
             diary: Diary::new(),
             actions: Actions::default(),
@@ -152,7 +155,9 @@ impl<A: Application> Hub<A> {
         let forgets_late = self.membership.has_lingered(self.now.at);
         // Some of what is kept is queued only while connections are flushed.
         let pings_late = self.receipts.has_wanted();
-        self.directory.has_due() || !self.broadcasts.is_empty() || drains_late || forgets_late || pings_late
+        let decides_late = self.waiting.has_due(self.now.at);
+        let clients_late = self.directory.has_due() || decides_late;
+        clients_late || !self.broadcasts.is_empty() || drains_late || forgets_late || pings_late
     }
 
     /// When something will be due.
@@ -162,7 +167,7 @@ impl<A: Application> Hub<A> {
             (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
         let once = self.once.deadline(self.settings.idempotency_window_ms);
         let (recovery, kept) = (self.recovery.as_deref().and_then(Recovery::deadline), self.kept.deadline());
-        let remembered = [once, recovery, kept];
+        let remembered = [once, recovery, kept, self.waiting.deadline()];
         [self.directory.deadline(), draining, rooms, broadcasts, around].into_iter().chain(remembered).flatten().min()
     }
 

@@ -47,6 +47,7 @@ impl<A: Application> Hub<A> {
             kept_users: self.kept.users() as u64,
             kept_bytes: self.kept.bytes() as u64,
             idempotency_keys: self.once.len() as u64,
+            connects_waiting: self.waiting.len() as u64,
             is_draining: self.is_draining(),
             ..ShardStats::default()
         };

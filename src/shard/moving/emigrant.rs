@@ -8,6 +8,7 @@ use sockring_protocol::engineio::{Moment, Session, Transport};
 use crate::app::Admission;
 use crate::shard::clients::client::{ConnectionKey, EventRate, FirstRequest};
 use crate::shard::clients::outbox::Outbox;
+use crate::shard::clients::waiting::WaitingConnect;
 use crate::shard::diary::Account;
 use crate::shard::rooms::sockets::NamespaceId;
 
@@ -28,6 +29,8 @@ pub struct Emigrant {
     pub(crate) namespace: NamespaceId,
     pub(crate) admission: Admission,
     pub(crate) payload: Option<Box<str>>,
+    /// CONNECTs that came behind it, before it was decided.
+    pub(crate) waiting: Vec<WaitingConnect>,
     /// Packets that came in one POST behind the CONNECT.
     pub(crate) rest: Option<Box<str>>,
 }
@@ -39,6 +42,8 @@ pub(crate) struct Departed {
     pub(crate) home: u16,
     /// The connection whose GET is held.
     pub(crate) held: Option<ConnectionKey>,
+    /// The WebSocket that is its transport.
+    pub(crate) websocket: Option<ConnectionKey>,
     pub(crate) probe: Option<ConnectionKey>,
 }
 

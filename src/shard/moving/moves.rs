@@ -46,6 +46,7 @@ impl<A: Application> Hub<A> {
         payload: Option<&str>,
     ) {
         let moment = self.moment();
+        let waiting = self.take_waiting(key);
         let Some(mut client) = self.directory.remove_to(key, home) else { return };
         let transport = client.session.transport();
         let held = client.connection.filter(|_| transport == Transport::Polling);
@@ -53,7 +54,8 @@ impl<A: Application> Hub<A> {
             // At home it is a GET that arrives.
             client.session.receive(Input::PollAnswered, moment, &self.settings.times);
         }
-        self.outbound.departed = Some(Departed { sid: client.sid, home, held, probe: client.probe });
+        let websocket = client.connection.filter(|_| transport == Transport::WebSocket);
+        self.outbound.departed = Some(Departed { sid: client.sid, home, held, websocket, probe: client.probe });
         let emigrant = Emigrant {
             sid: client.sid,
             session: client.session,
@@ -67,6 +69,7 @@ impl<A: Application> Hub<A> {
             namespace,
             admission,
             payload: payload.map(Box::from),
+            waiting,
             rest: None,
         };
         self.outbound.mails.push((home, SiblingMail::MoveIn(Box::new(emigrant))));
@@ -81,7 +84,7 @@ impl<A: Application> Hub<A> {
 
     /// A client comes home: it becomes a member, and what waits for it goes on.
     pub(crate) fn immigrate(&mut self, emigrant: Emigrant) {
-        let Emigrant { sid, mut session, namespace, admission, payload, rest, .. } = emigrant;
+        let Emigrant { sid, mut session, namespace, admission, payload, waiting, rest, .. } = emigrant;
         session.change_owner(emigrant.left_at, self.moment());
         let client = Client {
             sid,
@@ -120,6 +123,7 @@ impl<A: Application> Hub<A> {
         };
         self.join_namespace(key, namespace, &admission, &request);
         self.keep_handshake(key, handshake);
+        self.admit_all_in_turn(key, waiting);
         if let Some(rest) = rest {
             self.on_packets(key, &rest);
         }

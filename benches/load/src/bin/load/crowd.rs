@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sockring::auth::{TokenKey, TokenRules, Verifier};
+use sockring::auth::key::TokenKey;
+use sockring::auth::{TokenRules, Verifier};
 use sockring::ring::{Armed, Behind, Completion, Descriptor, GENERATION_MASK, ReceiveError, SendBytes, Token};
 use sockring_load::frames::{self, Frame};
 use sockring_protocol::http::{HeadLimits, ResponseHead};
