@@ -160,6 +160,10 @@ fn check_places(
         };
         report.add("port", clients.map(free))?;
     }
+    if !mistakes.are_about(&["drain"]) {
+        let (status, said) = drain(settings);
+        report.put(status, "drain", &said, Map::new())?;
+    }
     if let Some(path) = &settings.state_file {
         report.add("state_file", state::check(path))?;
     }
@@ -205,6 +209,40 @@ fn given(settings: &Settings) -> impl Iterator<Item = Value> {
         let value = (!keys::SECRETS.contains(&key.name)).then(|| settings.values.text(key.name));
         Some(json!({"setting": key.name, "source": source, "value": value}))
     })
+}
+
+/// The earliest that a stock client with five attempts makes the fourth and the last of them after its connection has ended, with
+/// the delays of socket.io-client: from half of 1, 2, 4 and 8 s on, and of 5 s at the most.
+const FOURTH_ATTEMPT_S: f64 = 7.5;
+const FIFTH_ATTEMPT_S: f64 = 12.5;
+
+/// Whether clients are back before they give up, when this instance is replaced by the next.
+fn drain(settings: &Settings) -> (Status, String) {
+    let drain_s = settings.drain.as_secs_f64();
+    if settings.cluster.is_some() {
+        return (Status::Ok, format!("{drain_s} s, in which clients come back to other instances"));
+    }
+    let (fourth_s, fifth_s) = (FOURTH_ATTEMPT_S - drain_s, FIFTH_ATTEMPT_S - drain_s);
+    let give_up = "clients that try five times, as the guide's do,";
+    match drain_s {
+        _ if fifth_s <= 0.0 => {
+            let said = format!("{drain_s} s: {give_up} give up before a single instance is back; set less than 7.5");
+            (Status::Warn, said)
+        }
+        _ if fourth_s <= 0.0 => (
+            Status::Warn,
+            format!(
+                "{drain_s} s: {give_up} are lost unless the next process listens within {fifth_s} s after; set less than 7.5"
+            ),
+        ),
+        _ => (
+            Status::Ok,
+            format!(
+                "{drain_s} s; {give_up} are back by the fourth if the next process listens within {fourth_s} s after, \
+                 and some are lost from {fifth_s} s on"
+            ),
+        ),
+    }
 }
 
 /// The rings of all shards, as the server would have them.

@@ -31,7 +31,7 @@ pub const KEYS: &[SettingKey] = &[
     known_as(&["PORT"], key("port", "8080", "port to listen on; 0 is any free one")),
     key("shards", "", "threads that serve clients, each on a core of its own, up to 256; default: as many as there are cores"),
     key("reuse_port", "false", "`true`: share the port with other processes that do the same"),
-    key("drain", "10", "seconds over which clients are closed at SIGTERM"),
+    key("drain", "5", "seconds over which clients are closed at SIGTERM; of a single instance, together with the start of the next one, less than 7.5, so that clients with five attempts are back by the fourth"),
     known_as(&["ACCESS_TOKEN_SECRET"], key("access_token_secret", "", "secret of the clients' tokens (HS256, HS384, HS512); in development one is made for the run")),
     known_as(&["ACCESS_TOKEN_SECRET_PREVIOUS"], key("access_token_secret_previous", "", "a secret whose tokens stay valid, while the new one is being rolled out")),
     known_as(&["ACCESS_TOKEN_SECRET_FILE"], key("access_token_secret_file", "", "file that holds the secret, instead of it; a line break at its end does not count")),

@@ -68,6 +68,25 @@ fn check_tells_all_mistakes_at_once_with_where_they_stand_and_looks_at_the_rest(
 }
 
 #[test]
+fn check_says_when_the_next_process_has_to_listen() {
+    let line = |arguments: &[&str]| {
+        let ended = run(&[&["check", "--port", "0"], arguments].concat(), &[]);
+        ended.stdout.lines().find(|line| line.contains(" drain: ")).unwrap_or_else(|| panic!("{ended:?}")).to_owned()
+    };
+    for (drain, status, words) in [
+        ("5", "ok ", "by the fourth if the next process listens within 2.5 s after, and some are lost from 7.5 s on"),
+        ("9", "warn ", "are lost unless the next process listens within 3.5 s after"),
+        ("60", "warn ", "give up before a single instance is back"),
+    ] {
+        let said = line(&["--drain", drain]);
+        assert!(said.starts_with(status) && said.contains(words), "{said}");
+    }
+    assert_eq!(line(&[]), line(&["--drain", "5"]));
+    let one_of_several = line(&["--drain", "60", "--redis-url", "redis://127.0.0.1:1"]);
+    assert!(one_of_several.contains("come back to other instances"), "{one_of_several}");
+}
+
+#[test]
 fn check_opens_both_ports_at_once() {
     let same = || {
         // Free a moment ago; somebody else may have it by now, and then the next one is tried.

@@ -65,7 +65,7 @@ test('every version reconnects by itself after the server was killed and started
 test('every version reconnects by itself after SIGTERM: never a Socket.IO DISCONNECT, exit code 0', { timeout: 90000 }, () =>
   comeBack(async (target) => {
     target.signal('SIGTERM');
-    const { code, signal } = await within(20000, 'the server ends after SIGTERM (drain is 10 s by default)', target.exited);
+    const { code, signal } = await within(20000, 'the server ends after SIGTERM (drain is 5 s by default)', target.exited);
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, `exit of a graceful stop; it said:\n${target.said()}`);
   }));
 
