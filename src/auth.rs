@@ -59,6 +59,19 @@ pub struct Identity {
     pub ends_at_unix_ms: Option<u64>,
 }
 
+/// Why a token was not accepted, and whose it would have been, where its signature says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenDenial {
+    pub error: AuthError,
+    pub user: Option<String>,
+}
+
+impl From<AuthError> for TokenDenial {
+    fn from(error: AuthError) -> TokenDenial {
+        TokenDenial { error, user: None }
+    }
+}
+
 /// Whether a token has to expire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
@@ -130,25 +143,32 @@ impl Verifier {
 
     /// Says who the token's bearer is at this time.
     pub fn verify(&self, token: &str, now_unix_ms: u64) -> Result<Identity, AuthError> {
+        self.identify(token, now_unix_ms).map_err(|denial| denial.error)
+    }
+
+    /// The same, and of a token that is not valid now, whose it is.
+    pub fn identify(&self, token: &str, now_unix_ms: u64) -> Result<Identity, TokenDenial> {
         if token.is_empty() {
-            return Err(AuthError::Missing);
+            return Err(AuthError::Missing.into());
         }
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::TooLong);
+            return Err(AuthError::TooLong.into());
         }
         let claims = self.decode(token)?;
         let leeway_ms = self.rules.leeway_s.saturating_mul(1000);
+        let user = || claim_at(&claims, &self.rules.user_claim).and_then(user_id);
+        let denied = |error| TokenDenial { error, user: user() };
         let expires_at = unix_ms(&claims, "exp")?.map(|at| at.saturating_add(leeway_ms));
         match expires_at {
-            Some(at) if at <= now_unix_ms => return Err(AuthError::Expired),
-            None if self.rules.expiry == Expiry::Required => return Err(AuthError::Invalid),
+            Some(at) if at <= now_unix_ms => return Err(denied(AuthError::Expired)),
+            None if self.rules.expiry == Expiry::Required => return Err(denied(AuthError::Invalid)),
             _ => {}
         }
         let begins_at = unix_ms(&claims, "nbf")?.map(|at| at.saturating_sub(leeway_ms));
         if begins_at.is_some_and(|at| at > now_unix_ms) {
-            return Err(AuthError::NotYetValid);
+            return Err(denied(AuthError::NotYetValid));
         }
-        let user = claim_at(&claims, &self.rules.user_claim).and_then(user_id).ok_or(AuthError::NoUser)?;
+        let user = user().ok_or(AuthError::NoUser)?;
         let ends_at_unix_ms = expires_at.filter(|_| self.rules.after_expiry == AfterExpiry::Close);
         Ok(Identity { user, ends_at_unix_ms })
     }

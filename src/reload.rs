@@ -22,11 +22,13 @@ pub(crate) struct Reloader {
     /// `None`: no keys of tokens are fetched.
     pub(crate) keyring: Option<Arc<Keyring>>,
     pub(crate) certificates: Arc<Certificates>,
+    /// Has the log follow these users.
+    pub(crate) watch: Box<dyn Fn(Vec<String>) + Send>,
 }
 
 impl Reloader {
-    /// Reads the settings again and takes over secrets, keys, allowed origins and certificates. What cannot be used changes
-    /// nothing.
+    /// Reads the settings again and takes over secrets, keys, allowed origins, certificates and `debug_users`. What cannot
+    /// be used changes nothing.
     pub(crate) fn reload(&mut self) {
         let settings = match self.invocation.settings() {
             Ok(settings) => settings,
@@ -45,6 +47,7 @@ impl Reloader {
         }
         self.api.replace_keys(settings.api.keys);
         self.api.allow_origins(&settings.engine.cors);
+        (self.watch)(settings.debug_users.clone());
         let waits_for_restart = self.certificates.replace(settings.tls.as_ref());
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
@@ -55,7 +58,7 @@ impl Reloader {
             .into_iter()
             .partition(|name| TAKEN_OVER.contains(name) && !(waits_for_restart && keys::TLS.contains(name)));
         let said = match taken_over.as_slice() {
-            [] => "none of secrets, API keys, allowed origins and certificates has changed".to_owned(),
+            [] => "none of secrets, API keys, allowed origins, certificates and debug_users has changed".to_owned(),
             names => format!("taken over: {}", names.join(", ")),
         };
         match waiting.as_slice() {

@@ -24,7 +24,7 @@ use sockring::config::{Settings, Strictness};
 use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
-use sockring::shard::{self, EngineSettings, Positions, RecoverySettings, Remains, ShardNumber};
+use sockring::shard::{self, EngineSettings, Mail, Positions, RecoverySettings, Remains, ShardNumber};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,7 +49,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let settings = invocation.settings()?;
-    logs::begin(&settings)?;
+    let change_log = logs::begin(&settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -98,6 +98,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &settings.state_file {
         Heritage::remove(path);
     }
+    let shards = crew.shards.clone();
     let reload = Reloader {
         invocation,
         running: settings.values.clone(),
@@ -105,7 +106,14 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         verifier: Arc::clone(&verifier),
         keyring: keyring.clone(),
         certificates,
+        watch: Box::new(move |users| {
+            change_log(&users);
+            watch(&shards, users);
+        }),
     };
+    if !settings.debug_users.is_empty() {
+        watch(&crew.shards, settings.debug_users.clone());
+    }
     follow_signals(ended, reload, &settings)?;
     if let (Some(jwks), Some(keyring), Some(wanted)) = (&settings.token_jwks, keyring, wanted) {
         KeySource::new(jwks).keep(keyring, wanted, crew.shards.clone())?;
@@ -351,6 +359,15 @@ fn follow_signals(
         });
     });
     spawned.map(drop).map_err(|error| space::explain(&error, settings).into())
+}
+
+/// Has all shards tell of these users' clients.
+fn watch(shards: &[Postbox], users: Vec<String>) {
+    let users: Arc<[String]> = users.into();
+    for shard in shards {
+        // The answer says nothing.
+        drop(shard.ask(Mail::Watch(Arc::clone(&users))));
+    }
 }
 
 /// Where the secret of tokens comes from.

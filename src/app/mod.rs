@@ -86,6 +86,8 @@ pub struct Refusal {
     /// It is asked about again at `Mail::Reconsider`, and this is the answer only when that has not changed it within so many
     /// milliseconds; 0: it is the answer.
     pub wait_ms: u64,
+    /// Who it would have been, where that is certain: for the log.
+    pub user: Option<String>,
 }
 
 /// Why a CONNECT may not pass: the label of a counter, and what a client is told as `data.code`.

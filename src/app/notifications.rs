@@ -7,7 +7,7 @@ use simd_json::prelude::ValueAsScalar;
 use simd_json::prelude::ValueObjectAccess;
 
 use crate::auth::keyring::Newer;
-use crate::auth::{AuthError, Verifier, bearer};
+use crate::auth::{AuthError, TokenDenial, Verifier, bearer};
 use crate::events::{self, Connected};
 
 use super::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
@@ -55,23 +55,23 @@ impl Notifications {
 impl Application for Notifications {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         let verifier = self.verifier.load();
-        let token = self.token(request);
-        let verify =
-            || token.as_ref().map_err(|error| *error).and_then(|token| verifier.verify(token, request.now_unix_ms));
-        let mut identity = verify();
+        let token = self.token(request).map_err(TokenDenial::from);
+        let identify =
+            || token.as_ref().map_err(Clone::clone).and_then(|token| verifier.identify(token, request.now_unix_ms));
+        let mut identity = identify();
         let mut wait_ms = 0;
-        if identity == Err(AuthError::UnknownKey) {
+        if identity.as_ref().is_err_and(|denial| denial.error == AuthError::UnknownKey) {
             match verifier.want_newer_keys() {
                 Newer::Coming => wait_ms = KEY_PATIENCE_MS,
                 // They may have come since they were looked at.
-                Newer::NotYet => identity = verify(),
+                Newer::NotYet => identity = identify(),
             }
         }
         match identity {
             Ok(identity) => Ok(Admission { user: Some(identity.user), ends_at_unix_ms: identity.ends_at_unix_ms }),
-            Err(error) => {
+            Err(TokenDenial { error, user }) => {
                 tracing::trace!(%error, "a token was refused");
-                Err(Refusal { wait_ms, ..refusal(error) })
+                Err(Refusal { wait_ms, user, ..refusal(error) })
             }
         }
     }
@@ -101,7 +101,7 @@ fn refusal(error: AuthError) -> Refusal {
             ("Authentication failed", RefusalReason::TokenInvalid)
         }
     };
-    Refusal { message: message.into(), reason, wait_ms: 0 }
+    Refusal { message: message.into(), reason, wait_ms: 0, user: None }
 }
 
 fn is_null(value: &simd_json::BorrowedValue<'_>) -> bool {

@@ -139,6 +139,7 @@ pub const KEYS: &[SettingKey] = &[
     key("redis_answers_bytes_max", "67108864", "bytes of questions of other servers, of their answers to ours and of one of ours to them; more: answered as if nobody were here, or not heard"),
     key("ready_requires_redis", "false", "`true`: `/ready` is 503 while Redis is down"),
     key("log", "info", "what is logged: error, warn, info, debug, trace or off, or by module, as `warn,sockring::worker=debug`"),
+    key("debug_users", "", "users whose clients are logged as at level debug, comma-separated, whatever `log` is"),
     key("log_format", "text", "`text` or `json`"),
 ];
 
@@ -177,7 +178,7 @@ pub const SECRETS: [&str; 7] = [
 ];
 
 /// Settings that SIGHUP takes over; the others need a restart.
-pub const TAKEN_OVER: [&str; 20] = [
+pub const TAKEN_OVER: [&str; 21] = [
     "access_token_secret",
     "access_token_secret_file",
     "access_token_secret_previous",
@@ -198,6 +199,7 @@ pub const TAKEN_OVER: [&str; 20] = [
     "tls_cert_file",
     "tls_key_file",
     "tls_ticket_keys_file",
+    "debug_users",
 ];
 
 /// What most servers set; `-h` shows these.
@@ -218,7 +220,7 @@ pub fn group(key: &SettingKey) -> &'static str {
         "TLS"
     } else if begins(&["recovery_"]) {
         "Recovery"
-    } else if begins(&["log"]) {
+    } else if begins(&["log", "debug_users"]) {
         "Logs"
     } else if ["_max", "_ms", "_max_s", "_default_s", "_window_s"].iter().any(|end| name.ends_with(end)) {
         "Limits and times"

@@ -175,6 +175,8 @@ pub struct Settings {
     pub tls: Option<TlsPorts>,
     pub log: String,
     pub log_format: LogFormat,
+    /// Whose clients are logged in any case.
+    pub debug_users: Vec<String>,
     /// What all this was made of.
     pub values: Values,
     /// What can be used, but may be meant otherwise.
@@ -297,6 +299,7 @@ impl Settings {
             tls: tls::settings(values)?,
             log: log::filter(values)?,
             log_format,
+            debug_users: values.list("debug_users"),
             environment,
             strictness,
             warnings: warnings(values, strictness),

@@ -2,15 +2,40 @@
 //! the log has of its end. Where the log has no such lines nothing is kept.
 
 use core::net::IpAddr;
+use std::sync::Arc;
 
 use sockring_protocol::Millis;
 
 /// The accounts of all connections of a shard, or of all its clients, by their slots.
 #[derive(Debug)]
 pub(crate) struct Diary {
-    is_kept: bool,
+    /// The log has lines for all.
+    is_told: bool,
+    /// Or for the clients of these users.
+    users: Arc<[String]>,
     accounts: Vec<Account>,
 }
+
+/// Under which target the log has a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogVoice {
+    /// That of the module.
+    Log,
+    /// `sockring::users`, which is open while users are watched.
+    User,
+}
+
+/// A debug line in a voice, if there is one.
+macro_rules! tell {
+    ($voice:expr, $($fields:tt)*) => {
+        match $voice {
+            Some($crate::shard::diary::LogVoice::Log) => tracing::debug!($($fields)*),
+            Some($crate::shard::diary::LogVoice::User) => tracing::debug!(target: "sockring::users", $($fields)*),
+            None => {}
+        }
+    };
+}
+pub(crate) use tell;
 
 /// What is told of one of them at its end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,12 +53,38 @@ pub(crate) struct Account {
 impl Diary {
     /// What the log has is decided at start.
     pub(crate) fn new() -> Diary {
-        Diary { is_kept: tracing::enabled!(tracing::Level::DEBUG), accounts: Vec::new() }
+        Diary { is_told: tracing::enabled!(tracing::Level::DEBUG), users: Arc::default(), accounts: Vec::new() }
+    }
+
+    /// Whether the log has lines for all.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// From now on the log has lines for these users, whatever it has for others.
+    pub(crate) fn watch(&mut self, users: Arc<[String]>) {
+        self.users = users;
+        if !self.is_kept() {
+            // Who is watched later is told from then on.
+            self.accounts = Vec::new();
+        }
+    }
+
+    /// How the log tells of a client of this user, if it does.
+    pub(crate) fn voice(&self, user: Option<&str>) -> Option<LogVoice> {
+        let is_watched = || user.is_some_and(|user| self.users.iter().any(|watched| watched == user));
+        if self.is_told { Some(LogVoice::Log) } else { is_watched().then_some(LogVoice::User) }
+    }
+
+    /// For how many milliseconds what has this slot has been there, if that was noted when it came.
+    pub(crate) fn since(&self, slot: u32, now: Millis) -> Option<u64> {
+        let account = self.accounts.get(slot as usize)?;
+        (account.since > Millis(0)).then(|| now - account.since)
     }
 
     #[inline]
     pub(crate) fn is_kept(&self) -> bool {
-        self.is_kept
+        self.is_told || !self.users.is_empty()
     }
 
     /// What has this slot now begins here, or has come from another shard with its account.
@@ -54,7 +105,7 @@ impl Diary {
     /// Writes something down, where that is done at all.
     #[inline]
     pub(crate) fn note(&mut self, slot: u32, write: impl FnOnce(&mut Account)) {
-        if self.is_kept {
+        if self.is_kept() {
             self.write(slot as usize, write);
         }
     }
@@ -93,10 +144,26 @@ mod tests {
     }
 
     #[test]
+    fn where_the_log_has_nothing_else_watched_users_are_told() {
+        let mut diary = written_at(Level::INFO);
+        let watch = |users: &[&str]| users.iter().map(|user| (*user).to_owned()).collect();
+        assert!(!diary.is_kept() && diary.voice(Some("alice")).is_none());
+        diary.watch(watch(&["alice", "bob"]));
+        diary.received(2, 5);
+        assert_eq!(diary.account(2).received_bytes, 5);
+        let voices = [Some("alice"), Some("carol"), None].map(|user| diary.voice(user));
+        assert_eq!(voices, [Some(LogVoice::User), None, None]);
+        diary.watch(watch(&[]));
+        assert!(!diary.is_kept() && diary.voice(Some("alice")).is_none() && diary.account(2).received_bytes == 0);
+        assert_eq!(written_at(Level::DEBUG).voice(None), Some(LogVoice::Log));
+    }
+
+    #[test]
     fn it_is_kept_only_where_the_log_tells_of_ends() {
         let kept = written_at(Level::DEBUG);
         assert_eq!((kept.is_kept(), kept.account(2).since, kept.account(2).received_bytes), (true, Millis(7), 11));
         assert_eq!(kept.account(3).received_bytes, 0);
+        assert_eq!((kept.since(2, Millis(9)), kept.since(3, Millis(9))), (Some(2), None));
         let not_kept = written_at(Level::INFO);
         assert_eq!(
             (not_kept.is_kept(), not_kept.accounts.capacity(), not_kept.account(2).received_bytes),

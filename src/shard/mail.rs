@@ -55,6 +55,8 @@ pub enum Mail {
     Stand(Option<Arc<[u8]>>),
     /// From now on pages of these origins may connect. Answered by `Reply::Changed(0)`.
     AllowOrigins(CorsPolicy),
+    /// From now on the log has debug lines for clients of these users. Answered by `Reply::Changed(0)`.
+    Watch(Arc<[String]>),
     /// CONNECTs that the application could not decide may be decided now. Answered by `Reply::Changed(0)`.
     Reconsider,
     /// Answered by `Reply::Stats`.

@@ -295,7 +295,7 @@ impl<A: Application> Shard<A> {
         // What one that leaves is counted as went with it, also if it was given up on its way.
         if !connection.has_left {
             self.hub.capacity.give_back(connection.standing);
-            if self.diary.is_kept() {
+            if self.diary.is_told() {
                 self.tell_end(key);
             }
         }
@@ -343,6 +343,10 @@ impl<A: Application> Shard<A> {
 
     /// A mail came; its answer is among the effects, under the ticket, now or when other shards have answered.
     pub fn on_mail(&mut self, ticket: Ticket, mail: Mail) {
+        if let Mail::Watch(users) = &mail {
+            // Where clients come from is known of their connections.
+            self.diary.watch(Arc::clone(users));
+        }
         let is_slow = self.slow_at.is_some_and(|at| self.hub.now.at - at < SLOW_FOR_MS);
         let Shard { hub, connections, counted, closing_bytes, sending_bytes, .. } = self;
         let (now, closing_bytes, sending_bytes) = (hub.now.at, *closing_bytes as u64, *sending_bytes);

@@ -256,7 +256,8 @@ struct Desk;
 impl Application for Desk {
     fn admit(&mut self, request: &ConnectRequest<'_>) -> Result<Admission, Refusal> {
         let user = request.payload.and_then(|payload| payload.strip_prefix("{\"user\":\"")?.strip_suffix("\"}"));
-        let refusal = || Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0 };
+        let refusal =
+            || Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0, user: None };
         let user = user.ok_or_else(refusal)?;
         Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
     }

@@ -37,6 +37,7 @@ mod tls;
 mod users;
 #[path = "../support/waiting.rs"]
 mod waiting;
+mod watched;
 mod without_io_uring;
 
 use std::time::Duration;

@@ -59,13 +59,13 @@ impl Application for Desk {
         match request.payload.and_then(user_in) {
             Some(user) if self.is_doubted(user, request.now_unix_ms) => {
                 let reason = RefusalReason::KeyUnknown;
-                Err(Refusal { message: "not known yet".into(), reason, wait_ms: DOUBT_PATIENCE_MS })
+                Err(Refusal { message: "not known yet".into(), reason, wait_ms: DOUBT_PATIENCE_MS, user: None })
             }
             Some(user) if !user.is_empty() => {
                 self.record.borrow_mut().on_admitted(user);
                 Ok(Admission { user: Some(user.to_owned()), ends_at_unix_ms: None })
             }
-            _ => Err(Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0 }),
+            _ => Err(Refusal { message: "no user".into(), reason: RefusalReason::UserMissing, wait_ms: 0, user: None }),
         }
     }
 

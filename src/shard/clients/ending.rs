@@ -89,56 +89,6 @@ impl<A: Application> Hub<A> {
         self.forget(key);
     }
 
-    /// The log's line for a CONNECT that was accepted.
-    #[cold]
-    pub(super) fn tell_connect(&self, key: ClientKey, namespace: &str, user: Option<&str>) {
-        let Some(client) = self.directory.get(key) else { return };
-        let account = self.diary.account(key.0.index);
-        tracing::debug!(
-            user,
-            namespace,
-            client = ?client.sid,
-            address = account.address.map(tracing::field::display),
-            transport = word(client.session.transport()),
-            ms = self.now.at.0 - account.since.0,
-            "a client has connected"
-        );
-    }
-
-    /// The log's line for an upgrade.
-    #[cold]
-    pub(super) fn tell_upgrade(&self, key: ClientKey) {
-        let Some(client) = self.directory.get(key) else { return };
-        let account = self.diary.account(key.0.index);
-        tracing::debug!(
-            user = client.sockets.iter().find_map(|(_, socket)| self.membership.user_of(socket)),
-            client = ?client.sid,
-            address = account.address.map(tracing::field::display),
-            ms = self.now.at.0 - account.since.0,
-            "a client has upgraded to WebSocket"
-        );
-    }
-
-    /// The log's line for the end of a client, while its sockets are there.
-    #[cold]
-    fn tell_end(&self, key: ClientKey, cause: Cause) {
-        let Some(client) = self.directory.get(key).filter(|client| client.phase != Phase::Farewell) else { return };
-        let account = self.diary.account(key.0.index);
-        tracing::debug!(
-            user = client.sockets.iter().find_map(|(_, socket)| self.membership.user_of(socket)),
-            client = ?client.sid,
-            sockets = client.sockets.len(),
-            address = account.address.map(tracing::field::display),
-            transport = word(client.session.transport()),
-            reason = cause.reason.label(),
-            detail = cause.detail.map(tracing::field::display),
-            ms = self.now.at.0 - account.since.0,
-            received_bytes = account.received_bytes,
-            sent_bytes = account.sent_bytes,
-            "a client has ended"
-        );
-    }
-
     /// Keeps a client that is over until its last packets are fetched, for a while.
     fn await_farewell(&mut self, key: ClientKey) {
         let attended = self.attended();
@@ -200,12 +150,5 @@ fn last_packet(reason: CloseReason) -> &'static [u8] {
     match reason {
         CloseReason::ClientClose => b"6",
         _ => b"1",
-    }
-}
-
-fn word(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Polling => "polling",
-        Transport::WebSocket => "websocket",
     }
 }

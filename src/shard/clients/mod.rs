@@ -35,4 +35,5 @@ pub(super) mod probe;
 mod refusing;
 mod sessions;
 mod silence;
+mod telling;
 pub(super) mod waiting;

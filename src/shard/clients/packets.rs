@@ -21,6 +21,7 @@ use crate::shard::rooms::table::{Member, USER_PREFIX};
 use super::client::{Cause, ClientKey, CloseReason, Farewell, FirstRequest, Phase};
 use super::deciding::Decided;
 use super::encode::{self, Carrier};
+use super::telling::Passage;
 
 /// A handshake's token up to this length is kept for CONNECTs to other namespaces.
 const AUTHORIZATION_BYTES_KEPT: usize = 4 << 10;
@@ -271,7 +272,8 @@ impl<A: Application> Hub<A> {
             |name: &String| self.membership.find(id, name).map_or(0, |room| self.membership.members(room).len());
         if user_room.as_ref().map_or(0, members) >= self.settings.user_connections_max {
             self.counters.hit(Limit::UserConnectionsMax);
-            let refusal = refusal("Too many connections", RefusalReason::TooMany);
+            let user = admission.user.clone();
+            let refusal = Refusal { user, ..refusal("Too many connections", RefusalReason::TooMany) };
             return self.refuse(key, request.namespace, &refusal);
         }
         let (random, attended) = (self.random.take(), self.attended());
@@ -422,6 +424,7 @@ impl<A: Application> Hub<A> {
         let room = self.enter(key, place, name)?;
         if rooms(self) > before {
             self.note_join((key.0.index, place), room);
+            self.tell_room(key, place, name, Passage::In);
         }
         Some(room)
     }
@@ -460,10 +463,11 @@ impl<A: Application> Hub<A> {
         let link = socket.links.as_slice().iter().position(|link| link.room == room);
         let Some(link) = link else { return false };
         self.note_leave((key.0.index, place), room);
+        self.tell_room(key, place, name, Passage::Out);
         self.leave_at(key, place, link).is_some()
     }
 }
 
 fn refusal(message: &'static str, reason: RefusalReason) -> Refusal {
-    Refusal { message: message.into(), reason, wait_ms: 0 }
+    Refusal { message: message.into(), reason, wait_ms: 0, user: None }
 }

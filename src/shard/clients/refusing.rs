@@ -28,8 +28,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn refuse(&mut self, key: ClientKey, namespace: &str, refusal: &Refusal) {
         self.counters.count_refusal(refusal.reason);
         if self.diary.is_kept() {
-            let address = self.diary.account(key.0.index).address.map(tracing::field::display);
-            tracing::debug!(namespace, address, reason = refusal.reason.label(), "a CONNECT was refused");
+            self.tell_refusal(key, namespace, refusal);
         }
         let data = refusal.reason.code().map(|code| format!("{{\"code\":\"{code}\"}}"));
         let frames = encode::message(&mut self.scratch, |out| {

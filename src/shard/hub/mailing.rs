@@ -62,6 +62,10 @@ impl<A: Application> Hub<A> {
                 settings.cors = cors;
                 Reply::Changed(0)
             }
+            Mail::Watch(users) => {
+                self.diary.watch(users);
+                Reply::Changed(0)
+            }
             Mail::Reconsider => {
                 self.waiting.wake();
                 Reply::Changed(0)
