@@ -69,6 +69,10 @@ impl Reader {
         pulse: &mut Pulse,
         id: &RedisConnectionId,
     ) -> Result<(), String> {
+        if self.cluster.settings.streams.sessions.is_none() {
+            // Nobody comes back to it.
+            return Ok(());
+        }
         let is_gone = self.oldest(link, pulse, id).await?.is_some_and(|oldest| oldest > last);
         if is_gone && !self.is_whole(link, pulse, id).await? {
             self.tell(&SharedPast::Lost);

@@ -19,7 +19,7 @@ use sockring::config::{ApiSettings, Strictness};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::shard::{
     ConnectionKey, Destination, Effect, EngineSettings, Entropy, Now, Parcel, Reply, Shard, ShardNumber, ShardParts,
-    Ticket, Turn,
+    SiblingMail, Ticket, Turn,
 };
 use sockring_protocol::Millis;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -555,7 +555,7 @@ impl Core {
         }
     }
 
-    fn post(&mut self, to: usize, mail: sockring::shard::SiblingMail) {
+    fn post(&mut self, to: usize, mail: SiblingMail) {
         match mail.refusable_bytes() {
             None => self.siblings[to].post(Letter::Sibling(mail)),
             Some(bytes) => {
