@@ -10,7 +10,7 @@ use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
 use crate::shard::rooms::sockets::NamespaceId;
 
-use super::client::{Cause, ClientKey, CloseReason, Farewell};
+use super::client::{Cause, ClientKey, CloseReason, Farewell, Phase};
 use super::waiting::WaitingConnect;
 
 /// Whether a CONNECT has its answer.
@@ -46,8 +46,19 @@ impl<A: Application> Hub<A> {
             return Err(CloseReason::InputFull.into());
         }
         self.counters.connects_delayed += 1;
+        if let Some(until) = connect.until {
+            self.await_decision(key, until);
+        }
         self.waiting.push(key, connect);
         Ok(())
+    }
+
+    /// Until then it is not the client that lets the server wait.
+    fn await_decision(&mut self, key: ClientKey, until: Millis) {
+        let wait_ms = until - self.now.at;
+        if let Some(client) = self.directory.get_mut(key).filter(|client| client.phase == Phase::Unclaimed) {
+            client.half_open_by = client.half_open_by + wait_ms;
+        }
     }
 
     /// Asks about those of the next client again whose time has come; `false`: there is none. Its connections may have to
@@ -70,7 +81,9 @@ impl<A: Application> Hub<A> {
             if let Decided::Later(until) =
                 self.decide(key, connect.namespace, connect.payload.as_deref(), connect.until)
             {
-                connect.until = Some(until);
+                if connect.until.replace(until).is_none() {
+                    self.await_decision(key, until);
+                }
                 self.waiting.put_back(key, connect);
                 break;
             }
