@@ -3,10 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use sockring::api::{Api, ApiParts};
 use sockring::app::{Action, Actions, Admission, Application, ConnectRequest, Refusal, RefusalReason, SocketInfo};
 use sockring::bus::Bus;
 use sockring::capacity::{Capacity, CapacityLimits};
-use sockring::cluster::{Address, Cluster, ClusterParts, ClusterSettings, CoreBus, Dialled, OutsideWorld, Stream};
+use sockring::cluster::{Cluster, ClusterParts, ClusterSettings, CoreBus};
 use sockring::config::{ApiSettings, Strictness};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, Entropy, Now, Parcel, Reply, Shard, ShardNumber, ShardParts,
+    ConnectionKey, Destination, Effect, EngineSettings, Now, Parcel, Reply, Shard, ShardNumber, ShardParts,
     SiblingMail, Ticket, Turn,
 };
 use sockring_protocol::Millis;
@@ -26,6 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::around::Around;
 use super::client::Client;
 use super::random::Random;
 use super::redis::{Dial, SiteId};
@@ -191,36 +191,6 @@ async fn work(cores: Vec<Core>, cluster: Arc<Cluster>, mut tasks: mpsc::Unbounde
     }
     while let Some(task) = tasks.recv().await {
         tokio::task::spawn_local(task);
-    }
-}
-
-/// Its connections to Redis, and its chance.
-#[derive(Debug)]
-struct Around {
-    site: SiteId,
-    dials: mpsc::UnboundedSender<Dial>,
-    random: Mutex<Random>,
-}
-
-impl OutsideWorld for Around {
-    fn dial<'a>(&'a self, _: &'a Address) -> Dialled<'a> {
-        Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            let gone = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            self.dials.send(Dial { site: self.site, answer }).map_err(|_| gone())?;
-            let end = answered.await.map_err(|_| gone())??;
-            Ok(Box::new(end) as Box<dyn Stream>)
-        })
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes);
-    }
-}
-
-impl std::fmt::Debug for Dial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dial").field("site", &self.site).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! `SIM_SEEDS=n` runs that many seeds, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in it. `SIM_ADAPTER=streams`
 //! (or `classic`, `sharded`): in other worlds, all of this adapter.
 
+mod around;
 mod check;
 mod client;
 mod faults;

@@ -151,10 +151,11 @@ impl<A: Application> Shard<A> {
         if matches!(connection.stage, Stage::Gone) {
             return 0;
         }
+        let is_tls = connection.is_tls;
         if let Some(piece) = connection.take_piece(bytes_max) {
             connection.is_sending = true;
             connection.has_more = true;
-            return self.send(key, piece);
+            return if is_tls { self.seal_and_send(key, piece) } else { self.send(key, piece) };
         }
         let client = connection.transport_of();
         let is_closing = client.is_none() && matches!(connection.stage, Stage::Closing { .. });
@@ -181,33 +182,28 @@ impl<A: Application> Shard<A> {
         if is_closing {
             self.closing_bytes -= left;
         }
-        let own =
-            if taken.is_none() && connection.is_tls { self.tls.take_own(key, LastWord::of(is_closing)) } else { None };
-        match (taken, own, &mut connection.stage) {
-            (Some((bytes, copied)), ..) => {
-                let count = bytes.as_slice().len();
-                connection.is_sending = true;
-                connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
-                connection.has_more = waits || is_closing || count > bytes_max;
-                self.sending_bytes += u64::from(connection.sending_bytes);
-                self.hub.counters.bytes_copied += copied as u64;
-                if let Some(client) = client {
-                    self.hub.diary.sent(client.0.index, count);
-                }
-                let bytes = if count > bytes_max { connection.cut(bytes, bytes_max) } else { bytes };
-                return self.send(key, bytes);
+        if let Some((bytes, copied)) = taken {
+            let count = bytes.as_slice().len();
+            connection.is_sending = true;
+            connection.sending_bytes = u32::try_from(count).unwrap_or(u32::MAX);
+            connection.has_more = waits || is_closing || count > bytes_max;
+            self.sending_bytes += u64::from(connection.sending_bytes);
+            self.hub.counters.bytes_copied += copied as u64;
+            if let Some(client) = client {
+                self.hub.diary.sent(client.0.index, count);
             }
-            (None, Some(own), _) => {
-                connection.is_sending = true;
-                connection.has_more = is_closing;
-                return self.send_sealed(key, Bytes::Owned(own));
-            }
-            (None, None, Stage::Closing { is_shut: is_shut @ false, .. }) => {
-                *is_shut = true;
-                self.effects.push(Effect::ShutDown(key));
-                self.begin_linger(key);
-            }
-            (None, None, _) => {}
+            let bytes = if count > bytes_max { connection.cut(bytes, bytes_max) } else { bytes };
+            return if is_tls { self.seal_and_send(key, bytes) } else { self.send(key, bytes) };
+        }
+        if is_tls && let Some(own) = self.tls.take_own(key, LastWord::of(is_closing)) {
+            connection.is_sending = true;
+            connection.has_more = is_closing;
+            return self.send(key, Bytes::Owned(own));
+        }
+        if let Stage::Closing { is_shut: is_shut @ false, .. } = &mut connection.stage {
+            *is_shut = true;
+            self.effects.push(Effect::ShutDown(key));
+            self.begin_linger(key);
         }
         0
     }
@@ -215,27 +211,23 @@ impl<A: Application> Shard<A> {
     /// Hands to the kernel what a peer is told; says how many bytes.
     #[inline]
     fn send(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
-        let bytes = match self.connections.get(key.0) {
-            Some(connection) if connection.is_tls => match self.tls.seal(key, &bytes) {
-                Some(sealed) => Bytes::Owned(sealed),
-                // Its handshake is not done, or it has failed: there is no way to tell it anything.
-                None => {
-                    self.finish(key);
-                    return 0;
-                }
-            },
-            _ => bytes,
-        };
-        self.send_sealed(key, bytes)
-    }
-
-    #[inline]
-    fn send_sealed(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
         let count = bytes.as_slice().len();
         self.hub.counters.bytes_out += count as u64;
         self.diary.sent(key.0.index, count);
         self.effects.push(Effect::Send(key, bytes));
         count
+    }
+
+    #[inline(never)]
+    fn seal_and_send(&mut self, key: ConnectionKey, bytes: Bytes) -> usize {
+        match self.tls.seal(key, &bytes) {
+            Some(sealed) => self.send(key, Bytes::Owned(sealed)),
+            None => {
+                // Its handshake is not done, or it has failed: there is no way to tell it anything.
+                self.finish(key);
+                0
+            }
+        }
     }
 
     /// All bytes of a send are with the kernel, or the connection is broken.
