@@ -86,8 +86,8 @@ pub const FAULTS: &[Fault] = &[
         Invariant::OrderedAndOnce,
         RETURNING,
         "src/shard/recovery/returning.rs",
-        "offset.map_or(pid.start, |offset| offset.position)",
-        "offset.map_or(pid.start, |offset| offset.position.before())",
+        "offset.filter(|offset| *offset >= pid.start).unwrap_or(pid.start)",
+        "offset.filter(|offset| *offset >= pid.start).map_or(pid.start, |offset| offset.before())",
         "the last event that a client has got comes again",
     ),
     fault(
@@ -230,8 +230,8 @@ pub const FAULTS: &[Fault] = &[
         Invariant::AnyInterleaving,
         RETURNING,
         "src/shard/recovery/heartbeat.rs",
-        "recovery.behind.position((key.0.index, place)).unwrap_or(head)",
-        "head",
+        "recovery.reached_by((key.0.index, place))",
+        "recovery.log.told()",
         "a heartbeat tells a slow client of what it has still to be sent",
     ),
     fault(
