@@ -172,11 +172,11 @@ fn keys_count_as_what_waits() {
     let slow = crate::slow::stalled(&server, "slow");
     let batch = |from: usize| {
         let event = |number: usize| json!({"user": "slow", "event": "e", "conflateKey": format!("key-{number}")});
-        json!((from..from + 500).map(event).collect::<Vec<_>>())
+        json!((from..from + 100).map(event).collect::<Vec<_>>())
     };
     server.post("emit/batch", &json!([{"user": "nobody", "event": "e"}]));
     let before = server.forget_peak();
-    for from in (0..).step_by(500) {
+    for from in (0..).step_by(100) {
         server.post("emit/batch", &batch(from));
         if server.held().clients == 0 {
             break;
