@@ -9,7 +9,7 @@ export default defineConfig({
     sourcemap: true,
     lib: {
       entry: Object.fromEntries(entries.map((name) => [name, `src/${name}.ts${name === 'react' ? 'x' : ''}`])),
-      formats: ['es'],
+      formats: ['es', 'cjs'],
     },
     rollupOptions: { external: ['socket.io-client', 'vue', /^react($|\/)/] },
   },
