@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::command::run;
 use crate::returning::{Before, Session};
 use crate::server::{SECRET, Server};
+use crate::until;
 
 /// A directory of this test's own, empty.
 fn scratch(name: &str) -> PathBuf {
@@ -156,7 +157,7 @@ fn a_file_of_another_kind_is_put_aside_and_one_that_cannot_be_written_is_refused
         assert!(said.contains("would be put aside") && said.contains(reason), "{said}");
         let mut server = start(&file, "1");
         server.assert_healthy();
-        assert!(server.log().contains("put aside") && server.log().contains(reason), "{}", server.log());
+        until("it says so", || server.log(), |log| log.contains("put aside") && log.contains(reason));
         assert!(!file.exists() && directory.join("state.unreadable").exists());
     }
     let nowhere = directory.join("nowhere/state");
