@@ -8,7 +8,6 @@ import { startNode } from '../lib/cluster.mjs';
 import { startWay } from '../lib/cut.mjs';
 import { tokenFor } from '../lib/jwt.mjs';
 import { startSockring } from '../lib/program.mjs';
-import { pause } from '../lib/wait.mjs';
 
 const WAYS = [['websocket'], ['polling'], ['polling', 'websocket']];
 const LONG = { timeoutMs: 20000 };
@@ -81,7 +80,7 @@ async function callsBackWhenItIsBack({ target, transports, ask }) {
     const user = newUser();
     const client = await Client.connected('4.8.4', way, { token: tokenFor(user), transports });
     // Node gives a position with the first event only.
-    await ask.before?.(user);
+    await ask.before?.(user, client);
     let call;
     const asked = new Promise((resolve) => client.socket.on('question', (_, answer) => { call = answer; resolve(); }));
     const answer = ask.now(user);
@@ -116,7 +115,11 @@ test('Node passes over it: its emitWithAck times out, whoever comes back', { tim
   const node = await startNode(undefined, { adapter: 'none', env: { RECOVERY_MS: '60000' } });
   try {
     const to = (user) => ({ rooms: [`user:${user}`] });
-    const before = (user) => node.ask('emit', { ...to(user), args: ['first', 1] }).then(() => pause(100));
+    const before = async (user, client) => {
+      const came = new Promise((resolve) => client.socket.once('first', resolve));
+      await node.ask('emit', { ...to(user), args: ['first', 1] });
+      await came;
+    };
     const now = (user) => node.ask('emitWithAck', { ...to(user), flags: { timeout: 1500 }, args: ['question', 1] });
     const answer = await callsBackWhenItIsBack({ target: node, transports: ['websocket'], ask: { before, now } });
     assert.match(answer.error, /timed out/);

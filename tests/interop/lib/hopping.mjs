@@ -98,7 +98,7 @@ class Hopper {
     if (at.kind === 'node' && !isKilled) {
       // A Node server is asked by another one only once, and has to have written by then who was there.
       await until(1000, 'the session is there', () => this.redis.command('EXISTS', `sio:session:${socket._pid}`), (count) => count === 1, 10).catch(() => {});
-    } else await pause(20);
+    } else if (isKilled) await pause(20);
     const open = this.places.filter((place) => place.server && !(isKilled && at.kind === 'node' && place.kind === 'node'));
     if (open.length > 0) {
       this.at = pick(open);
