@@ -1,34 +1,27 @@
 // The test page over https and wss, in a real Chromium against a server that speaks TLS itself.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { after, before, it } from 'node:test';
+import { certify } from '../interop/lib/certificate.mjs';
 import { launchBrowser, openPage, textIs } from './support/browser.js';
 import { SECRET, mint, startServer } from './support/server.js';
 
-const folder = mkdtempSync(path.join(tmpdir(), 'sockring-browser-tls-'));
-const file = (name) => path.join(folder, name);
+let certificate;
 let browser;
 let server;
 
 before(async () => {
-  execFileSync('openssl', [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
-    '-addext', 'subjectAltName=DNS:localhost', '-keyout', file('key.pem'), '-out', file('cert.pem'),
-  ], { stdio: 'ignore' });
+  certificate = certify('DNS:localhost');
   browser = await launchBrowser();
   server = await startServer({
     ACCESS_TOKEN_SECRET: SECRET,
-    SOCKRING_TLS_CERT_FILE: file('cert.pem'),
-    SOCKRING_TLS_KEY_FILE: file('key.pem'),
+    SOCKRING_TLS_CERT_FILE: certificate.certFile,
+    SOCKRING_TLS_KEY_FILE: certificate.keyFile,
   });
 });
 after(async () => {
   await browser?.close();
   await server?.stop();
-  rmSync(folder, { recursive: true, force: true });
+  certificate?.remove();
 });
 
 it('connects by polling, upgrades, and gets what it asks for', { timeout: 90_000 }, async (t) => {

@@ -62,7 +62,7 @@ describe('keys that are published', { concurrency: true, ...notOfReference }, ()
   test('each kind of key lets its user in, and who names no known one is refused without a wait', { timeout: 30000 }, async (t) => {
     const keys = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'].map((alg) => new SigningKey(`key-${alg}`, alg));
     const oct = { kty: 'oct', kid: 'symmetric', k: Buffer.from('a secret that everybody can read').toString('base64url') };
-    const { login, target } = await scene(t, [oct, ...keys], { tls: true, env: (login) => ({ SSL_CERT_FILE: login.certificateFile }) });
+    const { login, target } = await scene(t, [oct, ...keys], { tls: true, env: (login) => ({ SSL_CERT_FILE: login.certificate.certFile }) });
     // The first ones come before the keys do, or just behind them.
     await Promise.all(keys.map(async (key) => {
       const client = await connected(target, key.tokenFor(`user-${key.alg}`));
@@ -77,14 +77,14 @@ describe('keys that are published', { concurrency: true, ...notOfReference }, ()
     assert.equal((await refused(target, stranger.tokenFor('eve'))).code, 'token_invalid');
     assert.equal(login.requests, 1);
     assert.equal(await metric(target, 'sockring_jwks_keys'), keys.length);
-    const check = await command(['check'], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificateFile, PORT: '0' });
+    const check = await command(['check'], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificate.certFile, PORT: '0' });
     assert.match(check.said, /token_jwks_url: https:.* has 1 EC P-256, 1 EC P-384, 1 Ed25519, 2 RSA; of no use: 1 symmetric/);
     const withoutAuthority = await command(['check'], { SOCKRING_TOKEN_JWKS_URL: login.url, PORT: '0' });
     assert.match(withoutAuthority.said, /FAIL {2}token_jwks_url: https:.*UnknownIssuer/);
-    const valid = await command(['token', 'check', keys[0].tokenFor('somebody')], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificateFile });
+    const valid = await command(['token', 'check', keys[0].tokenFor('somebody')], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificate.certFile });
     assert.match(valid.said, /valid: user `somebody`/);
     stranger.kid = 'stranger';
-    const invalid = await command(['token', 'check', stranger.tokenFor('eve')], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificateFile });
+    const invalid = await command(['token', 'check', stranger.tokenFor('eve')], { SOCKRING_TOKEN_JWKS_URL: login.url, SSL_CERT_FILE: login.certificate.certFile });
     assert.match(invalid.said, /refused: the token's key is not known\n.*ES256, kid `stranger`.*token_jwks_url/);
   });
 

@@ -1,33 +1,26 @@
 // TLS of its own, by OpenSSL as Node has it: the stock client over https and wss, what is agreed on, and what is not.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import tls from 'node:tls';
 import { after, afterEach, before, test } from 'node:test';
 import { emit } from '../lib/api.mjs';
+import { certify } from '../lib/certificate.mjs';
 import { Client, closeClients, transportChoices } from '../lib/client.mjs';
 import { tokenFor } from '../lib/jwt.mjs';
 import { startSockring } from '../lib/program.mjs';
 import { within } from '../lib/wait.mjs';
 
-const folder = mkdtempSync(path.join(tmpdir(), 'sockring-tls-'));
-const file = (name) => path.join(folder, name);
+let certificate;
 let target;
 let api;
 let ca;
 
 before(async () => {
-  execFileSync('openssl', [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
-    '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', file('key.pem'), '-out', file('cert.pem'),
-  ], { stdio: 'ignore' });
-  ca = readFileSync(file('cert.pem'));
+  certificate = certify('DNS:localhost', 'IP:127.0.0.1');
+  ca = certificate.cert;
   target = await startSockring({
-    SOCKRING_TLS_CERT_FILE: file('cert.pem'),
-    SOCKRING_TLS_KEY_FILE: file('key.pem'),
+    SOCKRING_TLS_CERT_FILE: certificate.certFile,
+    SOCKRING_TLS_KEY_FILE: certificate.keyFile,
     SOCKRING_API_LISTEN: '127.0.0.1:0',
   });
   const address = /The API and the metrics are on (http:\/\/\S+)/;
@@ -40,7 +33,7 @@ before(async () => {
 afterEach(closeClients);
 after(async () => {
   await target?.stop();
-  rmSync(folder, { recursive: true, force: true });
+  certificate?.remove();
 });
 
 const TIME = { timeout: 60_000 };

@@ -1,13 +1,10 @@
 // A login server: it signs tokens by keys of its own, and publishes the public ones as a JSON Web Key Set.
 
-import { execFileSync } from 'node:child_process';
 import { constants, createSign, generateKeyPairSync, sign as signWith } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { certify } from './certificate.mjs';
 import { now } from './jwt.mjs';
 
 const KINDS = {
@@ -49,7 +46,7 @@ export class KeyServer {
   answer = (response) => response.end(JSON.stringify({ keys: this.keys.map((key) => key.jwk ?? key) }));
   #connections = new Set();
 
-  /** `tls`: with a certificate of its own, which `certificateFile` is. */
+  /** `tls`: with a certificate of its own, which `certificate.certFile` is. */
   static async start(keys, { tls = false } = {}) {
     const server = new KeyServer();
     server.keys = keys;
@@ -57,7 +54,8 @@ export class KeyServer {
       server.requests += 1;
       server.answer(response);
     };
-    server.server = tls ? https.createServer(server.#certify(), listener) : http.createServer(listener);
+    server.certificate = tls ? certify('IP:127.0.0.1') : undefined;
+    server.server = tls ? https.createServer(server.certificate, listener) : http.createServer(listener);
     server.server.on('connection', (connection) => {
       server.#connections.add(connection);
       connection.on('close', () => server.#connections.delete(connection));
@@ -69,17 +67,8 @@ export class KeyServer {
     return server;
   }
 
-  #certify() {
-    this.folder = mkdtempSync(path.join(tmpdir(), 'keys-'));
-    const file = (name) => path.join(this.folder, name);
-    this.certificateFile = file('certificate.pem');
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1',
-      '-subj', '/CN=keys', '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', file('key.pem'), '-out', this.certificateFile], { stdio: 'pipe' });
-    return { key: readFileSync(file('key.pem')), cert: readFileSync(this.certificateFile) };
-  }
-
   async stop() {
-    if (this.folder) rmSync(this.folder, { recursive: true });
+    this.certificate?.remove();
     if (!this.server.listening) return;
     const closed = once(this.server, 'close');
     this.server.close();
