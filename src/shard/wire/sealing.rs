@@ -19,11 +19,13 @@ impl<A: Application> Shard<A> {
             let Some(server) = &self.hub.settings.tls else { return };
             self.tls.insert(key, Box::new(server.accept()));
         }
-        let must_wait = self.tls.steps_left == 0 || !self.tls.waiting.is_empty();
+        let (must_wait, waits) = (self.tls.steps_left == 0 || self.tls.is_behind(), self.tls.is_waiting(key));
         let Some(stage) = self.tls.get_mut(key) else { return };
         if must_wait && stage.is_handshaking() {
             stage.keep(bytes);
-            self.tls.waiting.push_back(key);
+            if !waits {
+                self.tls.waiting.push_back(key);
+            }
             return self.weigh(key);
         }
         self.open(key, bytes);

@@ -63,7 +63,8 @@ impl TlsStages {
 
     /// Whether the connection's next step is ours.
     pub(crate) fn is_waiting(&self, key: ConnectionKey) -> bool {
-        self.waiting.contains(&key)
+        let stage = self.stages.get(key.0.index as usize).and_then(Option::as_deref);
+        stage.is_some_and(|stage| stage.is_handshaking() && stage.has_more())
     }
 
     pub(crate) fn is_behind(&self) -> bool {
