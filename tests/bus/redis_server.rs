@@ -1,7 +1,8 @@
-//! `RedisServer`: one `redis-server` on a free port, without a file, killed when the test ends.
+//! `RedisServer`: one `redis-server` on a free port and in a folder of its own, killed when the test ends.
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct RedisServer {
     child: Child,
     pub port: u16,
     arguments: Vec<String>,
+    /// What it writes: a replica puts what its master has into a file, and a server that finds one reads it.
+    folder: PathBuf,
 }
 
 impl RedisServer {
@@ -26,18 +29,24 @@ impl RedisServer {
         RedisServer::start_on(free_port(), arguments)
     }
 
+    fn launched(port: u16, arguments: &[&str]) -> RedisServer {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let folder = std::env::temp_dir().join(format!("sockring-redis-{}-{port}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        RedisServer { child: launch(port, &arguments, &folder), port, arguments, folder }
+    }
+
     /// One that asks for a password, and no more questions of us.
     pub fn start_with_password(password: &str) -> RedisServer {
-        let port = free_port();
-        let arguments = vec!["--requirepass".to_owned(), password.to_owned()];
-        let server = RedisServer { child: launch(port, &arguments), port, arguments };
-        until("Redis listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), |listens| *listens);
+        let server = RedisServer::launched(free_port(), &["--requirepass", password]);
+        let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).is_ok();
+        until("Redis listens", listens, |listens| *listens);
         server
     }
 
     fn start_on(port: u16, arguments: &[&str]) -> RedisServer {
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = RedisServer { child: launch(port, &arguments), port, arguments };
+        let mut server = RedisServer::launched(port, arguments);
         server.wait();
         server
     }
@@ -87,7 +96,7 @@ impl RedisServer {
 
     /// Starts it again on the same port.
     pub fn start_again(&mut self) {
-        self.child = launch(self.port, &self.arguments);
+        self.child = launch(self.port, &self.arguments, &self.folder);
         self.wait();
     }
 
@@ -104,14 +113,15 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-fn launch(port: u16, arguments: &[String]) -> Child {
+fn launch(port: u16, arguments: &[String], folder: &Path) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.current_dir(std::env::temp_dir());
+    command.current_dir(folder);
     match command.spawn() {
         Ok(child) => child,
         Err(error) => panic!("redis-server cannot be started ({error}): apt-get install redis-server"),
@@ -135,14 +145,13 @@ pub fn free_port() -> u16 {
 /// Three masters, each with a third of the slots.
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
-    /// Where nodes talk to each other, and what they remember.
+    /// Where nodes talk to each other.
     bus_ports: Vec<u16>,
-    files: Vec<PathBuf>,
 }
 
 impl RedisCluster {
     pub fn start() -> RedisCluster {
-        let mut cluster = RedisCluster { nodes: Vec::new(), bus_ports: Vec::new(), files: Vec::new() };
+        let mut cluster = RedisCluster { nodes: Vec::new(), bus_ports: Vec::new() };
         for (first, last) in [(0, 5460), (5461, 10922), (10923, 16383)] {
             cluster.add_node();
             let node = &cluster.nodes[cluster.nodes.len() - 1];
@@ -163,14 +172,12 @@ impl RedisCluster {
 
     fn add_node(&mut self) {
         let bus_port = free_port();
-        let file = std::env::temp_dir().join(format!("sockring-{}-{bus_port}.conf", std::process::id()));
-        let (port, path) = (bus_port.to_string(), file.to_string_lossy().into_owned());
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-config-file", &path];
+        let port = bus_port.to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port];
         // A node that is gone is no reason for the others to refuse what they have.
         let more = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "2000"];
         self.nodes.push(RedisServer::start_on(free_port(), &[&cluster[..], &more].concat()));
         self.bus_ports.push(bus_port);
-        self.files.push(file);
     }
 
     fn introduce_last(&self) {
@@ -222,11 +229,5 @@ impl RedisCluster {
         // The new owner first, and then who else may be asked.
         self.nodes[to].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
         self.nodes[from].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}"));
-    }
-}
-
-impl Drop for RedisCluster {
-    fn drop(&mut self) {
-        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
     }
 }
