@@ -25,12 +25,17 @@ impl WatchScene {
     }
 
     fn watch(&self, users: &str) {
-        let before = self.server.log().len();
         fs::write(&self.file, users).expect("it can be written");
-        self.server.signal(Signal::HUP);
-        until("it is read", || self.server.log()[before..].to_owned(), |log| log.contains("were read again"));
+        self.read_again();
         // Each shard has read its mail.
         self.server.metrics();
+    }
+
+    /// The settings are read again, and with the line that says so all that the log had before it has come.
+    fn read_again(&self) {
+        let before = self.server.log().len();
+        self.server.signal(Signal::HUP);
+        until("it is read", || self.server.log()[before..].to_owned(), |log| log.contains("were read again"));
     }
 
     /// A visit: it connects, joins a room, leaves it and goes; then it comes with a token that is over. What the log has of it.
@@ -47,6 +52,7 @@ impl WatchScene {
         assert!(late.text().contains("token_expired"));
         drop(late);
         until("all are gone", || self.server.held().clients, |clients| *clients == 0);
+        self.read_again();
         let is_about_it = |line: &&str| line.contains(&format!("user=\"{user}\""));
         self.server.log()[before..].lines().filter(is_about_it).map(str::to_owned).collect()
     }
