@@ -24,6 +24,7 @@ mod diary;
 mod effects;
 mod event_id;
 mod faults;
+mod hints;
 mod hub;
 mod limit;
 mod mail;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use sockring_protocol::Millis;
 
+use crate::shard::hints::drop_stale;
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::NamespaceId;
 
@@ -66,9 +67,14 @@ impl Ended {
     pub(crate) fn put(&mut self, namespace: NamespaceId, sid: Sid, rooms: EndedRooms, at: Position, until: Millis) {
         self.sockets.insert((namespace, sid), EndedSocket { rooms, at, until });
         self.in_order.push_back((until, namespace, sid));
-        while self.in_order.len() > self.sockets_max {
+        while self.sockets.len() > self.sockets_max {
             self.drop_first();
         }
+        let sockets = &self.sockets;
+        let is_current = |(until, namespace, sid): &(Millis, NamespaceId, Sid)| {
+            sockets.get(&(*namespace, *sid)).is_some_and(|left| left.until == *until)
+        };
+        drop_stale(&mut self.in_order, sockets.len(), is_current);
     }
 
     /// A socket that was about to come back is taken out of its namespace: its rooms are gone, as if it had been there.
@@ -194,5 +200,17 @@ mod tests {
         }
         assert_eq!((ended.len(), ended.take(ROOT, &sid(1), Position(0))), (2, None));
         assert_eq!(ended.take(ROOT, &sid(2), Position(0)), Some(known()));
+    }
+
+    #[test]
+    fn a_socket_that_comes_and_goes_takes_no_place_from_others() {
+        let mut ended = Ended::new(2);
+        ended.put(ROOT, sid(1), known(), Position(1), Millis(1_000));
+        for at in 1_000..11_000 {
+            ended.put(ROOT, sid(2), known(), Position(at), Millis(at));
+            assert_eq!(ended.take(ROOT, &sid(2), Position(at)), Some(known()));
+        }
+        assert!(ended.in_order.len() < 100, "{} hints", ended.in_order.len());
+        assert_eq!(ended.take(ROOT, &sid(1), Position(0)), Some(known()));
     }
 }

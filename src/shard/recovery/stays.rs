@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::shard::hints::drop_stale;
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::{RoomId, Seat};
 
@@ -45,6 +46,9 @@ impl Stays {
     pub(crate) fn join(&mut self, seat: Seat, room: RoomId, at: Position) {
         self.joined.insert((seat, room), at);
         self.in_order.push_back((at, seat, room));
+        let joined = &self.joined;
+        let is_current = |(at, seat, room): &(Position, Seat, RoomId)| joined.get(&(*seat, *room)) == Some(at);
+        drop_stale(&mut self.in_order, joined.len(), is_current);
     }
 
     /// A socket that has come back has been in a room since then.
@@ -149,6 +153,7 @@ mod tests {
         }
         let visits = stays.left(SEAT);
         assert_eq!((visits.stays.len(), visits.known_from), (VISITS_MAX, Position((1_000 - 128) * 2 + 1)));
+        assert!(stays.in_order.len() < 100, "{} hints", stays.in_order.len());
         stays.join(SEAT, 1, Position(3_000));
         stays.leave(SEAT, 1, "room", Position(3_001), Position(2_900));
         assert_eq!(stays.left(SEAT).stays.len(), 1);

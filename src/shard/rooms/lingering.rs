@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 use sockring_protocol::Millis;
 
+use crate::shard::hints::drop_stale;
 use crate::shard::mail::RoomName;
 use crate::shard::recovery::position::Position;
 
@@ -89,6 +90,10 @@ impl<A> Lingering<A> {
         {
             *count += 1;
         }
+        let rooms = &self.rooms;
+        let is_current =
+            |(until, name): &(Millis, Arc<RoomName>)| rooms.get(name).is_some_and(|room| room.term.until == *until);
+        drop_stale(&mut self.in_order, rooms.len(), is_current);
     }
 
     /// It has a member again.
@@ -109,7 +114,7 @@ impl<A> Lingering<A> {
 
     /// A room whose time is over, or the first one where there are too many.
     pub(crate) fn expire(&mut self, now: Millis) -> Option<(RoomName, Position, A)> {
-        while self.in_order.front().is_some_and(|(until, _)| *until <= now) || self.in_order.len() > self.rooms_max {
+        while self.in_order.front().is_some_and(|(until, _)| *until <= now) || self.rooms.len() > self.rooms_max {
             let (until, name) = self.in_order.pop_front()?;
             let named = Named(name.namespace, &name.name);
             if self.rooms.get(&named).is_some_and(|room| room.term.until == until)
@@ -172,5 +177,18 @@ mod tests {
         assert_eq!((ended, lingering.deadline()), (Some((name("a"), 3)), Some(Millis(40))));
         while lingering.expire(Millis(40)).is_some() {}
         assert_eq!((lingering.len(), lingering.has_some(ROOT), lingering.deadline()), (0, false, None));
+    }
+
+    #[test]
+    fn a_room_that_comes_and_goes_takes_no_place_from_others() {
+        let mut lingering = Lingering::new(1, 2);
+        lingering.put(name("a"), term(1_000), 1);
+        for until in 1_000..11_000 {
+            lingering.put(name("b"), term(until), 2);
+            assert_eq!(lingering.take(ROOT, "b"), Some(2));
+            assert!(lingering.expire(Millis(0)).is_none());
+        }
+        assert!(lingering.contains(ROOT, "a"));
+        assert!(lingering.in_order.len() < 100, "{} hints", lingering.in_order.len());
     }
 }
