@@ -94,6 +94,8 @@ pub struct Around {
     read: Option<Read>,
     /// What time it is for the worker, since it last asked.
     pub told: Cell<u64>,
+    /// When it last counted its clients, and how many there were.
+    counted: (u64, u64),
     pub outgoing: Vec<Outgoing>,
     /// What the answers to questions that were read have to say.
     pub wanted: Vec<(Ticket, Wanted)>,
@@ -126,6 +128,7 @@ impl Around {
             collected: VecDeque::new(),
             read: None,
             told: Cell::new(START_MS),
+            counted: (0, 0),
             outgoing: Vec::new(),
             wanted: Vec::new(),
             generation: 0,
@@ -246,9 +249,15 @@ impl Around {
                 }
                 Wanted::Count(least..=most, Vec::new())
             }
-            Mail::Stats => {
-                let clients = shard.stats().clients;
-                Wanted::Count(clients..=clients, Vec::new())
+            Mail::Stats | Mail::Metrics => {
+                let stats = shard.stats();
+                // However many ask: who counts much does not count at once again.
+                let fresh_ms = (stats.clients + stats.connections) / self.settings.turn.counted_per_ms as u64;
+                if self.counted.0 + fresh_ms < self.told.get() {
+                    self.counted = (self.told.get(), stats.clients);
+                }
+                let (_, clients) = self.counted;
+                Wanted::Count(stats.clients.min(clients)..=stats.clients.max(clients), Vec::new())
             }
             _ => {
                 let count = self.record.borrow_mut().on_mail(self.shard, mail);
