@@ -73,6 +73,16 @@ struct Session {
     markers: Vec<(String, usize)>,
 }
 
+/// A session that a client came back to and that could not go on, as its other rooms are not known any more: what its user
+/// has missed comes before anything else.
+#[derive(Debug)]
+struct Former {
+    sid: String,
+    /// How many of its events the client had when it came back, and by now.
+    had_first: usize,
+    had: usize,
+}
+
 /// What a CONNECT says of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Claim {
@@ -92,6 +102,7 @@ pub struct Wanderer {
     journey: Journey,
     line: Option<Line>,
     session: Option<Session>,
+    former: Option<Former>,
     offset: Option<String>,
     /// A binary event whose attachment is still to come.
     incoming: Option<String>,
@@ -112,6 +123,7 @@ impl Wanderer {
             journey,
             line: None,
             session: None,
+            former: None,
             offset: None,
             incoming: None,
             returns_at: 0,
@@ -278,6 +290,9 @@ impl Wanderer {
             session.had = *had;
             session.markers.retain(|(_, at)| at <= had);
             (session.last, session.is_marked) = (None, true);
+            if let Some(former) = &mut self.former {
+                former.had = former.had_first;
+            }
         }
         let mut known = String::new();
         if self.claim != Claim::None {
@@ -318,6 +333,8 @@ impl Wanderer {
             self.journey.user,
             self.claim
         );
+        self.former =
+            self.session.take().filter(|_| claims).map(|Session { sid, had, .. }| Former { sid, had_first: had, had });
         let pid = pid.expect("every session has a pid");
         assert!(self.claim != Claim::Stolen(pid.clone()), "a session was stolen");
         context.record.on_pid(&self.journey.user, &pid);
@@ -343,10 +360,17 @@ impl Wanderer {
         session.is_first = false;
         if cut_off {
             context.record.repeated += 1;
+        } else if let Some(had) = context.record.on_session_event(&session.sid, session.had, number) {
+            session.had = had;
+            session.last = Some(number);
+            self.former = None;
         } else {
-            let had = context.record.on_session_event(&session.sid, session.had, number);
-            session.had =
-                had.unwrap_or_else(|| panic!("{session:?} got {number}, which was not for it, or came twice"));
+            let former = self.former.as_mut();
+            let had = former.and_then(|former| {
+                former.had = context.record.on_missed_event(&former.sid, former.had, number)?;
+                Some(former.had)
+            });
+            assert!(had.is_some(), "{session:?} got {number}, which was not for it, or came twice");
             session.last = Some(number);
         }
         session.is_marked = wire::marker_in(event).is_some();

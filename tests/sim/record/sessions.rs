@@ -29,6 +29,8 @@ pub struct Remembered {
     pub number: u64,
     pub at: u64,
     conflate: Option<Box<str>>,
+    /// It was for the user's room, its own or everybody, and not for rooms that the session was put into.
+    is_for_user: bool,
 }
 
 /// All sessions by sid.
@@ -122,7 +124,11 @@ impl Record {
         }
         for sid in self.sessions_for(broadcast, Some(shard)) {
             let session = self.sessions.by_sid.get_mut(&sid).expect("just found");
-            session.events.push(Remembered { number, at: self.now, conflate: broadcast.conflate.clone() });
+            let own_room = format!("{}{}", sockring::shard::USER_PREFIX, session.user);
+            let is_own = |name: &Box<str>| **name == *own_room || **name == *sid;
+            let is_for_user = broadcast.rooms.is_empty() || broadcast.rooms.iter().any(is_own);
+            let conflate = broadcast.conflate.clone();
+            session.events.push(Remembered { number, at: self.now, conflate, is_for_user });
         }
     }
 
@@ -141,6 +147,14 @@ impl Record {
         let skipped = (had..at).find(|place| has_to_come(events, *place));
         assert!(skipped.is_none(), "{sid} got {number} and not {:?}", skipped.map(|place| &events[place]));
         Some(at + 1)
+    }
+
+    /// A client whose session did not go on got an event that its user has missed, when it had so many of that session: how many
+    /// it has now.
+    pub fn on_missed_event(&self, sid: &str, had: usize, number: u64) -> Option<usize> {
+        let session = &self.sessions.by_sid[sid];
+        let place = session.events[had..].iter().position(|event| event.number == number && event.is_for_user)?;
+        Some(had + place + 1)
     }
 
     /// The oldest event that a client which has got so many of its session has still to get.
