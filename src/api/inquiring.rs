@@ -11,7 +11,7 @@ use crate::shard::{InquiryKey, Mail, Reply};
 
 use super::answer::put;
 use super::emit::Wishes;
-use super::{ASK_TIMEOUT, Api};
+use super::{Api, LOOK_TIMEOUT};
 
 /// What is gathered elsewhere, by the number of the emit's wishes.
 pub(super) type GatheredElsewhere = Vec<(u64, AckGathering)>;
@@ -86,7 +86,7 @@ impl Api {
 
 /// What shards answer when all of their sockets have said it, or the time is up, by which they go themselves.
 async fn said(asked: AskedShards, begun: Instant, timeout_ms: u64) -> Said {
-    let deadline = begun + Duration::from_millis(timeout_ms) + ASK_TIMEOUT;
+    let deadline = begun + Duration::from_millis(timeout_ms) + LOOK_TIMEOUT;
     let mut said = Said::default();
     for answer in asked {
         if let Ok(Ok(Reply::Concluded { sockets, responses })) = timeout_at(deadline, answer).await {

@@ -83,8 +83,10 @@ pub use bodies::{BodyError, decode_emit, decode_emits};
 pub use operations::{AnswerShape, ApiOperation, BodyShape, OPERATIONS, Place};
 pub use shape::{Field, FieldForm, FieldPresence, Rule, Shape};
 
-/// How long a question to the shards may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long shards may take to say how they are.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long they may take for anything else: who is told sooner that an answer is late does not know what has been done.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A shard takes a letter in whole, however large its emits turn out to be there.
 const EMITS_PER_LETTER: usize = 8;
 /// After a connection that could not be accepted.
@@ -341,13 +343,14 @@ impl Api {
 
     /// What each shard says of itself.
     async fn stats(&self) -> Result<Vec<ShardStats>, ApiError> {
-        self.ask_all(|| Mail::Stats, |reply| if let Reply::Stats(stats) = reply { Some(*stats) } else { None }).await
+        let stats = |reply| if let Reply::Stats(stats) = reply { Some(*stats) } else { None };
+        self.ask_all(LOOK_TIMEOUT, || Mail::Stats, stats).await
     }
 
     /// What each shard counts.
     async fn metrics(&self) -> Result<Vec<ShardMetrics>, ApiError> {
-        self.ask_all(|| Mail::Metrics, |reply| if let Reply::Metrics(metrics) = reply { Some(*metrics) } else { None })
-            .await
+        let metrics = |reply| if let Reply::Metrics(metrics) = reply { Some(*metrics) } else { None };
+        self.ask_all(LOOK_TIMEOUT, || Mail::Metrics, metrics).await
     }
 
     /// How many sockets a user has.
@@ -357,16 +360,18 @@ impl Api {
     }
 
     async fn sum(&self, mail: impl Fn() -> Mail, count: impl Fn(Reply) -> Option<u64>) -> Result<u64, ApiError> {
-        Ok(self.ask_all(mail, count).await?.into_iter().sum())
+        Ok(self.ask_all(ASK_TIMEOUT, mail, count).await?.into_iter().sum())
     }
 
     /// Asks all shards the same.
     async fn ask_all<T>(
         &self,
+        timeout: Duration,
         mail: impl Fn() -> Mail,
         answer: impl Fn(Reply) -> Option<T>,
     ) -> Result<Vec<T>, ApiError> {
-        let answers = self.ask(self.shards.iter().map(|shard| (shard, vec![mail()])).collect()).await;
+        let questions = self.shards.iter().map(|shard| (shard, vec![mail()])).collect();
+        let answers = self.ask_within(timeout, questions).await;
         match answers.error {
             Some(error) => Err(error),
             None => Ok(answers.replies.into_iter().flatten().filter_map(answer).collect()),
@@ -375,7 +380,11 @@ impl Api {
 
     /// Posts all questions, those to one shard together, and then waits for the answers.
     async fn ask(&self, questions: Vec<(&Postbox, Vec<Mail>)>) -> Answers {
-        let deadline = tokio::time::Instant::now() + ASK_TIMEOUT;
+        self.ask_within(ASK_TIMEOUT, questions).await
+    }
+
+    async fn ask_within(&self, timeout: Duration, questions: Vec<(&Postbox, Vec<Mail>)>) -> Answers {
+        let deadline = tokio::time::Instant::now() + timeout;
         let mut asked = Vec::with_capacity(questions.len());
         for (shard, mails) in questions {
             let count = mails.len();
