@@ -36,6 +36,7 @@ const LAYERS: [&[&str]; 3] = [
         "effects.rs",
         "event_id.rs",
         "faults.rs",
+        "hints.rs",
         "hub/outbound.rs",
         "limit.rs",
         "mail.rs",

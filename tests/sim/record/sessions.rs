@@ -125,8 +125,8 @@ impl Record {
         for sid in self.sessions_for(broadcast, Some(shard)) {
             let session = self.sessions.by_sid.get_mut(&sid).expect("just found");
             let own_room = format!("{}{}", sockring::shard::USER_PREFIX, session.user);
-            let is_own = |name: &Box<str>| **name == *own_room || **name == *sid;
-            let is_for_user = broadcast.rooms.is_empty() || broadcast.rooms.iter().any(is_own);
+            let is_own = |name: &str| name == own_room || name == sid;
+            let is_for_user = broadcast.rooms.is_empty() || broadcast.rooms.iter().any(|name| is_own(name));
             let conflate = broadcast.conflate.clone();
             session.events.push(Remembered { number, at: self.now, conflate, is_for_user });
         }
