@@ -87,6 +87,7 @@ impl Backend {
             args: Arc::from(args.as_bytes()),
             attachments: if with_data { vec![Arc::from([1, 2, 3, 4].as_slice())] } else { Vec::new() },
             entry: None,
+            kept: None,
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Broadcast {
     pub attachments: Vec<Arc<[u8]>>,
     /// Where it stands in the stream that it was read from, with the streams adapter.
     pub entry: Option<EntryId>,
+    /// What servers like us call it while one of them keeps it for the user that it goes to; Node's pass over it.
+    pub kept: Option<Box<str>>,
 }
 
 impl Broadcast {
@@ -50,6 +52,7 @@ impl Broadcast {
             args,
             attachments: Vec::new(),
             entry: None,
+            kept: None,
         }
     }
 

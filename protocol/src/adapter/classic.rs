@@ -51,13 +51,15 @@ pub(super) fn decode(place: ChannelName<'_>, body: &[u8]) -> Result<Envelope, Me
     Ok(Envelope { uid: fields.uid(), namespace: namespace.into(), message })
 }
 
-/// `[uid, packet, opts]`. The room of the channel is not looked at: `opts` says who gets it.
+/// `[uid, packet, opts]`, and from servers like us what they call an event that they keep. The room of the channel is not
+/// looked at: `opts` says who gets it.
 fn decode_broadcast(message: Part<'_>, namespace: &str) -> Result<Envelope, MessageError> {
     let mut parts = message.elements()?;
     let uid = parts.next().and_then(Part::text).map(|uid| uid.into_owned().into_boxed_str());
     let packet = parts.next().ok_or(MessageError::Shape)?;
     check_namespace(packet, namespace)?;
-    let (broadcast, _) = broadcast(packet, parts.next(), namespace)?;
+    let (mut broadcast, _) = broadcast(packet, parts.next(), namespace)?;
+    broadcast.kept = parts.next().and_then(Part::text).map(|kept| kept.into());
     Ok(Envelope { uid, namespace: namespace.into(), message: Message::Broadcast(broadcast) })
 }
 
@@ -148,7 +150,11 @@ pub(super) fn encode(channels: &Channels, uid: &str, namespace: &str, message: &
 fn encode_broadcast(uid: &str, broadcast: &Broadcast) -> Vec<u8> {
     let mut json = Writer::new();
     json.raw("[").text(uid).raw(",");
-    json.named_packet(broadcast).raw(",").options(&broadcast.rooms, &broadcast.except, Flags::of(broadcast)).raw("]");
+    json.named_packet(broadcast).raw(",").options(&broadcast.rooms, &broadcast.except, Flags::of(broadcast));
+    if let Some(kept) = &broadcast.kept {
+        json.raw(",").text(kept);
+    }
+    json.raw("]");
     msgpack(json, &broadcast.attachments)
 }
 

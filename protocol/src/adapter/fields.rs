@@ -33,6 +33,7 @@ pub(super) struct MessageFields<'a> {
     pub(super) reconnect: Option<Part<'a>>,
     pub(super) sockets: Option<Part<'a>>,
     pub(super) client_count: Option<Part<'a>>,
+    pub(super) kept: Option<Part<'a>>,
 }
 
 impl<'a> MessageFields<'a> {
@@ -54,6 +55,7 @@ impl<'a> MessageFields<'a> {
                 "reconnect" => &mut fields.reconnect,
                 "sockets" => &mut fields.sockets,
                 "clientCount" => &mut fields.client_count,
+                "kept" => &mut fields.kept,
                 _ => continue,
             };
             *field = Some(value).filter(|value| !value.is_nothing());
@@ -204,6 +206,7 @@ pub(super) fn broadcast(
         args: Arc::from(text.as_bytes()),
         attachments: attachments.into_iter().map(Arc::from).collect(),
         entry: None,
+        kept: None,
     };
     Ok((broadcast, options.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT)))
 }

@@ -55,7 +55,8 @@ pub(super) fn decode_message(
     let namespace = place.namespace;
     let answer = match kind {
         kind::BROADCAST => {
-            let (broadcast, timeout_ms) = data.broadcast(namespace)?;
+            let (mut broadcast, timeout_ms) = data.broadcast(namespace)?;
+            broadcast.kept = data.kept.and_then(Part::text).map(|kept| kept.into());
             return Ok(match data.request_if_any()? {
                 Some(request) => Message::BroadcastForAck { request, broadcast, timeout_ms },
                 None => Message::Broadcast(broadcast),
@@ -170,6 +171,9 @@ pub(super) fn encode_data(json: &mut Writer, message: &Message) {
         Message::Broadcast(broadcast) => {
             json.raw("\"packet\":").packet(broadcast).raw(",\"opts\":");
             json.options(&broadcast.rooms, &broadcast.except, Flags::of(broadcast));
+            if let Some(kept) = &broadcast.kept {
+                json.raw(",\"kept\":").text(kept);
+            }
         }
         Message::BroadcastForAck { request, broadcast, timeout_ms } => {
             json.raw("\"packet\":").packet(broadcast);

@@ -196,3 +196,34 @@ fn without_old_forms(message: &Message) -> Message {
     }
     message
 }
+
+/// Behind what Node's adapters have in a message, and read, an event that is kept says what it is called.
+#[test]
+fn a_kept_event_says_what_it_is_called_behind_what_node_reads() {
+    let kept = |kept: Option<&str>| {
+        Message::Broadcast(Broadcast {
+            kept: kept.map(Into::into),
+            ..Broadcast::new("/", vec!["user:a".into()], (*b"[\"e\",1]").into())
+        })
+    };
+    for (adapter, ending) in
+        [(Adapter::Classic, &b"\xa4id.9"[..]), (Adapter::Sharded, b",\"kept\":\"id.9\"},\"uid\":\"u\",\"nsp\":\"/\"}")]
+    {
+        let channels = Channels::new(adapter, "socket.io", &["/"]);
+        let body = |message: &Message| encode(&channels, "u", "/", message).expect("a message").body;
+        let (plain, marked) = (body(&kept(None)), body(&kept(Some("id.9"))));
+        assert!(marked.ends_with(ending), "{}", String::from_utf8_lossy(&marked));
+        match adapter {
+            // An array of four elements in place of three.
+            Adapter::Classic => assert_eq!(marked, [b"\x94", &plain[1..], ending].concat()),
+            _ => assert_eq!(
+                String::from_utf8(marked).unwrap().replace(",\"kept\":\"id.9\"", ""),
+                String::from_utf8(plain).unwrap()
+            ),
+        }
+        for mark in [None, Some("id.9")] {
+            let read = decode(&channels, b"socket.io#/#user:a#", &body(&kept(mark))).expect("a message");
+            assert_eq!(read.message, kept(mark));
+        }
+    }
+}

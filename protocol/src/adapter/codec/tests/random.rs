@@ -106,6 +106,7 @@ impl Random {
             args: Arc::from(args.as_bytes()),
             attachments: attachments.into_iter().map(Arc::from).collect(),
             entry: None,
+            kept: None,
         }
     }
 
@@ -145,7 +146,10 @@ impl Random {
     pub(super) fn message(&mut self) -> Message {
         let request = self.text();
         match self.below(10) {
-            0 | 1 => Message::Broadcast(self.broadcast()),
+            0 | 1 => {
+                let kept = if self.is() { Some(self.text()) } else { None };
+                Message::Broadcast(Broadcast { kept, ..self.broadcast() })
+            }
             2 => Message::BroadcastForAck { request, broadcast: self.broadcast(), timeout_ms: self.number() >> 30 },
             3 => Message::Ids { request, rooms: self.rooms() },
             4 => Message::Rooms { request },
