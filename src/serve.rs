@@ -208,7 +208,8 @@ impl Crew {
         let recovery = RecoverySettings { secret: Some(secret), positions, ..settings.engine.recovery.clone() };
         let instance = heritage.instance;
         let (tls, api_tls) = certificates.servers();
-        let engine = EngineSettings { instance, instances: others, recovery, tls, ..settings.engine.clone() };
+        let kept_at = if settings.cluster.is_some() { shard::KeptAt::Bus } else { shard::KeptAt::Shard };
+        let engine = EngineSettings { instance, instances: others, recovery, kept_at, tls, ..settings.engine.clone() };
         let engine = Arc::new(engine);
         let limits = CapacityLimits { descriptors_max: budget.members, guests_max: budget.guests, ..settings.capacity };
         let capacity = Arc::new(Capacity::new(limits));

@@ -7,7 +7,7 @@ pub(super) const EMITTED: &[Field] = &[
     required("published", FieldForm::Boolean, "it went on to other instances"),
     optional("id", FieldForm::EventId, "what it is called, if it is remembered"),
     optional("duplicate", FieldForm::Boolean, "it had come before, and is not emitted again"),
-    optional("kept", FieldForm::WordOrFalse(&["memory", "state"]), "where it is kept"),
+    optional("kept", FieldForm::WordOrFalse(&["redis", "memory", "state"]), "where it is kept"),
     optional("keptReason", FieldForm::Word(&["user_full", "memory_full"]), "why it is not"),
     optional("expiresAt", FieldForm::Time, "until when it is"),
     optional("acked", FieldForm::Count, "sockets that have called back, those of other servers among them"),

@@ -33,6 +33,9 @@ const COUNTERS: &[Row] = &[
     ("bus_requests_refused", "Requests of other instances that were too many or too large", |bus| bus.requests_refused),
     ("bus_questions", "Questions to other instances", |bus| bus.questions),
     ("bus_questions_incomplete", "Questions that not all of them answered in time", |bus| bus.questions_incomplete),
+    ("bus_kept_events", "Events of this instance that Redis has kept for users", |bus| bus.kept),
+    ("bus_keeps_refused", "Emits that Redis did not want to remember", |bus| bus.keeps_refused),
+    ("bus_mailboxes_read", "Mailboxes of users that were read", |bus| bus.mailboxes_read),
 ];
 
 /// Adds them.

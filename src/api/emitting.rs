@@ -118,7 +118,7 @@ fn tell_of_nobody(fields: &Fields<'_>, emitted: &Emitted) {
         room = text(&ROOM).as_deref(),
         namespace = text(&NAMESPACE).as_deref(),
         published = emitted.published,
-        kept = matches!(emitted.keeping, Some((Keeping::Kept, _))),
+        kept = matches!(emitted.keeping, Some((Keeping::Kept | Keeping::KeptByBus, _))),
         "an emit was queued for nobody here"
     );
 }
@@ -142,6 +142,7 @@ fn answer_to(api: &Api, fields: &Fields<'_>, emitted: &Emitted) -> Result<Value,
     }
     if let Some((kept, expires_unix_ms)) = keeping {
         let (kept, reason) = match kept {
+            Keeping::KeptByBus => (json!("redis"), None),
             Keeping::Kept => (json!(api.settings.kept_in), None),
             Keeping::UserFull => (json!(false), Some("user_full")),
             Keeping::MemoryFull => (json!(false), Some("memory_full")),

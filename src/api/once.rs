@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 use sockring_protocol::adapter::{Broadcast, Message};
 
-use crate::cluster::Cluster;
-use crate::shard::{EmitOutcome, Keep, Keeping, Mail, OnceKey, Remembered, Reply, Verdict, home_of};
+use crate::cluster::{Cluster, EmitToKeep, KeepError, KeptAnswer, Publishing};
+use crate::mailbox::Postbox;
+use crate::shard::{EmitOutcome, Keep, Keeping, KeptBy, KeptMark, Mail, OnceKey, Remembered, Reply, Verdict, home_of};
 
 use super::across::{Emitted, Memory};
 use super::answer::ApiError;
@@ -19,7 +20,40 @@ struct EmitPart {
     emit: usize,
     home: usize,
     remembered: Remembered,
+    /// What Redis has said to it; `None`: it was not asked.
+    elsewhere: Option<Result<KeptAnswer, KeepError>>,
 }
+
+impl EmitPart {
+    /// Whether its home has to hear of it.
+    fn is_new_elsewhere(&self) -> bool {
+        !matches!(self.elsewhere, Some(Ok(KeptAnswer { verdict: Verdict::Repeated(_) | Verdict::AnotherEvent, .. })))
+    }
+
+    /// What is known of it before its home has said something.
+    fn known_outcome(&self) -> Option<EmitOutcome> {
+        match self.elsewhere {
+            Some(Ok(KeptAnswer { verdict, .. })) if verdict != Verdict::New => {
+                Some(EmitOutcome { delivered: 0, verdict, keeping: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether others have heard of it, or will when Redis is there.
+    fn is_published(&self, wishes: &Wishes) -> bool {
+        match self.elsewhere {
+            None | Some(Err(KeepError::Refused)) => false,
+            Some(Ok(_)) => wishes.ack.is_none(),
+            // It is given to Redis later; or it may have been published, and would come twice.
+            Some(Err(KeepError::Unheard)) => self.remembered.keep.is_some(),
+            Some(Err(KeepError::Unknown)) => wishes.ack.is_none(),
+        }
+    }
+}
+
+/// What one shard is asked.
+type Question<'a> = (&'a Postbox, Vec<Mail>);
 
 /// An emit as others hear of it.
 struct PublishedEmit {
@@ -57,30 +91,24 @@ impl Api {
         Ok(emitted)
     }
 
-    /// Others hear of what is new when its home has said so.
+    /// Redis judges what it is to remember, and others hear of it at once; of all else they hear when its home has said that it is
+    /// new.
     async fn emit_remembered(
         self: &Arc<Self>,
         emits: Vec<EmitBody>,
         gathered: &mut GatheredElsewhere,
     ) -> Result<Vec<Emitted>, ApiError> {
         self.catch_up().await;
-        let parts = self.parts_of(&emits);
+        let mut parts = self.parts_of(&emits);
         let emits: Vec<PublishedEmit> =
             emits.into_iter().map(|EmitBody { broadcast, wishes, .. }| PublishedEmit { broadcast, wishes }).collect();
-        let (mut questions, mut numbers) = (Vec::new(), Vec::new());
-        for (home, shard) in self.shards.iter().enumerate() {
-            let here = parts.iter().enumerate().filter(|(_, part)| part.home == home);
-            let of_shard: Vec<usize> = here.map(|(number, _)| number).collect();
-            let letters = of_shard.chunks(EMITS_PER_LETTER);
-            let remembered = |part: &usize| parts.get(*part).map(|part| part.remembered.clone());
-            let mails = letters.clone().map(|part| Mail::EmitRemembered(part.iter().filter_map(remembered).collect()));
-            questions.push((shard, mails.collect()));
-            numbers.extend(letters.map(<[usize]>::to_vec));
-        }
+        self.remember_elsewhere(&mut parts, &emits).await;
+        let parts: Arc<[EmitPart]> = parts.into();
+        let (questions, numbers) = self.questions_of(&parts);
         let answers = self.ask(questions).await;
-        let mut outcomes = vec![None; parts.len()];
+        let mut outcomes: Vec<_> = parts.iter().map(EmitPart::known_outcome).collect();
         for (reply, numbers) in answers.replies.iter().zip(&numbers) {
-            take_outcomes(reply.as_ref(), numbers, &mut outcomes);
+            take_outcomes(reply.as_ref(), numbers, &parts, &mut outcomes);
         }
         let late: AskedHomes = answers
             .late
@@ -93,7 +121,7 @@ impl Api {
                 let published = publish_new(cluster, &emits, &parts, &outcomes, gathered).await;
                 if !late.is_empty() {
                     // Whoever repeats it hears that it has come before: it must not stay here alone.
-                    tokio_uring::spawn(publish_late(Arc::clone(cluster), emits, parts.clone(), late));
+                    tokio_uring::spawn(publish_late(Arc::clone(cluster), emits, Arc::clone(&parts), late));
                 }
                 published
             }
@@ -110,8 +138,47 @@ impl Api {
             .collect())
     }
 
+    /// What homes are asked, and which parts each question is about.
+    fn questions_of<'a>(&'a self, parts: &[EmitPart]) -> (Vec<Question<'a>>, Vec<Vec<usize>>) {
+        let (mut questions, mut numbers) = (Vec::new(), Vec::new());
+        for (home, shard) in self.shards.iter().enumerate() {
+            let is_here = |part: &EmitPart| part.home == home && part.is_new_elsewhere();
+            let here = parts.iter().enumerate().filter(|(_, part)| is_here(part));
+            let of_shard: Vec<usize> = here.map(|(number, _)| number).collect();
+            let letters = of_shard.chunks(EMITS_PER_LETTER);
+            let remembered = |part: &usize| parts.get(*part).map(|part| part.remembered.clone());
+            let mails = letters.clone().map(|part| Mail::EmitRemembered(part.iter().filter_map(remembered).collect()));
+            questions.push((shard, mails.collect()));
+            numbers.extend(letters.map(<[usize]>::to_vec));
+        }
+        (questions, numbers)
+    }
+
+    /// Redis keeps what is to be kept, and judges keys: all instances share both.
+    async fn remember_elsewhere(&self, parts: &mut [EmitPart], emits: &[PublishedEmit]) {
+        let Some(cluster) = &self.cluster else { return };
+        let wants_ack = |part: &EmitPart| emits.get(part.emit).is_some_and(|emit| emit.wishes.ack.is_some());
+        let is_remembered = |part: &EmitPart| part.remembered.key.is_some() || part.remembered.keep.is_some();
+        let now_unix_ms = super::unix_ms();
+        let mut asked: Vec<&mut EmitPart> = parts.iter_mut().filter(|part| is_remembered(part)).collect();
+        let to_keep = |part: &EmitPart| {
+            let Remembered { broadcast, id, key, keep, .. } = &part.remembered;
+            let publishing = if wants_ack(part) { Publishing::Not } else { Publishing::Along };
+            EmitToKeep { broadcast: (**broadcast).clone(), id: *id, keep: *keep, key: *key, publishing, now_unix_ms }
+        };
+        let answers = cluster.keep_all(asked.iter().map(|part| to_keep(part)).collect()).await;
+        for (part, answer) in asked.iter_mut().zip(answers) {
+            part.remembered.by = match answer {
+                Ok(_) => KeptBy::Bus,
+                Err(KeepError::Unheard) => KeptBy::Us,
+                Err(KeepError::Unknown | KeepError::Refused) => KeptBy::Perhaps,
+            };
+            part.elsewhere = Some(answer);
+        }
+    }
+
     /// Each user by itself at home; all else at the home of its only room, or of its namespace.
-    fn parts_of(&self, emits: &[EmitBody]) -> Arc<[EmitPart]> {
+    fn parts_of(&self, emits: &[EmitBody]) -> Vec<EmitPart> {
         let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
         let mut parts = Vec::new();
         for (number, emit) in emits.iter().enumerate() {
@@ -133,20 +200,27 @@ impl Api {
                     // One for all of a namespace, so that they keep their order.
                     _ => home_of(&broadcast.namespace, shards),
                 };
-                let (broadcast, inquiries) = (Arc::new(broadcast), emit.wishes.inquiries());
-                let remembered = Remembered { broadcast, id, key, keep, inquiries };
-                parts.push(EmitPart { emit: number, home: usize::from(home), remembered });
+                let mark = keep.map(|Keep { expires_unix_ms, .. }| KeptMark { id, expires_unix_ms }.text().into());
+                let broadcast = Arc::new(Broadcast { kept: mark.filter(|_| self.cluster.is_some()), ..broadcast });
+                let (inquiries, by) = (emit.wishes.inquiries(), KeptBy::Us);
+                let remembered = Remembered { broadcast, id, key, keep, inquiries, by };
+                parts.push(EmitPart { emit: number, home: usize::from(home), remembered, elsewhere: None });
             }
         }
-        parts.into()
+        parts
     }
 }
 
-fn take_outcomes(reply: Option<&Reply>, parts: &[usize], outcomes: &mut [Option<EmitOutcome>]) {
+fn take_outcomes(reply: Option<&Reply>, numbers: &[usize], parts: &[EmitPart], outcomes: &mut [Option<EmitOutcome>]) {
     let Some(Reply::Remembered(of_parts)) = reply else { return };
-    for (part, outcome) in parts.iter().zip(of_parts) {
-        if let Some(place) = outcomes.get_mut(*part) {
-            *place = Some(*outcome);
+    for (number, outcome) in numbers.iter().zip(of_parts) {
+        if let (Some(place), Some(part)) = (outcomes.get_mut(*number), parts.get(*number)) {
+            // Where Redis keeps it, its home does not.
+            let keeping = match part.elsewhere {
+                Some(Ok(answer)) => answer.keeping,
+                _ => outcome.keeping,
+            };
+            *place = Some(EmitOutcome { keeping, ..*outcome });
         }
     }
 }
@@ -172,8 +246,18 @@ fn sum_up(emit: usize, published: bool, parts: &[EmitPart], outcomes: &[Option<E
         Some((outcome.as_ref()?.keeping?, part.remembered.keep.as_ref()?.expires_unix_ms))
     });
     // That of those for whom it is not kept, if there are some.
-    let keeping = keepings.reduce(|one, other| if one.0 == Keeping::Kept { other } else { one });
+    let keeping = keepings.reduce(|one, other| if rank(one.0) >= rank(other.0) { one } else { other });
     Emitted { delivered, published, memory, keeping }
+}
+
+/// Of several users for whom it is kept in several ways, or not, the answer says the worst.
+fn rank(keeping: Keeping) -> u8 {
+    match keeping {
+        Keeping::KeptByBus => 0,
+        Keeping::Kept => 1,
+        Keeping::MemoryFull => 2,
+        Keeping::UserFull => 3,
+    }
 }
 
 /// Publishes of each emit what is new; says of each whether Redis has it.
@@ -189,7 +273,11 @@ async fn publish_new(
     let mut numbers = Vec::new();
     let mut messages = Vec::new();
     for (number, PublishedEmit { broadcast, wishes }) in emits.iter().enumerate() {
-        let new = parts.iter().zip(outcomes).filter(|(part, outcome)| part.emit == number && is_new(outcome));
+        let of_emit = || parts.iter().zip(outcomes).filter(|(part, outcome)| part.emit == number && is_new(outcome));
+        if of_emit().any(|(part, _)| matches!(part.elsewhere, Some(Ok(_))) && wishes.ack.is_none()) {
+            set(&mut published, number, true);
+        }
+        let new = of_emit().filter(|(part, _)| !part.is_published(wishes));
         let of_part = |(part, _): (&EmitPart, _)| part.remembered.broadcast.rooms.clone();
         let rooms: Vec<Vec<Box<str>>> = new.map(of_part).collect();
         if !rooms.is_empty() {
@@ -234,7 +322,7 @@ fn set(published: &mut [bool], number: usize, is_published: bool) {
 async fn publish_late(cluster: Arc<Cluster>, emits: Vec<PublishedEmit>, parts: Arc<[EmitPart]>, late: AskedHomes) {
     let mut outcomes = vec![None; parts.len()];
     for (numbers, answer) in late {
-        take_outcomes(answer.await.ok().as_ref(), &numbers, &mut outcomes);
+        take_outcomes(answer.await.ok().as_ref(), &numbers, &parts, &mut outcomes);
     }
     // Nobody waits for what is said to them.
     publish_new(&cluster, &emits, &parts, &outcomes, &mut Vec::new()).await;

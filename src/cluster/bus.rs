@@ -9,10 +9,13 @@ use super::settings::HeardRooms;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::shard::{Acknowledgement, KeptSession, RoomName, SessionQuestion, USER_PREFIX};
+use crate::shard::{
+    Acknowledgement, GivenEvent, KeptSession, MailboxQuestion, ReceivedEvents, RoomName, SessionQuestion, USER_PREFIX,
+};
 
 use super::Cluster;
 use super::health::{Node, RedisConnectionId};
+use super::kept;
 use super::reader::Reader;
 use super::sessions;
 use super::subscriber::{Fixed, Instruction, Subscriber, SubscriberParts};
@@ -52,6 +55,18 @@ impl Bus for CoreBus {
 
     fn keep_session(&mut self, kept: KeptSession) {
         sessions::keep(&self.cluster, &kept);
+    }
+
+    fn read_kept(&mut self, question: MailboxQuestion) {
+        kept::read(&self.cluster, self.core, question);
+    }
+
+    fn confirm_kept(&mut self, received: ReceivedEvents) {
+        kept::confirm(&self.cluster, self.core, received);
+    }
+
+    fn give_kept(&mut self, given: GivenEvent) {
+        kept::give(&self.cluster, self.core, given);
     }
 }
 

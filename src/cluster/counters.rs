@@ -119,6 +119,9 @@ pub(super) struct BusCounters {
     pub(super) requests_refused: Count,
     pub(super) questions: Count,
     pub(super) questions_incomplete: Count,
+    pub(super) kept: Count,
+    pub(super) keeps_refused: Count,
+    pub(super) mailboxes_read: Count,
 }
 
 impl BusCounters {
@@ -174,6 +177,9 @@ impl BusCounters {
             requests_refused: self.requests_refused.value(),
             questions: self.questions.value(),
             questions_incomplete: self.questions_incomplete.value(),
+            kept: self.kept.value(),
+            keeps_refused: self.keeps_refused.value(),
+            mailboxes_read: self.mailboxes_read.value(),
         }
     }
 }
@@ -221,4 +227,10 @@ pub struct ClusterMetrics {
     /// Of ours, to other instances.
     pub questions: u64,
     pub questions_incomplete: u64,
+    /// Events that Redis keeps for users, or has kept.
+    pub kept: u64,
+    /// Emits that it did not want to keep, or to remember.
+    pub keeps_refused: u64,
+    /// Mailboxes of users that were read.
+    pub mailboxes_read: u64,
 }

@@ -26,6 +26,7 @@ mod health;
 mod held;
 mod inbox;
 mod joins;
+mod kept;
 mod link;
 mod listing;
 mod nodes;
@@ -36,6 +37,7 @@ mod publisher;
 mod pulse;
 mod reader;
 mod recalling;
+mod scripts;
 mod seldom;
 mod sentinels;
 mod sessions;
@@ -78,14 +80,15 @@ pub use asking::Gathered;
 pub use bus::CoreBus;
 pub use counters::ClusterMetrics;
 pub use health::Condition;
+pub use kept::{EmitToKeep, KeepError, KeptAnswer, Publishing};
 pub use link::{LinkError, RedisMode, RedisRole, ServerInfo};
 pub use listing::{ListedUsers, UsersPart};
 pub use numbers::InstanceNumbers;
 pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
 pub use settings::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, SharedSessions,
-    StreamSettings, TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, KeptSettings, Readiness, Secret, SentinelSettings,
+    SharedSessions, StreamSettings, TlsSettings,
 };
 pub use streaming::InOrder;
 

@@ -14,6 +14,7 @@ use super::Cluster;
 use super::health::{Node, RedisConnectionId};
 use super::link::{Backoff, RedisConnection};
 use super::pulse::{Pulse, Voice};
+use super::scripts::{UNKNOWN_SCRIPT, spelled_out};
 use super::seldom::Seldom;
 use super::settings::Address;
 use super::topology::Topology;
@@ -58,6 +59,11 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Whether another node may know what to do with it. With the classic adapter all nodes take what is published.
+    fn may_be_elsewhere(&self, cluster: &Cluster) -> bool {
+        cluster.adapter() != Adapter::Classic || matches!(self.to, To::OwnerOf(_))
+    }
+
     fn finish(self, result: Result<Value, PublishError>) {
         // Who asked may have gone.
         let _ = self.answer.send(result);
@@ -332,7 +338,14 @@ async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConne
     };
     for (mut job, answer) in jobs.into_iter().zip(answers) {
         match answer {
-            Value::ServerError(error) if is_elsewhere(error.code()) && cluster.adapter() != Adapter::Classic => {
+            Value::ServerError(error) if error.code() == UNKNOWN_SCRIPT && job.attempts < ATTEMPTS_MAX => {
+                job.attempts += 1;
+                match spelled_out(&job.command) {
+                    Some(command) => cluster.send_at_once(Job { command, ..job }),
+                    None => job.finish(Err(PublishError::Refused)),
+                }
+            }
+            Value::ServerError(error) if is_elsewhere(error.code()) && job.may_be_elsewhere(cluster) => {
                 cluster.topology_is_stale.notify_one();
                 job.attempts += 1;
                 match job.attempts < ATTEMPTS_MAX && !cluster.is_too_late(&job) {
@@ -359,6 +372,12 @@ impl Cluster {
     /// Whether nobody waits any more for a place in a stream: what its caller sent next may have one by now.
     fn is_too_late(&self, job: &Job) -> bool {
         self.adapter() == Adapter::Streams && job.answer.is_closed()
+    }
+
+    fn send_at_once(&self, job: Job) {
+        if let Err(mpsc::error::SendError(job)) = self.backlog.jobs.send(job) {
+            job.finish(Err(PublishError::Down));
+        }
     }
 
     /// A moment later, when it is known better who has the slot.

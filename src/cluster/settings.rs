@@ -119,6 +119,15 @@ pub struct SharedSessions {
     pub secret: Option<RecoverySecret>,
 }
 
+/// What is kept for users and of emits, for all instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptSettings {
+    /// In one namespace.
+    pub events_per_user_max: usize,
+    /// For so long the key of an emit is known.
+    pub idempotency_window_ms: u64,
+}
+
 /// Everything about Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
@@ -138,6 +147,7 @@ pub struct ClusterSettings {
     pub mode: SubscriptionMode,
     /// Of the streams adapter.
     pub streams: StreamSettings,
+    pub kept: KeptSettings,
     /// Bytes that may wait for Redis to take them; more are not published.
     pub queue_bytes_max: usize,
     /// A connection on which Redis leaves a question open for longer is given up.

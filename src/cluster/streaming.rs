@@ -24,7 +24,7 @@ impl Cluster {
         streams
     }
 
-    fn stream_of(&self, namespace: &str) -> String {
+    pub(super) fn stream_of(&self, namespace: &str) -> String {
         stream_of(&self.settings.streams.name, self.settings.streams.count, namespace)
     }
 

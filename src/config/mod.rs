@@ -24,7 +24,7 @@ use crate::auth::{AfterExpiry, Expiry, TokenRules};
 use crate::capacity::CapacityLimits;
 use crate::cluster::ClusterSettings;
 use crate::proxies::TrustedProxies;
-use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, SHARDS_MOST, SLOTS_MOST};
+use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, KeptAt, SHARDS_MOST, SLOTS_MOST};
 use crate::worker::Sharing;
 
 pub use jwks::JwksSettings;
@@ -391,6 +391,7 @@ fn engine(values: &Values, strictness: Strictness) -> Result<EngineSettings, Con
         recovery: recovery::settings(values)?,
         elsewhere: Elsewhere::HandOver,
         instances: Instances::Alone,
+        kept_at: KeptAt::Shard,
         instance: Instance::default(),
         tls: None,
         path: path(values)?,

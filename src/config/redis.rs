@@ -7,8 +7,8 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 
 use crate::cluster::{
-    Address, ClientCertificate, ClusterSettings, HeardRooms, Readiness, Secret, SentinelSettings, SharedSessions,
-    StreamSettings, TlsSettings,
+    Address, ClientCertificate, ClusterSettings, HeardRooms, KeptSettings, Readiness, Secret, SentinelSettings,
+    SharedSessions, StreamSettings, TlsSettings,
 };
 
 use super::{ConfigError, Values, recovery, wrong};
@@ -64,6 +64,10 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         heard_rooms,
         mode,
         streams: streams(values, adapter)?,
+        kept: KeptSettings {
+            events_per_user_max: values.number("kept_events_per_user_max", 1)?,
+            idempotency_window_ms: values.number::<u64>("idempotency_window_s", 1)?.saturating_mul(1_000),
+        },
         queue_bytes_max,
         silence_timeout: Duration::from_millis(values.number("redis_silence_timeout_ms", 100)?),
         requests_max: values.number_up_to("redis_requests_max", 1, REQUESTS_MOST)?,

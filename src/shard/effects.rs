@@ -4,7 +4,7 @@ use sockring_protocol::adapter::StoredSession;
 
 use super::clients::client::ConnectionKey;
 use super::clients::outbox::Bytes;
-use super::mail::{Reply, RoomName, SiblingMail, Ticket};
+use super::mail::{GivenEvent, MailboxQuestion, ReceivedEvents, Reply, RoomName, SiblingMail, Ticket};
 use super::wire::parcel::Parcel;
 
 /// Who takes over a connection.
@@ -49,6 +49,12 @@ pub enum Effect {
     FindSession(Box<SessionQuestion>),
     /// Tell other servers of one.
     KeepSession(Box<KeptSession>),
+    /// Ask what the bus keeps for a user; `BusMail::Mailbox` follows.
+    ReadKept(Box<MailboxQuestion>),
+    /// A user has received some of it; `BusMail::Confirmed` follows.
+    ConfirmKept(Box<ReceivedEvents>),
+    /// The bus is to keep what was kept here while it was away; `BusMail::Given` follows.
+    GiveKept(Box<GivenEvent>),
 }
 
 /// Which session is looked for.

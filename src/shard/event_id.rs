@@ -22,11 +22,37 @@ impl EventId {
         URL_SAFE_NO_PAD.encode(self.0.to_be_bytes())
     }
 
+    /// About when it was made, in milliseconds since 1970.
+    pub fn unix_ms(self) -> u64 {
+        self.0 >> MILLIS_SHIFT
+    }
+
     /// `None` for a text that is no id.
     pub fn parse(text: &str) -> Option<EventId> {
         let mut bytes = [0; 8];
         let length = (text.len() == TEXT_BYTES).then(|| URL_SAFE_NO_PAD.decode_slice(text, &mut bytes))?.ok()?;
         (length == bytes.len()).then(|| EventId(u64::from_be_bytes(bytes)))
+    }
+}
+
+/// What a kept event is called on its way between instances: its id, and until when it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptMark {
+    pub id: EventId,
+    pub expires_unix_ms: u64,
+}
+
+impl KeptMark {
+    /// The id, and the milliseconds behind a dot.
+    pub fn text(self) -> String {
+        format!("{}.{}", self.id.text(), self.expires_unix_ms)
+    }
+
+    /// `None` for a text that is none.
+    pub fn parse(text: &str) -> Option<KeptMark> {
+        let (id, expires) = text.split_once('.')?;
+        let expires_unix_ms = expires.parse().ok().filter(|_| expires.bytes().all(|byte| byte.is_ascii_digit()))?;
+        Some(KeptMark { id: EventId::parse(id)?, expires_unix_ms })
     }
 }
 
@@ -64,6 +90,13 @@ mod tests {
         assert_eq!(made[0].0 >> MILLIS_SHIFT, 5);
         for id in made {
             assert_eq!((id.text().len(), EventId::parse(&id.text())), (TEXT_BYTES, Some(id)));
+        }
+        let mark = KeptMark { id: EventId(7), expires_unix_ms: 1_732_412_345_678 };
+        assert_eq!((mark.text().as_str(), KeptMark::parse(&mark.text())), ("AAAAAAAAAAc.1732412345678", Some(mark)));
+        for text in
+            ["AAAAAAAAAAc", "AAAAAAAAAAc.", "AAAAAAAAAAc.+1", "AAAAAAAAAA.1", "AAAAAAAAAAc.99999999999999999999"]
+        {
+            assert_eq!(KeptMark::parse(text), None, "{text}");
         }
         for text in ["", "AAAAAAAAAA", "AAAAAAAAAAAA", "AAAAAAAAAA!", "AAAAAAAAAAB"] {
             assert_eq!(EventId::parse(text), None, "{text}");

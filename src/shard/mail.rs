@@ -38,8 +38,7 @@ pub enum Mail {
     /// To the home of a user's room: what is kept for it, behind the event of this id, up to so many; answered by
     /// `Reply::Kept`.
     Kept { room: Box<str>, after: Option<EventId>, limit: usize },
-    /// To the home of a user's room: keeps this event for it no longer, or none; answered by `Reply::Changed`, with how many
-    /// were kept.
+    /// To the home of a user's room: keeps this event for it no longer, or none; answered by `Reply::Unkept`.
     Unkeep { room: Box<str>, id: Option<EventId> },
     /// Puts sockets into a room; answered by `Reply::Changed` when emits to the room reach them.
     Join(Target, Box<str>),
@@ -104,6 +103,48 @@ pub enum BusMail {
     Read(EntryId),
     /// What is known of the time before.
     Past(SharedPast),
+    /// What the bus keeps for the user of this room, in order, as an `Effect::ReadKept` of this number has asked; `None`: that is
+    /// not known.
+    Mailbox { number: u64, room: RoomName, found: Option<Vec<Broadcast>> },
+    /// Whether the bus knows that what an `Effect::ConfirmKept` of this number named was received.
+    Confirmed { number: u64, answer: ConfirmAnswer },
+    /// What became of an event that an `Effect::GiveKept` has given to the bus.
+    Given { room: RoomName, id: EventId, answer: GiveAnswer },
+}
+
+/// What the bus says to receipts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmAnswer {
+    Done,
+    /// It may not have heard of them.
+    Unknown,
+}
+
+/// What the bus says to an event that is given to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveAnswer {
+    /// It keeps it from now on.
+    Kept,
+    /// Another event has come under its key meanwhile.
+    Outdated,
+    /// It has as much for this user as it may.
+    Full,
+    /// It has not heard of it.
+    Unheard,
+    /// It may have done it.
+    Unknown,
+}
+
+/// Who keeps an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeptBy {
+    /// This process; nobody else has heard of it.
+    #[default]
+    Us,
+    /// This process, and the bus may do so too: it has not said.
+    Perhaps,
+    /// The bus, for all instances.
+    Bus,
 }
 
 /// What other servers know of a session.
@@ -125,6 +166,36 @@ pub enum SharedPast {
     Known { secret: Option<RecoverySecret> },
     /// Some of it is gone that was not read.
     Lost,
+}
+
+/// Which user's kept events are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailboxQuestion {
+    /// That the answer repeats.
+    pub number: u64,
+    pub room: RoomName,
+}
+
+/// What one of a user's clients has received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedEvents {
+    /// That the answer repeats.
+    pub number: u64,
+    pub room: RoomName,
+    pub ids: Vec<EventId>,
+}
+
+/// An event that was kept here while the bus was away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenEvent {
+    pub room: RoomName,
+    pub broadcast: Broadcast,
+    pub id: EventId,
+    pub keep: Keep,
+    pub key: Option<OnceKey>,
+    /// `KeptBy::Us`: the other instances have still to hear of it.
+    pub by: KeptBy,
+    pub now_unix_ms: u64,
 }
 
 impl Mail {
@@ -153,6 +224,8 @@ pub struct Remembered {
     pub keep: Option<Keep>,
     /// What its sockets are to say.
     pub inquiries: Vec<Inquiry>,
+    /// `KeptBy::Bus`: it has been judged and is remembered there.
+    pub by: KeptBy,
 }
 
 /// Names an inquiry, so that what was said is found.
@@ -186,6 +259,8 @@ pub struct Keep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeping {
     Kept,
+    /// For all instances.
+    KeptByBus,
     /// As much waits for this user as may.
     UserFull,
     /// As much waits for all as may.
@@ -203,6 +278,7 @@ pub struct KeptView {
     pub expires_unix_ms: u64,
     /// A socket has it queued, and has not said that it has received it.
     pub is_sent: bool,
+    pub by: KeptBy,
 }
 
 /// The key under which an event comes once, by its name and what it stands for.
@@ -302,6 +378,11 @@ pub enum Reply {
         events: Vec<KeptView>,
         has_more: bool,
         total: u64,
+    },
+    /// How many events were kept for a user: here, and of those that the bus keeps as far as that was known here.
+    Unkept {
+        here: u64,
+        by_bus: u64,
     },
     /// What became of each emit.
     Remembered(Vec<EmitOutcome>),

@@ -65,13 +65,14 @@ use wire::tls_stages::TlsStages;
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
 pub use effects::{Acknowledgement, Destination, Effect, KeptSession, SessionQuestion};
-pub use event_id::{EventId, EventIds};
+pub use event_id::{EventId, EventIds, KeptMark};
 pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
 pub use limit::Limit;
 pub use mail::{
-    BusMail, EmitOutcome, FoundSession, Inquiry, InquiryKey, InquiryKind, Keep, Keeping, KeptView, Mail, OnceKey,
-    Remembered, Reply, RoomName, ShardMetrics, ShardStats, SharedPast, SiblingMail, Target, Ticket, Verdict,
+    BusMail, ConfirmAnswer, EmitOutcome, FoundSession, GiveAnswer, GivenEvent, Inquiry, InquiryKey, InquiryKind, Keep,
+    Keeping, KeptBy, KeptView, Mail, MailboxQuestion, OnceKey, ReceivedEvents, Remembered, Reply, RoomName,
+    ShardMetrics, ShardStats, SharedPast, SiblingMail, Target, Ticket, Verdict,
 };
 pub use metrics::{AckEnd, Counters, Histogram, KeptEnd};
 pub use moving::placement::{ShardNumber, home_of};
@@ -81,7 +82,7 @@ pub use remains::{Heir, Remains};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
 pub use settings::{
-    Elsewhere, EngineSettings, Instances, OffsetForm, Positions, RecoverySecret, RecoverySettings, TurnLimits,
+    Elsewhere, EngineSettings, Instances, KeptAt, OffsetForm, Positions, RecoverySecret, RecoverySettings, TurnLimits,
 };
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};

@@ -10,7 +10,7 @@ use crate::app::Application;
 use super::Shard;
 use super::event_id::EventId;
 use super::hub::Now;
-use super::mail::{OnceKey, RoomName};
+use super::mail::{KeptBy, OnceKey, RoomName};
 use super::moving::placement::home_of;
 use super::moving::sid::Sid;
 use super::recovery::ended::EndedRooms;
@@ -111,7 +111,8 @@ impl<A: Application> Shard<A> {
     pub fn remains(&self) -> Remains {
         let now = self.hub.now;
         let text = |sid: Sid| sid.text().as_str().to_owned();
-        let kept = self.hub.kept.all(now.at).map(|(room, event)| KeptLeft {
+        let is_ours = |(_, event): &(&str, &KeptEvent)| event.by != KeptBy::Bus;
+        let kept = self.hub.kept.all(now.at).filter(is_ours).map(|(room, event)| KeptLeft {
             room: room.to_owned(),
             id: event.id.0,
             namespace: self.hub.settings.namespace_name(event.namespace).to_owned(),
@@ -196,6 +197,9 @@ impl<A: Application> Shard<A> {
                 place: 0,
                 position,
                 offers,
+                // The process before may have given it away.
+                by: KeptBy::Perhaps,
+                key: None,
             };
             self.hub.kept.keep(&event.room, kept, bounds, now.at);
         }

@@ -98,10 +98,21 @@ pub struct EngineSettings {
     pub queue_bytes_max: usize,
     /// What is remembered for clients that come back.
     pub recovery: RecoverySettings,
+    pub kept_at: KeptAt,
     /// What connections begin with; `None`: they speak plain text.
     pub tls: Option<Arc<TlsServer>>,
     /// What a shard does before it looks for what has come meanwhile.
     pub turn: TurnLimits,
+}
+
+/// Where events are kept for users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeptAt {
+    /// Each shard keeps those of the users at home there.
+    #[default]
+    Shard,
+    /// The bus keeps them for all instances, and shards only while it is away.
+    Bus,
 }
 
 /// What is remembered for clients that come back.
@@ -254,6 +265,7 @@ impl Default for EngineSettings {
             idempotency_keys_max: 100_000,
             queue_bytes_max: 1 << 20,
             recovery: RecoverySettings::default(),
+            kept_at: KeptAt::default(),
             tls: None,
             turn: TurnLimits::default(),
         }

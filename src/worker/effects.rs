@@ -74,6 +74,9 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
             Effect::Acknowledged(answer) => self.outside.bus().acknowledge(*answer),
             Effect::FindSession(question) => self.outside.bus().find_session(*question),
             Effect::KeepSession(kept) => self.outside.bus().keep_session(*kept),
+            Effect::ReadKept(question) => self.outside.bus().read_kept(*question),
+            Effect::ConfirmKept(received) => self.outside.bus().confirm_kept(*received),
+            Effect::GiveKept(given) => self.outside.bus().give_kept(*given),
             Effect::Reply(Ticket(ticket), reply) => {
                 if let Some(answer) = usize::try_from(ticket).ok().and_then(|ticket| self.answers.try_remove(ticket)) {
                     // Who asked may have gone.

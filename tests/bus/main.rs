@@ -13,6 +13,7 @@ mod hostile;
 #[allow(dead_code)]
 mod http;
 mod instance;
+mod kept;
 mod load;
 mod nodes;
 mod peer;

@@ -455,6 +455,9 @@ impl Core {
             Effect::Acknowledged(answer) => bus.acknowledge(*answer),
             Effect::FindSession(question) => bus.find_session(*question),
             Effect::KeepSession(kept) => bus.keep_session(*kept),
+            Effect::ReadKept(question) => bus.read_kept(*question),
+            Effect::ConfirmKept(received) => bus.confirm_kept(*received),
+            Effect::GiveKept(given) => bus.give_kept(*given),
             Effect::Reply(Ticket(ticket), reply) => {
                 // Who asked may have gone.
                 let _ = self.answers.remove(&ticket).expect("asked once").send(*reply);

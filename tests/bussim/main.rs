@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sockring::cluster::{Address, ClusterSettings, HeardRooms, Readiness, StreamSettings};
+use sockring::cluster::{Address, ClusterSettings, HeardRooms, KeptSettings, Readiness, StreamSettings};
 use sockring::shard::{EngineSettings, Instance as InstanceId, Instances, TurnLimits};
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
 use tokio::sync::mpsc;
@@ -153,6 +153,7 @@ fn settings(plan: &Plan) -> ClusterSettings {
         heard_rooms: plan.heard_rooms,
         mode: plan.mode,
         streams: StreamSettings { name: "socket.io".to_owned(), count: 1, entries_max: 10_000, sessions: None },
+        kept: KeptSettings { events_per_user_max: 128, idempotency_window_ms: 300_000 },
         queue_bytes_max: 8 << 20,
         silence_timeout: plan.silence_timeout,
         requests_max: 16_384,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sockring::shard::{EventId, Keep, Mail, OnceKey, Remembered, Target};
+use sockring::shard::{EventId, Keep, KeptBy, Mail, OnceKey, Remembered, Target};
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
 
 use super::network::Event;
@@ -109,7 +109,14 @@ impl Backend {
         let ttl_ms = random.pick(&[1, 100, 700, 3_000, 20_000]);
         let keep = Keep { emitted_unix_ms: record.now, expires_unix_ms: record.now + ttl_ms };
         let key = random.one_in(2).then(|| OnceKey { name: u128::from(number), print: 0 });
-        Remembered { broadcast: Arc::new(broadcast), id: EventId(number), key, keep: Some(keep), inquiries: Vec::new() }
+        Remembered {
+            broadcast: Arc::new(broadcast),
+            id: EventId(number),
+            key,
+            keep: Some(keep),
+            inquiries: Vec::new(),
+            by: KeptBy::Us,
+        }
     }
 
     /// Emits under keys, some of which it has used lately, for the same event or for another one.
@@ -130,6 +137,7 @@ impl Backend {
                     key: Some(OnceKey { name: u128::from(number), print: 0 }),
                     keep: None,
                     inquiries: Vec::new(),
+                    by: KeptBy::Us,
                 },
                 Some(before) => {
                     // A number of its own shows who gets it.
@@ -142,6 +150,7 @@ impl Backend {
                         key,
                         keep: None,
                         inquiries: Vec::new(),
+                        by: KeptBy::Us,
                     }
                 }
             };

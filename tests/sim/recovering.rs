@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use sockring::capacity::{Capacity, CapacityLimits};
 use sockring::shard::{
-    ConnectionKey, Destination, Effect, EngineSettings, EventId, Instance, Keep, Mail, Now, OffsetForm, Positions,
-    Recovered, RecoverySettings, Remembered, Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail, Target,
-    Ticket, TurnLimits, home_of,
+    ConnectionKey, Destination, Effect, EngineSettings, EventId, Instance, Keep, KeptBy, Mail, Now, OffsetForm,
+    Positions, Recovered, RecoverySettings, Remembered, Reply, Shard, ShardNumber, ShardParts, ShardStats, SiblingMail,
+    Target, Ticket, TurnLimits, home_of,
 };
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::{Broadcast, Delivery, Ending};
@@ -302,6 +302,7 @@ impl RecoveryWorld {
                             key: None,
                             keep: Some(keep),
                             inquiries: Vec::new(),
+                            by: KeptBy::Us,
                         }])
                     }
                 };

@@ -257,6 +257,19 @@ impl Table {
                     self.sessions.push(kept.session.clone());
                     continue;
                 }
+                Effect::ReadKept(question) => {
+                    self.wishes.push(format!("read {} {}", question.room.name, question.number));
+                    continue;
+                }
+                Effect::ConfirmKept(received) => {
+                    let ids: Vec<u64> = received.ids.iter().map(|id| id.0).collect();
+                    self.wishes.push(format!("confirm {} {ids:?} {}", received.room.name, received.number));
+                    continue;
+                }
+                Effect::GiveKept(given) => {
+                    self.wishes.push(format!("give {} {} {:?}", given.room.name, given.id.0, given.by));
+                    continue;
+                }
                 Effect::Look(key) => {
                     self.looks.push(*key);
                     continue;

@@ -60,6 +60,7 @@ const LAYERS: [&[&str]; 3] = [
         "rooms/inquiries.rs",
         "rooms/lingering.rs",
         "rooms/kept.rs",
+        "rooms/mailboxes.rs",
         "rooms/membership.rs",
         "rooms/once.rs",
         "rooms/receipts.rs",

@@ -309,8 +309,15 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// The socket is told that it is connected.
+    /// A socket is told that it is connected, as soon as it is known what is kept for its user.
     pub(crate) fn welcome(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
+        if !self.mailbox_waits(key, place, request) {
+            self.welcome_now(key, place, request);
+        }
+    }
+
+    /// The socket is told that it is connected.
+    pub(crate) fn welcome_now(&mut self, key: ClientKey, place: u16, request: &ConnectRequest<'_>) {
         // What was emitted before is not for a socket that was not connected then.
         self.catch_up(key.0.index);
         let Some(socket) = self.directory.socket_mut(key, place) else { return };

@@ -126,12 +126,18 @@ impl<A: Application> Hub<A> {
     /// Takes what the bus says.
     pub(crate) fn on_bus_mail(&mut self, mail: BusMail) {
         match mail {
-            BusMail::Up => self.membership.on_bus_up(),
+            BusMail::Up => {
+                self.membership.on_bus_up();
+                self.collect_all_kept();
+            }
             BusMail::Down => self.on_bus_down(),
             BusMail::Subscribed(rooms) => rooms.iter().for_each(|(room, epoch)| self.on_subscribed(room, *epoch)),
             BusMail::Session { number, found } => self.on_session(number, found),
             BusMail::Read(through) => self.on_read(through),
             BusMail::Past(past) => self.on_past(past),
+            BusMail::Mailbox { number, room, found } => self.on_mailbox(number, &room, found),
+            BusMail::Confirmed { number, answer } => self.on_confirmed(number, answer),
+            BusMail::Given { room, id, answer } => self.on_given(&room, id, answer),
         }
     }
 

@@ -29,11 +29,13 @@ use super::moving::sid::RandomPool;
 use super::recovery::state::Recovery;
 use super::rooms::broadcasts::Broadcasts;
 use super::rooms::kept::KeptEvents;
+use super::rooms::mailboxes::Mailboxes;
 use super::rooms::membership::{Left, Membership};
 use super::rooms::once::SeenKeys;
 use super::rooms::receipts::Receipts;
 use super::rooms::sockets::RoomId;
 use super::settings::EngineSettings;
+use super::settings::KeptAt;
 
 use outbound::Outbound;
 
@@ -59,6 +61,8 @@ pub(super) struct Hub<A> {
     pub(super) once: SeenKeys,
     pub(super) kept: KeptEvents,
     pub(super) receipts: Receipts,
+    /// `None`: nobody else keeps events.
+    pub(super) mailboxes: Option<Box<Mailboxes>>,
     pub(super) random: RandomPool,
     pub(super) outbound: Outbound,
     pub(super) lookout: Lookout,
@@ -97,6 +101,7 @@ impl<A: Application> Hub<A> {
             once: SeenKeys::default(),
             kept: KeptEvents::default(),
             receipts: Receipts::default(),
+            mailboxes: (settings.kept_at == KeptAt::Bus).then(Box::default),
             settings,
             capacity,
             shard,
@@ -138,6 +143,7 @@ impl<A: Application> Hub<A> {
         self.expire_subscriptions();
         self.expire_recovery();
         self.share_sessions();
+        self.share_kept();
         let timed_out = self.broadcasts.expire(now);
         self.counters.count_acks(AckEnd::TimedOut, timed_out);
         self.once.expire(now, self.settings.idempotency_window_ms);
@@ -167,7 +173,8 @@ impl<A: Application> Hub<A> {
             (self.membership.deadline(), self.broadcasts.deadline(), self.lookout.deadline());
         let once = self.once.deadline(self.settings.idempotency_window_ms);
         let (recovery, kept) = (self.recovery.as_deref().and_then(Recovery::deadline), self.kept.deadline());
-        let remembered = [once, recovery, kept, self.waiting.deadline()];
+        let mailboxes = self.mailboxes.as_deref().and_then(Mailboxes::deadline).filter(|_| self.membership.bus_is_up());
+        let remembered = [once, recovery, kept, mailboxes, self.waiting.deadline()];
         [self.directory.deadline(), draining, rooms, broadcasts, around].into_iter().chain(remembered).flatten().min()
     }
 

@@ -390,6 +390,17 @@ impl Log {
         missed
     }
 
+    /// Where an event that is kept for a room's user is, if it was delivered here.
+    pub(crate) fn position_of(&self, namespace: NamespaceId, room: &str, id: EventId) -> Option<Position> {
+        let stay = Stay { room: Some(room.into()), from: Position::default(), until: Position::MAX };
+        let mut numbers = Vec::new();
+        self.walk(Position::default(), namespace, &stay, &mut numbers);
+        let entries = numbers.into_iter().filter_map(|number| self.entry(number));
+        let is_it =
+            |entry: &&Entry| entry.extra.as_ref().is_some_and(|extra| extra.kept.is_some_and(|kept| kept.id == id));
+        entries.filter(is_it).map(|entry| entry.position).next()
+    }
+
     /// An event that was kept for a room is taken back: nobody gets it any more.
     pub(crate) fn take_back(&mut self, namespace: NamespaceId, room: &str, id: EventId) {
         let stay = Stay { room: Some(room.into()), from: Position::default(), until: Position::MAX };

@@ -7,6 +7,7 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::hub::Hub;
 use crate::shard::mail::RoomName;
+use crate::shard::rooms::membership::EndedRoom;
 use crate::shard::rooms::sockets::{NamespaceId, RoomId, Seat, SocketStage};
 
 use super::ended::{EndedRooms, Parting};
@@ -119,7 +120,9 @@ impl<A: Application> Hub<A> {
         let Some(recovery) = self.recovery.as_deref_mut() else { return };
         recovery.expire(self.now.at);
         for _ in 0..self.settings.turn.clients_due_max {
-            let Some((since, notice, given_up)) = self.membership.expire_lingering(self.now.at) else { return };
+            let Some(ended) = self.membership.expire_lingering(self.now.at) else { return };
+            let EndedRoom { room, since, notice, given_up } = ended;
+            self.forget_mailbox(room.namespace, &room.name);
             if let Some(recovery) = self.recovery.as_deref_mut().filter(|recovery| recovery.sessions.is_none()) {
                 // Who was in it may have missed something from now on.
                 recovery.log.forget(since);

@@ -14,6 +14,7 @@ use crate::app::Application;
 use crate::shard::clients::client::{CloseReason, Farewell, Queued};
 use crate::shard::clients::encode::{self, Carrier};
 use crate::shard::clients::outbox::{ConflateKey, Frames};
+use crate::shard::event_id::KeptMark;
 use crate::shard::hub::Hub;
 use crate::shard::mail::{Inquiry, InquiryKind, SiblingMail, TallyKey};
 use crate::shard::recovery::log::KeptUntil;
@@ -21,6 +22,7 @@ use crate::shard::recovery::position::{Mark, Position};
 
 use super::broadcasts::Report;
 use super::fan_out::{AskedOf, Asker, Deed, EncodedMessage, FanOut, KeptName};
+use super::recognising::Recognised;
 use super::sockets::{NamespaceId, Seat};
 
 /// A broadcast that has come.
@@ -85,6 +87,14 @@ impl<A: Application> Hub<A> {
         if let (Some(namespace), true) = (namespace, is_home) {
             self.send_on(namespace, &broadcast, asker, &inquiries);
         }
+        let kept = match kept {
+            None if broadcast.kept.is_some() => match self.recognise(&broadcast) {
+                Recognised::Plain => None,
+                Recognised::New(kept) => Some(kept),
+                Recognised::Known => return self.close(AskedOf { ack, receipt: None }, asker, 0),
+            },
+            kept => kept,
+        };
         if let (Some(namespace), Some(key), None) = (namespace, &broadcast.conflate, &kept) {
             self.outdate_kept(namespace, &broadcast.rooms, key);
         }
@@ -198,6 +208,12 @@ impl<A: Application> Hub<A> {
         let conflate = broadcast.conflate.as_ref().map(|key| ConflateKey::new(namespace, key));
         let event = kept.as_ref().and_then(|KeptName { room, id }| self.kept.find(room, *id));
         let until = event.map(|event| KeptUntil { id: event.id, expires_at: event.expires_at });
+        // Where its user is not here, nothing else is known of it.
+        let until = until.or_else(|| {
+            let mark = KeptMark::parse(broadcast.kept.as_deref().filter(|_| kept.is_some())?)?;
+            let expires_at = self.now.at + mark.expires_unix_ms.saturating_sub(self.now.unix_ms);
+            Some(KeptUntil { id: mark.id, expires_at })
+        });
         let position = mark.map(|mark| mark.offset.position);
         if let Some(position) = position {
             self.remember(namespace, broadcast, position, conflate.clone(), until, &frames);

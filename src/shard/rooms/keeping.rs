@@ -15,7 +15,7 @@ use crate::shard::clients::outbox::ConflateKey;
 use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
-use crate::shard::mail::{Keep, Keeping, KeptView, Reply};
+use crate::shard::mail::{Keep, Keeping, KeptBy, KeptView, Remembered, Reply, RoomName};
 use crate::shard::metrics::{AckEnd, KeptEnd};
 use crate::shard::moving::sid::Sid;
 use crate::shard::recovery::position::Position;
@@ -42,44 +42,64 @@ struct Next {
 }
 
 impl<A: Application> Hub<A> {
-    /// Keeps an event for the user whose room it goes to, if there is room for it.
-    pub(crate) fn keep(&mut self, broadcast: &Broadcast, id: EventId, keep: &Keep) -> (Keeping, Option<KeptName>) {
+    /// Keeps an event for the user whose room it goes to, if there is room for it. Where the bus could not take it, it is given
+    /// to it later.
+    pub(crate) fn keep(&mut self, emit: &Remembered, keep: &Keep) -> (Keeping, Option<KeptName>) {
+        let Remembered { broadcast, id, key, by, .. } = emit;
+        let (id, by) = (*id, *by);
         let ([room], Some(namespace)) = (&*broadcast.rooms, self.settings.namespace(&broadcast.namespace)) else {
             return (Keeping::UserFull, None);
         };
-        let now = self.now;
         self.drop_expired();
-        let event = KeptEvent {
+        let event = KeptEvent { by, key: key.map(Box::new), ..self.kept_event(namespace, broadcast, id, keep) };
+        let bounds = self.kept_bounds(self.settings.kept_events_per_user_max);
+        let before = self.kept.events();
+        let keeping = self.kept.keep(room, event, bounds, self.now.at);
+        if keeping != Keeping::Kept {
+            self.counters.hit(match keeping {
+                Keeping::MemoryFull => Limit::KeptBytesMax,
+                Keeping::Kept | Keeping::KeptByBus | Keeping::UserFull => Limit::KeptEventsPerUserMax,
+            });
+            self.counters.count_kept(KeptEnd::Refused, 1);
+            return (keeping, None);
+        }
+        self.counters.count_kept(KeptEnd::Replaced, u64::from(self.kept.events() == before));
+        let name = self.kept.name(room);
+        if let (Some(mailboxes), Some(room)) = (self.mailboxes.as_deref_mut(), &name) {
+            mailboxes.give_later(Arc::clone(room), id);
+        }
+        (keeping, name.map(|room| KeptName { room, id }))
+    }
+
+    /// An event as it is kept here.
+    pub(crate) fn kept_event(
+        &self,
+        namespace: NamespaceId,
+        broadcast: &Broadcast,
+        id: EventId,
+        keep: &Keep,
+    ) -> KeptEvent {
+        KeptEvent {
             id,
             namespace,
             args: Arc::clone(&broadcast.args),
             except: broadcast.except.clone().into(),
             conflate: broadcast.conflate.clone(),
             emitted_unix_ms: keep.emitted_unix_ms,
-            expires_at: now.at + keep.expires_unix_ms.saturating_sub(now.unix_ms),
+            expires_at: self.now.at + keep.expires_unix_ms.saturating_sub(self.now.unix_ms),
             expires_unix_ms: keep.expires_unix_ms,
             on_its_way: 0,
             place: 0,
             position: None,
             offers: Vec::new(),
-        };
-        let bounds = Bounds {
-            events_per_user_max: self.settings.kept_events_per_user_max,
-            // Each shard has its part of what all may keep.
-            bytes_max: self.settings.kept_bytes_max / usize::from(self.shard.of).max(1),
-        };
-        let before = self.kept.events();
-        let keeping = self.kept.keep(room, event, bounds, now.at);
-        if keeping != Keeping::Kept {
-            self.counters.hit(match keeping {
-                Keeping::MemoryFull => Limit::KeptBytesMax,
-                Keeping::Kept | Keeping::UserFull => Limit::KeptEventsPerUserMax,
-            });
-            self.counters.count_kept(KeptEnd::Refused, 1);
-            return (keeping, None);
+            by: KeptBy::Us,
+            key: None,
         }
-        self.counters.count_kept(KeptEnd::Replaced, u64::from(self.kept.events() == before));
-        (keeping, self.kept.name(room).map(|room| KeptName { room, id }))
+    }
+
+    /// Each shard has its part of what all may keep.
+    pub(crate) fn kept_bounds(&self, events_per_user_max: usize) -> Bounds {
+        Bounds { events_per_user_max, bytes_max: self.settings.kept_bytes_max / usize::from(self.shard.of).max(1) }
     }
 
     /// An event that is not kept replaces what is kept under its key for the users that it is for: who has got the newer one
@@ -88,8 +108,15 @@ impl<A: Application> Hub<A> {
         if self.kept.events() == 0 {
             return;
         }
-        let outdated = rooms.iter().filter(|room| self.kept.outdate(room, namespace, key)).count();
-        self.counters.count_kept(KeptEnd::Replaced, outdated as u64);
+        for room in rooms {
+            let Some(id) = self.kept.under(room, namespace, key) else { continue };
+            let is_by_us = self.kept.find(room, id).is_some_and(|event| event.by == KeptBy::Us);
+            if let Some(mailboxes) = self.mailboxes.as_deref_mut().filter(|_| !is_by_us) {
+                mailboxes.receive(RoomName { namespace, name: room.clone() }, id, self.now.at);
+            }
+            self.kept.remove(room, id);
+            self.counters.count_kept(KeptEnd::Replaced, 1);
+        }
     }
 
     /// Drops what is over.
@@ -215,9 +242,7 @@ impl<A: Application> Hub<A> {
     /// A socket says how far it has got: what it has received so is kept no longer.
     pub(crate) fn confirm_kept(&mut self, room: &str, sid: Sid, through: Position) {
         for id in self.kept.received_by(room, sid, through) {
-            if self.kept.remove(room, id) {
-                self.counters.count_kept(KeptEnd::Received, 1);
-            }
+            self.receive_kept(room, id);
         }
     }
 
@@ -251,8 +276,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn on_pong(&mut self, key: ClientKey) {
         for SentEvent { wanted, place, at } in self.receipts.on_pong(key) {
             match wanted {
-                WantedBy::Kept { room, id } if self.kept.remove(&room, id) => {
-                    self.counters.count_kept(KeptEnd::Received, 1);
+                WantedBy::Kept { room, id } if self.receive_kept(&room, id) => {
                     self.counters.receipts.observe(self.now.at - at);
                 }
                 WantedBy::Kept { .. } => {}
@@ -300,6 +324,7 @@ impl<A: Application> Hub<A> {
             emitted_unix_ms: event.emitted_unix_ms,
             expires_unix_ms: event.expires_unix_ms,
             is_sent: event.on_its_way > 0,
+            by: event.by,
         });
         let views = views.collect();
         Reply::Kept { events: views, has_more: events.next().is_some(), total: all().count() as u64 }
@@ -309,18 +334,23 @@ impl<A: Application> Hub<A> {
     pub(crate) fn unkeep(&mut self, room: &str, id: Option<EventId>) -> Reply {
         self.drop_expired();
         let is_meant = |event: &&KeptEvent| id.is_none_or(|id| event.id == id);
-        let meant: Vec<_> =
-            self.kept.of_user(room, self.now.at).filter(is_meant).map(|event| (event.namespace, event.id)).collect();
-        if let Some(recovery) = self.recovery.as_deref_mut() {
-            for (namespace, id) in &meant {
-                recovery.log.take_back(*namespace, room, *id);
+        let all = self.kept.of_user(room, self.now.at).filter(is_meant);
+        let meant: Vec<_> = all.map(|event| (event.namespace, event.id, event.by)).collect();
+        let (mut here, mut by_bus) = (0, 0);
+        for (namespace, id, by) in meant {
+            if let Some(recovery) = self.recovery.as_deref_mut() {
+                recovery.log.take_back(namespace, room, id);
+            }
+            if let Some(mailboxes) = self.mailboxes.as_deref_mut() {
+                mailboxes.settle(id, self.now.at);
+            }
+            self.kept.remove(room, id);
+            match by {
+                KeptBy::Us | KeptBy::Perhaps => here += 1,
+                KeptBy::Bus => by_bus += 1,
             }
         }
-        let count = match id {
-            None => self.kept.clear(room),
-            Some(id) => u64::from(self.kept.remove(room, id)),
-        };
-        self.counters.count_kept(KeptEnd::Deleted, count);
-        Reply::Changed(count)
+        self.counters.count_kept(KeptEnd::Deleted, here + by_bus);
+        Reply::Unkept { here, by_bus }
     }
 }

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use sockring_protocol::Millis;
 
 use crate::shard::event_id::EventId;
-use crate::shard::mail::Keeping;
+use crate::shard::mail::{Keeping, KeptBy, OnceKey};
 use crate::shard::moving::sid::Sid;
 use crate::shard::recovery::position::Position;
 
@@ -52,6 +52,9 @@ pub(crate) struct KeptEvent {
     pub(crate) position: Option<Position>,
     /// The sockets that were to get it last.
     pub(crate) offers: Vec<Offer>,
+    pub(crate) by: KeptBy,
+    /// Under which it came, while the bus has still to hear of it.
+    pub(crate) key: Option<Box<OnceKey>>,
 }
 
 /// A socket that was to get an event, and what it says when it has got as far as that.
@@ -148,11 +151,10 @@ impl KeptEvents {
         Keeping::Kept
     }
 
-    /// A newer event that is not kept has come under a key: what waits under it is over. Says whether something did.
-    pub(crate) fn outdate(&mut self, room: &str, namespace: NamespaceId, key: &str) -> bool {
+    /// What waits under a key.
+    pub(crate) fn under(&self, room: &str, namespace: NamespaceId, key: &str) -> Option<EventId> {
         let is_under_it = |event: &&KeptEvent| event.conflate.as_deref() == Some(key) && event.namespace == namespace;
-        let outdated = self.users.get(room).and_then(|events| events.iter().find(is_under_it)).map(|event| event.id);
-        outdated.is_some_and(|id| self.remove(room, id))
+        self.users.get(room).and_then(|events| events.iter().find(is_under_it)).map(|event| event.id)
     }
 
     /// What waits for a user, in order, without what is over.
@@ -175,6 +177,25 @@ impl KeptEvents {
 
     pub(crate) fn find(&self, room: &str, id: EventId) -> Option<&KeptEvent> {
         self.users.get(room)?.iter().find(|event| event.id == id)
+    }
+
+    /// How many events have been kept so far: what comes later has a later place.
+    pub(crate) fn places(&self) -> u64 {
+        self.places
+    }
+
+    /// The bus keeps it from now on.
+    pub(crate) fn set_by_bus(&mut self, room: &str, id: EventId) {
+        if let Some(event) = self.find_mut(room, id) {
+            (event.by, event.key) = (KeptBy::Bus, None);
+        }
+    }
+
+    /// The bus may have it.
+    pub(crate) fn doubt(&mut self, room: &str, id: EventId) {
+        if let Some(event) = self.find_mut(room, id).filter(|event| event.by == KeptBy::Us) {
+            event.by = KeptBy::Perhaps;
+        }
     }
 
     /// It is in the log too.
@@ -235,16 +256,6 @@ impl KeptEvents {
         true
     }
 
-    /// Nothing waits for a user any more. Says how many did.
-    pub(crate) fn clear(&mut self, room: &str) -> u64 {
-        let Some((room, events)) = self.users.remove_entry(room) else { return 0 };
-        for event in &events {
-            self.bytes -= event.bytes();
-            self.expiries.remove(&(event.expires_at, event.id, Arc::clone(&room)));
-        }
-        events.len() as u64
-    }
-
     /// Drops what is over; says how many.
     pub(crate) fn expire(&mut self, now: Millis) -> u64 {
         let mut expired = 0;
@@ -297,6 +308,8 @@ mod tests {
             place: 0,
             position: None,
             offers: Vec::new(),
+            by: KeptBy::Us,
+            key: None,
         }
     }
 
@@ -320,7 +333,7 @@ mod tests {
         assert!(kept.remove("user:a", EventId(1)) && !kept.remove("user:a", EventId(1)));
         assert_eq!(kept.expire(Millis(30)), 2);
         assert_eq!((ids(&kept, "user:a", 30), kept.users()), (vec![3], 1));
-        assert_eq!((kept.clear("user:a"), kept.clear("user:a")), (1, 0));
+        assert!(kept.remove("user:a", EventId(3)));
         assert!(is_empty(&kept));
     }
 
@@ -349,11 +362,11 @@ mod tests {
         assert_eq!(ids(&kept, "user:a", 0), [2, 3, 4]);
         let elsewhere = KeptEvent { namespace: NamespaceId(1), ..under(5, "k") };
         assert_eq!(kept.keep("user:a", elsewhere, BOUNDS, Millis(0)), Keeping::UserFull);
-        assert!(!kept.outdate("user:a", NamespaceId(0), "m") && !kept.outdate("user:b", NamespaceId(0), "k"));
-        assert!(!kept.outdate("user:a", NamespaceId(1), "k"), "a key is one of its namespace");
-        assert!(kept.outdate("user:a", NamespaceId(0), "k"));
-        assert_eq!(ids(&kept, "user:a", 0), [2, 3], "a newer one has come that is not kept");
-        kept.clear("user:a");
+        let under = |room, namespace, key| kept.under(room, NamespaceId(namespace), key);
+        assert_eq!((under("user:a", 0, "m"), under("user:b", 0, "k")), (None, None));
+        assert_eq!(under("user:a", 1, "k"), None, "a key is one of its namespace");
+        assert_eq!(under("user:a", 0, "k"), Some(EventId(4)));
+        assert!([2, 3, 4].map(|id| kept.remove("user:a", EventId(id))).iter().all(|removed| *removed));
         assert!(is_empty(&kept));
     }
 }

@@ -87,6 +87,15 @@ pub(crate) struct Left {
     pub(crate) given_up: Vec<Waiting>,
 }
 
+/// A room that has lingered for long enough.
+pub(crate) struct EndedRoom {
+    pub(crate) room: RoomName,
+    /// The position of its end.
+    pub(crate) since: Position,
+    pub(crate) notice: Option<Notice>,
+    pub(crate) given_up: Vec<Waiting>,
+}
+
 /// How many of each there are.
 pub(crate) struct MembershipCounts {
     pub(crate) rooms: usize,
@@ -288,10 +297,11 @@ impl Membership {
     }
 
     /// Ends a room that has lingered for long enough, with the position of its end.
-    pub(crate) fn expire_lingering(&mut self, now: Millis) -> Option<(Position, Option<Notice>, Vec<Waiting>)> {
+    pub(crate) fn expire_lingering(&mut self, now: Millis) -> Option<EndedRoom> {
         let (room, since, announcement) = self.lingering.expire(now)?;
+        let name = room.clone();
         let (notice, given_up) = self.give_up(room, announcement);
-        Some((since, notice, given_up))
+        Some(EndedRoom { room: name, since, notice, given_up })
     }
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.

@@ -6,7 +6,7 @@ use crate::app::Application;
 use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
 use crate::shard::limit::Limit;
-use crate::shard::mail::{OnceKey, Remembered, Reply, Ticket, Verdict};
+use crate::shard::mail::{Keeping, KeptBy, OnceKey, Remembered, Reply, Ticket, Verdict};
 
 use super::deliver::Incoming;
 use super::fan_out::Asker;
@@ -21,26 +21,35 @@ impl<A: Application> Hub<A> {
         }
         let mut verdicts = Vec::with_capacity(emits.len());
         let mut taken = Vec::with_capacity(emits.len());
-        for Remembered { broadcast, id, key, keep, inquiries } in emits {
+        for emit in emits {
             let window_ms = self.settings.idempotency_window_ms;
-            let verdict = key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
-            if let (Verdict::New, Some(key)) = (verdict, &key) {
-                self.remember_key(key, id, self.now.at);
+            let known = emit.key.as_ref().map_or(Verdict::New, |key| self.once.judge(key, self.now.at, window_ms));
+            if let (Verdict::New, Some(key)) = (known, &emit.key) {
+                // The bus remembers it as well, but may be away when it comes again.
+                self.remember_key(key, emit.id, self.now.at);
             }
+            let verdict = if emit.by == KeptBy::Bus { Verdict::New } else { known };
             self.counters.duplicates += u64::from(matches!(verdict, Verdict::Repeated(_)));
             if verdict != Verdict::New {
                 taken.push(None);
                 verdicts.push((verdict, None));
                 continue;
             }
-            let (keeping, kept) = match &keep {
-                None => (None, None),
-                Some(keep) => {
-                    let (keeping, kept) = self.keep(&broadcast, id, keep);
+            if let ([room], KeptBy::Perhaps) = (&*emit.broadcast.rooms, emit.by)
+                && self.has_come(room, emit.id)
+            {
+                taken.push(None);
+                verdicts.push((verdict, Some(Keeping::KeptByBus)));
+                continue;
+            }
+            let (keeping, kept) = match &emit.keep {
+                Some(keep) if emit.by != KeptBy::Bus => {
+                    let (keeping, kept) = self.keep(&emit, keep);
                     (Some(keeping), kept)
                 }
+                _ => (None, None),
             };
-            taken.push(Some((broadcast, kept, inquiries)));
+            taken.push(Some((emit.broadcast, kept, emit.inquiries)));
             verdicts.push((verdict, keeping));
         }
         let tally = self.broadcasts.open(Tally::of_remembered(ticket, verdicts));

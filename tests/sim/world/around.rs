@@ -11,8 +11,8 @@ use sockring::app::Application;
 use sockring::bus::Bus;
 use sockring::mailbox::Letter;
 use sockring::shard::{
-    Acknowledgement, BusMail, EngineSettings, KeptSession, Mail, Now, Parcel, Remembered, RoomName, SessionQuestion,
-    Shard, SiblingMail, Ticket, Verdict,
+    Acknowledgement, BusMail, EngineSettings, GivenEvent, KeptSession, Mail, MailboxQuestion, Now, Parcel,
+    ReceivedEvents, Remembered, RoomName, SessionQuestion, Shard, SiblingMail, Ticket, Verdict,
 };
 use sockring::worker::Outside;
 use sockring_protocol::Millis;
@@ -405,5 +405,17 @@ impl Bus for Around {
 
     fn keep_session(&mut self, kept: KeptSession) {
         unreachable!("no stream is simulated, so nobody is told: {kept:?}");
+    }
+
+    fn read_kept(&mut self, question: MailboxQuestion) {
+        unreachable!("shards keep events here, and nobody else: {question:?}");
+    }
+
+    fn confirm_kept(&mut self, received: ReceivedEvents) {
+        unreachable!("shards keep events here, and nobody else: {received:?}");
+    }
+
+    fn give_kept(&mut self, given: GivenEvent) {
+        unreachable!("shards keep events here, and nobody else: {given:?}");
     }
 }

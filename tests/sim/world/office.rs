@@ -256,6 +256,7 @@ impl World {
                 let count = match reply {
                     Reply::Changed(count) | Reply::Sockets(count) | Reply::Joined { sockets: count, .. } => *count,
                     Reply::Kept { total, .. } => *total,
+                    Reply::Unkept { here, by_bus } => here + by_bus,
                     Reply::Stats(stats) => stats.clients,
                     Reply::Metrics(metrics) => metrics.stats.clients,
                     Reply::Described(sockets) => sockets.len() as u64,
