@@ -135,7 +135,7 @@ pub(super) const STATUS: &[Field] = &[
     required("connected", FieldForm::Boolean, "whether a socket is"),
     required("sockets", FieldForm::Count, "sockets, over all instances"),
     required("instances", FieldForm::Count, "instances with some of them"),
-    required("kept", FieldForm::Count, "events that this instance keeps for the user"),
+    required("kept", FieldForm::Count, "events that are kept for the user"),
     optional(
         "missing",
         FieldForm::CountOrNull,

@@ -35,6 +35,7 @@ const COUNTERS: &[Row] = &[
     ("bus_questions_incomplete", "Questions that not all of them answered in time", |bus| bus.questions_incomplete),
     ("bus_kept_events", "Events of this instance that Redis has kept for users", |bus| bus.kept),
     ("bus_keeps_refused", "Emits that Redis did not want to remember", |bus| bus.keeps_refused),
+    ("bus_duplicates", "Emits under a key under which Redis knew the same event", |bus| bus.duplicates),
     ("bus_mailboxes_read", "Mailboxes of users that were read", |bus| bus.mailboxes_read),
 ];
 

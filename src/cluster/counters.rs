@@ -122,6 +122,7 @@ pub(super) struct BusCounters {
     pub(super) kept: Count,
     pub(super) keeps_refused: Count,
     pub(super) mailboxes_read: Count,
+    pub(super) duplicates: Count,
 }
 
 impl BusCounters {
@@ -180,6 +181,7 @@ impl BusCounters {
             kept: self.kept.value(),
             keeps_refused: self.keeps_refused.value(),
             mailboxes_read: self.mailboxes_read.value(),
+            duplicates: self.duplicates.value(),
         }
     }
 }
@@ -233,4 +235,6 @@ pub struct ClusterMetrics {
     pub keeps_refused: u64,
     /// Mailboxes of users that were read.
     pub mailboxes_read: u64,
+    /// Emits under a key under which Redis knew the same event.
+    pub duplicates: u64,
 }

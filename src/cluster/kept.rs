@@ -204,6 +204,7 @@ impl Cluster {
         };
         let (code, first) = code_and_id(&answer).ok_or(KeepError::Unknown)?;
         self.counters.kept.add(u64::from(is_kept && code == code::DONE));
+        self.counters.duplicates.add(u64::from(code == code::REPEATED));
         let verdict = match code {
             code::REPEATED => Verdict::Repeated(first),
             code::ANOTHER_EVENT => Verdict::AnotherEvent,

@@ -68,9 +68,10 @@ impl LinkError {
                 "does it speak TLS where we do not? See redis_tls; or want a certificate? See redis_tls_cert_file"
             }
             LinkError::Refused(_) => {
-                "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection, +cluster|slots \
-                 on a Redis Cluster, and for streams ~socket.io (the stream) +xadd +xread +xrange +xrevrange +xlen, and for \
-                 sessions that go on at any server ~sio:session:* ~sockring:* +get +set"
+                "see REDIS_USER and REDIS_PASSWORD; that user needs allchannels, +@pubsub and +@connection, ~sockring:* +eval \
+                 +evalsha +get +set +lindex +llen +lpop +lrange +lrem +rpush +pexpire +pttl, +cluster|slots on a Redis \
+                 Cluster, and for streams ~socket.io (the stream) +xadd +xread +xrange +xrevrange +xlen, and for sessions \
+                 that go on at any server ~sio:session:*"
             }
             LinkError::Wrong(RedisRole::Master) => "redis_sentinels are the sentinels, not the Redis that they watch",
             LinkError::Wrong(_) => "name the master, or with redis_sentinels those who know which one it is",

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, RedisMode, ServerInfo};
 use super::outside::OperatingSystem;
-use super::publisher::NO_RIGHT;
+use super::publisher::is_no_right;
+use super::scripts::KEEP;
 use super::sentinels;
 use super::settings::{Address, ClusterSettings};
 
@@ -34,7 +35,8 @@ impl ClusterSettings {
                 Err(error) => Some(error),
             };
             // What else Redis has against a command comes after the question whether we may.
-            if let Some(error) = refused.filter(|error| error.code() == Some(NO_RIGHT)) {
+            let is_ours = |error: &RedisError| is_no_right(error.code().unwrap_or_default(), error.detail());
+            if let Some(error) = refused.filter(is_ours) {
                 return Err(LinkError::Refused(error.to_string()));
             }
         }
@@ -87,9 +89,35 @@ impl ClusterSettings {
                 commands.extend([command(&["GET", &key]), command(&["SET", &key, "", "PX", "1", "NX", "XX"])]);
             }
         }
+        commands.extend(needed_to_keep());
         if mode == RedisMode::Cluster {
             commands.push(command(&["CLUSTER", "SLOTS"]));
         }
         commands
     }
+}
+
+/// What keeps events, and what its scripts do, under a key that is over at once.
+fn needed_to_keep() -> Vec<Cmd> {
+    const KEY: &str = "sockring:{check}:kept";
+    let command = |words: &[&str]| {
+        let mut command = Cmd::new();
+        command.arg(words);
+        command
+    };
+    vec![
+        command(&["EVAL", "return 0", "0"]),
+        KEEP.command(&[KEY]),
+        command(&["GET", KEY]),
+        // Nothing is there to be replaced.
+        command(&["SET", KEY, "", "PX", "1", "XX"]),
+        command(&["LINDEX", KEY, "0"]),
+        command(&["LPOP", KEY]),
+        command(&["LLEN", KEY]),
+        command(&["LRANGE", KEY, "0", "-1"]),
+        command(&["LREM", KEY, "1", "check"]),
+        command(&["PTTL", KEY]),
+        command(&["RPUSH", KEY, "check"]),
+        command(&["PEXPIRE", KEY, "1"]),
+    ]
 }

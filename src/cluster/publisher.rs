@@ -23,8 +23,9 @@ use super::topology::Topology;
 const PIPELINE_MAX: usize = 512;
 /// Pipelines whose answers are awaited.
 const PIPELINES_MAX: usize = 32;
-/// How Redis begins to say that its access control list forbids something.
-pub(super) const NO_RIGHT: &str = "NOPERM";
+/// How Redis begins to say that its access control list forbids something, and what it says of what a script does.
+const NO_RIGHT: &str = "NOPERM";
+const NO_RIGHT_IN_SCRIPT: [&str; 2] = ["The user executing the script can't run", "ACL failure in script"];
 /// How often a command may be sent on to the node that has its slot now.
 const ATTEMPTS_MAX: u8 = 3;
 
@@ -145,7 +146,7 @@ impl PublishQueue {
 
     /// Rights do not come by themselves: whoever runs this has to hear of it.
     fn tell_of_refusal(&self, error: &ServerError) {
-        if error.code() == NO_RIGHT && self.log.is_due(Instant::now()) {
+        if is_no_right(error.code(), error.details()) && self.log.is_due(Instant::now()) {
             tracing::warn!(
                 reason = error.details().unwrap_or_default(),
                 "our user of Redis lacks a right; docs/redis.md lists those that it needs"
@@ -361,6 +362,12 @@ async fn perform(cluster: &Cluster, mut connection: redis::aio::MultiplexedConne
             answer => job.finish(Ok(answer)),
         }
     }
+}
+
+/// Whether Redis says that its access control list forbids something.
+pub(super) fn is_no_right(code: &str, details: Option<&str>) -> bool {
+    let is_of_script = |details: &str| NO_RIGHT_IN_SCRIPT.iter().any(|words| details.contains(words));
+    code == NO_RIGHT || details.is_some_and(is_of_script)
 }
 
 /// Errors of a node that has not the channel's slot, or not yet.

@@ -53,8 +53,9 @@ fn tls_and_a_user_of_the_access_list() {
     let port = free_port().to_string();
     let [ca, own, key] = ["ca.pem", "redis.pem", "redis.key"].map(|name| certificates.path(name));
     let tls = ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &own, "--tls-key-file", &key];
-    let user = ["--tls-auth-clients", "no", "--user", "app", "on", ">pass", "&*", "+@connection", "+@pubsub"];
-    let _redis = RedisServer::start(&[&tls[..], &user].concat());
+    let user = ["--tls-auth-clients", "no", "--user", "app", "on", ">pass"];
+    let rights: Vec<_> = PUBSUB.split(' ').collect();
+    let _redis = RedisServer::start(&[&tls[..], &user, &rights].concat());
     let url = format!("rediss://app:pass@localhost:{port}");
     let start = |url: &str, ca: &str| {
         Server::start(&[("REDIS_URL", url), ("SOCKRING_REDIS_TLS_CA_FILE", ca), ("SOCKRING_SHARDS", "2")])
@@ -152,7 +153,10 @@ struct Judged {
 }
 
 fn judge(nodes: &[RedisServer], adapter: &str, rules: &str) -> Judged {
-    nodes.iter().for_each(|node| node.run(&format!("ACL SETUSER app reset on >pass {rules}")));
+    for node in nodes {
+        node.run::<()>(&format!("ACL SETUSER app reset on >pass {rules}"));
+        node.run::<()>("SCRIPT FLUSH");
+    }
     let redis = &nodes[0];
     let own = [
         ("REDIS_USER", "app"),
@@ -167,9 +171,11 @@ fn judge(nodes: &[RedisServer], adapter: &str, rules: &str) -> Judged {
     Judged { ready: ready(&server).1, published, check: ended.stdout, server }
 }
 
-/// What the streams adapter needs, with sessions that go on at any server.
-const STREAMS: &str =
-    "&* ~socket.io ~sio:session:* ~sockring:* +@connection +@pubsub +xadd +xread +xrange +xrevrange +xlen +get +set";
+/// What the other adapters need, and what the streams adapter does, with sessions that go on at any server.
+const PUBSUB: &str = "&* ~sockring:* +@connection +@pubsub +eval +evalsha +get +set +lindex +llen +lpop +lrange +lrem \
+                      +rpush +pexpire +pttl";
+const STREAMS: &str = "&* ~socket.io ~sio:session:* ~sockring:* +@connection +@pubsub +eval +evalsha +get +set +lindex \
+                       +llen +lpop +lrange +lrem +rpush +pexpire +pttl +xadd +xread +xrange +xrevrange +xlen";
 
 /// What docs/redis.md lists is enough, and each right that lacks is named, by `check` and in the log.
 #[test]
@@ -177,25 +183,29 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
     let redis = [RedisServer::start(&[])];
     let stream = STREAMS;
     for (adapter, rules) in [
-        ("classic", "&* +@connection +@pubsub"),
-        ("sharded", "&* +@connection +@pubsub"),
+        ("classic", PUBSUB),
+        ("sharded", PUBSUB),
         ("streams", stream),
         // Only the name in `CLIENT LIST` lacks.
-        ("classic", "&* +@connection +@pubsub -client"),
+        ("classic", &format!("{PUBSUB} -client")),
     ] {
         let Judged { ready, published, check, server } = judge(&redis, adapter, rules);
         assert_eq!((ready.as_str(), published), ("up", true), "{adapter} {rules}: {}", server.log());
+        assert_eq!(kept_by(&server), "redis", "{adapter} {rules}: {}", server.log());
         assert!(check.contains("ok    redis: "), "{adapter} {rules}: {check}");
         assert!(!server.log().contains("lacks a right"), "{}", server.log());
         let is_named = redis[0].run::<String>("CLIENT LIST").contains(" name=sockring-");
         assert_eq!(is_named, !rules.ends_with("-client"), "{rules}");
     }
     for (adapter, rules, is_up, command) in [
-        ("classic", "&* +@connection +@pubsub -publish", true, "'publish'"),
-        ("classic", "&* +@connection +@pubsub -pubsub", true, "'pubsub|numsub'"),
-        ("classic", "&* +@connection +@pubsub -psubscribe", false, "'psubscribe'"),
-        ("sharded", "&* +@connection +@pubsub -spublish", true, "'spublish'"),
-        ("sharded", "&* +@connection +@pubsub -ssubscribe", false, "'ssubscribe'"),
+        ("classic", &format!("{PUBSUB} -publish"), true, "'publish'"),
+        ("classic", &format!("{PUBSUB} -pubsub"), true, "'pubsub|numsub'"),
+        ("classic", &format!("{PUBSUB} -psubscribe"), false, "'psubscribe'"),
+        ("sharded", &format!("{PUBSUB} -spublish"), true, "'spublish'"),
+        ("sharded", &format!("{PUBSUB} -ssubscribe"), false, "'ssubscribe'"),
+        ("classic", &format!("{PUBSUB} -evalsha"), true, "'evalsha'"),
+        ("classic", &format!("{PUBSUB} -eval"), true, "'eval'"),
+        ("classic", &format!("{PUBSUB} -lrange"), true, "'lrange'"),
         ("streams", &format!("{stream} -xadd"), true, "'xadd'"),
         ("streams", &format!("{stream} -xread"), false, "'xread'"),
         ("streams", &format!("{stream} -xrevrange"), false, "'xrevrange'"),
@@ -209,6 +219,8 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
         assert_eq!(ready, if is_up { "up" } else { "down" }, "{adapter} {rules}: {}", server.log());
         assert!(check.contains("FAIL  redis: ") && check.contains(command), "{adapter} {rules}: {check}");
         server.post("rooms/join", &json!({"user": "alice", "room": "r"}));
+        drop(server.client("alice"));
+        kept_by(&server);
         until(
             "the log names it",
             || server.log(),
@@ -216,6 +228,31 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
         );
         assert!(server.log().contains(command), "{adapter} {rules}: {}", server.log());
     }
+}
+
+/// Who keeps an event for somebody.
+fn kept_by(server: &Server) -> String {
+    let key = server.port().to_string();
+    let body = json!({"user": "bob", "event": "e", "ttl": 60, "idempotencyKey": key, "conflateKey": "k"});
+    server.post("emit", &body)["kept"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What scripts may not do is named by `check`; the log says that something is, and the event is kept here.
+#[test]
+fn a_right_that_a_script_lacks_is_named_and_memory_keeps_events_meanwhile() {
+    let redis = [RedisServer::start(&[])];
+    for right in ["get", "set", "lindex", "llen", "lpop", "lrem", "rpush", "pexpire", "pttl"] {
+        let Judged { check, server, .. } = judge(&redis, "classic", &format!("{PUBSUB} -{right}"));
+        assert!(check.contains("FAIL  redis: ") && check.contains(&format!("'{right}'")), "{right}: {check}");
+        // It is run only for what is over, and for what was received or replaced.
+        if !["lpop", "lrem"].contains(&right) {
+            assert_eq!(kept_by(&server), "memory", "{right}");
+            until("the log says so", || server.log(), |log| log.contains("lacks a right"));
+        }
+    }
+    let Judged { check, server, .. } = judge(&redis, "classic", &PUBSUB.replace("~sockring:*", ""));
+    assert!(check.contains("FAIL  redis: ") && check.contains("permissions"), "{check}");
+    assert_eq!(kept_by(&server), "memory");
 }
 
 /// Without `+cluster|slots` nobody knows which node has what.

@@ -22,14 +22,24 @@ const KILLS = 6;
 
 afterEach(closeClients);
 
+const settings = { SOCKRING_SHARDS: '2', SOCKRING_KEPT_EVENTS_PER_USER_MAX: String(JOBS * STEPS) };
+
 test(`${JOBS} jobs of a worker that is killed ${KILLS} times: each event comes to its user exactly once`, { timeout: 60000 }, async () => {
+  await retry(await RedisServer.start(), [await startSockring(settings)]);
+});
+
+test('the same at two instances, whichever of them is asked, and whichever a user comes to', { timeout: 60000 }, async () => {
   const redis = await RedisServer.start();
-  const target = await startSockring({ SOCKRING_SHARDS: '2', SOCKRING_KEPT_EVENTS_PER_USER_MAX: String(JOBS * STEPS) });
+  const own = { ...settings, REDIS_HOST: '127.0.0.1', REDIS_PORT: String(redis.port) };
+  await retry(redis, await Promise.all([startSockring(own), startSockring(own)]));
+});
+
+async function retry(redis, targets) {
   const queue = new Queue('steps', { connection: { host: '127.0.0.1', port: redis.port } });
   queue.on('error', () => {});
   let worker = null;
   const begin = () => {
-    worker = spawn(process.execPath, [script, redis.port, target.url, apiKey], { stdio: ['ignore', 'inherit', 'inherit'] });
+    worker = spawn(process.execPath, [script, redis.port, apiKey, ...targets.map((target) => target.url)], { stdio: ['ignore', 'inherit', 'inherit'] });
   };
   const kill = async () => {
     const gone = once(worker, 'exit');
@@ -40,7 +50,7 @@ test(`${JOBS} jobs of a worker that is killed ${KILLS} times: each event comes t
     const received = new Map();
     // Half of the users are there, and half come when all is done.
     const listen = async (user) => {
-      const client = await Client.create('4.8.4', target, { token: tokenFor(`user-${user}`), transports: ['websocket'] });
+      const client = await Client.create('4.8.4', targets[user % targets.length], { token: tokenFor(`user-${user}`), transports: ['websocket'] });
       client.socket.on('step', ([job, step]) => {
         const key = `${job}/${step}`;
         received.set(key, [...(received.get(key) ?? []), user]);
@@ -63,17 +73,23 @@ test(`${JOBS} jobs of a worker that is killed ${KILLS} times: each event comes t
     await until(40000, 'all jobs are done', () => queue.getCompletedCount(), (done) => done === JOBS);
     for (let user = USERS / 2; user < USERS; user += 1) await listen(user);
     await until(10000, 'all events have come', () => received.size, (size) => size === JOBS * STEPS);
+    // What would come twice has come by then.
+    for (let user = 0; user < USERS; user += 1) {
+      const body = { user: `user-${user}`, event: 'step', data: [`end-${user}`, 0] };
+      await request(targets[0], '/api/v1/websocket/emit', { method: 'POST', headers: { 'x-api-key': apiKey, 'content-type': 'application/json' }, body: JSON.stringify(body) });
+    }
+    await until(10000, 'the last ones have come', () => received.size, (size) => size === JOBS * STEPS + USERS);
     const wrong = [...received].filter(([key, users]) => users.length !== 1 || users[0] !== Number(key.match(/\d+/)[0]) % USERS);
     assert.deepEqual(wrong, []);
-    const metrics = (await request(target, '/metrics')).text;
-    const count = (name) => [...metrics.matchAll(new RegExp(`^sockring_${name}\\{[^}]*\\} (\\d+)$`, 'gm'))].reduce((sum, [, value]) => sum + Number(value), 0);
-    const repeated = count('duplicates_total');
+    const metrics = (await Promise.all(targets.map(async (target) => (await request(target, '/metrics')).text))).join('\n');
+    const count = (name) => [...metrics.matchAll(new RegExp(`^sockring_${name}(?:\\{[^}]*\\})? (\\d+)$`, 'gm'))].reduce((sum, [, value]) => sum + Number(value), 0);
+    const repeated = count(targets.length > 1 ? 'bus_duplicates_total' : 'duplicates_total');
     assert.ok(repeated > 0, 'jobs were killed between their steps, and run again');
     console.log(`# ${repeated} of ${JOBS * STEPS} events were emitted again`);
   } finally {
     await kill();
     await queue.close();
-    await target.stop();
+    await Promise.all(targets.map((target) => target.stop()));
     await redis.stop();
   }
-});
+}

@@ -1,16 +1,19 @@
-// A BullMQ worker that emits an event for each step of a job: `node retrying-worker.mjs REDIS_PORT API_URL API_KEY`.
+// A BullMQ worker that emits an event for each step of a job: `node retrying-worker.mjs REDIS_PORT API_KEY API_URL...`. Of
+// several instances it asks another one each time.
 // WITHOUT_KEYS=1 leaves the idempotency keys out.
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'bullmq';
 
-const [redisPort, url, apiKey] = process.argv.slice(2);
+const [redisPort, apiKey, ...urls] = process.argv.slice(2);
 const STEPS = 3;
+let asked = Math.floor(Math.random() * urls.length);
 
 async function emit(job, step) {
   const body = { user: job.data.user, event: 'step', data: [job.id, step], ttl: 60 };
   if (process.env.WITHOUT_KEYS !== '1') body.idempotencyKey = `${job.id}/${step}`;
-  const answer = await fetch(`${url}/api/v1/websocket/emit`, {
+  asked += 1;
+  const answer = await fetch(`${urls[asked % urls.length]}/api/v1/websocket/emit`, {
     method: 'POST',
     headers: { 'x-api-key': apiKey, 'content-type': 'application/json' },
     body: JSON.stringify(body),
