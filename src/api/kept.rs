@@ -126,7 +126,7 @@ impl Api {
 
 /// An event that Redis keeps. `None`: its time is over.
 fn view(event: &Broadcast, now_unix_ms: u64) -> Option<KeptView> {
-    let KeptMark { id, expires_unix_ms } = KeptMark::parse(event.kept.as_deref()?)?;
+    let KeptMark { id, expires_unix_ms, .. } = KeptMark::parse(event.kept.as_deref()?)?;
     let (namespace, args) = (event.namespace.clone(), Arc::clone(&event.args));
     let (emitted_unix_ms, by) = (id.unix_ms(), KeptBy::Bus);
     let view = KeptView { id, namespace, args, emitted_unix_ms, expires_unix_ms, is_sent: false, by };

@@ -200,8 +200,10 @@ impl Api {
                     // One for all of a namespace, so that they keep their order.
                     _ => home_of(&broadcast.namespace, shards),
                 };
-                let mark = keep.map(|Keep { expires_unix_ms, .. }| KeptMark { id, expires_unix_ms }.text().into());
-                let broadcast = Arc::new(Broadcast { kept: mark.filter(|_| self.cluster.is_some()), ..broadcast });
+                let expires_unix_ms = keep.map_or(0, |keep| keep.expires_unix_ms);
+                let is_marked = self.cluster.is_some() && (keep.is_some() || key.is_some());
+                let mark = is_marked.then(|| KeptMark { id, expires_unix_ms, key }.text().into());
+                let broadcast = Arc::new(Broadcast { kept: mark, ..broadcast });
                 let (inquiries, by) = (emit.wishes.inquiries(), KeptBy::Us);
                 let remembered = Remembered { broadcast, id, key, keep, inquiries, by };
                 parts.push(EmitPart { emit: number, home: usize::from(home), remembered, elsewhere: None });

@@ -349,7 +349,8 @@ pub(super) fn give(cluster: &Arc<Cluster>, core: usize, given: GivenEvent) {
         let answer = match answer {
             Ok(KeptAnswer { verdict: Verdict::New, keeping: Some(Keeping::UserFull) }) => GiveAnswer::Full,
             Ok(KeptAnswer { verdict: Verdict::New, .. }) => GiveAnswer::Kept,
-            Ok(_) => GiveAnswer::Outdated,
+            Ok(KeptAnswer { verdict: Verdict::Repeated(first), .. }) => GiveAnswer::Repeated(first),
+            Ok(KeptAnswer { verdict: Verdict::AnotherEvent, .. }) => GiveAnswer::Outdated,
             Err(KeepError::Unheard) => GiveAnswer::Unheard,
             Err(KeepError::Unknown | KeepError::Refused) => GiveAnswer::Unknown,
         };

@@ -35,27 +35,6 @@ impl EventId {
     }
 }
 
-/// What a kept event is called on its way between instances: its id, and until when it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptMark {
-    pub id: EventId,
-    pub expires_unix_ms: u64,
-}
-
-impl KeptMark {
-    /// The id, and the milliseconds behind a dot.
-    pub fn text(self) -> String {
-        format!("{}.{}", self.id.text(), self.expires_unix_ms)
-    }
-
-    /// `None` for a text that is none.
-    pub fn parse(text: &str) -> Option<KeptMark> {
-        let (id, expires) = text.split_once('.')?;
-        let expires_unix_ms = expires.parse().ok().filter(|_| expires.bytes().all(|byte| byte.is_ascii_digit()))?;
-        Some(KeptMark { id: EventId::parse(id)?, expires_unix_ms })
-    }
-}
-
 /// Makes the ids of an instance, each later than the one before, on whichever thread.
 #[derive(Debug)]
 pub struct EventIds {
@@ -90,13 +69,6 @@ mod tests {
         assert_eq!(made[0].0 >> MILLIS_SHIFT, 5);
         for id in made {
             assert_eq!((id.text().len(), EventId::parse(&id.text())), (TEXT_BYTES, Some(id)));
-        }
-        let mark = KeptMark { id: EventId(7), expires_unix_ms: 1_732_412_345_678 };
-        assert_eq!((mark.text().as_str(), KeptMark::parse(&mark.text())), ("AAAAAAAAAAc.1732412345678", Some(mark)));
-        for text in
-            ["AAAAAAAAAAc", "AAAAAAAAAAc.", "AAAAAAAAAAc.+1", "AAAAAAAAAA.1", "AAAAAAAAAAc.99999999999999999999"]
-        {
-            assert_eq!(KeptMark::parse(text), None, "{text}");
         }
         for text in ["", "AAAAAAAAAA", "AAAAAAAAAAAA", "AAAAAAAAAA!", "AAAAAAAAAAB"] {
             assert_eq!(EventId::parse(text), None, "{text}");

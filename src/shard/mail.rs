@@ -125,6 +125,8 @@ pub enum ConfirmAnswer {
 pub enum GiveAnswer {
     /// It keeps it from now on.
     Kept,
+    /// It knows the same event by this name: it has come under its key elsewhere.
+    Repeated(EventId),
     /// Another event has come under its key meanwhile.
     Outdated,
     /// It has as much for this user as it may.

@@ -26,6 +26,7 @@ mod event_id;
 mod faults;
 mod hints;
 mod hub;
+mod kept_mark;
 mod limit;
 mod mail;
 mod metrics;
@@ -65,9 +66,10 @@ use wire::tls_stages::TlsStages;
 pub use clients::client::{ClientKey, CloseReason, ConnectionKey};
 pub use clients::outbox::{Bytes, Frames};
 pub use effects::{Acknowledgement, Destination, Effect, KeptSession, SessionQuestion};
-pub use event_id::{EventId, EventIds, KeptMark};
+pub use event_id::{EventId, EventIds};
 pub use faults::{Broken, Forbidden, PacketFault, UnknownSid};
 pub use hub::Now;
+pub use kept_mark::KeptMark;
 pub use limit::Limit;
 pub use mail::{
     BusMail, ConfirmAnswer, EmitOutcome, FoundSession, GiveAnswer, GivenEvent, Inquiry, InquiryKey, InquiryKind, Keep,

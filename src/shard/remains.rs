@@ -199,6 +199,7 @@ impl<A: Application> Shard<A> {
                 offers,
                 // The process before may have given it away.
                 by: KeptBy::Perhaps,
+                known_as: None,
                 key: None,
             };
             self.hub.kept.keep(&event.room, kept, bounds, now.at);

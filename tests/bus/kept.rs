@@ -336,3 +336,34 @@ fn a_redis_that_forgets_its_scripts_is_told_them_again() {
     answer_ping(&mut alice);
     until_kept(&server, "alice", 0);
 }
+
+#[test]
+fn what_two_instances_let_in_under_one_key_while_redis_is_silent_comes_once() {
+    let redis = RedisServer::start(&[]);
+    let servers = [instance(&redis), instance(&redis)];
+    let mut clients = [servers[0].client("alice"), servers[1].client("alice")];
+    redis.freeze();
+    let bodies = [
+        json!({"user": "alice", "event": "kept", "data": 1, "ttl": 60, "idempotencyKey": "job-1"}),
+        json!({"user": "alice", "event": "kept", "data": 2, "idempotencyKey": "job-2"}),
+    ];
+    for (server, client) in servers.iter().zip(&mut clients) {
+        for (number, body) in (1..).zip(&bodies) {
+            let first = server.post("emit", body);
+            assert_eq!((&first["duplicate"], &first["published"]), (&json!(false), &json!(false)), "{first}");
+            assert_eq!(server.post("emit", body)["duplicate"], true);
+            assert_kept(client, number);
+        }
+    }
+    redis.thaw();
+    for server in &servers {
+        until_redis_is(server, "up");
+        assert_eq!(server.post("emit", &bodies[1])["duplicate"], true);
+    }
+    servers.iter().for_each(|server| until_kept(server, "alice", 0));
+    until("Redis has none", || redis.run::<Vec<String>>("KEYS sockring:*:kept*"), Vec::is_empty);
+    assert_nothing_more(&servers[0], "alice", &mut clients[0]);
+    assert_eq!(event(&mut clients[1]).0, "last");
+    let mut late = servers[0].client("alice");
+    assert_nothing_more(&servers[1], "alice", &mut late);
+}

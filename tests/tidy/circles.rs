@@ -38,6 +38,7 @@ const LAYERS: [&[&str]; 3] = [
         "faults.rs",
         "hints.rs",
         "hub/outbound.rs",
+        "kept_mark.rs",
         "limit.rs",
         "mail.rs",
         "metrics.rs",

@@ -12,8 +12,9 @@ use sockring_protocol::adapter::Broadcast;
 use crate::app::{Application, ConnectRequest};
 use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::Effect;
-use crate::shard::event_id::{EventId, KeptMark};
+use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
+use crate::shard::kept_mark::KeptMark;
 use crate::shard::mail::{ConfirmAnswer, GiveAnswer, GivenEvent, Keep, KeptBy, MailboxQuestion, RoomName};
 use crate::shard::moving::placement::home_of;
 
@@ -86,7 +87,7 @@ impl<A: Application> Hub<A> {
         let listed: HashSet<EventId> = events.iter().filter_map(|event| Some(mark(event)?.id)).collect();
         let is_over = |event: &&KeptEvent| {
             let was_there = event.by == KeptBy::Bus && event.namespace == room.namespace && event.place <= known_to;
-            was_there && !listed.contains(&event.id)
+            was_there && !listed.contains(&event.known_as.unwrap_or(event.id))
         };
         let over: Vec<_> = self.kept.of_user(&room.name, self.now.at).filter(is_over).map(|event| event.id).collect();
         for id in over {
@@ -179,7 +180,8 @@ impl<A: Application> Hub<A> {
         let (Some(event), Some(mailboxes)) = (event, self.mailboxes.as_deref_mut()) else { return };
         mailboxes.begin_giving();
         let keep = Keep { emitted_unix_ms: event.emitted_unix_ms, expires_unix_ms: event.expires_unix_ms };
-        let mark = KeptMark { id, expires_unix_ms: event.expires_unix_ms };
+        let key = event.key.as_deref().copied();
+        let mark = KeptMark { id, expires_unix_ms: event.expires_unix_ms, key };
         let namespace = self.settings.namespace_name(event.namespace);
         let broadcast = Broadcast {
             except: event.except.to_vec(),
@@ -188,15 +190,7 @@ impl<A: Application> Hub<A> {
             ..Broadcast::new(namespace, vec![(**room).into()], Arc::clone(&event.args))
         };
         let room = RoomName { namespace: event.namespace, name: (**room).into() };
-        let given = GivenEvent {
-            room,
-            broadcast,
-            id,
-            keep,
-            key: event.key.as_deref().copied(),
-            by: event.by,
-            now_unix_ms: self.now.unix_ms,
-        };
+        let given = GivenEvent { room, broadcast, id, keep, key, by: event.by, now_unix_ms: self.now.unix_ms };
         self.outbound.for_bus.push(Effect::GiveKept(Box::new(given)));
     }
 
@@ -209,6 +203,7 @@ impl<A: Application> Hub<A> {
             GiveAnswer::Kept if self.kept.find(&room.name, id).is_some() => self.kept.set_by_bus(&room.name, id),
             // It was received meanwhile.
             GiveAnswer::Kept => mailboxes.receive(room.clone(), id, now),
+            GiveAnswer::Repeated(first) => self.stand_for(room, id, first),
             GiveAnswer::Outdated => {
                 self.kept.remove(&room.name, id);
                 mailboxes.settle(id, now);

@@ -93,6 +93,7 @@ impl<A: Application> Hub<A> {
             position: None,
             offers: Vec::new(),
             by: KeptBy::Us,
+            known_as: None,
             key: None,
         }
     }

@@ -53,6 +53,8 @@ pub(crate) struct KeptEvent {
     /// The sockets that were to get it last.
     pub(crate) offers: Vec<Offer>,
     pub(crate) by: KeptBy,
+    /// What the bus calls it, where it came there under the same key.
+    pub(crate) known_as: Option<EventId>,
     /// Under which it came, while the bus has still to hear of it.
     pub(crate) key: Option<Box<OnceKey>>,
 }
@@ -191,6 +193,19 @@ impl KeptEvents {
         }
     }
 
+    /// The bus keeps it by another name.
+    pub(crate) fn set_known_as(&mut self, room: &str, id: EventId, other: EventId) {
+        if let Some(event) = self.find_mut(room, id) {
+            (event.by, event.known_as, event.key) = (KeptBy::Bus, Some(other), None);
+        }
+    }
+
+    /// Whether an event is here, by this name or as the bus calls it.
+    pub(crate) fn knows(&self, room: &str, id: EventId) -> bool {
+        let is_it = |event: &KeptEvent| event.id == id || event.known_as == Some(id);
+        self.users.get(room).is_some_and(|events| events.iter().any(is_it))
+    }
+
     /// The bus may have it.
     pub(crate) fn doubt(&mut self, room: &str, id: EventId) {
         if let Some(event) = self.find_mut(room, id).filter(|event| event.by == KeptBy::Us) {
@@ -309,6 +324,7 @@ mod tests {
             position: None,
             offers: Vec::new(),
             by: KeptBy::Us,
+            known_as: None,
             key: None,
         }
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use sockring_protocol::adapter::Broadcast;
 
 use crate::app::Application;
-use crate::shard::event_id::{EventId, KeptMark};
+use crate::shard::event_id::EventId;
 use crate::shard::hub::Hub;
+use crate::shard::kept_mark::KeptMark;
 use crate::shard::limit::Limit;
-use crate::shard::mail::{Keep, Keeping, KeptBy, RoomName};
+use crate::shard::mail::{Keep, Keeping, KeptBy, OnceKey, RoomName, Verdict};
 use crate::shard::metrics::KeptEnd;
 use crate::shard::moving::placement::home_of;
 
@@ -30,18 +31,28 @@ impl<A: Application> Hub<A> {
     /// What an event is that an instance says it has kept. It is remembered here too while a socket of its user is here or may
     /// come back, until one has received it.
     pub(crate) fn recognise(&mut self, broadcast: &Broadcast) -> Recognised {
-        let (Some(mailboxes), Some(mark)) = (self.mailboxes.as_deref(), broadcast.kept.as_deref()) else {
+        let Some(mark) = broadcast.kept.as_deref().filter(|_| self.mailboxes.is_some()) else {
             return Recognised::Plain;
         };
-        let (Some(KeptMark { id, expires_unix_ms }), [room]) = (KeptMark::parse(mark), &*broadcast.rooms) else {
+        let (Some(KeptMark { id, expires_unix_ms, key }), [room]) = (KeptMark::parse(mark), &*broadcast.rooms) else {
             return Recognised::Plain;
         };
         let Some(namespace) = self.settings.namespace(&broadcast.namespace) else { return Recognised::Plain };
         if !room.starts_with(USER_PREFIX) || home_of(room, self.shard.of) != self.shard.number {
             return Recognised::Plain;
         }
-        let is_over = expires_unix_ms <= self.now.unix_ms;
-        if is_over || mailboxes.is_settled(id) || self.kept.find(room, id).is_some() {
+        let is_kept = expires_unix_ms > 0;
+        let first = key.and_then(|key| self.first_under(&key, id));
+        if let Some(first) = first {
+            if is_kept {
+                self.stand_for(&RoomName { namespace, name: room.clone() }, first, id);
+            }
+            return Recognised::Known;
+        }
+        if !is_kept {
+            return Recognised::Plain;
+        }
+        if expires_unix_ms <= self.now.unix_ms || self.has_come(room, id) {
             return Recognised::Known;
         }
         if self.membership.is_remembered(namespace, room) {
@@ -61,7 +72,29 @@ impl<A: Application> Hub<A> {
     /// Whether an event that is about to be kept here has come by another way.
     pub(crate) fn has_come(&self, room: &str, id: EventId) -> bool {
         let Some(mailboxes) = self.mailboxes.as_deref() else { return false };
-        mailboxes.is_settled(id) || self.kept.find(room, id).is_some()
+        mailboxes.is_settled(id) || self.kept.knows(room, id)
+    }
+
+    /// The same event that has come under a key before, by another name: it was let in here while the bus could not be asked.
+    fn first_under(&mut self, key: &OnceKey, id: EventId) -> Option<EventId> {
+        match self.once.judge(key, self.now.at, self.settings.idempotency_window_ms) {
+            Verdict::New => {
+                self.remember_key(key, id, self.now.at);
+                None
+            }
+            Verdict::Repeated(first) => Some(first).filter(|first| *first != id),
+            Verdict::AnotherEvent => None,
+        }
+    }
+
+    /// The bus keeps, by another name, what has come here before: it is received when this one is.
+    pub(crate) fn stand_for(&mut self, room: &RoomName, first: EventId, id: EventId) {
+        let is_waiting = self.kept.find(&room.name, first).is_some();
+        if is_waiting {
+            self.kept.set_known_as(&room.name, first, id);
+        } else if let Some(mailboxes) = self.mailboxes.as_deref_mut() {
+            mailboxes.receive(room.clone(), id, self.now.at);
+        }
     }
 
     /// A user has received an event: it is kept no longer, here or by the bus. Says whether it was kept here.
@@ -72,6 +105,9 @@ impl<A: Application> Hub<A> {
                 KeptBy::Us => mailboxes.settle(id, self.now.at),
                 KeptBy::Perhaps | KeptBy::Bus => {
                     let room = RoomName { namespace: event.namespace, name: room.into() };
+                    if let Some(other) = event.known_as {
+                        mailboxes.receive(room.clone(), other, self.now.at);
+                    }
                     mailboxes.receive(room, id, self.now.at);
                 }
             }
