@@ -20,6 +20,7 @@ mod peer;
 mod proxy;
 mod redis_server;
 mod requests;
+mod scripts;
 mod secured;
 mod sentinels;
 #[path = "../e2e/server.rs"]
