@@ -88,6 +88,7 @@ impl Backend {
             attachments: if with_data { vec![Arc::from([1, 2, 3, 4].as_slice())] } else { Vec::new() },
             entry: None,
             kept: None,
+            trace: None,
         }
     }
 

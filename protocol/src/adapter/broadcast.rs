@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::entry_id::EntryId;
+use super::trace::TraceContext;
 
 /// What happens to a message when its receiver cannot take it at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Broadcast {
     pub entry: Option<EntryId>,
     /// What servers like us call it while one of them keeps it for the user that it goes to; Node's pass over it.
     pub kept: Option<Box<str>>,
+    /// Of which span it was emitted, where somebody traces it.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Broadcast {
@@ -53,6 +56,7 @@ impl Broadcast {
             attachments: Vec::new(),
             entry: None,
             kept: None,
+            trace: None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::broadcast::{Broadcast, Delivery, Selection};
 use super::error::MessageError;
 use super::message::{Answer, Ending, SocketDescription};
 use super::part::Part;
+use super::trace::TraceContext;
 
 /// How long clients may take to acknowledge if the sender does not say: what Node's adapters wait for answers.
 pub(super) const TIMEOUT_MS_DEFAULT: u64 = 5000;
@@ -152,6 +153,7 @@ struct Options {
     except: Vec<Box<str>>,
     delivery: Delivery,
     conflate: Option<Box<str>>,
+    trace: Option<TraceContext>,
     timeout_ms: Option<u64>,
 }
 
@@ -174,6 +176,7 @@ impl Options {
                     "volatile" => options.delivery = if value.is_true() { Delivery::Volatile } else { Delivery::Queue },
                     "timeout" => options.timeout_ms = value.count(),
                     "conflate" => options.conflate = value.text().map(boxed),
+                    "traceparent" => options.trace = value.text().and_then(|text| TraceContext::decode(&text)),
                     // `compress` is about a connection, `local` about the sender; the rest is unknown.
                     _ => {}
                 }
@@ -207,6 +210,7 @@ pub(super) fn broadcast(
         attachments: attachments.into_iter().map(Arc::from).collect(),
         entry: None,
         kept: None,
+        trace: options.trace.map(Box::new),
     };
     Ok((broadcast, options.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT)))
 }

@@ -12,6 +12,7 @@ mod part;
 mod room;
 mod sharded;
 mod streams;
+mod trace;
 mod writer;
 
 pub use broadcast::{Broadcast, Delivery, Selection};
@@ -24,3 +25,4 @@ pub use message::{
 };
 pub use room::{namesake_of, number_of};
 pub use streams::{StoredSession, StreamEntry, decode_entry, encode_entry, stream_of};
+pub use trace::TraceContext;

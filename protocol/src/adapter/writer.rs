@@ -9,6 +9,7 @@ use crate::json::{encode_integer, encode_string};
 use super::broadcast::{Broadcast, Delivery, Selection};
 use super::message::{Ending, SocketDescription};
 use super::room::number_of;
+use super::trace::TraceContext;
 
 /// What stands where Node says how a client came: all nine keys, since code on Node reads through them, and nothing in them,
 /// since addresses and headers of clients are nobody else's.
@@ -29,12 +30,15 @@ pub(super) struct Flags<'a> {
     delivery: Delivery,
     /// Unknown to Node, which passes over it.
     conflate: Option<&'a str>,
+    /// As unknown.
+    trace: Option<&'a TraceContext>,
     timeout_ms: Option<u64>,
 }
 
 impl<'a> Flags<'a> {
     pub(super) fn of(broadcast: &'a Broadcast) -> Flags<'a> {
-        Flags { delivery: broadcast.delivery, conflate: broadcast.conflate.as_deref(), timeout_ms: None }
+        let (conflate, trace) = (broadcast.conflate.as_deref(), broadcast.trace.as_deref());
+        Flags { delivery: broadcast.delivery, conflate, trace, timeout_ms: None }
     }
 
     pub(super) fn for_ack(broadcast: &'a Broadcast, timeout_ms: u64) -> Flags<'a> {
@@ -125,6 +129,9 @@ impl Writer {
         }
         if let Some(key) = flags.conflate {
             self.comma_since(begin).raw("\"conflate\":").text(key);
+        }
+        if let Some(trace) = flags.trace {
+            self.comma_since(begin).raw("\"traceparent\":").text(&trace.encode());
         }
         if let Some(timeout_ms) = flags.timeout_ms {
             self.comma_since(begin).raw("\"timeout\":").number(timeout_ms);

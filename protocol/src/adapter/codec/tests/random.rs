@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{again, channels, decode, encode};
 use crate::adapter::room::of_number;
-use crate::adapter::{Adapter, Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription};
+use crate::adapter::{
+    Adapter, Answer, Broadcast, Delivery, Ending, Envelope, Message, Selection, SocketDescription, TraceContext,
+};
 use crate::msgpack::number_text;
 
 /// SplitMix64.
@@ -107,6 +109,10 @@ impl Random {
             attachments: attachments.into_iter().map(Arc::from).collect(),
             entry: None,
             kept: None,
+            trace: self.is().then(|| {
+                let (trace, span) = (self.below(9) as u128 + 1, u64::MAX - self.below(9) as u64);
+                Box::new(TraceContext { trace, span, is_sampled: self.is() })
+            }),
         }
     }
 
