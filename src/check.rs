@@ -11,9 +11,11 @@ use sockring::cluster::RedisMode;
 use sockring::config::keys::{self, KEYS};
 use sockring::config::{ConfigError, Mistakes, Settings, TlsPorts};
 use sockring::ring;
+use sockring::spans::SpanSource;
 use sockring_protocol::adapter::Adapter;
 
 use crate::budget::{self, Descriptors};
+use crate::collector::Collector;
 use crate::jwks::KeySource;
 use crate::{listen, out, rings, space, state};
 
@@ -180,6 +182,11 @@ fn check_places(
         };
         let fetched = KeySource::new(jwks).fetch();
         report.add("token_jwks_url", fetched.map(keys).map_err(|error| format!("{}: {error}", jwks.url)))?;
+    }
+    if let Some(otlp) = &settings.otlp {
+        let resource = SpanSource { instance: "check".to_owned(), environment: settings.environment.clone() };
+        let sent = Collector::new(otlp, resource).send(&[]).map(|_| format!("{} takes spans", otlp.url));
+        report.add("otlp_endpoint", sent.map_err(|error| format!("{}: {error}", otlp.url)))?;
     }
     if !KEYS.iter().any(|key| key.name.starts_with("redis_") && mistakes.are_about(&[key.name])) {
         report.add("redis", redis(settings))?;

@@ -12,8 +12,8 @@ use sockring::auth::keyring::{Fetch, Keyring};
 use sockring::config::JwksSettings;
 use sockring::mailbox::Postbox;
 use sockring::shard::Mail;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::authorities;
 
 /// From connecting to the last byte of the document.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ impl KeySource {
             .https_only(is_https)
             .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
         let config = match is_https {
-            true => config.tls_config(tls()),
+            true => config.tls_config(authorities::of_system()),
             false => config,
         };
         KeySource { agent: config.build().into(), settings: settings.clone() }
@@ -106,16 +106,6 @@ impl KeySource {
         };
         thread::Builder::new().name("jwks".to_owned()).spawn(fetching).map(drop)
     }
-}
-
-/// The authorities of the operating system, by the cryptography that the rest of the server has.
-fn tls() -> TlsConfig {
-    let roots = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-    TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .build()
 }
 
 /// What the log has said: a source that is down is told once, and once that it is back.

@@ -33,5 +33,6 @@ pub mod mailbox;
 pub mod proxies;
 pub mod ring;
 pub mod shard;
+pub mod spans;
 pub mod tls;
 pub mod worker;

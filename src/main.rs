@@ -21,9 +21,11 @@
 )]
 
 mod asking;
+mod authorities;
 mod budget;
 mod certificates;
 mod check;
+mod collector;
 mod flags;
 mod jwks;
 mod listen;

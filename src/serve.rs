@@ -25,12 +25,14 @@ use sockring::events::{self, Shutdown};
 use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
 use sockring::shard::{self, EngineSettings, Mail, Positions, RecoverySettings, Remains, ShardNumber};
+use sockring::spans::{SpanSource, Spans};
 use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::budget::{self, Descriptors};
 use crate::certificates::Certificates;
+use crate::collector::{Collecting, Collector};
 use crate::flags::Invocation;
 use crate::jwks::KeySource;
 use crate::reload::Reloader;
@@ -130,6 +132,9 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
     let result = wind_up(ending, &crew.shards, crew.workers, (&farewell, settings.drain), testator.as_ref());
+    if let Some(collecting) = crew.collecting {
+        collecting.finish();
+    }
     tracing::info!(seconds = begun.elapsed().as_secs(), "the server has ended");
     result
 }
@@ -182,6 +187,8 @@ struct Crew {
     cluster: Option<Arc<Cluster>>,
     /// A word from each worker whose ring and tables stand.
     started: mpsc::Receiver<()>,
+    /// `None`: nobody collects spans.
+    collecting: Option<Collecting>,
 }
 
 impl Crew {
@@ -221,6 +228,8 @@ impl Crew {
         let shards = postboxes(settings.shards);
         let clients = clients_address(settings, &listeners);
         let name: Box<str> = format!("{}:{}", machine(), clients.port()).into();
+        let collecting = collect_spans(settings, &name)?;
+        let spans = collecting.as_ref().map(Collecting::spans);
         let cluster = match &settings.cluster {
             None => None,
             Some(redis) => Some(Cluster::new(ClusterParts {
@@ -231,6 +240,7 @@ impl Crew {
                 // Its tasks are a sender of their own, behind the API.
                 postboxes: postboxes(settings.shards + 1),
                 outside: Arc::new(OperatingSystem),
+                spans: spans.clone(),
             })?),
         };
         let api = Api::new(ApiParts {
@@ -246,6 +256,7 @@ impl Crew {
             verifier: Some(Arc::clone(verifier)),
             tls: api_tls,
             keyring,
+            spans,
         });
         let clock = Clock::default();
         let processors = processors(settings.shards);
@@ -269,8 +280,18 @@ impl Crew {
             let worker = start_worker(parts, tasks, ready.clone(), ended.clone());
             workers.push(worker.map_err(|error| space::explain(&error, settings))?);
         }
-        Ok(Crew { workers, shards, api, cluster, started })
+        Ok(Crew { workers, shards, api, cluster, started, collecting })
     }
+}
+
+/// The thread that sends spans, where somebody collects them.
+fn collect_spans(settings: &Settings, name: &str) -> Result<Option<Collecting>, Box<dyn Error>> {
+    let Some(otlp) = &settings.otlp else { return Ok(None) };
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|error| format!("no random bytes: {error}"))?;
+    let spans = Spans::new(otlp.rules, u128::from_ne_bytes(seed));
+    let resource = SpanSource { instance: name.to_owned(), environment: settings.environment.clone() };
+    Ok(Some(Collector::new(otlp, resource).collect(spans)?))
 }
 
 /// What this machine, or container, calls itself.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sockring_protocol::adapter::TraceContext;
 use sockring_protocol::http::{
     BodyDecoder, BodyState, CONTINUE, Framing, Head, KeepAlive, Method, RequestError, Response,
 };
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::shard::{Limit, Papers, Parcel};
+use crate::spans::Span;
 
 use super::answer::{ApiAnswer, ApiError};
 use super::crowd::Class;
@@ -266,13 +268,18 @@ impl ApiConnection {
         let route = routes::find(api, &head, self.entrance, self.peer);
         // Of a request that was refused before it was known what it is about.
         let label = route.as_ref().map_or("none", |route| route.label());
-        let (answer, left, _slot) = match self.reply(api, &head, route).await {
+        let span = route.as_ref().ok().and_then(|route| api.begin_request(*route, &head, begun.elapsed()));
+        let (answer, left, _slot) = match self.reply(api, &head, route, span.as_ref().map(Span::context)).await {
             RequestReply::Behind(answer, slot) => (answer, BodyRest::Nothing, slot),
             RequestReply::Before(answer, slot) => (answer, BodyRest::of(&head), slot),
             RequestReply::Last(answer) => (answer, BodyRest::Unknown, None),
-            RequestReply::None => return Served::Over,
+            RequestReply::None => {
+                api.end_request(span, None);
+                return Served::Over;
+            }
         };
         self.note(api, label, &answer, begun.elapsed());
+        api.end_request(span, Some(&answer));
         let keep_alive = if left == BodyRest::Unknown { KeepAlive::Close } else { head.keep_alive };
         let is_written = self.write(&answer, body_of, keep_alive).await;
         match (keep_alive, left) {
@@ -310,6 +317,7 @@ impl ApiConnection {
         api: &'a Arc<Api>,
         head: &Head<'_>,
         route: Result<routes::Route<'_>, ApiError>,
+        trace: Option<&TraceContext>,
     ) -> RequestReply<'a> {
         let route = match route {
             Ok(route) => route,
@@ -323,12 +331,12 @@ impl ApiConnection {
             }
         };
         if route.class() != Class::Keyed {
-            return RequestReply::Before(routes::answer(api, route, head, b"").await, slot);
+            return RequestReply::Before(routes::answer(api, route, head, b"", trace).await, slot);
         }
         self.is_known = true;
         self.papers.stranger = None;
         match self.read_body(api, head).await {
-            Ok(body) => RequestReply::Behind(routes::answer(api, route, head, &body).await, slot),
+            Ok(body) => RequestReply::Behind(routes::answer(api, route, head, &body, trace).await, slot),
             Err(NoBody::Wrong(error)) => {
                 if error == RequestError::BodyTooLarge {
                     api.hits.bodies.fetch_add(1, Ordering::Relaxed);

@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
+use sockring_protocol::adapter::TraceContext;
 
 use crate::events::iso_8601;
 use crate::shard::Keeping;
 
 use super::across::{Emitted, Memory};
 use super::answer::{ApiAnswer, ApiError, put};
-use super::emit::{EVENT, KeepRules, NAMESPACE, ROOM, USER, USER_ID};
+use super::emit::{EVENT, EmitBody, KeepRules, NAMESPACE, ROOM, USER, USER_ID};
 use super::fields::Fields;
-use super::inquiring::Asking;
+use super::inquiring::{Asking, GatheredElsewhere};
 use super::operations::BATCH_MAX;
 use super::{Api, emit, unix_ms, words};
 
-pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiError> {
+pub(super) async fn emit(api: &Arc<Api>, body: &[u8], trace: Option<&TraceContext>) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     let emit = decode(api, &fields, unix_ms())?;
     let delivery = emit.broadcast.delivery;
     let (wishes, mut elsewhere) = (emit.wishes, Vec::new());
-    let emitted = api.emit_each(vec![emit], &mut elsewhere).await?;
+    let emitted = emit_traced(api, vec![emit], &mut elsewhere, trace).await?;
     // One for each.
     let Some(emitted) = emitted.first() else { return Err(ApiError::new(503, "the server is shutting down")) };
     tell_of_nobody(&fields, emitted);
@@ -34,7 +35,11 @@ pub(super) async fn emit(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiEr
 }
 
 /// Each entry is emitted, or says what is wrong with it; the others do not mind.
-pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer, ApiError> {
+pub(super) async fn emit_batch(
+    api: &Arc<Api>,
+    body: &[u8],
+    trace: Option<&TraceContext>,
+) -> Result<ApiAnswer, ApiError> {
     let now = unix_ms();
     let entries = Fields::decode_list(body, BATCH_MAX)?;
     let mut emits = Vec::new();
@@ -48,7 +53,7 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
         }));
     }
     let mut elsewhere = Vec::new();
-    let emitted = api.emit_each(emits, &mut elsewhere).await?;
+    let emitted = emit_traced(api, emits, &mut elsewhere, trace).await?;
     // All are asked before the first is waited for.
     let asked = results.iter().filter_map(|result| result.as_ref().ok());
     let mut asked = asked
@@ -82,6 +87,19 @@ pub(super) async fn emit_batch(api: &Arc<Api>, body: &[u8]) -> Result<ApiAnswer,
     Ok(ApiAnswer::ok(data, &message))
 }
 
+/// Emits several within a span of their own, where the request has one.
+async fn emit_traced(
+    api: &Arc<Api>,
+    mut emits: Vec<EmitBody>,
+    elsewhere: &mut GatheredElsewhere,
+    trace: Option<&TraceContext>,
+) -> Result<Vec<Emitted>, ApiError> {
+    let span = api.begin_emit(trace, emits.iter_mut().map(|emit| &mut emit.broadcast));
+    let emitted = api.emit_each(emits, elsewhere).await;
+    api.end_emit(span, emitted.as_deref().ok());
+    emitted
+}
+
 /// The answer about one of several emits.
 async fn answer_in_batch(
     api: &Api,
@@ -98,7 +116,7 @@ async fn answer_in_batch(
     Ok(data)
 }
 
-fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<emit::EmitBody, ApiError> {
+fn decode(api: &Api, fields: &Fields<'_>, now_unix_ms: u64) -> Result<EmitBody, ApiError> {
     let rules = KeepRules { default_s: api.settings.kept_default_s, ttl_max_s: api.settings.kept_ttl_max_s };
     let mut emit = emit::decode(fields, &api.server, rules, now_unix_ms)?;
     emit.wishes.number = api.inquiries.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
-use sockring_protocol::adapter::Broadcast;
+use sockring_protocol::adapter::{Broadcast, TraceContext};
 
 use crate::events::{self, Maintenance};
 use crate::shard::Mail;
@@ -39,7 +39,7 @@ pub(super) async fn get(api: &Api) -> ApiAnswer {
 }
 
 /// `POST /maintenance`
-pub(super) async fn set(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
+pub(super) async fn set(api: &Api, body: &[u8], trace: Option<&TraceContext>) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&MAINTENANCE)?;
     let enabled = fields.boolean(&ENABLED)?.ok_or_else(|| fields.refuse("enabled", "is required"))?;
@@ -65,8 +65,12 @@ pub(super) async fn set(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     // Who connects while this is under way gets it twice rather than not at all.
     api.change(|| Mail::Stand(enabled.then(|| Arc::clone(&args)))).await?;
     let namespaces = api.engine.namespaces.iter();
-    let everywhere = namespaces.map(|namespace| Broadcast::new(namespace, Vec::new(), Arc::clone(&args))).collect();
-    let emitted = api.emit_all(everywhere).await?;
+    let everywhere = namespaces.map(|namespace| Broadcast::new(namespace, Vec::new(), Arc::clone(&args)));
+    let mut everywhere: Vec<_> = everywhere.collect();
+    let span = api.begin_emit(trace, everywhere.iter_mut());
+    let emitted = api.emit_all(everywhere).await;
+    api.end_emit(span, emitted.as_deref().ok());
+    let emitted = emitted?;
     let delivered: u64 = emitted.iter().map(|emitted| emitted.delivered).sum();
     let published = emitted.iter().all(|emitted| emitted.published);
     let data = json!({"enabled": enabled, "delivered": delivered, "published": published});

@@ -20,6 +20,7 @@ use crate::shard::{
     AckEnd, Broken, CloseReason, Counters, Histogram, KeptEnd, Limit, PacketFault, Recovered, ShardMetrics, ShardStats,
     UnknownSid,
 };
+use crate::spans::SpanCounts;
 use crate::tls::TlsServer;
 
 use super::Api;
@@ -30,6 +31,7 @@ use super::key_metrics;
 use super::metric_rows::{OfShard, gauges, values};
 use super::process_metrics;
 use super::served::{self, OfRoute};
+use super::span_metrics;
 use super::tls_metrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,6 +190,7 @@ pub(super) struct OfApi {
     waiting: Vec<(usize, usize)>,
     bus: Option<ClusterMetrics>,
     keyring: Option<Arc<Keyring>>,
+    spans: Option<SpanCounts>,
     traffic: Traffic,
     served: BTreeMap<&'static str, OfRoute>,
     /// The entrances that speak TLS.
@@ -209,6 +212,7 @@ impl OfApi {
                 .filter_map(|(door, server)| Some((door, Arc::clone(server.as_ref()?))))
                 .collect(),
             keyring: api.keyring.clone(),
+            spans: api.spans.as_ref().map(|spans| spans.queue().counts()),
         }
     }
 }
@@ -367,6 +371,9 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     if let Some(keyring) = api.keyring {
         key_metrics::register(registry, &keyring);
     }
+    if let Some(spans) = api.spans {
+        span_metrics::register(registry, spans);
+    }
 }
 
 #[cfg(test)]
@@ -388,6 +395,7 @@ mod tests {
             served: BTreeMap::new(),
             tls: Vec::new(),
             keyring: Some(Keyring::new().0),
+            spans: Some(SpanCounts::default()),
             bus: Some(ClusterMetrics {
                 subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],
@@ -415,6 +423,8 @@ mod tests {
             "sockring_connects_refused_total{shard=\"1\",reason=\"token_expired\"} 1",
             "sockring_jwks_fetches_total{result=\"unreachable\"} 0",
             "sockring_jwks_keys 0",
+            "sockring_spans_total{end=\"queue_full\"} 0",
+            "sockring_spans_waiting 0",
             "sockring_recoveries_total{shard=\"1\",result=\"too_old\"} 1",
             "sockring_recoveries_total{shard=\"1\",result=\"recovered\"} 0",
             "sockring_unknown_sids_total{shard=\"1\",reason=\"other_instance\"} 1",

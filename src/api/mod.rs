@@ -45,8 +45,10 @@ mod process_metrics;
 mod routes;
 mod served;
 mod shape;
+mod span_metrics;
 mod stream;
 mod tls_metrics;
+mod traced;
 mod users;
 mod words;
 
@@ -73,6 +75,7 @@ use crate::cluster::Cluster;
 use crate::config::{ApiSettings, Strictness};
 use crate::mailbox::{Letter, Postbox};
 use crate::shard::{EngineSettings, EventIds, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
+use crate::spans::Spans;
 use crate::tls::TlsServer;
 
 use answer::ApiError;
@@ -114,6 +117,8 @@ pub struct Api {
     tls: Option<Arc<TlsServer>>,
     /// `None`: keys of tokens are not fetched.
     keyring: Option<Arc<Keyring>>,
+    /// `None`: nobody collects them.
+    spans: Option<Arc<Spans>>,
     page: page::Page,
     started: Instant,
     /// At the port of the clients, and at the address of the API.
@@ -152,6 +157,8 @@ pub struct ApiParts {
     pub tls: Option<Arc<TlsServer>>,
     /// `None`: keys of tokens are not fetched.
     pub keyring: Option<Arc<Keyring>>,
+    /// `None`: nobody collects them.
+    pub spans: Option<Arc<Spans>>,
 }
 
 /// Where a connection has come in.
@@ -184,6 +191,7 @@ impl Api {
             verifier: parts.verifier,
             tls: parts.tls,
             keyring: parts.keyring,
+            spans: parts.spans,
             started: Instant::now(),
             crowds,
             demos: AtomicUsize::new(0),
@@ -268,7 +276,10 @@ impl Api {
     pub async fn call(self: &Arc<Self>, request: &[u8]) -> Option<(u16, Vec<u8>)> {
         let (head, length) = Head::decode(request, &mut 0, &self.engine.head).ok()??;
         let answer = match routes::find(self, &head, Entrance::Api, None) {
-            Ok(route) => routes::answer(self, route, &head, request.get(length..).unwrap_or_default()).await,
+            Ok(route) => {
+                let body = request.get(length..).unwrap_or_default();
+                routes::answer(self, route, &head, body, None).await
+            }
             Err(error) => error.into(),
         };
         Some((answer.status, answer.body))
@@ -290,7 +301,14 @@ impl Api {
     ///
     /// What goes to one room goes to its home, which knows who else has members; all else goes to every shard. Those that
     /// take different ways wait for each other, so that a room gets them in order.
-    async fn deliver_all(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
+    async fn deliver_all(&self, mut broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
+        let span = self.begin_delivery(&mut broadcasts);
+        let delivered = self.deliver_by_home(broadcasts).await;
+        self.end_delivery(span, delivered.as_ref().ok().map(|delivered| delivered.iter().sum()));
+        delivered
+    }
+
+    async fn deliver_by_home(&self, broadcasts: Vec<Broadcast>) -> Result<Vec<u64>, ApiError> {
         let mut delivered = vec![0; broadcasts.len()];
         let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
         let mut numbered = broadcasts.into_iter().enumerate().peekable();
@@ -486,6 +504,7 @@ mod tests {
             name: "test".into(),
             shards: Vec::new(),
             keyring: None,
+            spans: None,
             cluster: None,
             verifier: None,
             tls: None,

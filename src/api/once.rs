@@ -105,11 +105,15 @@ impl Api {
         self.remember_elsewhere(&mut parts, &emits).await;
         let parts: Arc<[EmitPart]> = parts.into();
         let (questions, numbers) = self.questions_of(&parts);
+        let emit = emits.iter().find_map(|emit| emit.broadcast.trace.as_deref());
+        let span = self.begin_delivery_of(emit);
         let answers = self.ask(questions).await;
         let mut outcomes: Vec<_> = parts.iter().map(EmitPart::known_outcome).collect();
         for (reply, numbers) in answers.replies.iter().zip(&numbers) {
             take_outcomes(reply.as_ref(), numbers, &parts, &mut outcomes);
         }
+        let delivered = outcomes.iter().flatten().map(|outcome| outcome.delivered).sum();
+        self.end_delivery(span, answers.error.is_none().then_some(delivered));
         let late: AskedHomes = answers
             .late
             .into_iter()
@@ -127,7 +131,6 @@ impl Api {
             }
         };
         if let Some(error) = answers.error {
-            let delivered: u64 = outcomes.iter().flatten().map(|outcome| outcome.delivered).sum();
             let published = published.contains(&true);
             return Err(ApiError { data: json!({"delivered": delivered, "published": published}), ..error });
         }
@@ -164,7 +167,10 @@ impl Api {
         let to_keep = |part: &EmitPart| {
             let Remembered { broadcast, id, key, keep, .. } = &part.remembered;
             let publishing = if wants_ack(part) { Publishing::Not } else { Publishing::Along };
-            EmitToKeep { broadcast: (**broadcast).clone(), id: *id, keep: *keep, key: *key, publishing, now_unix_ms }
+            // Whom it reaches by Redis says of which trace it is.
+            let trace = emits.get(part.emit).and_then(|emit| emit.broadcast.trace.clone());
+            let broadcast = Broadcast { trace, ..(**broadcast).clone() };
+            EmitToKeep { broadcast, id: *id, keep: *keep, key: *key, publishing, now_unix_ms }
         };
         let answers = cluster.keep_all(asked.iter().map(|part| to_keep(part)).collect()).await;
         for (part, answer) in asked.iter_mut().zip(answers) {
@@ -203,7 +209,8 @@ impl Api {
                 let expires_unix_ms = keep.map_or(0, |keep| keep.expires_unix_ms);
                 let is_marked = self.cluster.is_some() && (keep.is_some() || key.is_some());
                 let mark = is_marked.then(|| KeptMark { id, expires_unix_ms, key }.text().into());
-                let broadcast = Arc::new(Broadcast { kept: mark, ..broadcast });
+                // What is remembered need not know of its trace.
+                let broadcast = Arc::new(Broadcast { kept: mark, trace: None, ..broadcast });
                 let (inquiries, by) = (emit.wishes.inquiries(), KeptBy::Us);
                 let remembered = Remembered { broadcast, id, key, keep, inquiries, by };
                 parts.push(EmitPart { emit: number, home: usize::from(home), remembered, elsewhere: None });

@@ -1,10 +1,12 @@
 //! Which request is answered how.
 
+use std::iter;
 use std::net::SocketAddr;
+use std::slice;
 use std::sync::Arc;
 
 use serde_json::json;
-use sockring_protocol::adapter::Ending;
+use sockring_protocol::adapter::{Ending, TraceContext};
 use sockring_protocol::http::{Head, Method, Query};
 
 use crate::events::{self, TestMessage};
@@ -157,7 +159,14 @@ pub(super) fn find<'h>(
 }
 
 /// Answers a request that was found to be about this.
-pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, body: &[u8]) -> ApiAnswer {
+/// What it emits is of its span, if it has one.
+pub(super) async fn answer(
+    api: &Arc<Api>,
+    route: Route<'_>,
+    head: &Head<'_>,
+    body: &[u8],
+    trace: Option<&TraceContext>,
+) -> ApiAnswer {
     let answer = match route {
         Route::Health => Ok(ApiAnswer::bare(200, &json!({"status": "ok"}))),
         Route::Ready => Ok(ready(api).await),
@@ -172,15 +181,15 @@ pub(super) async fn answer(api: &Arc<Api>, route: Route<'_>, head: &Head<'_>, bo
         Route::Status(user) => status(api, user).await,
         Route::Kept(user, query) => kept::list(api, user, query).await,
         Route::Unkeep(user, id) => kept::take_back(api, user, id).await,
-        Route::Emit => emitting::emit(api, body).await,
-        Route::EmitBatch => emitting::emit_batch(api, body).await,
+        Route::Emit => emitting::emit(api, body, trace).await,
+        Route::EmitBatch => emitting::emit_batch(api, body, trace).await,
         Route::JoinRooms => change_rooms(api, body, Done::Joined).await,
         Route::LeaveRooms => change_rooms(api, body, Done::Left).await,
         Route::Disconnect => disconnect(api, body).await,
         Route::Maintenance => Ok(maintenance::get(api).await),
-        Route::SetMaintenance => maintenance::set(api, body).await,
+        Route::SetMaintenance => maintenance::set(api, body, trace).await,
         Route::MintToken => minting::mint(api, body),
-        Route::EmitToUser => emit_to_user(api, body).await,
+        Route::EmitToUser => emit_to_user(api, body, trace).await,
         Route::AnalysisEvents(user) => analysis_events(api, user, body),
     };
     answer.unwrap_or_else(ApiAnswer::from)
@@ -353,7 +362,7 @@ async fn disconnect(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     Ok(ApiAnswer::ok(json!({"sockets": sockets, "published": published}), &message))
 }
 
-async fn emit_to_user(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
+async fn emit_to_user(api: &Api, body: &[u8], trace: Option<&TraceContext>) -> Result<ApiAnswer, ApiError> {
     let fields = Fields::decode(body)?;
     fields.only(&TEST_EMIT)?;
     let user = fields.either_id(&USER_ID, &USER)?.ok_or_else(|| fields.refuse("userId", "is required"))?;
@@ -361,8 +370,11 @@ async fn emit_to_user(api: &Api, body: &[u8]) -> Result<ApiAnswer, ApiError> {
     let message = fields.required(&TEST_MESSAGE)?;
     let payload = TestMessage { message: &message, timestamp: events::iso_8601(unix_ms()), server: &api.server };
     let room = user_room(&user);
-    let Emitted { delivered, published, .. } =
-        api.emit(to_rooms(vec![room], events::args(&event, &payload).into())).await?;
+    let mut broadcast = to_rooms(vec![room], events::args(&event, &payload).into());
+    let span = api.begin_emit(trace, iter::once(&mut broadcast));
+    let emitted = api.emit(broadcast).await;
+    api.end_emit(span, emitted.as_ref().ok().map(slice::from_ref));
+    let Emitted { delivered, published, .. } = emitted?;
     let message = match (delivered, published) {
         (0, false) => "The user is not connected",
         (0, true) => "The user is not connected here; the other instances have the event",

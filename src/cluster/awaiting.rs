@@ -154,8 +154,9 @@ pub(super) async fn expire(cluster: Arc<Cluster>) {
 
 impl Cluster {
     /// Delivers, and passes on what the receivers answer. Beyond the bound it is delivered all the same, and nobody is asked.
-    pub(super) fn deliver_for_ack(self: &Arc<Self>, asker: Requester, broadcast: Broadcast, timeout_ms: u64) {
+    pub(super) fn deliver_for_ack(self: &Arc<Self>, asker: Requester, mut broadcast: Broadcast, timeout_ms: u64) {
         self.counters.requests_answered.add(1);
+        let delivery = self.begin_delivery(broadcast.trace.take());
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let ends_at = Instant::now() + Duration::from_millis(timeout_ms) + GRACE;
         let number = match self.awaiting.begin(asker, ends_at) {
@@ -173,6 +174,9 @@ impl Cluster {
         tokio::task::spawn_local(async move {
             let count = |reply| if let Reply::Delivered(counts) = reply { counts.iter().sum() } else { 0 };
             let receivers = replies(delivered).await.into_iter().map(count).sum::<u64>();
+            if let Some(delivery) = delivery {
+                delivery.end(receivers);
+            }
             // The number of receivers comes before their acknowledgements.
             cluster.awaiting.on_receivers(number, receivers, |asker, early| {
                 cluster.say_receivers(asker, receivers);

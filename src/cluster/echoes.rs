@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sockring_protocol::adapter::{Broadcast, EntryId};
 use tokio::sync::oneshot;
 
+use crate::spans::TracedDelivery;
+
 /// Names an entry among those of this instance.
 pub(super) type Number = u64;
 
@@ -157,16 +159,30 @@ impl Echoes {
     }
 }
 
-/// Counts the sockets that have an entry, at all shards; says how many when the last of them lets go of it.
+/// Counts the sockets that have an event, at all shards; says how many when the last of them lets go of it.
 #[derive(Debug)]
 pub(super) struct EchoTally {
     sockets: Cell<u64>,
+    /// `None`: nobody waits for it.
     count: Option<oneshot::Sender<u64>>,
+    /// What says so in the entry's trace.
+    traced: Option<TracedDelivery>,
 }
 
 impl EchoTally {
     pub(super) fn new(count: oneshot::Sender<u64>) -> EchoTally {
-        EchoTally { sockets: Cell::new(0), count: Some(count) }
+        EchoTally { sockets: Cell::new(0), count: Some(count), traced: None }
+    }
+
+    /// Of a delivery that is counted for its trace alone.
+    pub(super) fn traced(delivery: TracedDelivery) -> EchoTally {
+        EchoTally { sockets: Cell::new(0), count: None, traced: Some(delivery) }
+    }
+
+    pub(super) fn and_traced(self, delivery: Option<TracedDelivery>) -> EchoTally {
+        let mut tally = self;
+        tally.traced = delivery;
+        tally
     }
 
     pub(super) fn add(&self, sockets: u64) {
@@ -178,6 +194,9 @@ impl Drop for EchoTally {
     fn drop(&mut self) {
         // Who asked may have gone.
         let _ = self.count.take().map(|count| count.send(self.sockets.get()));
+        if let Some(delivery) = self.traced.take() {
+            delivery.end(self.sockets.get());
+        }
     }
 }
 

@@ -151,7 +151,10 @@ impl Inbox {
             self.cluster.peers.saw(uid);
         }
         match envelope.message {
-            Message::Broadcast(broadcast) => self.deliver(broadcast, None),
+            Message::Broadcast(mut broadcast) => {
+                let delivery = self.cluster.begin_delivery(broadcast.trace.take());
+                self.deliver(broadcast, delivery.map(|delivery| Rc::new(EchoTally::traced(delivery))));
+            }
             Message::Answer { request, answer, .. } => {
                 let Cluster { questions, acking, held, counters, .. } = &*self.cluster;
                 let kept = acking
@@ -171,10 +174,11 @@ impl Inbox {
 
     /// What we have sent was done here when it was, but for events that have a place in a stream.
     fn receive_own(&mut self, message: Message, number: Option<u64>) {
-        if let (Message::Broadcast(broadcast), Some(number)) = (message, number)
+        if let (Message::Broadcast(mut broadcast), Some(number)) = (message, number)
             && let Some(tally) = self.cluster.echoes.read(number)
         {
-            self.deliver(broadcast, Some(Rc::new(tally)));
+            let delivery = self.cluster.begin_own_delivery(broadcast.trace.take());
+            self.deliver(broadcast, Some(Rc::new(tally.and_traced(delivery))));
         }
     }
 

@@ -47,6 +47,7 @@ mod subscriber;
 mod subscribing;
 mod subscriptions;
 mod topology;
+mod traced;
 
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,11 +62,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::mailbox::Postbox;
 use crate::shard::{Instance, NamespaceId, RoomName, USER_PREFIX, home_of};
+use crate::spans::{Span, Spans};
 
 use acking::AckQuestions;
 use asking::{Peers, Questions};
 use awaiting::Awaiting;
-use counters::{BusCounters, Loss};
+use counters::BusCounters;
 use echoes::{Echoes, Number};
 use health::{Health, Node, Presence, RedisConnectionId};
 use held::Held;
@@ -105,6 +107,8 @@ const OTHER_ID_BYTES: usize = 8;
 pub struct Cluster {
     settings: ClusterSettings,
     outside: Arc<dyn OutsideWorld>,
+    /// `None`: nobody collects them.
+    spans: Option<Arc<Spans>>,
     dialler: Dialler,
     channels: Channels,
     /// By the number that shards know them by.
@@ -160,12 +164,14 @@ pub struct ClusterParts {
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     pub postboxes: Vec<Postbox>,
     pub outside: Arc<dyn OutsideWorld>,
+    /// `None`: nobody collects them.
+    pub spans: Option<Arc<Spans>>,
 }
 
 impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
-        let ClusterParts { settings, namespaces, instance, name, postboxes, outside } = parts;
+        let ClusterParts { settings, namespaces, instance, name, postboxes, outside, spans } = parts;
         let (backlog, jobs) = PublishQueue::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
@@ -177,6 +183,7 @@ impl Cluster {
             channels: Channels::new(settings.adapter, &settings.prefix, &namespaces).with_mode(settings.mode),
             uids: namespaces.iter().map(|_| new_id(&*outside, settings.adapter)).collect(),
             outside,
+            spans,
             presence: Presence::new(postboxes.clone()),
             counters: BusCounters::default(),
             awaiting: Awaiting::new(settings.acks_max),
@@ -284,7 +291,8 @@ impl Cluster {
                 None => Err(PublishError::Refused),
                 Some((command, to, bytes)) => {
                     let answer = self.backlog.send(command, to, bytes);
-                    answer.map(|answer| Sent { answer, bytes, at: Instant::now() })
+                    let span = self.begin_publishing(message);
+                    answer.map(|answer| Sent { answer, bytes, at: Instant::now(), span })
                 }
             },
         };
@@ -323,6 +331,7 @@ impl Cluster {
             Ok(Err(_)) => Err(PublishError::Down),
             Err(_) => Err(PublishError::TimedOut),
         };
+        self.end_publishing(sent.span, &result);
         match result {
             Ok(answer) => {
                 self.counters.published(sent.bytes, sent.at.elapsed());
@@ -336,13 +345,7 @@ impl Cluster {
     }
 
     fn count_loss(&self, error: PublishError) {
-        let loss = match error {
-            PublishError::Down => Loss::Down,
-            PublishError::QueueFull => Loss::QueueFull,
-            PublishError::TimedOut => Loss::TimedOut,
-            PublishError::Refused => Loss::Refused,
-        };
-        self.counters.lost(loss, 1);
+        self.counters.lost(error.into(), 1);
     }
 
     fn adapter(&self) -> Adapter {
@@ -425,6 +428,8 @@ struct Sent {
     answer: oneshot::Receiver<Result<Value, PublishError>>,
     bytes: usize,
     at: Instant,
+    /// Of an event that is traced.
+    span: Option<Span>,
 }
 
 /// A random id as Node's adapter makes them.

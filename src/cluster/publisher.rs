@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Cluster;
+use super::counters::Loss;
 use super::health::{Node, RedisConnectionId};
 use super::link::{Backoff, RedisConnection};
 use super::pulse::{Pulse, Voice};
@@ -39,6 +40,17 @@ pub enum PublishError {
     /// It has not answered in time. It may have done it all the same.
     TimedOut,
     Refused,
+}
+
+impl From<PublishError> for Loss {
+    fn from(error: PublishError) -> Loss {
+        match error {
+            PublishError::Down => Loss::Down,
+            PublishError::QueueFull => Loss::QueueFull,
+            PublishError::TimedOut => Loss::TimedOut,
+            PublishError::Refused => Loss::Refused,
+        }
+    }
 }
 
 /// Who gets a command.

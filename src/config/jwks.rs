@@ -1,12 +1,11 @@
 //! Keys that somebody else publishes as a JSON Web Key Set: in a file, or at an address.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::key_set::KeySet;
 
-use super::{ConfigError, Values, wrong};
+use super::{ConfigError, Values, address, wrong};
 
 const FILE: &str = "token_jwks_file";
 const URL: &str = "token_jwks_url";
@@ -30,7 +29,7 @@ pub(super) fn fetched(values: &Values) -> Result<Option<JwksSettings>, ConfigErr
     // No more often than at an unknown id, and not so seldom that a key that was taken back counts for days.
     let refresh = Duration::from_secs(values.number_up_to(REFRESH, 10, 86_400)? as u64);
     let Some(url) = values.optional(URL) else { return Ok(None) };
-    match host(&url) {
+    match address::host(&url) {
         Some(_) => Ok(Some(JwksSettings { url, refresh })),
         None => Err(wrong(URL, "is not an address such as `https://login.example.com/.well-known/jwks.json`")),
     }
@@ -39,27 +38,8 @@ pub(super) fn fetched(values: &Values) -> Result<Option<JwksSettings>, ConfigErr
 /// Whoever is between can put keys of his own into what comes without TLS.
 pub(super) fn warning(values: &Values) -> Option<ConfigError> {
     let url = values.text(URL);
-    let host = host(url)?;
-    let is_here = host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
-    let is_plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let reason = "is fetched without TLS: whoever is between can add keys, and sign tokens for any user; use https://";
-    (is_plain && !is_here).then(|| ConfigError { source: values.source(URL).cloned(), ..wrong(URL, reason) })
-}
-
-/// The host of an address of HTTP, without its port.
-fn host(url: &str) -> Option<&str> {
-    let (scheme, rest) = url.split_once("://")?;
-    let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    let authority = rest.split(['/', '?', '#']).next()?;
-    // Who has a password for it puts it before a proxy: here it would be shown.
-    if !is_known || authority.contains('@') || url.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return None;
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        None => authority.split(':').next()?,
-    };
-    Some(host).filter(|host| !host.is_empty())
+    address::is_open_to_others(url).then(|| ConfigError { source: values.source(URL).cloned(), ..wrong(URL, reason) })
 }
 
 #[cfg(test)]

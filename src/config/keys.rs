@@ -140,6 +140,9 @@ pub const KEYS: &[SettingKey] = &[
     key("ready_requires_redis", "false", "`true`: `/ready` is 503 while Redis is down"),
     key("log", "info", "what is logged: error, warn, info, debug, trace or off, or by module, as `warn,sockring::worker=debug`"),
     key("debug_users", "", "users whose clients are logged as at level debug, comma-separated, whatever `log` is"),
+    key("otlp_endpoint", "", "collector of OpenTelemetry that takes spans of requests and deliveries by OTLP over HTTP, as `http://localhost:4318`; default: there are none"),
+    key("otlp_sample_ratio", "1", "part of the traces that begin here that is recorded, from 0 to 1; of a request with `traceparent` its caller decides"),
+    key("otlp_spans_max", "2048", "spans that wait for the collector; more: dropped and counted"),
     key("log_format", "text", "`text` or `json`"),
 ];
 
@@ -222,6 +225,8 @@ pub fn group(key: &SettingKey) -> &'static str {
         "Recovery"
     } else if begins(&["log", "debug_users"]) {
         "Logs"
+    } else if begins(&["otlp_"]) {
+        "Traces"
     } else if ["_max", "_ms", "_max_s", "_default_s", "_window_s"].iter().any(|end| name.ends_with(end)) {
         "Limits and times"
     } else {

@@ -6,17 +6,19 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 32] = [
+const MODULES: [&str; 35] = [
     "api",
     "app",
     "asking",
     "auth",
+    "authorities",
     "budget",
     "bus",
     "capacity",
     "certificates",
     "check",
     "cluster",
+    "collector",
     "config",
     "events",
     "flags",
@@ -33,6 +35,7 @@ const MODULES: [&str; 32] = [
     "shard",
     "show",
     "space",
+    "spans",
     "state",
     "supervisor",
     "tail",

@@ -1,8 +1,10 @@
 //! `Settings`: what the operator wants, from flags, environment, a file and defaults. Settings that exist are valid.
 
+mod address;
 mod jwks;
 pub mod keys;
 mod log;
+mod otlp;
 mod recovery;
 mod redis;
 mod tls;
@@ -28,6 +30,7 @@ use crate::shard::{Elsewhere, EngineSettings, Instance, Instances, KeptAt, SHARD
 use crate::worker::Sharing;
 
 pub use jwks::JwksSettings;
+pub use otlp::OtlpSettings;
 pub use tls::TlsPorts;
 pub use values::{CONFIG_VARIABLE, Source, Values};
 
@@ -173,6 +176,8 @@ pub struct Settings {
     pub cluster: Option<ClusterSettings>,
     /// `None`: plain text.
     pub tls: Option<TlsPorts>,
+    /// `None`: nobody collects spans.
+    pub otlp: Option<OtlpSettings>,
     pub log: String,
     pub log_format: LogFormat,
     /// Whose clients are logged in any case.
@@ -297,6 +302,7 @@ impl Settings {
             mail_bytes_max: values.number("mail_bytes_max", 1024)?,
             cluster: redis::cluster(values)?,
             tls: tls::settings(values)?,
+            otlp: otlp::settings(values)?,
             log: log::filter(values)?,
             log_format,
             debug_users: values.list("debug_users"),

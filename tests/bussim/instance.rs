@@ -89,6 +89,7 @@ impl Instance {
             name: "simulated".into(),
             postboxes: postboxes(shards + 1),
             outside,
+            spans: None,
         });
         let cluster = cluster.expect("it needs no certificates");
         let api = Api::new(ApiParts {
@@ -101,6 +102,7 @@ impl Instance {
             name: "simulated".into(),
             shards: postboxes(shards),
             keyring: None,
+            spans: None,
             cluster: Some(Arc::clone(&cluster)),
             verifier: None,
             tls: None,

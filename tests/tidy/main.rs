@@ -17,12 +17,13 @@ const CODE_LINES_MAX: usize = 500;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// What the modules in a place may name of this crate (docs/ARCHITECTURE.md, "Who may know whom"). A longer place goes before a shorter one.
-const MAY_USE: [(&str, &[&str]); 16] = [
-    ("src/cluster/", &["cluster", "mailbox", "shard", "bus"]),
+const MAY_USE: [(&str, &[&str]); 17] = [
+    ("src/cluster/", &["cluster", "mailbox", "shard", "bus", "spans"]),
     ("src/ring/", &["ring"]),
     ("src/shard/settings.rs", &["shard", "proxies", "tls"]),
     ("src/shard/", &["shard", "app", "capacity", "tls"]),
     ("src/tls/", &["tls"]),
+    ("src/spans", &["spans"]),
     ("src/bus.rs", &["shard"]),
     ("src/worker/", &["worker", "bus", "shard", "ring", "mailbox", "capacity", "app"]),
     (
@@ -38,12 +39,13 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "events",
             "mailbox",
             "shard",
+            "spans",
             "tls",
         ],
     ),
     ("src/app/", &["app", "auth", "events"]),
     ("src/mailbox.rs", &["mailbox", "shard"]),
-    ("src/config/", &["config", "auth", "capacity", "cluster", "proxies", "shard", "tls", "worker"]),
+    ("src/config/", &["config", "auth", "capacity", "cluster", "proxies", "shard", "spans", "tls", "worker"]),
     ("src/capacity", &["capacity"]),
     ("src/proxies.rs", &["proxies"]),
     ("src/auth.rs", &["auth"]),
@@ -52,7 +54,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Where of a module only some names may be known.
-const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
+const ONLY_NAMES: [(&str, &str, &[&str]); 10] = [
     (
         "src/api/",
         "shard",
@@ -182,6 +184,7 @@ const ONLY_NAMES: [(&str, &str, &[&str]); 9] = [
         ],
     ),
     ("src/config/", "capacity", &["CapacityLimits"]),
+    ("src/config/", "spans", &["SpanRules"]),
     (
         "src/config/",
         "shard",
