@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use io_uring::{IoUring, squeue};
+use io_uring::{IoUring, Probe, squeue};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -65,11 +65,14 @@ pub fn is_memory_limited() -> bool {
     !is_exempt && getrlimit(Resource::Memlock).current.is_some()
 }
 
-/// Sets up a smallest ring and drops it: says whether this process may use io_uring as sockring does.
+/// Sets up a smallest ring, enters it, asks it something, and drops it: says whether this process may use io_uring as sockring
+/// does. A filter may allow one of the three calls and not the others.
 pub fn requirements() -> Result<(), RingError> {
     let mut builder = IoUring::<squeue::Entry>::builder();
     builder.setup_submit_all().setup_single_issuer().setup_defer_taskrun();
-    builder.build(2).map(drop).map_err(explain)
+    let ring = builder.build(2).map_err(explain)?;
+    ring.submit().map_err(explain)?;
+    ring.submitter().register_probe(&mut Probe::new()).map_err(explain)
 }
 
 /// What a failed `io_uring_setup` means on this machine.

@@ -89,9 +89,12 @@ fn our_profile_for_docker_lets_it_serve() {
 
 #[test]
 fn our_profile_allows_nothing_of_io_uring_in_vain() {
-    for call in ["io_uring_setup", "io_uring_register"] {
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         let ended = finish(spawn_under(profile_without(&[call]), sockring(&["serve"], &[("PORT", "0")])));
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "without {call}: {ended:?}");
+        assert!(ended.stderr.contains("a seccomp filter"), "without {call}: {ended:?}");
+        let check = finish(spawn_under(profile_without(&[call]), sockring(&["check"], &[("PORT", "0")])));
+        assert!(check.stdout.lines().any(|line| line.starts_with("FAIL  io_uring: ")), "without {call}: {check:?}");
     }
 }
 
