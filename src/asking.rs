@@ -1,12 +1,15 @@
 //! `sockring emit` and `sockring stats`: questions to a server that runs, by its HTTP API.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use sockring::config::Settings;
 
+use crate::authorities::TrustedAuthorities;
 use crate::out;
 
 const API: &str = "/api/v1/websocket";
@@ -20,6 +23,8 @@ const NOBODY: u8 = 3;
 pub(crate) struct Whom {
     pub server: Option<String>,
     pub key: Option<String>,
+    /// Who may have signed its certificate, where it has one.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// An event, and whom it is for.
@@ -194,12 +199,12 @@ fn ask(
     let server = whom.server.clone().unwrap_or_else(|| address(settings));
     let server = server.trim_end_matches('/');
     let url = format!("{server}{API}{route}");
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
+    let config = ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false).proxy(None);
+    let config = match server.starts_with("https://") {
+        true => config.tls_config(TrustedAuthorities::of_file(whom.ca_file.as_deref())?.for_requests()),
+        false => config,
+    };
+    let agent: ureq::Agent = config.build().into();
     let key = whom.key.as_ref().or_else(|| settings.api.keys.first()).map_or("", String::as_str);
     let answer = match body {
         Some(body) => {
@@ -232,10 +237,14 @@ fn ask(
 
 /// Where the API of a server with these settings is, from this machine.
 fn address(settings: &Settings) -> String {
-    match settings.api.listen {
-        Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
-        Some(address) => format!("http://{address}"),
-        None if settings.host.is_unspecified() => format!("http://localhost:{}", settings.port),
-        None => format!("http://{}", std::net::SocketAddr::new(settings.host, settings.port)),
+    let address = settings.api.listen.unwrap_or_else(|| SocketAddr::new(settings.host, settings.port));
+    let speaks_tls = match settings.api.listen {
+        Some(_) => settings.tls.as_ref().is_some_and(|tls| tls.api.is_some()),
+        None => settings.tls.is_some(),
+    };
+    let scheme = if speaks_tls { "https" } else { "http" };
+    match address.ip().is_unspecified() {
+        true => format!("{scheme}://localhost:{}", address.port()),
+        false => format!("{scheme}://{address}"),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sockring::config::OtlpSettings;
 use sockring::spans::{Batch, Span, SpanEnd, SpanSource, Spans, encode};
 
-use crate::authorities;
+use crate::authorities::TrustedAuthorities;
 
 /// From connecting to the last byte of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ impl Collector {
             .https_only(is_https)
             .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
         let config = match is_https {
-            true => config.tls_config(authorities::of_system()),
+            true => config.tls_config(TrustedAuthorities::of_system().for_requests()),
             false => config,
         };
         Collector { agent: config.build().into(), url: settings.url.clone(), resource }

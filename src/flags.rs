@@ -100,7 +100,11 @@ fn text(flags: &ArgMatches, name: &str) -> String {
 }
 
 fn whom(flags: &ArgMatches) -> Whom {
-    Whom { server: flags.get_one("server").cloned(), key: flags.get_one("key").cloned() }
+    Whom {
+        server: flags.get_one("server").cloned(),
+        key: flags.get_one("key").cloned(),
+        ca_file: flags.get_one("ca-file").cloned(),
+    }
 }
 
 fn emit(flags: &ArgMatches) -> Emit {
@@ -129,6 +133,7 @@ fn tail(flags: &ArgMatches) -> Tail {
     let token = flags.get_one::<String>("token").cloned();
     Tail {
         server: flags.get_one("server").cloned(),
+        ca_file: flags.get_one("ca-file").cloned(),
         identity: token.map_or_else(|| TailIdentity::User(text(flags, "user")), TailIdentity::Token),
         events: flags.get_many("event").into_iter().flatten().cloned().collect(),
         namespace: text(flags, "namespace"),
@@ -251,6 +256,13 @@ fn tail_command() -> clap::Command {
         .arg(option("namespace", "NAME", "of which namespace").default_value("/"))
         .arg(count)
         .arg(option("server", "URL", "where clients connect; default: on this machine, as the settings say"))
+        .arg(ca_file())
+}
+
+fn ca_file() -> Arg {
+    Arg::new("ca-file").long("ca-file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(
+        "PEM file of who may have signed the server's certificate; default: the authorities of the operating system",
+    )
 }
 
 /// Asks the server of the settings, or another one.
@@ -258,11 +270,10 @@ fn to_server(command: clap::Command) -> clap::Command {
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
-    command.arg(option("server", "URL", "where its API is; default: on this machine, as the settings say")).arg(option(
-        "key",
-        "KEY",
-        "the key of its API; default: the first one of the settings",
-    ))
+    command
+        .arg(option("server", "URL", "where its API is; default: on this machine, as the settings say"))
+        .arg(option("key", "KEY", "the key of its API; default: the first one of the settings"))
+        .arg(ca_file())
 }
 
 fn config_file() -> Arg {

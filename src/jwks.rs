@@ -13,7 +13,7 @@ use sockring::config::JwksSettings;
 use sockring::mailbox::Postbox;
 use sockring::shard::Mail;
 
-use crate::authorities;
+use crate::authorities::TrustedAuthorities;
 
 /// From connecting to the last byte of the document.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ impl KeySource {
             .https_only(is_https)
             .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
         let config = match is_https {
-            true => config.tls_config(authorities::of_system()),
+            true => config.tls_config(TrustedAuthorities::of_system().for_requests()),
             false => config,
         };
         KeySource { agent: config.build().into(), settings: settings.clone() }

@@ -1,12 +1,15 @@
 //! `sockring tail`: the events of a user as they come, seen by a client of the server.
 
 use std::error::Error;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use sockring::auth::Verifier;
 use sockring::config::Settings;
@@ -16,6 +19,7 @@ use sockring_protocol::client::{Client, ClientEvent, ClientSettings};
 use sockring_protocol::server::OwnedData;
 use sockring_protocol::socketio::{Args, PacketLimits, ServerPacket, SocketPacket, encode_connect_request};
 
+use crate::authorities::TrustedAuthorities;
 use crate::out;
 
 /// To connect, and for a session to open.
@@ -35,6 +39,8 @@ const POSITION: char = '~';
 pub(crate) struct Tail {
     /// Where, if not at the server of the settings.
     pub server: Option<String>,
+    /// Who may have signed its certificate, where it has one.
+    pub ca_file: Option<PathBuf>,
     pub identity: TailIdentity,
     /// Only these; empty: all.
     pub events: Vec<String>,
@@ -70,11 +76,15 @@ struct TailPosition {
 
 /// Prints events until it is ended, has printed enough, or is refused.
 pub(crate) fn run(settings: &Settings, tail: &Tail) -> Result<ExitCode, Box<dyn Error>> {
-    let server = address(settings, tail.server.as_deref())?;
+    let (scheme, server) = address(settings, tail.server.as_deref());
+    let tls = match scheme {
+        Scheme::Http => None,
+        Scheme::Https => Some(TrustedAuthorities::of_file(tail.ca_file.as_deref())?.for_connection()?),
+    };
     let mut listener = TailListener { settings, tail, left: tail.count, position: TailPosition::default() };
     let mut has_connected = false;
     loop {
-        match listener.session(&server, &mut has_connected)? {
+        match listener.session((&server, tls.as_ref()), &mut has_connected)? {
             End::Enough => return Ok(ExitCode::SUCCESS),
             End::Refused(why) => return Err(format!("{server}: {why}").into()),
             End::Lost(why) if !has_connected => {
@@ -95,14 +105,15 @@ struct TailListener<'a> {
 
 impl TailListener<'_> {
     /// One connection, from its handshake to its end.
-    fn session(&mut self, server: &str, has_connected: &mut bool) -> Result<End, Box<dyn Error>> {
-        let mut stream = match TcpStream::connect(server) {
+    fn session(
+        &mut self,
+        (server, tls): (&str, Option<&Arc<ClientConfig>>),
+        has_connected: &mut bool,
+    ) -> Result<End, Box<dyn Error>> {
+        let mut stream = match connect(server, tls) {
             Ok(stream) => stream,
             Err(error) => return Ok(End::Lost(error.to_string())),
         };
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_MAX))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| format!("no random bytes: {error}"))?;
         let target = format!("{}?EIO=4&transport=websocket", self.settings.engine.path);
@@ -218,17 +229,43 @@ fn is_entry(name: &str) -> bool {
     EntryId::decode(name.as_bytes()).is_some()
 }
 
-/// Host and port of the server.
-fn address(settings: &Settings, server: Option<&str>) -> Result<String, Box<dyn Error>> {
+/// What a server is spoken to by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+/// How to speak to the server, its host and its port.
+fn address(settings: &Settings, server: Option<&str>) -> (Scheme, String) {
     let Some(server) = server else {
         let host = if settings.host.is_unspecified() { "localhost".to_owned() } else { settings.host.to_string() };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        return Ok(format!("{host}:{}", settings.port));
+        let scheme = if settings.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        return (scheme, format!("{host}:{}", settings.port));
     };
-    if server.starts_with("https://") {
-        return Err("--server: tail speaks plain HTTP; name the server itself and not the proxy before it".into());
-    }
-    let server = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+    let (scheme, port, server) = match server.strip_prefix("https://") {
+        Some(server) => (Scheme::Https, 443, server),
+        None => (Scheme::Http, 80, server.strip_prefix("http://").unwrap_or(server)),
+    };
+    let server = server.trim_end_matches('/');
     let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Ok(if has_port { server.to_owned() } else { format!("{server}:80") })
+    (scheme, if has_port { server.to_owned() } else { format!("{server}:{port}") })
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// A connection that gives up a read after a while.
+fn connect(server: &str, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn ReadWrite>> {
+    let stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(READ_MAX))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = host.try_into().map_err(io::Error::other)?;
+    let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+    Ok(Box::new(StreamOwned::new(connection, stream)))
 }

@@ -15,9 +15,9 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, Roo
 use serde_json::json;
 
 use crate::client::{Client, POLLING, WebSocket};
-use crate::command::run;
+use crate::command::{finish, run, sockring};
 use crate::http::{Connection, request};
-use crate::server::{API, Metrics, Server, token_for};
+use crate::server::{API, Metrics, SECRET, Server, token_for};
 use crate::until;
 
 /// A folder with an authority and what it has signed; gone when the test ends.
@@ -445,6 +445,42 @@ fn check_says_when_a_certificate_ends_and_what_is_wrong_with_one() {
         let mistakes: Vec<_> = mistakes.collect();
         assert!(matches!(mistakes.as_slice(), [one] if one.contains(&words)), "{words}: {ended:?}");
     }
+}
+
+#[test]
+fn commands_ask_a_server_by_tls_and_trust_whom_they_are_told_to() {
+    let folder = Folder::new();
+    let (certificate, key) = folder.sign("own", &["localhost"]);
+    let tls = [("SOCKRING_TLS_CERT_FILE", &*certificate), ("SOCKRING_TLS_KEY_FILE", &*key)];
+    let server = Server::start(&[&tls[..], &[("SOCKRING_SHARDS", "1")]].concat());
+    let config = Arc::new(folder.client_config());
+    let connection = || secured(server.address(), "localhost", &config);
+    let mut alice = Client::greeted(WebSocket::open_on(connection()), &token_for("alice"));
+    let (port, authority) = (server.port().to_string(), folder.path("ca.pem"));
+    // Where it is follows from the settings, TLS too.
+    let settings = [&tls[..], &[("PORT", &*port), ("ACCESS_TOKEN_SECRET", SECRET)]].concat();
+    let emit = ["emit", "--user", "alice", "news", "1", "--ca-file", &*authority];
+    let emitted = run(&emit, &settings);
+    assert_eq!(emitted.code, Some(0), "{emitted:?}");
+    assert_eq!(alice.event(), ("news".to_owned(), json!(1)));
+    let url = format!("https://localhost:{port}/");
+    let stats = run(&["stats", "--server", &url, "--ca-file", &authority], &[]);
+    assert!(stats.stdout.lines().any(|line| line == "connected       1"), "{stats:?}");
+    // The authorities of the operating system have not signed it.
+    for command in [&["emit", "--user", "alice", "news"][..], &["tail", "--user", "bob"]] {
+        let refused = run(command, &settings);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("UnknownIssuer"), "{refused:?}");
+    }
+    let nothing = run(&["stats", "--server", &url, "--ca-file", &key], &[]);
+    assert!(nothing.stderr.contains("has no certificate in it"), "{nothing:?}");
+    let tail = ["tail", "news", "--user", "bob", "--count", "1", "--ca-file", &*authority];
+    let tail = sockring(&tail, &settings).spawn().expect("the binary starts");
+    let body = json!({"user": "bob", "event": "news", "args": [2]}).to_string();
+    let delivered = || connection().post(&format!("{API}/emit"), &body).json()["data"]["delivered"].clone();
+    until("bob listens", delivered, |delivered| *delivered == 1);
+    let tailed = finish(tail);
+    assert!(tailed.code == Some(0) && tailed.stdout.ends_with(" news 2\n"), "{tailed:?}");
 }
 
 #[test]
