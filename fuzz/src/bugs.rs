@@ -231,6 +231,14 @@ pub const BUGS: &[Bug] = &[
         "a user's id may have any length",
     ),
     bug(
+        "tls",
+        "src/tls/stage.rs",
+        "self.input = if input.is_empty() { Vec::new() } else { input };",
+        "self.input = input;",
+        "an idle connection keeps the memory of its last record",
+    ),
+    bug("tls", "src/tls/stage.rs", "input.drain(..used);", "input.clear();", "a record that has begun is lost"),
+    bug(
         "api",
         "src/api/fields.rs",
         "if index == count_max {\n                return Err(ApiError::field(\"\"",

@@ -21,6 +21,8 @@ mod session;
 mod shard;
 mod socketio;
 #[cfg(feature = "server")]
+mod tls;
+#[cfg(feature = "server")]
 mod tokens;
 mod websocket;
 
@@ -40,6 +42,8 @@ pub use session::session;
 #[cfg(feature = "server")]
 pub use shard::shard;
 pub use socketio::socketio;
+#[cfg(feature = "server")]
+pub use tls::tls;
 #[cfg(feature = "server")]
 pub use tokens::tokens;
 pub use websocket::websocket;
@@ -70,6 +74,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "api", body: api },
     #[cfg(feature = "server")]
     Target { name: "shard", body: shard },
+    #[cfg(feature = "server")]
+    Target { name: "tls", body: tls },
 ];
 
 /// The longest beginning of `bytes` that is text.
