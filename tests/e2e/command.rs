@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,14 +53,17 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     finish(sockring(arguments, environment).spawn().expect("the binary starts"))
 }
 
-/// Waits for a child's end and collects what it said, which has to fit in its pipes.
+/// Waits for a child's end and collects what it says, which may be more than its pipes hold.
 pub fn finish(mut child: Child) -> Ended {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let said = [thread::spawn(|| all_of(stdout)), thread::spawn(|| all_of(stderr))];
     let ended_by_itself = has_ended_within(&child, WAIT_MAX);
     if !ended_by_itself {
         child.kill().expect("a child of ours can be killed");
     }
     let status = child.wait().expect("a child of ours can be awaited");
-    let ended = Ended { code: status.code(), stdout: all_of(child.stdout.take()), stderr: all_of(child.stderr.take()) };
+    let [stdout, stderr] = said.map(|stream| stream.join().expect("its output is read"));
+    let ended = Ended { code: status.code(), stdout, stderr };
     assert!(ended_by_itself, "did not end within {WAIT_MAX:?}: {ended:?}");
     ended
 }
