@@ -172,6 +172,7 @@ impl Cluster {
             }
             _ => None,
         };
+        let span = publish.is_some().then(|| self.begin_publishing(&message)).flatten();
         let separately = (publishing == Publishing::Along && !has_channel).then_some((namespace.clone(), message));
         let stream = (self.adapter() == Adapter::Streams).then(|| self.stream_of(&namespace));
         let keys: Vec<&str> = [&mailbox, &once].into_iter().chain(&stream).map(String::as_str).collect();
@@ -185,7 +186,7 @@ impl Cluster {
             bytes += copy_arguments(&publish, &mut command);
         }
         let sent = self.backlog.send(command, To::OwnerOf(mailbox), bytes);
-        let sent = sent.map(|answer| Sent { answer, bytes, at: Instant::now() });
+        let sent = sent.map(|answer| Sent { answer, bytes, at: Instant::now(), span });
         let sent = sent.inspect_err(|error| self.count_loss(*error)).map_err(|_| KeepError::Unheard)?;
         Ok(AskedScript { sent, id, is_kept: keep.is_some(), separately })
     }
