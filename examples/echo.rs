@@ -237,7 +237,7 @@ fn serve<A: Application + Clone + Send + 'static>(flags: &Flags, app: &A) -> Res
             mailbox: Arc::clone(&mailboxes[usize::from(number)]),
             siblings: siblings.collect(),
             clock,
-            ring: RingOptions::for_connections(flags.connections),
+            ring: RingOptions::for_connections(flags.connections, flags.connections, 1),
             processor: None,
         };
         workers.push(thread::spawn(|| worker::run(parts, Surroundings::default)));

@@ -254,7 +254,7 @@ fn drain(settings: &Settings) -> (Status, String) {
 
 /// The rings of all shards, as the server would have them.
 fn shards(settings: &Settings) -> Result<String, String> {
-    let options = rings::options(settings, budget::raise_descriptor_limit());
+    let options = budget::ring_options(settings, budget::raise_descriptor_limit());
     rings::try_all(options, settings).map(|()| match settings.shards {
         1 => "1 has its ring".to_owned(),
         shards => format!("all {shards} have their rings"),
@@ -277,12 +277,16 @@ fn share_out(settings: &Settings) -> (u64, Result<Descriptors, String>) {
 }
 
 fn descriptors(settings: &Settings, limit: u64, shared: Descriptors) -> Result<String, String> {
-    // WebSockets need none: each shard's ring has a table for as many of them as the limit allows files.
-    let tables = limit.saturating_mul(u64::from(settings.shards));
+    // WebSockets need none: each shard's ring has tables for as many of them each as the limit allows files.
+    let options = budget::ring_options(settings, usize::try_from(limit).unwrap_or(usize::MAX));
+    let tables = options.slots().saturating_mul(u64::from(settings.shards));
     let wanted = settings.capacity.connections_max as u64;
     let shards = if settings.shards == 1 { "1 shard".to_owned() } else { format!("{} shards", settings.shards) };
     let (websockets, others) = (tables.min(wanted), shared.members);
-    let room = format!("{limit} allowed, enough for {websockets} WebSockets with {shards}, and {others} others");
+    let each = if options.tables_max == 1 { "a table".to_owned() } else { format!("{} tables", options.tables_max) };
+    let each = if settings.shards == 1 { each } else { format!("{each} each") };
+    let room =
+        format!("{limit} allowed, enough for {websockets} WebSockets with {shards} of {each}, and {others} others");
     let is_default = keys::find("connections_max").is_some_and(|key| key.default == wanted.to_string());
     match tables < wanted && !is_default {
         true => Err(format!(

@@ -10,11 +10,6 @@ use sockring::worker::{self, WorkerError};
 
 use crate::space;
 
-/// Sizes of each shard's ring. Its table cannot be larger than the limit of open files; connections beyond it keep theirs.
-pub(crate) fn options(settings: &Settings, descriptors: usize) -> RingOptions {
-    RingOptions::for_connections(settings.capacity.connections_max.min(descriptors))
-}
-
 /// Sets up what all workers have, all at once as when it serves, and drops it.
 pub(crate) fn try_all(options: RingOptions, settings: &Settings) -> Result<(), String> {
     let mut stays = Vec::new();

@@ -91,7 +91,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         if crew.started.recv().is_err() {
             return match end.recv()? {
                 ProcessEnd::Worker(error) => {
-                    Err(rings::explain(&error, rings::options(&settings, descriptors), &settings).into())
+                    Err(rings::explain(&error, budget::ring_options(&settings, descriptors), &settings).into())
                 }
                 ProcessEnd::Signal => Ok(()),
             };
@@ -272,7 +272,7 @@ impl Crew {
                 mailbox: Arc::clone(mailbox),
                 siblings: postboxes(number),
                 clock,
-                ring: rings::options(settings, descriptors),
+                ring: budget::ring_options(settings, descriptors),
                 left: (Arc::clone(&heritage.left), heritage.heir),
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };

@@ -10,7 +10,7 @@ use sockring::capacity::CapacityLimits;
 use sockring::config::Settings;
 use sockring::worker;
 
-use crate::budget::GUESTS_MOST;
+use crate::budget::{GUESTS_MOST, descriptors_allowed, ring_options};
 
 /// Of each thread what comes from the kernel alone: its stack, its rings and their receive buffers.
 const THREAD_BYTES: usize = 8 << 20;
@@ -80,7 +80,8 @@ fn blocks(settings: &Settings) -> Vec<usize> {
 fn need(settings: &Settings, step_bytes: usize) -> usize {
     let shards = usize::from(settings.shards);
     let tables = blocks(settings).iter().sum::<usize>().saturating_mul(shards).max(step_bytes);
-    tables.saturating_add((THREAD_BYTES + THREAD_HEAP_BYTES) * shards + OWN_BYTES + SPARE_BYTES)
+    let lanes = ring_options(settings, descriptors_allowed()).later_bytes().saturating_mul(shards);
+    tables.saturating_add(lanes).saturating_add((THREAD_BYTES + THREAD_HEAP_BYTES) * shards + OWN_BYTES + SPARE_BYTES)
 }
 
 fn reserving(settings: &Settings, bytes: usize) -> String {

@@ -87,12 +87,10 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// The most connections or clients of a process, and bytes of one message or queue.
-const CONNECTIONS_MOST: usize = 4_000_000;
+/// The most connections or clients of a process: one shard may have all of them, and a session id has to tell them apart. And
+/// the most bytes of one message or queue.
+const CONNECTIONS_MOST: usize = SLOTS_MOST;
 const BYTES_MOST: usize = 1 << 30;
-
-// A session id has to tell all clients of all shards apart.
-const _: () = assert!(CONNECTIONS_MOST <= SLOTS_MOST);
 
 /// A secret of fewer bytes than HS256 has is guessed before that is broken (RFC 7518 section 3.2).
 const SECRET_BYTES_LEAST: usize = 32;

@@ -223,7 +223,7 @@ fn values_that_mean_nothing_are_refused_with_their_key() {
         ("port", "http"),
         ("host", "example.com"),
         ("shards", "257"),
-        ("clients_max", "4000001"),
+        ("clients_max", "4194305"),
         ("acks_pending_max", "0"),
         ("ping_interval_ms", "0"),
         ("ping_interval_ms", "-1"),

@@ -131,7 +131,7 @@ mod tests {
     fn an_error_or_nothing_sent_ends_it() {
         for (result, errno) in [(-32, 32), (0, 0)] {
             let mut flight = Flight::default();
-            let index = flight.lend(TOKEN, RawTarget::Direct(1), SendBytes::Shared(Arc::from([1u8, 2].as_slice())));
+            let index = flight.lend(TOKEN, RawTarget::Plain(1), SendBytes::Shared(Arc::from([1u8, 2].as_slice())));
             assert_eq!(flight.complete(index, result), SendState::Failed(TOKEN, errno));
             assert!(flight.is_empty());
         }

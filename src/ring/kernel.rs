@@ -133,10 +133,10 @@ pub trait Kernel {
 
     /// Cancels the watch of this token; it completes by itself. The kernel finds it by its name, and not, as it would by the
     /// descriptor, by looking at all that are armed.
-    fn cancel_watch(&mut self, token: Token);
+    fn cancel_watch(&mut self, descriptor: &DescriptorOf<Self>, token: Token);
 
     /// Cancels the receive of this token; it completes by itself, perhaps with bytes.
-    fn cancel_receive(&mut self, token: Token);
+    fn cancel_receive(&mut self, descriptor: &DescriptorOf<Self>, token: Token);
 
     /// Closes the descriptor. Nothing may be under way on it: an armed poll would keep the file open.
     fn close(&mut self, descriptor: DescriptorOf<Self>, token: Token);

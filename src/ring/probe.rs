@@ -49,8 +49,8 @@ impl fmt::Display for RingError {
             ),
             RingError::Files => write!(
                 f,
-                "the limit of open files is below connections_max: raise RLIMIT_NOFILE (ulimit -n, or LimitNOFILE= in \
-                 systemd), or lower connections_max"
+                "the limit of open files is below the size of a file table: raise RLIMIT_NOFILE (ulimit -n, or \
+                 LimitNOFILE= in systemd), or lower connections_max"
             ),
             RingError::Setup(what, error) => write!(f, "io_uring failed while {what}: {error}"),
         }

@@ -40,13 +40,13 @@ impl Ring {
         let Ok(length) = u32::try_from(count) else { unreachable!("what one call carries is short enough") };
         let entry = match raw {
             RawTarget::Plain(fd) => opcode::Send::new(types::Fd(fd), rest.as_ptr(), length),
-            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot), rest.as_ptr(), length),
+            RawTarget::Direct(slot) => opcode::Send::new(types::Fixed(slot.index()), rest.as_ptr(), length),
         };
         let waits = count <= SHORT_BYTES_MAX || attempt == Attempt::Last;
         let patience = if waits { 0 } else { libc::MSG_DONTWAIT };
         let entry = entry.flags(libc::MSG_NOSIGNAL | patience).build();
         self.sends_started += 1;
-        self.queue(entry.user_data(pack(Operation::Send, Token { index, generation: attempt as u32 })));
+        self.queue(raw.lane(), entry.user_data(pack(Operation::Send, Token { index, generation: attempt as u32 })));
         count
     }
 
@@ -77,11 +77,12 @@ impl Ring {
     }
 
     fn await_room(&mut self, index: u32) {
-        let entry = match self.flight.rest(index).0 {
+        let raw = self.flight.rest(index).0;
+        let entry = match raw {
             RawTarget::Plain(fd) => opcode::PollAdd::new(types::Fd(fd), POLL_WRITABLE).build(),
-            RawTarget::Direct(slot) => opcode::PollAdd::new(types::Fixed(slot), POLL_WRITABLE).build(),
+            RawTarget::Direct(slot) => opcode::PollAdd::new(types::Fixed(slot.index()), POLL_WRITABLE).build(),
         };
-        self.queue(entry.user_data(pack(Operation::Room, Token { index, generation: 0 })));
+        self.queue(raw.lane(), entry.user_data(pack(Operation::Room, Token { index, generation: 0 })));
     }
 
     /// Goes on with sends for which there is room, as far as the next call may.

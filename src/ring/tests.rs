@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::*;
 
+mod lanes;
+
 const OPTIONS: RingOptions =
-    RingOptions { submissions: 128, completions: 256, files: 4, buffers: 2, buffer_bytes: 1024 };
+    RingOptions { submissions: 128, completions: 256, files: 4, tables_max: 1, buffers: 2, buffer_bytes: 1024 };
 
 fn pair(ring: &mut Ring) -> (Descriptor, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -74,7 +76,7 @@ fn a_settled_socket_receives_sends_and_closes() {
     assert!(intact && seen[2] == [1]);
 
     // An armed poll is cancelled before the close, and the peer sees the end.
-    ring.cancel_watch(token);
+    ring.cancel_watch(&descriptor, token);
     let mut ended = Vec::new();
     turn(&mut ring, &mut ended, 2, |completion| {
         matches!(completion, Completion::Cancelled(_, Hit::Found) | Completion::Readable(_, Armed::Ended, _))
@@ -303,7 +305,7 @@ fn more_entries_than_fit_are_all_carried_out() {
 
 #[test]
 fn smaller_rings_end_at_one_that_can_be_set_up() {
-    let mut options = RingOptions::for_connections(4);
+    let mut options = RingOptions::for_connections(4, 4, 1);
     let sizes: Vec<u32> = std::iter::from_fn(|| {
         options = options.smaller();
         drop(Ring::new(&options).expect("a smaller ring"));

@@ -138,10 +138,10 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 self.kernel.abort(descriptor, token);
             }
             if start.cancel_watch {
-                self.kernel.cancel_watch(token);
+                self.kernel.cancel_watch(descriptor, token);
             }
             if start.cancel_receive {
-                self.kernel.cancel_receive(token);
+                self.kernel.cancel_receive(descriptor, token);
             }
         }
         if start.release {

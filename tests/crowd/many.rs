@@ -15,7 +15,7 @@ use crate::{alone, environment, knob, parts, shards};
 const CLIENTS_PER_WORKER_MAX: usize = 10_000;
 const PHASE_MAX: Duration = Duration::from_secs(900);
 /// The limit while the number of connections is an ordinary one; 0 is the machine's own.
-const DESCRIPTORS: u64 = 700;
+const DESCRIPTORS: u64 = 400;
 /// Connections above which the machine's limit is meant.
 const ORDINARY_MAX: usize = 5000;
 /// Users that get an event of their own.

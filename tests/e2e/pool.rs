@@ -58,7 +58,8 @@ impl EchoWorker {
             times: SessionTimes { ping_interval_ms: 24 * 3600 * 1000, ..SessionTimes::default() },
             ..EngineSettings::default()
         };
-        let ring = RingOptions { submissions: 64, completions: 256, files: 256, buffers, buffer_bytes: 4096 };
+        let ring =
+            RingOptions { submissions: 64, completions: 256, files: 256, tables_max: 1, buffers, buffer_bytes: 4096 };
         let limits = CapacityLimits { connections_max: 256, clients_max: 256, ..CapacityLimits::UNLIMITED };
         let parts = WorkerParts {
             left: (Arc::default(), Heir::Another),

@@ -336,11 +336,13 @@ impl Kernel for SimulatedKernel {
         self.start(Submission::Abort(id, token));
     }
 
-    fn cancel_watch(&mut self, token: Token) {
+    fn cancel_watch(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        self.named(descriptor, token);
         self.start(Submission::CancelWatch(token));
     }
 
-    fn cancel_receive(&mut self, token: Token) {
+    fn cancel_receive(&mut self, descriptor: &Descriptor<Socket, Slot>, token: Token) {
+        self.named(descriptor, token);
         self.start(Submission::CancelReceive(token));
     }
 

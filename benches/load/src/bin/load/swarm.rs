@@ -53,6 +53,7 @@ impl Swarm {
             submissions: 4096,
             completions: 65_536,
             files: u32::try_from(count.div_ceil(rings) + FILES_BESIDE)?,
+            tables_max: 1,
             buffers: BUFFERS,
             buffer_bytes: BUFFER_BYTES.max((flags.payload + 64).next_power_of_two().min(65_536)),
         };
@@ -225,7 +226,7 @@ impl Swarm {
         match act {
             Act::Watch(_) => ring.watch(descriptor, token),
             Act::Receive(_) => ring.receive(descriptor, token, Patience::DontWait),
-            Act::Cancel(_) => ring.cancel_watch(token),
+            Act::Cancel(_) => ring.cancel_watch(descriptor, token),
             Act::Send(_, bytes) => ring.send(descriptor, token, bytes),
             Act::Close(_) | Act::Open(..) | Act::Leave(_) => {}
         }
