@@ -19,17 +19,66 @@ pub(crate) struct Member {
     pub link: u16,
 }
 
-/// One room: its members, and its name, which is stored here and nowhere else.
-struct Room {
-    namespace: NamespaceId,
-    name: Box<str>,
-    members: Members,
+/// One room: its members, and its name, which is stored here and nowhere else. Most are a user's who has one socket: its member is
+/// a part of the room, and all of it half a line of the processor's cache.
+#[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
+enum Room {
+    Lone {
+        namespace: NamespaceId,
+        name: Box<str>,
+        member: Member,
+    },
+    /// Two or more.
+    Crowd {
+        namespace: NamespaceId,
+        name: Box<str>,
+        members: Box<Vec<Member>>,
+    },
 }
 
-enum Members {
-    One(Member),
-    /// Not boxed away: two or more.
-    Many(Vec<Member>),
+impl Room {
+    #[inline]
+    fn full_name(&self) -> (NamespaceId, &str) {
+        match self {
+            Room::Lone { namespace, name, .. } | Room::Crowd { namespace, name, .. } => (*namespace, name),
+        }
+    }
+
+    #[inline]
+    fn name(&self) -> &str {
+        self.full_name().1
+    }
+
+    #[inline]
+    fn members(&self) -> &[Member] {
+        match self {
+            Room::Lone { member, .. } => std::slice::from_ref(member),
+            Room::Crowd { members, .. } => members,
+        }
+    }
+
+    #[inline]
+    fn members_mut(&mut self) -> &mut [Member] {
+        match self {
+            Room::Lone { member, .. } => std::slice::from_mut(member),
+            Room::Crowd { members, .. } => members,
+        }
+    }
+
+    /// Adds a member and returns its position.
+    fn join(&mut self, new: Member) -> usize {
+        match self {
+            Room::Lone { namespace, name, member } => {
+                let (namespace, name) = (*namespace, std::mem::take(name));
+                *self = Room::Crowd { namespace, name, members: Box::new(vec![*member, new]) };
+                1
+            }
+            Room::Crowd { members, .. } => {
+                members.push(new);
+                members.len() - 1
+            }
+        }
+    }
 }
 
 /// The rooms of one shard.
@@ -98,23 +147,12 @@ impl Rooms {
     /// Adds a member, and the room if this is its first. The caller keeps the link.
     pub(crate) fn join(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
         let Some(room) = self.find(namespace, name) else { return self.create(namespace, name, member) };
-        let position = match &mut self.room_mut(room).members {
-            members @ Members::One(_) => {
-                if let Members::One(first) = *members {
-                    *members = Members::Many(vec![first, member]);
-                }
-                1
-            }
-            Members::Many(members) => {
-                members.push(member);
-                members.len() - 1
-            }
-        };
+        let position = self.room_mut(room).join(member);
         Link { room, position: narrow(position) }
     }
 
     fn create(&mut self, namespace: NamespaceId, name: &str, member: Member) -> Link {
-        let room = Room { namespace, name: name.into(), members: Members::One(member) };
+        let room = Room::Lone { namespace, name: name.into(), member };
         let id = narrow(self.rooms.insert(room));
         self.slots = self.slots.max(id + 1);
         let indexed = self.indexed(namespace, name, id);
@@ -130,18 +168,18 @@ impl Rooms {
     /// position: the caller corrects that member's link.
     pub(crate) fn leave(&mut self, link: Link) -> Option<Member> {
         let position = link.position as usize;
-        match &mut self.room_mut(link.room).members {
-            Members::One(_) => {
+        let room = self.room_mut(link.room);
+        match room {
+            Room::Lone { .. } => {
                 debug_assert_eq!(position, 0);
                 self.remove(link.room);
                 None
             }
-            members @ Members::Many(_) => {
-                let Members::Many(list) = members else { return None };
-                list.swap_remove(position);
-                let moved = list.get(position).copied();
-                if let [last] = **list {
-                    *members = Members::One(last);
+            Room::Crowd { namespace, name, members } => {
+                members.swap_remove(position);
+                let moved = members.get(position).copied();
+                if let [last] = ***members {
+                    *room = Room::Lone { namespace: *namespace, name: std::mem::take(name), member: last };
                 }
                 moved
             }
@@ -149,15 +187,16 @@ impl Rooms {
     }
 
     fn remove(&mut self, id: RoomId) {
-        let Room { namespace, name, .. } = self.room(id);
-        let indexed = self.indexed(*namespace, name, id);
+        let (namespace, name) = self.room(id).full_name();
+        let indexed = self.indexed(namespace, name, id);
         if let Ok(entry) = self.index.find_entry(indexed.spread(), |other| other.room == id) {
             entry.remove();
         }
         let room = self.rooms.remove(id as usize);
-        if home_of(&room.name, self.shard.of) == self.shard.number {
+        let (namespace, name) = room.full_name();
+        if home_of(name, self.shard.of) == self.shard.number {
             self.at_home -= 1;
-            self.users_at_home -= usize::from(self.is_only_room_of_a_user(room.namespace, &room.name));
+            self.users_at_home -= usize::from(self.is_only_room_of_a_user(namespace, name));
         }
     }
 
@@ -171,9 +210,9 @@ impl Rooms {
                 return (users, Some(slot));
             }
             let Some(room) = self.rooms.get(slot as usize) else { continue };
-            let Some(user) = room.name.strip_prefix(USER_PREFIX) else { continue };
+            let Some(user) = room.name().strip_prefix(USER_PREFIX) else { continue };
             let mut of_user =
-                (0..self.namespaces).filter_map(|namespace| self.find(NamespaceId(namespace), &room.name));
+                (0..self.namespaces).filter_map(|namespace| self.find(NamespaceId(namespace), room.name()));
             // A user with sockets in several namespaces comes with the first of them.
             if of_user.next() == Some(slot) {
                 let sockets = iter::once(slot).chain(of_user).map(|room| self.members(room).len() as u64).sum();
@@ -191,10 +230,7 @@ impl Rooms {
 
     /// Corrects the way back from a member to its socket, after the socket's links were reordered.
     pub(crate) fn relink(&mut self, link: Link, to: u16) {
-        let member = match &mut self.room_mut(link.room).members {
-            Members::One(member) => Some(member),
-            Members::Many(members) => members.get_mut(link.position as usize),
-        };
+        let member = self.room_mut(link.room).members_mut().get_mut(link.position as usize);
         debug_assert!(member.is_some(), "a link leads to a member");
         if let Some(member) = member {
             member.link = to;
@@ -202,32 +238,22 @@ impl Rooms {
     }
 
     pub(crate) fn members(&self, room: RoomId) -> &[Member] {
-        match &self.room(room).members {
-            Members::One(member) => std::slice::from_ref(member),
-            Members::Many(members) => members,
-        }
+        self.room(room).members()
     }
 
     /// The rooms of a namespace with their members. Walks over all rooms: for those who ask, not for every turn.
     pub(crate) fn of(&self, namespace: NamespaceId) -> impl Iterator<Item = (&str, &[Member])> {
-        let rooms = self.rooms.iter().filter(move |(_, room)| room.namespace == namespace);
-        rooms.map(|(_, room)| {
-            let members = match &room.members {
-                Members::One(member) => std::slice::from_ref(member),
-                Members::Many(members) => members,
-            };
-            (&*room.name, members)
-        })
+        let rooms = self.rooms.iter().filter(move |(_, room)| room.full_name().0 == namespace);
+        rooms.map(|(_, room)| (room.name(), room.members()))
     }
 
     pub(crate) fn name(&self, room: RoomId) -> &str {
-        &self.room(room).name
+        self.room(room).name()
     }
 
     /// What it is called in full.
     pub(crate) fn full_name(&self, room: RoomId) -> (NamespaceId, &str) {
-        let room = self.room(room);
-        (room.namespace, &room.name)
+        self.room(room).full_name()
     }
 
     /// The rooms that have members here and whose home is here, those of users among them.
@@ -257,8 +283,7 @@ impl Rooms {
     }
 
     fn is_called(&self, id: RoomId, namespace: NamespaceId, name: &str) -> bool {
-        let room = self.room(id);
-        room.namespace == namespace && &*room.name == name
+        self.room(id).full_name() == (namespace, name)
     }
 
     fn indexed(&self, namespace: NamespaceId, name: &str, room: RoomId) -> Indexed {
@@ -347,6 +372,12 @@ mod tests {
 
     #[test]
     fn a_room_is_small() {
-        assert!(size_of::<Room>() <= 48, "{}", size_of::<Room>());
+        // As the slab has it.
+        #[expect(dead_code)]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Room),
+        }
+        assert!(size_of::<Entry>() <= 32, "{}", size_of::<Entry>());
     }
 }
