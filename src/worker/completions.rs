@@ -52,7 +52,8 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
         // Completions borrow the kernel, and starting operations needs it: what is to be started is collected.
         let mut starts = std::mem::take(&mut self.starts);
         let mut accepted: Vec<K::Socket> = Vec::new();
-        let Worker { kernel, shard, table, outside, capacity, acceptor, starved, looked, arrived, .. } = self;
+        let Worker { kernel, shard, table, departures, outside, capacity, acceptor, starved, looked, arrived, .. } =
+            self;
         let count = kernel.complete(COMPLETIONS_PER_TURN, |completion| match completion {
             Completion::Accepted(result, armed) => {
                 *arrived += 1;
@@ -84,13 +85,16 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 let was_open = entry.operations.is_open();
                 let start = entry.operations.on_received(received);
                 entry.note(start, &mut starts);
-                match (&mut entry.departure, entry.operations.is_watched()) {
-                    (Some(departure), _) => departure.parcel.append(bytes),
-                    (None, _) if !was_open => {}
-                    (None, true) if bytes.is_empty() => shard.on_hangup(entry.key),
-                    (None, true) => shard.on_bytes(entry.key, bytes),
-                    (None, false) if bytes.is_empty() => requests.push((entry.key, FromHttp::End)),
-                    (None, false) => {
+                match entry.operations.is_watched() {
+                    _ if !was_open => {
+                        if let Some(departure) = departures.get_mut(&entry.key) {
+                            departure.parcel.append(bytes);
+                        }
+                    }
+                    true if bytes.is_empty() => shard.on_hangup(entry.key),
+                    true => shard.on_bytes(entry.key, bytes),
+                    false if bytes.is_empty() => requests.push((entry.key, FromHttp::End)),
+                    false => {
                         *arrived += 1;
                         requests.push((entry.key, FromHttp::Bytes(bytes.to_vec())));
                     }

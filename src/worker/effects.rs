@@ -57,14 +57,14 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                 let entry = self.table.get_mut(key);
                 debug_assert!(entry.as_ref().is_some_and(|entry| !entry.operations.is_ending()), "closed twice");
                 let Some(entry) = entry else { return };
-                entry.departure = None;
+                self.departures.remove(&key);
                 let start = entry.operations.end();
                 self.start(key, start);
             }
             Effect::HandOver(key, destination, parcel) => {
                 let Some(entry) = self.table.open(key) else { return };
                 debug_assert!(!entry.settles && !entry.operations.is_watched(), "a settled connection is given away");
-                entry.departure = Some(Box::new(Departure { destination, parcel: *parcel }));
+                self.departures.insert(key, Departure { destination, parcel: *parcel });
                 let start = entry.operations.leave();
                 self.start(key, start);
             }
@@ -153,11 +153,11 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
     fn release(&mut self, key: ConnectionKey) {
         let Some(entry) = self.table.get_mut(key) else { return };
         let Some(descriptor) = entry.descriptor.take() else { return };
-        match (descriptor, entry.departure.take()) {
+        match (descriptor, self.departures.remove(&key)) {
             (Descriptor::Plain(socket), Some(departure)) => {
                 self.table.remove(key);
                 self.shard.on_closed(key);
-                let Departure { destination, mut parcel } = *departure;
+                let Departure { destination, mut parcel } = departure;
                 match destination {
                     Destination::Api => {
                         parcel.keep_descriptor();

@@ -10,7 +10,6 @@ pub(super) struct TableEntry<K: Kernel> {
     pub(super) key: ConnectionKey,
     pub(super) descriptor: Option<DescriptorOf<K>>,
     pub(super) operations: Operations,
-    pub(super) departure: Option<Box<Departure>>,
     /// To be settled as soon as nothing is under way.
     pub(super) settles: bool,
 }
@@ -57,13 +56,7 @@ impl<K: Kernel> Table<K> {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
         }
-        let entry = TableEntry {
-            key,
-            descriptor: Some(descriptor),
-            operations: Operations::new(),
-            departure: None,
-            settles: false,
-        };
+        let entry = TableEntry { key, descriptor: Some(descriptor), operations: Operations::new(), settles: false };
         let Some(place) = self.entries.get_mut(index) else { return };
         debug_assert!(place.is_none());
         *place = Some(entry);
@@ -105,6 +98,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Option<TableEntry<Ring>>>() <= 40, "{}", size_of::<Option<TableEntry<Ring>>>());
+        assert!(size_of::<Option<TableEntry<Ring>>>() <= 32, "{}", size_of::<Option<TableEntry<Ring>>>());
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! `enter` is outside of the turn, in `go_on`: it lets the kernel do what was started, and what it had put off.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use super::clock::{as_micros, as_millis};
 use super::operations::Start;
 use super::outside::Outside;
 use super::pace::{Pace, Wait};
-use super::table::Table;
+use super::table::{Departure, Table};
 
 /// Completions handled before other tasks of the core get their turn, and letters.
 pub(super) const COMPLETIONS_PER_TURN: usize = 4096;
@@ -51,6 +51,8 @@ pub struct Worker<A, K: Kernel, O> {
     /// Accepted, and not let in yet.
     pub(super) waiting: VecDeque<K::Socket>,
     pub(super) table: Table<K>,
+    /// Connections of it that are about to be handed over.
+    pub(super) departures: HashMap<ConnectionKey, Departure>,
     /// Connections that wait for a receive buffer.
     pub(super) starved: Vec<Token>,
     effects: Vec<Effect>,
@@ -111,6 +113,7 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
             acceptor: Acceptor::new(),
             waiting: VecDeque::new(),
             table,
+            departures: HashMap::new(),
             starved: Vec::new(),
             effects: Vec::new(),
             starts: Vec::new(),
