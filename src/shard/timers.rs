@@ -15,6 +15,9 @@ const FAR_SLOTS: u64 = 256;
 const COARSE_MS: [(u64, u64); 3] = [(16_000, COARSEST_MS), (6_000, 64), (1_500, 16)];
 const COARSEST_MS: u64 = 256;
 
+/// A slot of the far wheel that is full grows by one entry in so many.
+const GROWTH_SHARE: usize = 8;
+
 struct Entry<T> {
     at: Millis,
     owner: T,
@@ -70,7 +73,12 @@ impl<T: Copy> Timers<T> {
         } else {
             let slot = far_at.min(far_now + FAR_SLOTS - 1) % FAR_SLOTS;
             self.far_filled.set(slot);
-            slot_of(&mut self.far, slot).push(entry);
+            let slot = slot_of(&mut self.far, slot);
+            // Nearly all clients have an entry here: by doubling, a third of the memory would be air.
+            if slot.len() == slot.capacity() {
+                slot.reserve_exact(slot.len() / GROWTH_SHARE + GROWTH_SHARE);
+            }
+            slot.push(entry);
         }
     }
 
