@@ -7,8 +7,11 @@
 //! owner was late does not count against the peer (`Moment`), and when its time is up the owner looks once more. What it
 //! learns meanwhile about its lateness counts, too: who has time left then is a suspect no more.
 
+mod near;
+
 use super::packet::EnginePacket;
 use crate::Millis;
+use near::Near;
 
 /// A POST with a close packet waits this long for the GET that was sent before it on another TCP connection.
 pub const CLOSE_GRACE_MS: u64 = 10;
@@ -93,7 +96,7 @@ enum State {
     /// The probe was answered: polls are no longer held.
     Upgrading {
         upgrade_by: Millis,
-        release_poll_at: Millis,
+        release_poll_at: Near,
     },
     WebSocket,
     /// A close packet came by POST while no GET was there; it takes effect `at`, or with the next GET.
@@ -332,7 +335,7 @@ impl Session {
                 let was_suspect = self.is_suspect();
                 self.take_ping(moment, times);
                 if let Upgrading { upgrade_by, .. } = self.state {
-                    self.state = Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
+                    self.state = Upgrading { upgrade_by, release_poll_at: Near::NEVER };
                 }
                 if was_suspect && !self.is_suspect() { Step::Pardoned } else { Step::Nothing }
             }
@@ -347,7 +350,7 @@ impl Session {
                 Step::Accept
             }
             (Probing { upgrade_by }, Input::ProbePacket(ProbePacket::Probe)) => {
-                self.state = Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
+                self.state = Upgrading { upgrade_by, release_poll_at: Near::NEVER };
                 Step::AnswerProbe
             }
             (Upgrading { .. }, Input::ProbePacket(ProbePacket::Upgrade)) => {
@@ -419,8 +422,8 @@ impl Session {
                 self.upgrade = UpgradeTiming::Suspect;
                 return Step::SuspectProbe;
             }
-            State::Upgrading { upgrade_by, release_poll_at } if release_poll_at <= now => {
-                self.state = State::Upgrading { upgrade_by, release_poll_at: Millis::NEVER };
+            State::Upgrading { upgrade_by, release_poll_at } if release_poll_at.at(now) <= now => {
+                self.state = State::Upgrading { upgrade_by, release_poll_at: Near::NEVER };
                 return Step::ReleasePoll;
             }
             _ => {}
@@ -475,7 +478,9 @@ impl Session {
             State::Closed(_) => Millis::NEVER,
             State::Closing { at } => at.min(heartbeat),
             State::Probing { upgrade_by } => upgrade(upgrade_by).min(heartbeat),
-            State::Upgrading { upgrade_by, release_poll_at } => upgrade(upgrade_by).min(release_poll_at).min(heartbeat),
+            State::Upgrading { upgrade_by, release_poll_at } => {
+                upgrade(upgrade_by).min(release_poll_at.at(now.at)).min(heartbeat)
+            }
             State::Polling | State::WebSocket => heartbeat,
         }
     }
@@ -532,7 +537,7 @@ impl Session {
         self.take_ping(moment, times);
         self.poll = RequestPresence::Present;
         if let State::Upgrading { upgrade_by, .. } = self.state {
-            self.state = State::Upgrading { upgrade_by, release_poll_at: now + POLL_RELEASE_MS };
+            self.state = State::Upgrading { upgrade_by, release_poll_at: Near::of(now + POLL_RELEASE_MS) };
         }
         Step::Accept
     }

@@ -57,7 +57,7 @@ impl<A: Application> Hub<A> {
     fn await_decision(&mut self, key: ClientKey, until: Millis) {
         let wait_ms = until - self.now.at;
         if let Some(client) = self.directory.get_mut(key).filter(|client| client.phase == Phase::Unclaimed) {
-            client.half_open_by = client.half_open_by + wait_ms;
+            client.begun.change(|begun| begun.half_open_by = begun.half_open_by + wait_ms);
         }
     }
 

@@ -42,13 +42,13 @@ impl<A: Application> Hub<A> {
             self.counters.hit(Limit::QueueBytesMax);
         }
         client.session.close();
-        if let Some(probe) = client.probe.take() {
-            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+        if let Some(probe) = client.begun.take_probe() {
+            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::EMPTY, None));
         }
         let mut outbox = std::mem::take(&mut client.outbox);
         if reason == CloseReason::TakenOver {
             // Whoever has taken it over gets that.
-            outbox = Outbox::Empty;
+            outbox = Outbox::EMPTY;
         }
         match (client.session.transport(), client.connection.take()) {
             (_, Some(connection)) if reason == CloseReason::QueueFull => {
@@ -94,8 +94,8 @@ impl<A: Application> Hub<A> {
         let attended = self.attended();
         let Some(client) = self.directory.get_mut(key) else { return };
         client.phase = Phase::Farewell;
-        let begun = client.assembler.take().map_or(0, |assembler| assembler.held_bytes());
-        client.half_open_by = attended + FAREWELL_MS;
+        let begun = client.begun.take_assembler().map_or(0, |assembler| assembler.held_bytes());
+        client.begun.change(|begun| begun.half_open_by = attended + FAREWELL_MS);
         client.is_suspect = false;
         self.give_back_input(begun);
         self.arm(key);
@@ -105,7 +105,7 @@ impl<A: Application> Hub<A> {
     pub(crate) fn forget(&mut self, key: ClientKey) {
         let Some((client, sender)) = self.directory.remove(key) else { return };
         self.capacity.give_back_client();
-        self.give_back_input(client.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes()));
+        self.give_back_input(client.begun.assembler.as_ref().map_or(0, |assembler| assembler.held_bytes()));
         self.outbound.mails.extend(sender.map(|shard| (shard, SiblingMail::Gone(client.sid))));
     }
 
@@ -140,7 +140,9 @@ impl<A: Application> Hub<A> {
             && let Some(socket) = client.sockets.remove(place)
         {
             client.outbox.forget_keys(socket.namespace);
-            client.expiries.clear(place);
+            if !client.begun.expiries.is_empty() {
+                client.begun.change(|begun| begun.expiries.clear(place));
+            }
         }
     }
 }

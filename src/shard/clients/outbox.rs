@@ -49,12 +49,18 @@ const MERGED_BYTES_MAX: usize = 32 << 10;
 const PLACES_KEPT: usize = 64;
 
 /// Messages that wait for a client's transport. Empty, or with one message, it holds no memory of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) enum Outbox {
-    #[default]
-    Empty,
     One(Frames),
-    Many(Box<Queue>),
+    /// `None`: it is empty. So all of it is two words.
+    Many(Option<Box<Queue>>),
+}
+
+impl Default for Outbox {
+    #[inline]
+    fn default() -> Outbox {
+        Outbox::EMPTY
+    }
 }
 
 /// Several messages, or one that a newer one may replace.
@@ -97,13 +103,15 @@ pub(crate) fn weight(frames: &Frames, key: Option<&ConflateKey>) -> usize {
 }
 
 impl Outbox {
+    pub(crate) const EMPTY: Outbox = Outbox::Many(None);
+
     #[inline]
     pub(crate) fn push(&mut self, frames: Frames) {
         match self {
             // An assignment would drop what is not there.
-            Outbox::Empty => std::mem::forget(std::mem::replace(self, Outbox::One(frames))),
+            Outbox::Many(None) => std::mem::forget(std::mem::replace(self, Outbox::One(frames))),
             Outbox::One(_) => self.queue().push(frames, None),
-            Outbox::Many(queue) => queue.push(frames, None),
+            Outbox::Many(Some(queue)) => queue.push(frames, None),
         }
     }
 
@@ -118,7 +126,7 @@ impl Outbox {
 
     /// What waits in this namespace is not replaced any more: the socket that it is for ends, and another may follow.
     pub(crate) fn forget_keys(&mut self, namespace: NamespaceId) {
-        let Outbox::Many(queue) = self else { return };
+        let Outbox::Many(Some(queue)) = self else { return };
         queue.keys.retain(|key, _| key.0.0 != namespace);
         for message in queue.messages.iter_mut().flatten() {
             let before = message.bytes();
@@ -130,46 +138,43 @@ impl Outbox {
     /// What all of it takes, all that is kept about it included.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Outbox::Empty => 0,
             Outbox::One(frames) => weight(frames, None),
-            Outbox::Many(queue) => queue.bytes,
+            Outbox::Many(queue) => queue.as_ref().map_or(0, |queue| queue.bytes),
         }
     }
 
     /// What the message that waits under this key takes.
     pub(crate) fn bytes_under(&self, key: &ConflateKey) -> usize {
-        let Outbox::Many(queue) = self else { return 0 };
+        let Outbox::Many(Some(queue)) = self else { return 0 };
         let message = queue.place(key).and_then(|place| queue.messages.get(place)?.as_ref());
         message.map_or(0, QueuedMessage::bytes)
     }
 
     fn queue(&mut self) -> &mut Queue {
-        match std::mem::take(self) {
-            Outbox::Empty => *self = Outbox::Many(Box::default()),
-            Outbox::One(first) => {
-                let mut queue = Box::<Queue>::default();
-                queue.push(first, None);
-                *self = Outbox::Many(queue);
-            }
-            many @ Outbox::Many(_) => *self = many,
+        if let Outbox::One(_) = self
+            && let Outbox::One(first) = std::mem::take(self)
+        {
+            let mut queue = Box::<Queue>::default();
+            queue.push(first, None);
+            *self = Outbox::Many(Some(queue));
         }
         match self {
-            Outbox::Many(queue) => queue,
-            _ => unreachable!("it was made so"),
+            Outbox::Many(queue) => queue.get_or_insert_default(),
+            Outbox::One(_) => unreachable!("it was made so"),
         }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Frames> {
         match self {
-            Outbox::Empty => None,
             Outbox::One(_) => match std::mem::take(self) {
                 Outbox::One(frames) => Some(frames),
                 _ => None,
             },
-            Outbox::Many(queue) => {
+            Outbox::Many(None) => None,
+            Outbox::Many(Some(queue)) => {
                 let frames = queue.pop();
                 if queue.messages.is_empty() {
-                    *self = Outbox::Empty;
+                    *self = Outbox::EMPTY;
                 }
                 frames
             }
@@ -216,15 +221,15 @@ impl Outbox {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Outbox::Empty)
+        matches!(self, Outbox::Many(None))
     }
 
     pub(crate) fn first_bytes(&self) -> usize {
         match self {
-            Outbox::Empty => 0,
             Outbox::One(frames) => frames.len(),
             Outbox::Many(queue) => {
-                queue.messages.front().and_then(Option::as_ref).map_or(0, |first| first.frames.len())
+                let first = queue.as_ref().and_then(|queue| queue.messages.front()?.as_ref());
+                first.map_or(0, |first| first.frames.len())
             }
         }
     }
@@ -335,7 +340,7 @@ mod tests {
         assert_eq!(outbox.first_bytes(), 1);
         let order: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|frames| frames[0]).collect();
         assert_eq!(order, [0, 1, 2, 3, 4]);
-        assert!(matches!(outbox, Outbox::Empty));
+        assert!(outbox.is_empty());
         assert!(size_of::<Outbox>() <= 24);
     }
 
@@ -362,7 +367,7 @@ mod tests {
         outbox.push_under(&key("b"), frames(5));
         let rest: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|frames| frames[0]).collect();
         assert_eq!(rest, [3, 4, 5]);
-        assert!(matches!(outbox, Outbox::Empty));
+        assert!(outbox.is_empty());
         // Nor what is for a socket that has ended.
         for byte in [8, 9] {
             outbox.push_under(&key("a"), frames(byte));
@@ -411,7 +416,7 @@ mod tests {
 
     /// What a queue has allocated, without the messages and keys, which are shared.
     fn places(outbox: &Outbox) -> (usize, usize) {
-        let Outbox::Many(queue) = outbox else { return (0, 0) };
+        let Outbox::Many(Some(queue)) = outbox else { return (0, 0) };
         (queue.messages.capacity(), queue.keys.capacity())
     }
 

@@ -47,7 +47,7 @@ impl<A: Application> Hub<A> {
 
     fn on_socketio_text(&mut self, key: ClientKey, text: &str) -> Result<(), Cause> {
         let Some(client) = self.directory.get(key) else { return Ok(()) };
-        if client.assembler.is_some() {
+        if client.begun.assembler.is_some() {
             return Err(self.fault(PacketFault::Session(Forbidden::TextForAttachment)));
         }
         let packet = SocketPacket::decode(text, &self.settings.packet).map_err(|error| {
@@ -94,8 +94,8 @@ impl<A: Application> Hub<A> {
         }
         let attended = self.attended();
         if let Some(client) = self.directory.get_mut(key) {
-            client.assembler = Some(Box::new(assembler));
-            client.half_open_by = attended + self.settings.message_timeout_ms;
+            let by = attended + self.settings.message_timeout_ms;
+            client.begun.change(|begun| (begun.assembler, begun.half_open_by) = (Some(Box::new(assembler)), by));
         }
         self.arm(key);
         Ok(())
@@ -108,14 +108,14 @@ impl<A: Application> Hub<A> {
 
     fn on_attachment(&mut self, key: ClientKey, bytes: &[u8]) -> Result<(), Cause> {
         let Some(client) = self.directory.get_mut(key) else { return Ok(()) };
-        let Some(mut assembler) = client.assembler.take() else {
+        let Some(mut assembler) = client.begun.take_assembler() else {
             return Err(self.fault(PacketFault::Session(Forbidden::Unannounced)));
         };
         let held = assembler.held_bytes();
         let progress = assembler.push(bytes);
         if progress == Ok(AssemblyStep::More) && self.take_input(bytes.len()) {
             if let Some(client) = self.directory.get_mut(key) {
-                client.assembler = Some(assembler);
+                client.begun.change(|begun| begun.assembler = Some(assembler));
             }
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl<A: Application> Hub<A> {
         match progress {
             Ok(AssemblyStep::Complete) => {
                 if let Some(client) = self.directory.get_mut(key) {
-                    client.half_open_by = Millis::NEVER;
+                    client.begun.change(|begun| begun.half_open_by = Millis::NEVER);
                 }
                 self.on_assembled(key, &assembler)
             }
@@ -192,7 +192,7 @@ impl<A: Application> Hub<A> {
             // It is to connect elsewhere, and does so when its session ends.
             return Err(CloseReason::Shutdown.into());
         }
-        let address = client.handshake.as_deref().and_then(|handshake| handshake.address);
+        let address = client.begun.handshake.as_deref().and_then(|handshake| handshake.address);
         if self.is_refused_by_rate(address) {
             self.refuse(key, namespace, &refusal("Authentication failed", RefusalReason::TooMany));
             return Ok(());
@@ -210,7 +210,7 @@ impl<A: Application> Hub<A> {
     ) -> Decided {
         let settings = Arc::clone(&self.settings);
         let namespace = settings.namespace_name(id);
-        let handshake = self.directory.get_mut(key).and_then(|client| client.handshake.take());
+        let handshake = self.directory.get_mut(key).and_then(|client| client.begun.take_handshake());
         let request = ConnectRequest {
             namespace,
             payload,
@@ -221,7 +221,7 @@ impl<A: Application> Hub<A> {
             Ok(admission) => match self.home_elsewhere(key, &admission) {
                 Some(home) => {
                     if let Some(client) = self.directory.get_mut(key) {
-                        client.handshake = handshake;
+                        client.begun.set_handshake(handshake);
                     }
                     self.emigrate(key, home, id, admission, payload);
                     return Decided::Now;
@@ -254,7 +254,8 @@ impl<A: Application> Hub<A> {
         };
         if let Some(client) = self.directory.get_mut(key) {
             let is_claimed = client.phase != Phase::Unclaimed;
-            client.handshake = handshake.filter(|handshake| !is_claimed || is_kept(handshake));
+            let handshake = handshake.filter(|handshake| !is_claimed || is_kept(handshake));
+            client.begun.set_handshake(handshake);
         }
     }
 
@@ -279,17 +280,17 @@ impl<A: Application> Hub<A> {
         let (random, attended) = (self.random.take(), self.attended());
         let Some(client) = self.directory.get_mut(key) else { return };
         if client.phase == Phase::Unclaimed {
-            let left_ms = client.half_open_by - attended;
+            let left_ms = client.begun.half_open_by - attended;
             self.counters.handshakes.observe(self.settings.connect_timeout_ms.saturating_sub(left_ms));
         }
         client.phase = Phase::Claimed;
-        client.refusals = 0;
-        client.half_open_by = Millis::NEVER;
+        client.begun.change(|begun| (begun.refusals, begun.half_open_by) = (0, Millis::NEVER));
         let stage = SocketStage::Joining;
         self.counters.connects_accepted += 1;
         let place = client.sockets.insert(Socket { random, namespace: id, stage, user: None, links: Links::None });
         if let Some(at) = admission.ends_at_unix_ms {
-            client.expiries.set(place, self.now.at + at.saturating_sub(self.now.unix_ms));
+            let at = self.now.at + at.saturating_sub(self.now.unix_ms);
+            client.begun.change(|begun| begun.expiries.set(place, at));
         }
         if self.diary.is_kept() {
             self.tell_connect(key, request.namespace, admission.user.as_deref());

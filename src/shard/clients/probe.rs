@@ -35,7 +35,7 @@ impl<A: Application> Hub<A> {
             return ProbeAdmission::Refused;
         }
         if let Some(client) = self.directory.get_mut(key) {
-            client.probe = Some(connection);
+            client.begun.change(|begun| begun.probe = Some(connection));
         }
         ProbeAdmission::Accepted
     }
@@ -56,7 +56,7 @@ impl<A: Application> Hub<A> {
         packet: ProbePacket,
     ) -> ProbeOutcome {
         // One that was dropped in this turn still has frames behind.
-        if self.directory.get(key).is_none_or(|client| client.probe != Some(connection)) {
+        if self.directory.get(key).is_none_or(|client| client.begun.probe != Some(connection)) {
             return ProbeOutcome::Nothing;
         }
         match self.step(key, Input::ProbePacket(packet)) {
@@ -81,22 +81,22 @@ impl<A: Application> Hub<A> {
 
     pub(crate) fn on_probe_lost(&mut self, key: ClientKey, connection: ConnectionKey) {
         let Some(client) = self.directory.get_mut(key) else { return };
-        if client.probe == Some(connection) {
-            client.probe = None;
+        if client.begun.probe == Some(connection) {
+            client.begun.take_probe();
             self.step(key, Input::ProbeLost);
         }
     }
 
     pub(crate) fn drop_probe(&mut self, key: ClientKey) {
         let Some(client) = self.directory.get_mut(key) else { return };
-        if let Some(probe) = client.probe.take() {
-            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::Empty, None));
+        if let Some(probe) = client.begun.take_probe() {
+            self.outbound.orders.push(Order::CloseWebSocket(probe, Outbox::EMPTY, None));
         }
     }
 
     fn take_over(&mut self, key: ClientKey) {
         let Some(client) = self.directory.get_mut(key) else { return };
-        let probe = client.probe.take();
+        let probe = client.begun.take_probe();
         if let Some(held) = std::mem::replace(&mut client.connection, probe) {
             self.outbound.orders.push(Order::RefusePoll(held));
         }

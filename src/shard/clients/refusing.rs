@@ -40,13 +40,13 @@ impl<A: Application> Hub<A> {
             return;
         }
         let Some(client) = self.directory.get_mut(key) else { return };
-        let address = client.handshake.as_deref().and_then(|handshake| handshake.address);
+        let address = client.begun.handshake.as_deref().and_then(|handshake| handshake.address);
         // That it was one too many shows with the next one.
         self.capacity.admit(Rate::ConnectRefusals, address, self.now.at);
-        client.refusals = client.refusals.saturating_add(1);
+        client.begun.change(|begun| begun.refusals = begun.refusals.saturating_add(1));
         // A client may connect to all namespaces at once, with the same worthless token.
         let refusals_max = self.settings.connect_refusals_max.saturating_mul(self.settings.namespaces.len());
-        if usize::from(client.refusals) >= refusals_max.min(usize::from(u8::MAX)) {
+        if usize::from(client.begun.refusals) >= refusals_max.min(usize::from(u8::MAX)) {
             self.counters.hit(Limit::ConnectRefusalsMax);
             self.drop_client(key, CloseReason::TooManyRefusals, None, Farewell::NextPoll);
         }

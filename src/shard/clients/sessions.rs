@@ -13,7 +13,7 @@ use crate::shard::limit::Limit;
 use crate::shard::rooms::sockets::Sockets;
 
 use super::client::{
-    Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Expiries, Farewell, FirstRequest, Phase,
+    Begun, Cause, Client, ClientKey, CloseReason, ConnectionKey, EventRate, Farewell, FirstRequest, Phase,
 };
 use super::outbox::Outbox;
 
@@ -49,16 +49,11 @@ impl<A: Application> Hub<A> {
             sid,
             session: Session::open(transport, now, &self.settings.times, early_ms),
             connection,
-            probe: None,
             sockets: Sockets::None,
-            outbox: Outbox::Empty,
-            assembler: None,
-            handshake,
-            half_open_by,
-            expiries: Expiries::default(),
+            outbox: Outbox::EMPTY,
+            begun: Begun::by(half_open_by, handshake),
             timer_at: Millis::NEVER,
             rate: EventRate::default(),
-            refusals: 0,
             phase: Phase::Unclaimed,
             began: transport,
             is_dirty: false,
@@ -204,11 +199,11 @@ impl<A: Application> Hub<A> {
             return;
         }
         client.timer_at = Millis::NEVER;
-        let is_overdue = client.half_open_by <= moment.attended();
+        let is_overdue = client.begun.half_open_by <= moment.attended();
         if is_overdue && client.phase == Phase::Farewell {
             return self.forget(key);
         }
-        if client.expiries.first() <= now {
+        if client.begun.expiries.first() <= now {
             return self.drop_client(key, CloseReason::TokenExpired, None, Farewell::NextPoll);
         }
         if is_overdue && !client.is_suspect {

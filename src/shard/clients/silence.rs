@@ -67,7 +67,7 @@ impl<A: Application> Hub<A> {
         if let Some(client) = self.directory.get(key)
             && client.session.is_probe_suspect()
         {
-            self.outbound.looks.extend(client.probe);
+            self.outbound.looks.extend(client.begun.probe);
         }
     }
 
@@ -76,7 +76,7 @@ impl<A: Application> Hub<A> {
         let attended = self.attended();
         let Some(client) = self.directory.get_mut(key) else { return };
         let was_half_open = std::mem::take(&mut client.is_suspect);
-        if was_half_open && client.half_open_by <= attended {
+        if was_half_open && client.begun.half_open_by <= attended {
             let (reason, limit) = match client.phase {
                 Phase::Claimed => (CloseReason::MessageTimeout, Limit::MessageTimeout),
                 Phase::Unclaimed | Phase::Farewell => (CloseReason::ConnectTimeout, Limit::ConnectTimeout),

@@ -66,7 +66,7 @@ impl<A: Application> Hub<A> {
             stats.unclaimed += u64::from(client.phase == Phase::Unclaimed);
             stats.leaving += u64::from(client.phase == Phase::Farewell);
             stats.probing += u64::from(client.session.is_probing());
-            stats.assembling += u64::from(client.assembler.is_some());
+            stats.assembling += u64::from(client.begun.assembler.is_some());
             if client.is_connected() {
                 stats.connected += 1;
                 match client.session.transport() {

@@ -7,7 +7,7 @@ use sockring_protocol::Millis;
 use sockring_protocol::engineio::{Input, Transport};
 
 use crate::app::{Admission, Application, ConnectRequest, Layer};
-use crate::shard::clients::client::{Client, ClientKey, CloseReason, ConnectionKey, Expiries, Farewell, Phase, Role};
+use crate::shard::clients::client::{Begun, Client, ClientKey, CloseReason, ConnectionKey, Farewell, Phase, Role};
 use crate::shard::hub::Hub;
 use crate::shard::hub::outbound::Order;
 use crate::shard::mail::SiblingMail;
@@ -55,16 +55,16 @@ impl<A: Application> Hub<A> {
             client.session.receive(Input::PollAnswered, moment, &self.settings.times);
         }
         let websocket = client.connection.filter(|_| transport == Transport::WebSocket);
-        self.outbound.departed = Some(Departed { sid: client.sid, home, held, websocket, probe: client.probe });
+        self.outbound.departed = Some(Departed { sid: client.sid, home, held, websocket, probe: client.begun.probe });
         let emigrant = Emigrant {
             sid: client.sid,
             session: client.session,
             began: client.began,
             rate: client.rate,
             outbox: client.outbox,
-            handshake: client.handshake,
+            handshake: client.begun.take_handshake(),
             account: self.diary.account(key.0.index),
-            half_open_by: client.half_open_by,
+            half_open_by: client.begun.half_open_by,
             left_at: moment,
             namespace,
             admission,
@@ -86,20 +86,16 @@ impl<A: Application> Hub<A> {
     pub(crate) fn immigrate(&mut self, emigrant: Emigrant) {
         let Emigrant { sid, mut session, namespace, admission, payload, waiting, rest, .. } = emigrant;
         session.change_owner(emigrant.left_at, self.moment());
+        let half_open_by = emigrant.left_at.carry_over(emigrant.half_open_by, self.moment());
         let client = Client {
             sid,
             session,
             connection: None,
-            probe: None,
             sockets: Sockets::None,
             outbox: emigrant.outbox,
-            assembler: None,
-            handshake: emigrant.handshake,
-            half_open_by: emigrant.left_at.carry_over(emigrant.half_open_by, self.moment()),
-            expiries: Expiries::default(),
+            begun: Begun::by(half_open_by, emigrant.handshake),
             timer_at: Millis::NEVER,
             rate: emigrant.rate,
-            refusals: 0,
             phase: Phase::Unclaimed,
             began: emigrant.began,
             is_dirty: false,
@@ -113,7 +109,7 @@ impl<A: Application> Hub<A> {
         if self.is_draining() {
             return self.drop_client(key, CloseReason::Shutdown, None, Farewell::NextPoll);
         }
-        let handshake = self.directory.get_mut(key).and_then(|client| client.handshake.take());
+        let handshake = self.directory.get_mut(key).and_then(|client| client.begun.take_handshake());
         let settings = std::sync::Arc::clone(&self.settings);
         let request = ConnectRequest {
             namespace: settings.namespace_name(namespace),
@@ -134,10 +130,10 @@ impl<A: Application> Hub<A> {
         let key = self.directory.find_here(sid)?;
         let client = self.directory.get_mut(key)?;
         if client.session.transport() == Transport::Polling {
-            if client.probe.is_some() || !client.session.is_probing() {
+            if client.begun.probe.is_some() || !client.session.is_probing() {
                 return None;
             }
-            client.probe = Some(connection);
+            client.begun.change(|begun| begun.probe = Some(connection));
             if client.session.is_probe_suspect() {
                 self.outbound.looks.push(connection);
             }

@@ -178,7 +178,7 @@ impl<A: Application> Shard<A> {
 
     /// Our side has said all: flush, shut down, linger.
     pub(in crate::shard) fn begin_close(&mut self, key: ConnectionKey) {
-        self.begin_close_behind(key, Outbox::Empty);
+        self.begin_close_behind(key, Outbox::EMPTY);
     }
 
     /// The same, behind what is still to be sent.

@@ -119,7 +119,7 @@ impl<A: Application> Shard<A> {
                 }
                 Order::GiveUp(key) => match self.connections.get(key.0) {
                     Some(connection) if connection.is_sending || connection.rest_bytes() > 0 => self.finish(key),
-                    _ => self.close_behind(key, Outbox::Empty, None, ""),
+                    _ => self.close_behind(key, Outbox::EMPTY, None, ""),
                 },
                 Order::Abort(key) => self.finish(key),
             }

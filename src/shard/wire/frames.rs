@@ -184,7 +184,7 @@ impl<A: Application> Shard<A> {
     ) {
         let outbox = match role {
             Role::Transport => self.hub.take_outbox(client),
-            Role::Probe => Outbox::Empty,
+            Role::Probe => Outbox::EMPTY,
         };
         self.leave_websocket(key, client, role, cause, code);
         self.close_behind(key, outbox, code, words);

@@ -18,7 +18,7 @@ fn session(state: State) -> Session {
 const STATES: [State; 6] = [
     State::Polling,
     State::Probing { upgrade_by: Millis(2_000) },
-    State::Upgrading { upgrade_by: Millis(2_000), release_poll_at: Millis::NEVER },
+    State::Upgrading { upgrade_by: Millis(2_000), release_poll_at: Near::NEVER },
     State::WebSocket,
     State::Closing { at: Millis(1_010) },
     State::Closed(Transport::Polling),
