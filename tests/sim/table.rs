@@ -96,7 +96,8 @@ impl Table {
 
     pub fn with(settings: EngineSettings, lines: usize) -> Table {
         let record = Rc::new(RefCell::new(Record::new(settings.rooms_per_socket_max, 1)));
-        let limits = CapacityLimits { connections_max: 16, clients_max: 16, ..CapacityLimits::UNLIMITED };
+        let most = lines.max(15) + 1;
+        let limits = CapacityLimits { connections_max: most, clients_max: most, ..CapacityLimits::UNLIMITED };
         let parts = ShardParts {
             settings: Arc::new(settings),
             capacity: Arc::new(Capacity::new(limits)),

@@ -326,3 +326,32 @@ fn however_many_ask_a_shard_counts_once_in_a_while() {
     let counted = CLIENTS + 1 + CLIENTS + 1;
     assert!((counted - 2..=counted + 2).contains(&asked), "it counted again after {asked} ms, at {counted} for one");
 }
+
+#[test]
+fn a_ping_that_is_due_soon_goes_along_with_an_event_for_few() {
+    // The first ping of each comes between 9,062 and 9,688 ms after its handshake.
+    let mut settings = settings();
+    (settings.times.ping_interval_ms, settings.times.ping_timeout_ms) = (10_000, 5_000);
+    let many = 40;
+    let mut table = Table::with(settings, many);
+    for line in 0..many {
+        let connect = wire::text_frame(&format!("40{}", payload_of(&format!("u{line}"))), [1; 4]);
+        table.turn(&[Move::Bytes(line, [wire::websocket(None), connect].concat())]);
+        table.turn(&[]);
+    }
+    let all = || Mail::Deliver(vec![Broadcast::new("/", Vec::new(), Arc::from(&br#"["all"]"#[..]))]);
+    let hear = |table: &mut Table, mail: Mail| {
+        (0..many).for_each(|line| drop(table.take(line)));
+        table.mail(mail);
+        (0..3).for_each(|_| table.turn(&[]));
+        (0..many).map(|line| table.take(line)).filter(|heard| !heard.is_empty()).collect::<Vec<_>>()
+    };
+    table.pass(6_500);
+    assert_eq!(hear(&mut table, to_user(7, r#"["news"]"#)), [r#"42["news"]"#], "it is not due soon");
+    table.pass(1_400);
+    assert_eq!(hear(&mut table, to_user(7, r#"["news"]"#)), [r#"42["news"], 2"#]);
+    assert_eq!(hear(&mut table, to_user(7, r#"["news"]"#)), [r#"42["news"]"#], "until it is answered there is one");
+    table.turn(&[Move::Bytes(7, wire::text_frame("3", [1; 4]))]);
+    assert_eq!(hear(&mut table, all()), vec![r#"42["all"]"#; many], "the pings of many stay apart");
+    table.drain();
+}

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use sockring_protocol::adapter::{Broadcast, Delivery};
-use sockring_protocol::engineio::Step;
+use sockring_protocol::engineio::{Step, Transport};
 
 use crate::app::Application;
 use crate::shard::clients::client::{ClientKey, CloseReason, Farewell, Queued};
@@ -261,6 +261,20 @@ impl<A: Application> Hub<A> {
                 self.send_ping(key);
                 self.arm(key);
             }
+        }
+    }
+
+    /// Lets a ping that is due soon go along with what leaves for a client by its WebSocket.
+    pub(crate) fn ping_along(&mut self, key: ClientKey) {
+        let moment = self.moment();
+        let Some(client) = self.directory.get_mut(key) else { return };
+        let is_served = client.connection.is_some() && client.session.transport() == Transport::WebSocket;
+        if is_served
+            && !client.outbox.is_empty()
+            && client.session.ping_along(moment, &self.settings.times) == Step::SendPing
+        {
+            self.send_ping(key);
+            self.arm(key);
         }
     }
 

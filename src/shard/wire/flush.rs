@@ -13,6 +13,10 @@ use crate::shard::hub::outbound::Order;
 use super::stage::Stage;
 use super::tls_stages::LastWord;
 
+/// Where more clients than this are flushed at once, no pings ride along: after an event for very many, the heartbeats of a
+/// fifth of them would come together from then on, and their answers at once.
+const RIDERS_MAX: usize = 32;
+
 impl<A: Application> Shard<A> {
     /// Turns everything queued in this turn into effects.
     pub fn flush(&mut self, effects: &mut Vec<Effect>) {
@@ -21,6 +25,9 @@ impl<A: Application> Shard<A> {
                 self.hub.ping_for_receipts();
             }
             let clients = self.hub.directory.take_dirty();
+            if clients.len() <= RIDERS_MAX {
+                clients.iter().for_each(|client| self.hub.ping_along(*client));
+            }
             for client in &clients {
                 self.flush_client(*client);
             }

@@ -42,6 +42,21 @@ fn a_ping_out_of_turn_is_sent_unless_one_is_to_be_answered() {
 }
 
 #[test]
+fn a_ping_goes_along_with_a_message_in_the_last_fifth_of_the_interval() {
+    let mut session = Session::open(Transport::WebSocket, NOW, &TIMES, 0);
+    let soon = TIMES.ping_interval_ms * 4 / 5;
+    assert_eq!(session.ping_along(NOW + (soon - 1), &TIMES), Step::Nothing);
+    assert_eq!(session.deadline(NOW), NOW + TIMES.ping_interval_ms, "and nothing has changed");
+    assert_eq!(session.ping_along(NOW + soon, &TIMES), Step::SendPing);
+    assert_eq!((session.awaits_pong(), session.deadline(NOW)), (true, NOW + soon + TIMES.ping_timeout_ms));
+    assert_eq!(session.ping_along(NOW + soon, &TIMES), Step::Nothing, "one at a time");
+    session.receive(Input::Packet(PacketType::Pong), NOW + (soon + 5), &TIMES);
+    assert_eq!(session.deadline(NOW), NOW + (soon + 5) + TIMES.ping_interval_ms);
+    session.close();
+    assert_eq!(session.ping_along(NOW + (soon + 5) + TIMES.ping_interval_ms, &TIMES), Step::Nothing);
+}
+
+#[test]
 fn every_pair_of_state_and_input() {
     use Input::{
         BadPacket, Packet, Poll, PollAnswered, PollLost, Post, PostComplete, PostLost, Probe, ProbeLost, ProbeSilent,
