@@ -17,7 +17,7 @@ use sockring_protocol::adapter::Adapter;
 use crate::budget::{self, Descriptors};
 use crate::collector::Collector;
 use crate::jwks::KeySource;
-use crate::{listen, out, rings, space, state};
+use crate::{limits, listen, out, rings, space, state};
 
 /// A certificate that was to be renewed by itself would have been.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -149,7 +149,12 @@ fn check_places(
     if has_io_uring && !mistakes.are_about(&["shards", "connections_max"]) {
         // Without open files and memory there are no rings, and what the kernel says then tells less.
         let space = space.unwrap_or(Ok(String::new()));
-        report.add("shards", shared.and(space).and_then(|_| shards(settings)))?;
+        let is_room = shared.and(space);
+        report.add("shards", is_room.clone().and_then(|_| shards(settings)))?;
+        if is_room.is_ok() {
+            let (status, said) = limits(settings, limit);
+            report.put(status, "limits", &said, Map::new())?;
+        }
     }
     // Both at once: they may be the same.
     let are_known = !mistakes.are_about(&["host", "port", "shards", "reuse_port"]);
@@ -192,6 +197,19 @@ fn check_places(
         report.add("redis", redis(settings))?;
     }
     Ok(())
+}
+
+/// Whether the kernel's own limits are high enough. Who has not asked for so many connections may never have them.
+fn limits(settings: &Settings, limit: u64) -> (Status, String) {
+    let most = settings.capacity.connections_max;
+    let options = budget::ring_options(settings, usize::try_from(limit).unwrap_or(usize::MAX));
+    match limits::shortages(settings, &options) {
+        None => (Status::Ok, format!("the kernel's are high enough for {most} connections")),
+        Some(said) if settings.values.source("connections_max").is_none() => {
+            (Status::Ok, format!("{said}, if all of {most} connect"))
+        }
+        Some(said) => (Status::Warn, said),
+    }
 }
 
 /// Until when each certificate is good.

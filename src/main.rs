@@ -28,6 +28,7 @@ mod check;
 mod collector;
 mod flags;
 mod jwks;
+mod limits;
 mod listen;
 mod logs;
 mod out;

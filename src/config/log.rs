@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 35] = [
+const MODULES: [&str; 36] = [
     "api",
     "app",
     "asking",
@@ -23,6 +23,7 @@ const MODULES: [&str; 35] = [
     "events",
     "flags",
     "jwks",
+    "limits",
     "listen",
     "logs",
     "mailbox",
