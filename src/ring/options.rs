@@ -19,6 +19,9 @@ pub struct RingOptions {
     pub buffer_bytes: usize,
 }
 
+/// Receive buffers of a lane behind the first at the most.
+const LATER_BUFFERS_MAX: u16 = 128;
+
 impl RingOptions {
     /// Sizes for a core with this many connections, where a table may have so many slots, and there may be so many tables.
     pub fn for_connections(connections: usize, files_max: usize, tables_max: usize) -> RingOptions {
@@ -45,7 +48,9 @@ impl RingOptions {
     /// table: queues for a fraction of them at once. Some kernels count them against RLIMIT_MEMLOCK.
     pub(super) fn of_later_lane(self) -> RingOptions {
         let completions = (self.files / 8).next_power_of_two().clamp(256, 65_536).min(self.completions);
-        RingOptions { submissions: (completions / 8).clamp(64, 4096).min(self.submissions), completions, ..self }
+        let submissions = (completions / 8).clamp(64, 4096).min(self.submissions);
+        // The allocator may give memory that was in use: then a pool is paid for as it is made.
+        RingOptions { submissions, completions, buffers: self.buffers.min(LATER_BUFFERS_MAX), ..self }
     }
 
     /// The next smaller sizes of a lane behind the first; `None`: there are none that would do.
