@@ -35,4 +35,5 @@ pub mod ring;
 pub mod shard;
 pub mod spans;
 pub mod tls;
+pub mod tunnels;
 pub mod worker;

@@ -48,9 +48,13 @@ pub(crate) fn clients(settings: &Settings) -> Result<Vec<Listener>, String> {
 
 /// The listener of the API, where it has an address of its own.
 pub(crate) fn api(settings: &Settings) -> Result<Option<TcpListener>, String> {
-    let Some(address) = settings.api.listen else { return Ok(None) };
-    TcpListener::bind(address).map(Some).map_err(|error| {
-        let fix = fix(&error, address, "another port", "api_listen");
+    settings.api.listen.map(|address| at(address, "api_listen")).transpose()
+}
+
+/// A listener at an address of this setting.
+pub(crate) fn at(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| {
+        let fix = fix(&error, address, "another port", setting);
         format!("cannot listen on {address}: {error}; {fix}")
     })
 }

@@ -31,6 +31,7 @@ mod jwks;
 mod limits;
 mod listen;
 mod logs;
+mod others;
 mod out;
 mod reload;
 mod rings;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -26,7 +26,8 @@ use sockring::mailbox::{Letter, Mailbox, Postbox};
 use sockring::ring;
 use sockring::shard::{self, EngineSettings, Mail, Positions, RecoverySettings, Remains, ShardNumber};
 use sockring::spans::{SpanSource, Spans};
-use sockring::worker::{self, Clock, Listener, Surroundings, WorkerError, WorkerParts};
+use sockring::tunnels::{TunnelParts, Tunnels};
+use sockring::worker::{self, Clock, Dispatch, Listener, Surroundings, WorkerError, WorkerParts};
 use sockring_protocol::adapter::Broadcast;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +36,7 @@ use crate::certificates::Certificates;
 use crate::collector::{Collecting, Collector};
 use crate::flags::Invocation;
 use crate::jwks::KeySource;
+use crate::others::{self, InstanceIdentity};
 use crate::reload::Reloader;
 use crate::state::{Heritage, Testator};
 use crate::{listen, logs, out, rings, space, supervisor};
@@ -50,7 +52,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
-    let settings = invocation.settings()?;
+    let mut settings = invocation.settings()?;
     let change_log = logs::begin(&settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
@@ -79,13 +81,16 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
         None => listen::api(&settings).map_err(|error| format!("api_listen: {error}"))?,
     };
     let api_address = api_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let door = others::door(&mut settings).map_err(|error| format!("cluster_listen: {error}"))?;
     let (ended, end) = mpsc::channel();
     let heritage = Heritage::take(&settings)?;
+    let identity = InstanceIdentity::find(&settings, heritage.instance)?;
     let testator = Testator::new(&settings, &heritage);
-    let listening = (listeners, api_listener);
+    let listening = (listeners, api_listener, door);
     let certificates = Arc::new(Certificates::new(&settings)?);
     let tokens = (&verifier, keyring.clone());
-    let crew = Crew::start(&settings, tokens, (descriptors, budget), listening, &heritage, &certificates, &ended)?;
+    let crew =
+        Crew::start(&settings, tokens, (descriptors, budget), listening, (&heritage, identity), &certificates, &ended)?;
     // A worker drops its end without a word if it cannot start; then it says why by the other one.
     for _ in 0..settings.shards {
         if crew.started.recv().is_err() {
@@ -131,7 +136,13 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), Box<dyn Error>> {
     supervisor::watch(crew.shards.clone())?;
     let ending = end.recv()?;
     let farewell = Arc::new(shutdown_event(&settings));
+    if let Some(tunnels) = &crew.tunnels {
+        tunnels.end_over(settings.drain);
+    }
     let result = wind_up(ending, &crew.shards, crew.workers, (&farewell, settings.drain), testator.as_ref());
+    if let Some(cluster) = &crew.cluster {
+        others::say_goodbye(cluster);
+    }
     if let Some(collecting) = crew.collecting {
         collecting.finish();
     }
@@ -185,6 +196,7 @@ struct Crew {
     shards: Vec<Postbox>,
     api: Arc<Api>,
     cluster: Option<Arc<Cluster>>,
+    tunnels: Option<Arc<Tunnels>>,
     /// A word from each worker whose ring and tables stand.
     started: mpsc::Receiver<()>,
     /// `None`: nobody collects spans.
@@ -196,8 +208,8 @@ impl Crew {
         settings: &Settings,
         (verifier, keyring): (&Arc<ArcSwap<Verifier>>, Option<Arc<Keyring>>),
         (descriptors, budget): (usize, Descriptors),
-        (listeners, mut api_listener): (Vec<Listener>, Option<std::net::TcpListener>),
-        heritage: &Heritage,
+        (listeners, mut api_listener, mut door): (Vec<Listener>, Option<TcpListener>, Option<TcpListener>),
+        (heritage, identity): (&Heritage, InstanceIdentity),
         certificates: &Certificates,
         ended: &mpsc::Sender<ProcessEnd>,
     ) -> Result<Crew, Box<dyn Error>> {
@@ -213,7 +225,7 @@ impl Crew {
             _ => Positions::Counted,
         };
         let recovery = RecoverySettings { secret: Some(secret), positions, ..settings.engine.recovery.clone() };
-        let instance = heritage.instance;
+        let InstanceIdentity { instance, run } = identity;
         let (tls, api_tls) = certificates.servers();
         let kept_at = if settings.cluster.is_some() { shard::KeptAt::Bus } else { shard::KeptAt::Shard };
         let engine = EngineSettings { instance, instances: others, recovery, kept_at, tls, ..settings.engine.clone() };
@@ -236,6 +248,7 @@ impl Crew {
                 settings: redis.clone(),
                 namespaces: engine.namespaces.clone(),
                 instance,
+                run,
                 name: name.clone(),
                 // Its tasks are a sender of their own, behind the API.
                 postboxes: postboxes(settings.shards + 1),
@@ -243,6 +256,11 @@ impl Crew {
                 spans: spans.clone(),
             })?),
         };
+        let clock = Clock::default();
+        let tunnels = cluster.clone().map(|cluster| {
+            let (engine, capacity) = (Arc::clone(&engine), Arc::clone(&capacity));
+            Tunnels::new(TunnelParts { cluster, engine, capacity, shards: shards.clone(), clock })
+        });
         let api = Api::new(ApiParts {
             settings: settings.api.clone(),
             listen_descriptors_max: budget.api,
@@ -255,10 +273,10 @@ impl Crew {
             cluster: cluster.clone(),
             verifier: Some(Arc::clone(verifier)),
             tls: api_tls,
+            tunnels: tunnels.clone(),
             keyring,
             spans,
         });
-        let clock = Clock::default();
         let processors = processors(settings.shards);
         let (ready, started) = mpsc::channel();
         let mut workers = Vec::new();
@@ -276,11 +294,17 @@ impl Crew {
                 left: (Arc::clone(&heritage.left), heritage.heir),
                 processor: processors.get(usize::from(number) % processors.len().max(1)).copied(),
             };
-            let tasks = Tasks { api: Arc::clone(&api), api_listener: api_listener.take(), cluster: cluster.clone() };
+            let tasks = Tasks {
+                api: Arc::clone(&api),
+                api_listener: api_listener.take(),
+                cluster: cluster.clone(),
+                tunnels: tunnels.clone(),
+                door: door.take(),
+            };
             let worker = start_worker(parts, tasks, ready.clone(), ended.clone());
             workers.push(worker.map_err(|error| space::explain(&error, settings))?);
         }
-        Ok(Crew { workers, shards, api, cluster, started, collecting })
+        Ok(Crew { workers, shards, api, cluster, tunnels, started, collecting })
     }
 }
 
@@ -309,8 +333,10 @@ fn processors(shards: u16) -> Vec<usize> {
 /// What else lives on the thread of a worker.
 struct Tasks {
     api: Arc<Api>,
-    api_listener: Option<std::net::TcpListener>,
+    api_listener: Option<TcpListener>,
     cluster: Option<Arc<Cluster>>,
+    tunnels: Option<Arc<Tunnels>>,
+    door: Option<TcpListener>,
 }
 
 fn start_worker(
@@ -324,7 +350,7 @@ fn start_worker(
         let surroundings = move || {
             // Its ring and its tables stand.
             let _ = ready.send(());
-            let Tasks { api, api_listener, cluster } = tasks;
+            let Tasks { api, api_listener, cluster, tunnels, door } = tasks;
             if let Some(listener) = api_listener {
                 tokio_uring::spawn(Arc::clone(&api).listen(listener));
             }
@@ -333,7 +359,15 @@ fn start_worker(
                 Some(cluster) => Box::new(cluster.start(number)),
                 None => Box::new(NoBus),
             };
-            Surroundings { reception, bus }
+            if let Some(tunnels) = &tunnels {
+                tunnels.start(number, door);
+            }
+            let dispatch: Dispatch = Box::new(move |instance, descriptor, parcel| {
+                if let Some(tunnels) = &tunnels {
+                    tunnels.carry(number, instance, descriptor, parcel);
+                }
+            });
+            Surroundings { reception, dispatch, bus }
         };
         match worker::run(parts, surroundings) {
             Ok(remains) => Some(remains),

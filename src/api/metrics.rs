@@ -22,6 +22,7 @@ use crate::shard::{
 };
 use crate::spans::SpanCounts;
 use crate::tls::TlsServer;
+use crate::tunnels::{TunnelMetrics, Tunnels};
 
 use super::Api;
 use super::answer::ApiAnswer;
@@ -33,6 +34,7 @@ use super::process_metrics;
 use super::served::{self, OfRoute};
 use super::span_metrics;
 use super::tls_metrics;
+use super::tunnel_metrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
@@ -189,6 +191,7 @@ pub(super) struct OfApi {
     /// Letters that wait for each shard, and the bytes of emits among them.
     waiting: Vec<(usize, usize)>,
     bus: Option<ClusterMetrics>,
+    tunnels: Option<TunnelMetrics>,
     keyring: Option<Arc<Keyring>>,
     spans: Option<SpanCounts>,
     traffic: Traffic,
@@ -207,6 +210,7 @@ impl OfApi {
             capacity: Arc::clone(&api.capacity),
             waiting: api.shards.iter().map(Postbox::waiting).collect(),
             bus: api.cluster.as_deref().map(Cluster::metrics),
+            tunnels: api.tunnels.as_deref().map(Tunnels::metrics),
             tls: [(Door::Clients, &api.engine.tls), (Door::Api, &api.tls)]
                 .into_iter()
                 .filter_map(|(door, server)| Some((door, Arc::clone(server.as_ref()?))))
@@ -368,6 +372,9 @@ fn register(registry: &mut Registry, shards: &[ShardMetrics], api: OfApi) {
     if let Some(bus) = api.bus {
         bus_metrics::register(registry, bus);
     }
+    if let Some(tunnels) = api.tunnels {
+        tunnel_metrics::register(registry, tunnels);
+    }
     if let Some(keyring) = api.keyring {
         key_metrics::register(registry, &keyring);
     }
@@ -396,6 +403,7 @@ mod tests {
             tls: Vec::new(),
             keyring: Some(Keyring::new().0),
             spans: Some(SpanCounts::default()),
+            tunnels: None,
             bus: Some(ClusterMetrics {
                 subscriber_is_up: 1,
                 lost: vec![("redis_down", 2)],

@@ -49,6 +49,7 @@ mod span_metrics;
 mod stream;
 mod tls_metrics;
 mod traced;
+mod tunnel_metrics;
 mod users;
 mod words;
 
@@ -77,6 +78,7 @@ use crate::mailbox::{Letter, Postbox};
 use crate::shard::{EngineSettings, EventIds, Limit, Mail, Papers, Parcel, Reply, ShardMetrics, ShardStats, home_of};
 use crate::spans::Spans;
 use crate::tls::TlsServer;
+use crate::tunnels::Tunnels;
 
 use answer::ApiError;
 use crowd::{Crowd, Full};
@@ -111,6 +113,7 @@ pub struct Api {
     shards: Vec<Postbox>,
     /// `None`: there are no other instances.
     cluster: Option<Arc<Cluster>>,
+    tunnels: Option<Arc<Tunnels>>,
     /// Mints tokens for the page. `None`: nobody does.
     verifier: Option<Arc<ArcSwap<Verifier>>>,
     /// Of the address of the API; `None`: it speaks plain text.
@@ -151,6 +154,8 @@ pub struct ApiParts {
     pub shards: Vec<Postbox>,
     /// `None`: there are no other instances.
     pub cluster: Option<Arc<Cluster>>,
+    /// Ways to them for requests; `None`: there are none.
+    pub tunnels: Option<Arc<Tunnels>>,
     /// Mints tokens for the page. `None`: nobody does.
     pub verifier: Option<Arc<ArcSwap<Verifier>>>,
     /// Of the address of the API; `None`: it speaks plain text.
@@ -188,6 +193,7 @@ impl Api {
             name: parts.name,
             shards: parts.shards,
             cluster: parts.cluster,
+            tunnels: parts.tunnels,
             verifier: parts.verifier,
             tls: parts.tls,
             keyring: parts.keyring,
@@ -506,6 +512,7 @@ mod tests {
             keyring: None,
             spans: None,
             cluster: None,
+            tunnels: None,
             verifier: None,
             tls: None,
         })

@@ -94,6 +94,10 @@ impl Cluster {
     /// What is subscribed once per instance.
     fn fixed(&self) -> Vec<Fixed> {
         let mut fixed = Vec::new();
+        if self.has_tunnels() {
+            let channels = [self.channel_of_all(), self.channel_of_instance(self.instance)];
+            fixed.extend(channels.map(Fixed::Channel));
+        }
         for (namespace, uid) in self.namespaces.iter().zip(&self.uids) {
             fixed.extend(self.channels.of_instance(namespace, uid).into_iter().map(Fixed::Channel));
             match (self.adapter(), self.settings.heard_rooms) {

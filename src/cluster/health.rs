@@ -202,6 +202,11 @@ impl Presence {
         })
     }
 
+    /// Whether messages come.
+    pub(super) fn is_up(&self) -> bool {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).was_up
+    }
+
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Node, bool>)) -> bool {
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut subscribers.are_up);

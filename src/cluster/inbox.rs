@@ -69,6 +69,9 @@ impl Inbox {
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(body))) = (parts.next(), parts.next()) else {
             return;
         };
+        if pattern.is_none() && self.cluster.take_from_neighbour(&channel, &body) {
+            return;
+        }
         let counters = &self.cluster.counters;
         counters.received.add(1);
         counters.received_bytes.add((channel.len() + body.len()) as u64);

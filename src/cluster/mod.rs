@@ -19,6 +19,7 @@ mod answering;
 mod asking;
 mod awaiting;
 mod bus;
+mod claim;
 mod counters;
 mod echoes;
 mod flow;
@@ -27,8 +28,11 @@ mod held;
 mod inbox;
 mod joins;
 mod kept;
+mod line;
+mod lines;
 mod link;
 mod listing;
+mod neighbours;
 mod nodes;
 mod numbers;
 mod outside;
@@ -38,6 +42,7 @@ mod pulse;
 mod reader;
 mod recalling;
 mod scripts;
+mod segment;
 mod seldom;
 mod sentinels;
 mod sessions;
@@ -72,7 +77,9 @@ use echoes::{Echoes, Number};
 use health::{Health, Node, Presence, RedisConnectionId};
 use held::Held;
 use joins::Joins;
+use lines::Lines;
 use link::Dialler;
+use neighbours::Neighbours;
 use publisher::{Job, PublishQueue, To};
 use subscriber::Instruction;
 use topology::Topology;
@@ -80,17 +87,21 @@ use topology::Topology;
 pub use acking::{AckGathering, AckedElsewhere};
 pub use asking::Gathered;
 pub use bus::CoreBus;
+pub use claim::Claimed;
 pub use counters::ClusterMetrics;
 pub use health::Condition;
 pub use kept::{EmitToKeep, KeepError, KeptAnswer, Publishing};
+pub use lines::{Host, Refused};
 pub use link::{LinkError, RedisMode, RedisRole, ServerInfo};
 pub use listing::{ListedUsers, UsersPart};
+pub use neighbours::Neighbour;
 pub use numbers::InstanceNumbers;
 pub use outside::{Dialled, OperatingSystem, OutsideWorld, Stream};
 pub use publisher::PublishError;
+pub use segment::Visitor;
 pub use settings::{
     Address, ClientCertificate, ClusterSettings, HeardRooms, KeptSettings, Readiness, Secret, SentinelSettings,
-    SharedSessions, StreamSettings, TlsSettings,
+    SharedSessions, StreamSettings, TlsSettings, TunnelSettings,
 };
 pub use streaming::InOrder;
 
@@ -116,8 +127,12 @@ pub struct Cluster {
     /// This instance's, for each namespace.
     uids: Vec<Box<str>>,
     instance: Instance,
+    /// By which this start is told apart from others of the same name.
+    run: Box<str>,
     /// For people.
     name: Box<str>,
+    neighbours: Neighbours,
+    lines: Lines,
     started: Instant,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
     postboxes: Vec<Postbox>,
@@ -159,6 +174,8 @@ pub struct ClusterParts {
     pub namespaces: Vec<String>,
     /// What the sids of this instance begin with.
     pub instance: Instance,
+    /// By which this start is told apart from others.
+    pub run: Box<str>,
     /// Where it runs, for people.
     pub name: Box<str>,
     /// The shards' mailboxes, as the tasks that act for the instance write to them.
@@ -171,7 +188,7 @@ pub struct ClusterParts {
 impl Cluster {
     /// Fails where no connection could ever be opened.
     pub fn new(parts: ClusterParts) -> Result<Arc<Cluster>, LinkError> {
-        let ClusterParts { settings, namespaces, instance, name, postboxes, outside, spans } = parts;
+        let ClusterParts { settings, namespaces, instance, run, name, postboxes, outside, spans } = parts;
         let (backlog, jobs) = PublishQueue::new(settings.queue_bytes_max);
         let (requests, requests_in) = mpsc::channel(settings.requests_max);
         let (instructions, instructions_in) = mpsc::unbounded_channel();
@@ -194,7 +211,10 @@ impl Cluster {
             settings,
             namespaces,
             instance,
+            run,
             name,
+            neighbours: Neighbours::default(),
+            lines: Lines::default(),
             started: Instant::now(),
             postboxes,
             health,
@@ -228,6 +248,9 @@ impl Cluster {
             tokio::task::spawn_local(answering::run(Arc::clone(self), receivers.requests));
             tokio::task::spawn_local(awaiting::expire(Arc::clone(self)));
             tokio::task::spawn_local(nodes::watch(Arc::clone(self)));
+            if self.has_tunnels() {
+                tokio::task::spawn_local(neighbours::keep(Arc::clone(self)));
+            }
             if let Some(sentinels) = self.settings.sentinels.clone() {
                 tokio::task::spawn_local(sentinels::follow(Arc::clone(self), sentinels));
             }

@@ -1,7 +1,9 @@
 //! `ClusterSettings`: which Redis, as whom, and how to speak on it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use sockring_protocol::adapter::{Adapter, SubscriptionMode};
@@ -34,7 +36,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -58,6 +60,45 @@ impl fmt::Display for Address {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+/// What is no address of a host and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAddress;
+
+impl FromStr for Address {
+    type Err = NoAddress;
+
+    /// `host:port` or `[address]:port`.
+    fn from_str(text: &str) -> Result<Address, NoAddress> {
+        let (host, port) = text.rsplit_once(':').ok_or(NoAddress)?;
+        let is_bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(NoAddress)?;
+        let is_name = !host.is_empty() && !host.contains(['/', '@']) && !host.contains(char::is_whitespace);
+        if is_bare && is_name { Ok(Address { host: host.to_owned(), port }) } else { Err(NoAddress) }
+    }
+}
+
+/// How requests of sessions that other instances have are brought to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelSettings {
+    /// Where other instances dial us; `None`: they reach us over Redis.
+    pub listen: Option<SocketAddr>,
+    /// What they are told to dial.
+    pub address: Option<Address>,
+    /// What instances know each other by.
+    pub secret: Option<Secret>,
+    /// Open ones from here, and open ones to here; 0: requests stay where they are.
+    pub tunnels_max: usize,
+}
+
+impl TunnelSettings {
+    /// Where others are to dial us.
+    pub(super) fn announced(&self) -> Option<String> {
+        let listen = self.listen?;
+        Some(self.address.as_ref().map_or_else(|| listen.to_string(), ToString::to_string))
     }
 }
 
@@ -163,6 +204,7 @@ pub struct ClusterSettings {
     /// Bytes of questions that wait, of answers to ours, of acknowledgements whose number is not known yet, and of one answer.
     pub answers_bytes_max: usize,
     pub readiness: Readiness,
+    pub tunnels: TunnelSettings,
 }
 
 impl ClusterSettings {

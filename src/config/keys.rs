@@ -130,6 +130,11 @@ pub const KEYS: &[SettingKey] = &[
     key("redis_stream_count", "1", "`streamCount` of the streams adapter, the same for all servers: namespaces are spread over so many streams"),
     key("redis_session_prefix", "sio:session:", "`sessionKeyPrefix` of the streams adapter, the same for all servers"),
     key("redis_stream_entries_max", "10000", "`maxLen` of the streams adapter: about how many entries a stream keeps; an instance that Redis was away for reads them when it is back"),
+    key("tunnels_max", "16384", "requests and WebSockets that are brought to the instance that has their session, at once; more: status 503; 0: none is, and the proxy in front has to be sticky"),
+    key("cluster_listen", "", "address and port at which other instances bring them, as `10.0.0.7:7946`, not for the Internet; default: over Redis"),
+    key("cluster_address", "", "what other instances dial to reach it, as `sockring-1:7946`; default: `cluster_listen`"),
+    key("cluster_secret", "", "what instances know each other by there, the same for all, at least 32 bytes"),
+    key("cluster_secret_file", "", "file that holds it"),
     key("redis_queue_bytes_max", "8388608", "bytes that wait for Redis to take them; more: not published"),
     key("redis_silence_timeout_ms", "10000", "time for Redis to answer a PING; later: it counts as down, and the connection is opened anew"),
     key("redis_requests_max", "16384", "questions of other servers that wait for an answer; more: answered at once, as if nobody were here"),
@@ -147,12 +152,13 @@ pub const KEYS: &[SettingKey] = &[
 ];
 
 /// Settings that name a file whose content is read with them, and again at SIGHUP.
-pub const HELD_IN_FILES: [&str; 12] = [
+pub const HELD_IN_FILES: [&str; 13] = [
     "access_token_secret_file",
     "access_token_secret_previous_file",
     "token_public_key_file",
     "token_jwks_file",
     "api_key_file",
+    "cluster_secret_file",
     "recovery_secret_file",
     "redis_password_file",
     "redis_sentinel_password_file",
@@ -170,10 +176,11 @@ pub const TLS: [&str; 5] =
     ["tls_cert_file", "tls_key_file", "tls_ticket_keys_file", "api_tls", "api_tls_client_ca_file"];
 
 /// Settings whose value is never shown. A URL may have a password in it.
-pub const SECRETS: [&str; 7] = [
+pub const SECRETS: [&str; 8] = [
     "access_token_secret",
     "access_token_secret_previous",
     "api_key",
+    "cluster_secret",
     "recovery_secret",
     "redis_password",
     "redis_sentinel_password",

@@ -6,7 +6,7 @@ const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// Whose modules are ours.
 const OWN: &str = "sockring";
 /// Our modules: those of the library, and of the program around it.
-const MODULES: [&str; 36] = [
+const MODULES: [&str; 38] = [
     "api",
     "app",
     "asking",
@@ -27,6 +27,7 @@ const MODULES: [&str; 36] = [
     "listen",
     "logs",
     "mailbox",
+    "others",
     "out",
     "proxies",
     "reload",
@@ -42,6 +43,7 @@ const MODULES: [&str; 36] = [
     "tail",
     "tls",
     "token",
+    "tunnels",
     "worker",
 ];
 

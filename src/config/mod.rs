@@ -8,6 +8,7 @@ mod otlp;
 mod recovery;
 mod redis;
 mod tls;
+mod tunnels;
 mod values;
 
 use std::fmt;
@@ -386,6 +387,8 @@ fn warnings(values: &Values, strictness: Strictness) -> Vec<ConfigError> {
         }
     }
     warnings.extend(jwks::warning(values));
+    let with_source = |warning: ConfigError| ConfigError { source: values.source(&warning.key).cloned(), ..warning };
+    warnings.extend(tunnels::warnings(values).into_iter().map(with_source));
     warnings
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::{
     SharedSessions, StreamSettings, TlsSettings,
 };
 
-use super::{ConfigError, Values, recovery, wrong};
+use super::{ConfigError, Values, recovery, tunnels, wrong};
 
 /// What a queue of tokio could hold is more.
 const REQUESTS_MOST: usize = 1 << 24;
@@ -76,6 +76,7 @@ pub(super) fn cluster(values: &Values) -> Result<Option<ClusterSettings>, Config
         questions_max: values.number("redis_questions_max", 1)?,
         answers_bytes_max: values.number("redis_answers_bytes_max", 1024)?,
         readiness,
+        tunnels: tunnels::settings(values)?,
     };
     match values.optional("redis_url") {
         Some(url) => read_url(&url, &mut settings)?,

@@ -5,6 +5,7 @@ use sockring_protocol::adapter::StoredSession;
 use super::clients::client::ConnectionKey;
 use super::clients::outbox::Bytes;
 use super::mail::{GivenEvent, MailboxQuestion, ReceivedEvents, Reply, RoomName, SiblingMail, Ticket};
+use super::moving::sid::Instance;
 use super::wire::parcel::Parcel;
 
 /// Who takes over a connection.
@@ -13,6 +14,8 @@ pub enum Destination {
     /// The tasks of this core that serve everything but Engine.IO.
     Api,
     Shard(u16),
+    /// Whoever takes what is for a session of this instance there.
+    Instance(Instance),
 }
 
 /// One thing to do, in order.

@@ -9,7 +9,7 @@ use sockring_protocol::http::CorsPolicy;
 use super::event_id::EventId;
 use super::metrics::Counters;
 use super::moving::emigrant::Emigrant;
-use super::moving::sid::Sid;
+use super::moving::sid::{Instance, Sid};
 use super::rooms::sockets::NamespaceId;
 use super::settings::RecoverySecret;
 
@@ -110,6 +110,8 @@ pub enum BusMail {
     Confirmed { number: u64, answer: ConfirmAnswer },
     /// What became of an event that an `Effect::GiveKept` has given to the bus.
     Given { room: RoomName, id: EventId, answer: GiveAnswer },
+    /// The instances to which requests of their sessions can be brought, as they are now.
+    Neighbours(Arc<[Instance]>),
 }
 
 /// What the bus says to receipts.

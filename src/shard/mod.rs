@@ -88,6 +88,7 @@ pub use settings::{
 };
 pub use slots::Key;
 pub use wire::parcel::{Papers, Parcel};
+pub use wire::stage::TunnelOrigin;
 
 /// The connections, clients and rooms of one core.
 pub struct Shard<A> {
@@ -209,9 +210,10 @@ impl<A: Application> Shard<A> {
         Some(key)
     }
 
-    /// A connection came from another shard, or back from the API.
+    /// A connection came from another shard, back from a task, or from another instance.
     pub fn on_arrival(&mut self, peer: Option<IpAddr>, parcel: Parcel) -> Option<ConnectionKey> {
         let Parcel { mut bytes, requests, luggage, papers, tls } = parcel;
+        let peer = papers.origin.map_or(peer, |origin| origin.address);
         let standing = match papers.seat {
             Some(seat) => seat.into_standing(),
             None => {
@@ -220,6 +222,11 @@ impl<A: Application> Shard<A> {
             }
         };
         let key = self.add_connection(peer, requests, standing, papers.stranger)?;
+        if let (Some(_), Some(Connection { stage: Stage::Http(stage), .. })) =
+            (papers.origin, self.connections.get_mut(key.0))
+        {
+            stage.is_tunnelled = true;
+        }
         if let Some(account) = papers.account {
             self.diary.begin(key.0.index, *account);
         }

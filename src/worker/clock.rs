@@ -21,9 +21,14 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// The time, as shards count it.
+    pub fn at(&self) -> Millis {
+        Millis(as_millis(self.origin.elapsed()))
+    }
+
     pub(super) fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { at: Millis(as_millis(self.origin.elapsed())), unix_ms: as_millis(unix) }
+        Now { at: self.at(), unix_ms: as_millis(unix) }
     }
 
     pub(super) fn instant(&self, at: Millis) -> Instant {

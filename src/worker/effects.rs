@@ -163,6 +163,10 @@ impl<A: Application, K: Kernel, O: Outside<Socket = K::Socket>> Worker<A, K, O> 
                         parcel.keep_descriptor();
                         self.outside.hand_over(socket, parcel);
                     }
+                    Destination::Instance(instance) => {
+                        parcel.keep_descriptor();
+                        self.outside.send_abroad(instance, socket, parcel);
+                    }
                     Destination::Shard(shard) => {
                         self.capacity.give_back_descriptor();
                         self.outside.post(shard, Letter::Arrival(socket, Box::new(parcel)));

@@ -48,7 +48,7 @@ use process::Process;
 pub use clock::Clock;
 pub use listener::{Listener, Sharing};
 pub use outside::Outside;
-pub use process::Reception;
+pub use process::{Dispatch, Reception};
 pub use space::{is_space_limited, reserve, reserved};
 pub use table::Table;
 pub use turn::{Then, Turned, Worker};
@@ -76,13 +76,18 @@ pub struct WorkerParts<A> {
 /// What a worker's tasks are to it: they live on the same thread.
 pub struct Surroundings {
     pub reception: Reception,
+    pub dispatch: Dispatch,
     pub bus: Box<dyn Bus>,
 }
 
 impl Default for Surroundings {
     /// Nobody takes over connections, and there is no bus.
     fn default() -> Surroundings {
-        Surroundings { reception: Box::new(|descriptor, _| drop(descriptor)), bus: Box::new(NoBus) }
+        Surroundings {
+            reception: Box::new(|descriptor, _| drop(descriptor)),
+            dispatch: Box::new(|_, descriptor, _| drop(descriptor)),
+            bus: Box::new(NoBus),
+        }
     }
 }
 
@@ -187,6 +192,7 @@ pub fn run<A: Application + 'static>(
             letters: VecDeque::new(),
             siblings: parts.siblings,
             reception: surroundings.reception,
+            dispatch: surroundings.dispatch,
             bus: surroundings.bus,
             clock: parts.clock,
         };

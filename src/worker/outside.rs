@@ -7,7 +7,7 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::mailbox::Letter;
-use crate::shard::{Now, Parcel, Shard};
+use crate::shard::{Instance, Now, Parcel, Shard};
 
 use crate::bus::Bus;
 
@@ -48,6 +48,9 @@ pub trait Outside {
 
     /// Gives a connection to the API.
     fn hand_over(&mut self, socket: Self::Socket, parcel: Parcel);
+
+    /// Gives a connection to whoever brings its request to another instance.
+    fn send_abroad(&mut self, instance: Instance, socket: Self::Socket, parcel: Parcel);
 
     fn bus(&mut self) -> &mut dyn Bus;
 }

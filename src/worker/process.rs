@@ -10,7 +10,7 @@ use sockring_protocol::Millis;
 
 use crate::app::Application;
 use crate::mailbox::{Letter, Mailbox, Postbox};
-use crate::shard::{Now, Parcel, Shard};
+use crate::shard::{Instance, Now, Parcel, Shard};
 
 use super::clock::{Clock, thread_time};
 use super::outside::Outside;
@@ -18,6 +18,8 @@ use crate::bus::Bus;
 
 /// Who takes over connections that the shard does not serve.
 pub type Reception = Box<dyn Fn(OwnedFd, Parcel)>;
+/// Who takes over connections whose session another instance has.
+pub type Dispatch = Box<dyn Fn(Instance, OwnedFd, Parcel)>;
 
 /// What a worker shares with others.
 pub(super) struct Process {
@@ -26,6 +28,7 @@ pub(super) struct Process {
     pub(super) letters: VecDeque<Letter>,
     pub(super) siblings: Vec<Postbox>,
     pub(super) reception: Reception,
+    pub(super) dispatch: Dispatch,
     pub(super) bus: Box<dyn Bus>,
     pub(super) clock: Clock,
 }
@@ -79,6 +82,10 @@ impl Outside for Process {
 
     fn hand_over(&mut self, socket: OwnedFd, parcel: Parcel) {
         (self.reception)(socket, parcel);
+    }
+
+    fn send_abroad(&mut self, instance: Instance, socket: OwnedFd, parcel: Parcel) {
+        (self.dispatch)(instance, socket, parcel);
     }
 
     fn bus(&mut self) -> &mut dyn Bus {

@@ -27,6 +27,7 @@ mod sentinels;
 #[allow(dead_code)]
 mod server;
 mod silence;
+mod tunnels;
 #[path = "../support/waiting.rs"]
 mod waiting;
 

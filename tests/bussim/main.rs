@@ -162,6 +162,7 @@ fn settings(plan: &Plan) -> ClusterSettings {
         questions_max: 1_024,
         answers_bytes_max: 64 << 20,
         readiness: Readiness::WithoutRedis,
+        tunnels: sockring::cluster::TunnelSettings::default(),
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Found {
     Moved(u16),
     /// Its id names this shard.
     Elsewhere(u16),
+    /// Its id names this instance.
+    Abroad(Instance),
     Nowhere(UnknownSid),
 }
 
@@ -124,7 +126,7 @@ impl Directory {
     pub(crate) fn find(&self, text: &str) -> Found {
         let Some(sid) = Sid::parse(text) else { return Found::Nowhere(UnknownSid::Malformed) };
         if sid.instance() != self.instance {
-            return Found::Nowhere(UnknownSid::OtherInstance);
+            return Found::Abroad(sid.instance());
         }
         if let Some(client) = self.find_here(&sid) {
             return Found::Here(client);

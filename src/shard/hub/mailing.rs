@@ -138,6 +138,7 @@ impl<A: Application> Hub<A> {
             BusMail::Mailbox { number, room, found } => self.on_mailbox(number, &room, found),
             BusMail::Confirmed { number, answer } => self.on_confirmed(number, answer),
             BusMail::Given { room, id, answer } => self.on_given(&room, id, answer),
+            BusMail::Neighbours(neighbours) => self.neighbours = neighbours,
         }
     }
 

@@ -25,7 +25,7 @@ use super::diary::Diary;
 use super::limit::Limit;
 use super::metrics::{AckEnd, Counters};
 use super::moving::placement::ShardNumber;
-use super::moving::sid::RandomPool;
+use super::moving::sid::{Instance, RandomPool};
 use super::recovery::state::Recovery;
 use super::rooms::broadcasts::Broadcasts;
 use super::rooms::kept::KeptEvents;
@@ -76,6 +76,8 @@ pub(super) struct Hub<A> {
     /// Of what peers have begun, here.
     pub(super) input_bytes: usize,
     pub(super) draining: Option<Drain>,
+    /// Other instances that can be reached.
+    pub(super) neighbours: Arc<[Instance]>,
     pub(super) ping: Frames,
     /// `None`: nobody is told what it has missed.
     pub(super) recovery: Option<Box<Recovery>>,
@@ -117,6 +119,7 @@ impl<A: Application> Hub<A> {
             scratch: Vec::new(),
             input_bytes: 0,
             draining: None,
+            neighbours: Arc::default(),
             ping: encode::text_packet(&mut Vec::new(), b"2"),
         }
     }

@@ -29,7 +29,7 @@ pub const SLOTS_MOST: usize = 1 << SLOT_BITS;
 
 /// A process among those that share a bus, by chance unless an operator names it: what all its sids begin with. Two that have the same get each other's
 /// messages to sockets, and drop them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Instance(u32);
 
 impl Instance {

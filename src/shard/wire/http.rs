@@ -148,10 +148,10 @@ impl<A: Application> Shard<A> {
             }
             Outcome::HandOver(destination) => {
                 let luggage = match destination {
-                    Destination::Api => Luggage::None,
+                    Destination::Api | Destination::Instance(_) => Luggage::None,
                     Destination::Shard(_) => Luggage::Request,
                 };
-                let papers = Papers { stranger: stage.stranger.take(), ..Papers::default() };
+                let papers = Papers { stranger: stage.stranger.take(), origin: stage.origin(), ..Papers::default() };
                 // This one is counted where it is answered.
                 let parcel = Parcel { bytes: input.to_vec(), requests: stage.requests - 1, luggage, papers, tls: None };
                 // No send is under way here, so this one takes all answers before the connection leaves.
@@ -228,9 +228,10 @@ impl<A: Application> Shard<A> {
         let Some(reply) = self.release_held(key) else { return };
         let Some(Connection { stage: Stage::Http(stage), .. }) = self.connections.get_mut(key.0) else { return };
         let (bytes, requests) = (std::mem::take(&mut stage.input), stage.requests);
+        let papers = Papers { origin: stage.origin(), ..Papers::default() };
         self.flush_connection(key, Cut::Whole);
         let luggage = Luggage::Poll { sid, reply: Box::new(reply) };
-        let parcel = Parcel { bytes, requests, luggage, papers: Papers::default(), tls: None };
+        let parcel = Parcel { bytes, requests, luggage, papers, tls: None };
         self.hand_over(key, Destination::Shard(home), parcel);
     }
 

@@ -7,7 +7,7 @@ use crate::shard::diary::Account;
 use crate::shard::moving::sid::Sid;
 use crate::tls::TlsStage;
 
-use super::stage::ReplyHead;
+use super::stage::{ReplyHead, TunnelOrigin};
 
 /// A connection's bytes that were read and not used, and what they mean.
 pub struct Parcel {
@@ -27,6 +27,8 @@ pub struct Papers {
     pub seat: Option<Permit>,
     /// Among those of its address that have no session.
     pub stranger: Option<Stranger>,
+    /// `None`: its peer is who it seems to be.
+    pub origin: Option<TunnelOrigin>,
     /// What is told at its end, where the log tells of ends.
     pub(crate) account: Option<Box<Account>>,
 }

@@ -18,6 +18,7 @@ use crate::shard::clients::probe::ProbeAdmission;
 use crate::shard::effects::Destination;
 use crate::shard::faults::UnknownSid;
 use crate::shard::limit::Limit;
+use crate::shard::moving::sid::Instance;
 use crate::shard::settings::Elsewhere;
 
 use super::stage::{HttpStage, ReplyHead, WebSocketStage};
@@ -48,7 +49,11 @@ impl<A: Application> Shard<A> {
         head: &Head<'_>,
         stage: &mut HttpStage,
     ) -> Outcome {
-        let is_forwarded = std::mem::take(&mut stage.is_forwarded);
+        let bearer = match std::mem::take(&mut stage.is_forwarded) {
+            true => Bearer::Sibling,
+            false if stage.is_tunnelled => Bearer::Neighbour,
+            false => Bearer::Client,
+        };
         let is_guest = self.is_guest(key);
         let settings = &self.hub.settings;
         if A::LAYER == Layer::WebSocket {
@@ -62,8 +67,9 @@ impl<A: Application> Shard<A> {
         }
         if !settings.is_engine_path(head.path) {
             return match settings.elsewhere {
-                Elsewhere::HandOver => Outcome::HandOver(Destination::Api),
-                Elsewhere::NotFound => self.answer_not_found(key, head),
+                // Another instance brings requests of sessions alone; to the API it is nobody.
+                Elsewhere::HandOver if !stage.is_tunnelled => Outcome::HandOver(Destination::Api),
+                _ => self.answer_not_found(key, head),
             };
         }
         let reply = self.reply_head(head);
@@ -79,7 +85,7 @@ impl<A: Application> Shard<A> {
             self.hub.refuse_origin(head.origin().unwrap_or_default());
             return self.refuse(key, head, 403, FORBIDDEN, &reply);
         }
-        let target = self.verify(head, is_forwarded);
+        let target = self.verify(head, bearer);
         if matches!(target, Ok(RequestSubject::Session(_) | RequestSubject::Upgrade(_))) {
             stage.stranger = None;
         }
@@ -100,6 +106,14 @@ impl<A: Application> Shard<A> {
                 }
             }
             Ok(RequestSubject::Elsewhere(shard)) => Outcome::HandOver(Destination::Shard(shard)),
+            Ok(RequestSubject::Abroad(_)) if is_guest => self.answer_no_room(key, &reply),
+            Ok(RequestSubject::Abroad(instance)) => {
+                let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
+                match self.hub.capacity.has_left(Rate::UnknownSids, address, self.hub.now.at) {
+                    true => Outcome::HandOver(Destination::Instance(instance)),
+                    false => self.answer_too_many_unknown(key, &reply),
+                }
+            }
             Ok(RequestSubject::Upgrade(client)) => self.upgrade(key, head, client, &reply),
             Ok(RequestSubject::Session(client)) => match head.method {
                 // Those that wait would leave no seat for those that are only answered.
@@ -113,18 +127,20 @@ impl<A: Application> Shard<A> {
                 let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
                 match self.hub.capacity.admit(Rate::UnknownSids, address, self.hub.now.at) {
                     true => self.refuse(key, head, 400, SESSION_UNKNOWN, &reply),
-                    false => {
-                        self.hub.counters.hit(Limit::UnknownSidsPerMinuteMax);
-                        self.answer_busy(key, 429, "60", "too many unknown sessions from this address", &reply)
-                    }
+                    false => self.answer_too_many_unknown(key, &reply),
                 }
             }
             Err(Denial::Code(code)) => self.refuse(key, head, 400, code, &reply),
         }
     }
 
+    fn answer_too_many_unknown(&mut self, key: ConnectionKey, reply: &ReplyHead) -> Outcome {
+        self.hub.counters.hit(Limit::UnknownSidsPerMinuteMax);
+        self.answer_busy(key, 429, "60", "too many unknown sessions from this address", reply)
+    }
+
     /// The reference's checks in the reference's order: transport, sid, method, revision.
-    fn verify(&self, head: &Head<'_>, is_forwarded: bool) -> Result<RequestSubject, Denial> {
+    fn verify(&self, head: &Head<'_>, bearer: Bearer) -> Result<RequestSubject, Denial> {
         let transport = match head.query.value("transport").as_deref() {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
@@ -137,8 +153,13 @@ impl<A: Application> Shard<A> {
                 Found::Here(client) => client,
                 Found::Moved(shard) => return Ok(RequestSubject::Elsewhere(shard)),
                 // Whoever sent it here read that its session is here.
-                Found::Elsewhere(shard) if !is_forwarded => return Ok(RequestSubject::Elsewhere(shard)),
+                Found::Elsewhere(shard) if bearer != Bearer::Sibling => return Ok(RequestSubject::Elsewhere(shard)),
                 Found::Elsewhere(_) => return Err(Denial::Unknown(UnknownSid::Gone)),
+                // What another instance has brought goes no further.
+                Found::Abroad(instance) if bearer == Bearer::Client && self.hub.neighbours.contains(&instance) => {
+                    return Ok(RequestSubject::Abroad(instance));
+                }
+                Found::Abroad(_) => return Err(Denial::Unknown(UnknownSid::OtherInstance)),
                 Found::Nowhere(reason) => return Err(Denial::Unknown(reason)),
             };
             // A session that is over may only fetch its last packets.
@@ -296,6 +317,16 @@ impl<A: Application> Shard<A> {
     }
 }
 
+/// Who has brought a request here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bearer {
+    Client,
+    /// Another shard, which has read its session id.
+    Sibling,
+    /// Another instance, likewise.
+    Neighbour,
+}
+
 /// What a request under the path is about.
 enum RequestSubject {
     Handshake(Transport),
@@ -303,6 +334,8 @@ enum RequestSubject {
     Upgrade(ClientKey),
     /// A session that another shard has.
     Elsewhere(u16),
+    /// One that another instance has.
+    Abroad(Instance),
 }
 
 /// Why a request under the path is refused.

@@ -237,6 +237,8 @@ pub(crate) struct HttpStage {
     /// The next request came from another shard, which read its session id.
     pub(crate) is_forwarded: bool,
     pub(crate) peer: Option<IpAddr>,
+    /// It comes through another instance, which said who its peer is.
+    pub(crate) is_tunnelled: bool,
     /// Until it has served a session.
     pub(crate) stranger: Option<Stranger>,
     /// When it was accepted, or the request before was answered.
@@ -268,9 +270,21 @@ impl HttpStage {
         self.input.capacity() + body
     }
 
+    /// Who is at the other end of a connection that came through another instance.
+    pub(crate) fn origin(&self) -> Option<TunnelOrigin> {
+        self.is_tunnelled.then_some(TunnelOrigin { address: self.peer })
+    }
+
     pub(crate) fn new(peer: Option<IpAddr>, requests: u32, stranger: Option<Stranger>, since: Millis) -> HttpStage {
         HttpStage { peer, requests, stranger, since, ..HttpStage::default() }
     }
+}
+
+/// Who is at the other end of a connection that another instance carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelOrigin {
+    /// As that instance saw it; `None`: it does not know.
+    pub address: Option<IpAddr>,
 }
 
 /// What an answer needs to know of its request's head.

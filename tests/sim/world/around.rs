@@ -11,7 +11,7 @@ use sockring::app::Application;
 use sockring::bus::Bus;
 use sockring::mailbox::Letter;
 use sockring::shard::{
-    Acknowledgement, BusMail, EngineSettings, GivenEvent, KeptSession, Mail, MailboxQuestion, Now, Parcel,
+    Acknowledgement, BusMail, EngineSettings, GivenEvent, Instance, KeptSession, Mail, MailboxQuestion, Now, Parcel,
     ReceivedEvents, Remembered, RoomName, SessionQuestion, Shard, SiblingMail, Ticket, Verdict,
 };
 use sockring::worker::Outside;
@@ -378,6 +378,10 @@ impl Outside for Around {
 
     fn hand_over(&mut self, socket: Socket, parcel: Parcel) {
         self.outgoing.push(Outgoing::ToApi(socket, parcel));
+    }
+
+    fn send_abroad(&mut self, instance: Instance, _: Socket, _: Parcel) {
+        unreachable!("there is one instance, and nobody has heard of {instance:?}");
     }
 
     fn bus(&mut self) -> &mut dyn Bus {
