@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as Socket;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use crate::shard::Instance;
 
 use super::Cluster;
 use super::line::{Line, Torn, WINDOW_BYTES};
+use super::neighbours::Published;
 use super::outside::Stream;
 use super::segment::{LineEnd, Purpose, Segment, Visitor};
 
@@ -23,6 +25,10 @@ const LATER: Duration = Duration::from_millis(20);
 /// A line that has ended is not opened again by what was under way, for so long.
 const REMEMBERED: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 16 << 10;
+/// Where Redis has so often in a row nobody who hears of it, an instance is gone. It takes longer to come back to a Redis that
+/// was away than to be asked for the first time.
+const UNOPENED_MAX: u32 = 3;
+const UNHEARD_MAX: u32 = 5;
 /// Segments that wait for one line; its other end sends no more within its window.
 const SEGMENTS_WAITING: usize = 256;
 
@@ -87,7 +93,7 @@ impl Lines {
         };
         match opened {
             Some(segments) => _ = segments.try_send(segment),
-            None => cluster.send_segment(segment.from, &Segment::reset(cluster.instance, end, segment.line)),
+            None => _ = cluster.send_segment(segment.from, &Segment::reset(cluster.instance, end, segment.line)),
         }
     }
 
@@ -115,8 +121,20 @@ impl Lines {
         let run = cluster.neighbour(peer).map(|neighbour| neighbour.run);
         self.lock().insert(name, Entry::Open { segments: segments.clone(), run });
         let (reads, writes) = split(local);
-        let worker =
-            LineWorker { cluster: Arc::clone(cluster), name, peer, line, received, reads, writes, unread: Vec::new() };
+        let (cluster, unread) = (Arc::clone(cluster), Vec::new());
+        let worker = LineWorker {
+            cluster,
+            name,
+            peer,
+            line,
+            received,
+            reads,
+            writes,
+            unread,
+            published: None,
+            unheard: 0,
+            unheard_max: UNOPENED_MAX,
+        };
         tokio::task::spawn_local(async move {
             let _kept = kept;
             worker.run().await;
@@ -169,8 +187,8 @@ impl Cluster {
         self.outside.fill(bytes);
     }
 
-    fn send_segment(&self, to: Instance, segment: &Segment) {
-        self.publish_bytes(self.channel_of_instance(to), segment.encode());
+    fn send_segment(&self, to: Instance, segment: &Segment) -> Option<Published> {
+        self.publish_bytes(self.channel_of_instance(to), segment.encode())
     }
 }
 
@@ -185,6 +203,11 @@ struct LineWorker<S> {
     writes: WriteHalf<S>,
     /// What came and was not written here yet.
     unread: Vec<u8>,
+    /// What Redis will say of the last segment.
+    published: Option<Published>,
+    /// How often in a row nobody got one, and how often that may be.
+    unheard: u32,
+    unheard_max: u32,
 }
 
 impl<S: Stream> LineWorker<S> {
@@ -192,7 +215,7 @@ impl<S: Stream> LineWorker<S> {
         let torn = self.work().await;
         if torn.is_err_and(|torn| torn != Torn::Reset) {
             let reset = Segment::reset(self.cluster.instance, self.name.2, self.name.1);
-            self.cluster.send_segment(self.peer, &reset);
+            drop(self.cluster.send_segment(self.peer, &reset));
         }
         self.cluster.lines.lock().insert(self.name, Entry::Ended(Instant::now()));
     }
@@ -205,7 +228,11 @@ impl<S: Stream> LineWorker<S> {
             // Events go first where Redis is behind.
             let is_behind = self.cluster.backlog.is_half_full();
             while !is_behind && let Some(segment) = self.line.next(Instant::now())? {
-                self.cluster.send_segment(self.peer, &segment);
+                let published = self.cluster.send_segment(self.peer, &segment);
+                if self.cluster.counts_all() {
+                    self.published = published;
+                    self.unheard_max = if segment.opens.is_some() { UNOPENED_MAX } else { UNHEARD_MAX };
+                }
             }
             if self.line.has_received_all() && self.unread.is_empty() && !is_shut {
                 is_shut = true;
@@ -237,10 +264,24 @@ impl<S: Stream> LineWorker<S> {
                     Ok(count) => self.line.push(buffer.get(..count).unwrap_or_default()),
                     Err(_) => return Err(Torn::Wrong),
                 },
+                heard = heard_by(&mut self.published) => {
+                    self.unheard = if heard == Some(0) { self.unheard + 1 } else { 0 };
+                    if self.unheard >= self.unheard_max {
+                        return Err(Torn::Silent);
+                    }
+                }
                 () = sleep_until(deadline) => {}
             }
         }
     }
+}
+
+/// How many have got what was published, when Redis says so.
+async fn heard_by(published: &mut Option<Published>) -> Option<i64> {
+    let Some(answer) = published else { return std::future::pending().await };
+    let answer = answer.await;
+    *published = None;
+    if let Ok(Ok(Value::Int(count))) = answer { Some(count) } else { None }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::cmd;
+use redis::{Value, cmd};
 use serde::{Deserialize, Serialize};
 use sockring_protocol::adapter::Adapter;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::mailbox::Letter;
@@ -17,9 +17,10 @@ use crate::shard::{BusMail, Instance};
 
 use super::Cluster;
 use super::claim::{self, claim_of};
-use super::publisher::To;
+use super::publisher::{PublishError, To};
 use super::seldom::Seldom;
 use super::settings::Address;
+use super::topology::Topology;
 
 /// Between two announcements.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(5);
@@ -48,6 +49,9 @@ pub(super) struct Hail {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     bye: bool,
 }
+
+/// What Redis will say of something: how many it has sent it to.
+pub(super) type Published = oneshot::Receiver<Result<Value, PublishError>>;
 
 /// How an instance is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,12 +161,18 @@ impl Cluster {
     }
 
     /// Publishes beside all that has an adapter's form. What gets lost its receiver notices.
-    pub(super) fn publish_bytes(&self, channel: String, body: Vec<u8>) {
+    pub(super) fn publish_bytes(&self, channel: String, body: Vec<u8>) -> Option<Published> {
         let bytes = channel.len() + body.len();
         let verb = if self.adapter() == Adapter::Sharded { "SPUBLISH" } else { "PUBLISH" };
         let command = cmd(verb).arg(&channel).arg(body).take();
         let to = if self.adapter() == Adapter::Sharded { To::OwnerOf(channel) } else { To::Anybody };
-        drop(self.backlog.send(command, to, bytes));
+        self.backlog.send(command, to, bytes).ok()
+    }
+
+    /// Whether an answer to `publish_bytes` counts all who hear a channel: not so a node's of a cluster whose channels are not
+    /// of one node.
+    pub(super) fn counts_all(&self) -> bool {
+        self.adapter() == Adapter::Sharded || *self.topology.borrow() == Topology::Single
     }
 
     fn announcement(&self, bye: bool) -> Vec<u8> {
@@ -246,7 +256,7 @@ pub(super) async fn keep(cluster: Arc<Cluster>) {
         }
         if is_up && (is_new || !was_up || now >= due_at) {
             due_at = now + ANNOUNCED_EVERY;
-            cluster.publish_bytes(cluster.channel_of_all(), cluster.announcement(false));
+            drop(cluster.publish_bytes(cluster.channel_of_all(), cluster.announcement(false)));
             tokio::task::spawn_local(claim::renew(Arc::clone(&cluster), claim_of(&cluster.settings, cluster.instance)));
         }
         if is_up && cluster.neighbours.expire(now) {

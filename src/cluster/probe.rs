@@ -6,6 +6,9 @@ use redis::{Cmd, RedisError, Value};
 use sockring_protocol::adapter::{Adapter, stream_of};
 use tokio::time::timeout;
 
+use crate::shard::Instance;
+
+use super::claim::claim_of;
 use super::link::{Dialler, LinkError, PROBE_TIMEOUT, RedisMode, ServerInfo};
 use super::outside::OperatingSystem;
 use super::publisher::is_no_right;
@@ -90,6 +93,14 @@ impl ClusterSettings {
             }
         }
         commands.extend(needed_to_keep());
+        if self.tunnels.tunnels_max > 0 {
+            let verb = if self.adapter == Adapter::Sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+            let claim = format!("{}check", claim_of(self, Instance::default()));
+            commands.extend([
+                command(&[verb, &format!("{prefix}-link#")]),
+                command(&["SET", &claim, "", "PX", "1", "NX", "XX"]),
+            ]);
+        }
         if mode == RedisMode::Cluster {
             commands.push(command(&["CLUSTER", "SLOTS"]));
         }

@@ -15,9 +15,9 @@ use super::pool::{Goal, Medium, Tunnel, TunnelFile};
 use super::proof::{CHALLENGE_BYTES, CHANCE_BYTES, Preface, SecretProof, hello};
 use super::{Tunnels, lock};
 
-/// For dialling, and until both have proved themselves.
-const DIALLED_WITHIN: Duration = Duration::from_secs(3);
-const SWEPT_EVERY: Duration = Duration::from_secs(5);
+/// For dialling, and until both have proved themselves: an owner that is stopped for a moment is waited for.
+const DIALLED_WITHIN: Duration = Duration::from_secs(10);
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// Closes the passages of a core that nobody uses.
 pub(super) async fn sweep(tunnels: Arc<Tunnels>, core: usize) {

@@ -11,7 +11,7 @@ use crate::cluster::{Stream, Visitor};
 use crate::shard::Instance;
 
 /// One that nobody has used for so long is closed; well before the owner would close it.
-const IDLE_MAX: Duration = Duration::from_secs(20);
+const IDLE_MAX: Duration = Duration::from_secs(3);
 /// To one place.
 const IDLE_TUNNELS_MAX: usize = 64;
 

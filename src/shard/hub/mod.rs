@@ -6,6 +6,7 @@ mod mailing;
 pub(super) mod outbound;
 pub(super) mod stats;
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
@@ -34,10 +35,12 @@ use super::rooms::membership::{Left, Membership};
 use super::rooms::once::SeenKeys;
 use super::rooms::receipts::Receipts;
 use super::rooms::sockets::RoomId;
-use super::settings::EngineSettings;
-use super::settings::KeptAt;
+use super::settings::{EngineSettings, Instances, KeptAt};
 
 use outbound::Outbound;
+
+/// How often the log tells of requests for sessions of other instances.
+const STRAY_TOLD_EVERY_MS: u64 = 60_000;
 
 /// The clock as a shard sees it. All shards of a process have the same origin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +81,7 @@ pub(super) struct Hub<A> {
     pub(super) draining: Option<Drain>,
     /// Other instances that can be reached.
     pub(super) neighbours: Arc<[Instance]>,
+    stray_told_at: Option<Millis>,
     pub(super) ping: Frames,
     /// `None`: nobody is told what it has missed.
     pub(super) recovery: Option<Box<Recovery>>,
@@ -120,6 +124,7 @@ impl<A: Application> Hub<A> {
             input_bytes: 0,
             draining: None,
             neighbours: Arc::default(),
+            stray_told_at: None,
             ping: encode::text_packet(&mut Vec::new(), b"2"),
         }
     }
@@ -133,6 +138,21 @@ impl<A: Application> Hub<A> {
                 "a page of this origin was refused; if it is yours, add it to cors_origin (CORS_ORIGIN)"
             );
         }
+    }
+
+    /// A request of a session that no instance has which can be reached has come, and the operator reads of it once in a while.
+    pub(super) fn tell_of_stray(&mut self, proxy: Option<IpAddr>) {
+        // A single instance had such sessions before it was started again.
+        let is_due = self.stray_told_at.is_none_or(|at| self.now.at - at >= STRAY_TOLD_EVERY_MS);
+        if self.settings.instances == Instances::Alone || !is_due {
+            return;
+        }
+        self.stray_told_at = Some(self.now.at);
+        tracing::warn!(
+            proxy = proxy.map(tracing::field::display),
+            neighbours = self.neighbours.len(),
+            "requests come here of sessions of an instance that is gone, or that has not said that it is there: see tunnels_max"
+        );
     }
 
     /// Fires what has become due.

@@ -124,6 +124,10 @@ impl<A: Application> Shard<A> {
             },
             Err(Denial::Unknown(reason)) => {
                 self.hub.counters.count_unknown_sid(reason);
+                if reason == UnknownSid::OtherInstance {
+                    self.hub.tell_of_stray(stage.peer);
+                }
+                let settings = &self.hub.settings;
                 let address = settings.proxies.client_address(stage.peer, head.header_values("x-forwarded-for"));
                 match self.hub.capacity.admit(Rate::UnknownSids, address, self.hub.now.at) {
                     true => self.refuse(key, head, 400, SESSION_UNKNOWN, &reply),
