@@ -18,11 +18,15 @@ pub struct Counts {
     pub out_of_turn: u64,
     /// From when an event to one was due to be emitted until it was there.
     pub latencies: Histogram,
-    pub answers: u64,
+    pub to_one: u64,
+    /// Events that are there to be many.
+    pub loads: u64,
     /// Ends that no client had asked for, by what it saw of them.
     pub ends: BTreeMap<String, u64>,
     /// Those of clients that misbehave.
     pub faulty_ends: BTreeMap<String, u64>,
+    /// How long packets waited until they were read: what is late by that much is late by this program.
+    pub lags: Histogram,
     pub packets_in: u64,
     pub packets_out: u64,
     /// Packets that the kernel has not taken.

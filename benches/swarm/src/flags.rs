@@ -22,8 +22,16 @@ swarm --server PROGRAM [FLAG VALUE]...
   --hold S              seconds for which all are held and nothing is sent but heartbeats (30)
   --fanouts N           events to all, one when the one before has arrived (2)
   --payload BYTES       of the string in an event (64)
-  --rate N              emits per second to single users, while the events to all go out (0)
-  --rate-seconds S      for which they go on after the last event to all (5)
+  --rate N              emits per second to single users, alone and then beside the events to all (0)
+  --rate-seconds S      for which they are alone (5)
+  --stop S              for which the server is stopped (SIGSTOP) (0)
+  --quota PERCENT       of one core that the server has for a while, with an event to all in each second (0)
+  --quota-seconds S     for which (60)
+  --overload S          for which three times as many events go to all as the server can deliver (0)
+  --memory-spare MB     by which the server may grow for a while, with large events to all (0)
+  --memory-seconds S    for which (20)
+  --memory-payload BYTES  of the string in those events (10000)
+  --after S             for which clients are held behind each of these (5)
   --margin S            for which a phase may stand still; longer: the run fails (60)
   --queue PACKETS       that the device holds; what comes beyond them is lost. The kernel takes up to 524287 (500000)
   --core N              that the clients are on (any)
@@ -42,6 +50,14 @@ pub struct Flags {
     pub payload: usize,
     pub rate: f64,
     pub rate_seconds: f64,
+    pub stop: f64,
+    pub quota: f64,
+    pub quota_seconds: f64,
+    pub overload: f64,
+    pub memory_spare: u64,
+    pub memory_seconds: f64,
+    pub memory_payload: usize,
+    pub after: f64,
     pub margin: f64,
     pub queue: u32,
     pub core: Option<usize>,
@@ -62,6 +78,14 @@ impl Flags {
             payload: 64,
             rate: 0.0,
             rate_seconds: 5.0,
+            stop: 0.0,
+            quota: 0.0,
+            quota_seconds: 60.0,
+            overload: 0.0,
+            memory_spare: 0,
+            memory_seconds: 20.0,
+            memory_payload: 10_000,
+            after: 5.0,
             margin: 60.0,
             queue: 500_000,
             core: None,
@@ -103,6 +127,14 @@ impl Flags {
             "payload" => self.payload = number(name, value)?,
             "rate" => self.rate = number(name, value)?,
             "rate-seconds" => self.rate_seconds = number(name, value)?,
+            "stop" => self.stop = number(name, value)?,
+            "quota" => self.quota = number(name, value)?,
+            "quota-seconds" => self.quota_seconds = number(name, value)?,
+            "overload" => self.overload = number(name, value)?,
+            "memory-spare" => self.memory_spare = number(name, value)?,
+            "memory-seconds" => self.memory_seconds = number(name, value)?,
+            "memory-payload" => self.memory_payload = number(name, value)?,
+            "after" => self.after = number(name, value)?,
             "margin" => self.margin = number(name, value)?,
             "queue" => self.queue = number(name, value)?,
             "core" => self.core = Some(number(name, value)?),
@@ -131,7 +163,7 @@ mod tests {
         for name in names.clone() {
             assert!(Flags::usual().put(name, "1").is_ok(), "{name}");
         }
-        assert_eq!(names.count(), 15);
+        assert_eq!(names.count(), 23);
     }
 
     #[test]

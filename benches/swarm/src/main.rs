@@ -6,6 +6,7 @@ mod counts;
 mod emitter;
 mod fault;
 mod flags;
+mod group;
 mod namespace;
 mod packet;
 mod phases;
@@ -13,8 +14,11 @@ mod reading;
 mod run;
 mod server;
 mod speech;
+mod stress;
 mod swarm;
+mod telling;
 mod tun;
+mod wire;
 
 // What the other load generator has too. It is built with the whole server, which this one is not.
 #[allow(dead_code)]
@@ -26,6 +30,7 @@ mod histogram;
 #[allow(dead_code)]
 #[path = "../../load/src/kernel.rs"]
 mod kernel;
+#[allow(dead_code)]
 #[path = "../../load/src/report.rs"]
 mod report;
 

@@ -13,6 +13,8 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 255, 255, 254);
 const DEVICE: &str = "swarm";
 /// Set for the process that is inside.
 pub const INSIDE: &str = "SWARM_INSIDE";
+/// One program reads for all clients. What is on its way to a million of them takes seconds, and is not to be sent again.
+const RETRANSMIT_AFTER: &str = "10s";
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
 const DEVICE_NODE: &str = "/dev/net/tun";
@@ -55,6 +57,7 @@ pub fn device(queue_packets: u32) -> Result<Tun, String> {
     ip(&["link", "set", "lo", "up"])?;
     ip(&["address", "add", &address, "dev", DEVICE])?;
     ip(&["link", "set", DEVICE, "txqueuelen", &queue_packets.to_string(), "up"])?;
+    ip(&["route", "replace", "10.0.0.0/8", "dev", DEVICE, "src", &SERVER.to_string(), "rto_min", RETRANSMIT_AFTER])?;
     Ok(tun)
 }
 

@@ -1,11 +1,9 @@
-//! The phases of a run: all connect, are held, are told something, and leave.
+//! The phases of a run that each has: all connect, are held, and leave.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::clock::now_ns;
-use crate::emitter::{self, Emitter};
 use crate::fault::Fate;
 use crate::histogram::Histogram;
 use crate::kernel::Slabs;
@@ -105,87 +103,11 @@ pub fn hold(run: &mut Run) -> Result<(), String> {
     Ok(())
 }
 
-/// Events to all, and beside them events to single users.
-pub fn emit(run: &mut Run) -> Result<(), String> {
-    let rate = run.flags.rate;
-    let emitter = (rate > 0.0).then(|| Emitter::start(rate, run.flags.clients, run.flags.payload));
-    let mut fanouts = Vec::new();
-    for number in 1..=run.flags.fanouts {
-        fanouts.push(fan_out(run, number)?);
-    }
-    run.report.put("fanouts", fanouts);
-    let Some(emitter) = emitter else { return Ok(()) };
-    live_for(run, Duration::from_secs_f64(run.flags.rate_seconds))?;
-    let stopped = std::thread::spawn(move || emitter.stop());
-    let margin = Instant::now() + Duration::from_secs_f64(run.flags.margin);
-    run.swarm.live(margin, |_| stopped.is_finished()).map_err(lost_device)?;
-    if !stopped.is_finished() {
-        return Err("emits to single users are not answered".into());
-    }
-    let (emitted, refused, undelivered) = stopped.join().map_err(|_| "the emitters panicked")??;
-    let expected = emitted - undelivered;
-    run.swarm.live(margin, |swarm| swarm.counts.answers >= expected).map_err(lost_device)?;
-    let (report, counts) = (&mut run.report, &run.swarm.counts);
-    report.put("emits_to_one", emitted);
-    report.put("emits_refused", refused);
-    report.put("emits_lost", expected.saturating_sub(counts.answers));
-    report.latencies(&counts.latencies);
-    if counts.answers != emitted {
-        run.faults.push(format!("{} of {emitted} events to single users arrived", run.swarm.counts.answers));
-    }
-    Ok(())
-}
-
-fn fan_out(run: &mut Run, number: u16) -> Result<serde_json::Value, String> {
-    let before = run.costs()?;
-    let wanted = run.swarm.counts.joined - u32::try_from(run.swarm.counts.ended()).unwrap_or(u32::MAX);
-    run.swarm.expect(number);
-    let begun_ns = now_ns();
-    let emit = emitter::to_all(number, run.flags.payload);
-    let until = Instant::now() + Duration::from_secs_f64(run.flags.margin);
-    let mut first_ns = None;
-    let is_whole = run.swarm.live(until, |swarm| {
-        if swarm.counts.arrived > 0 {
-            first_ns.get_or_insert_with(now_ns);
-        }
-        u64::from(swarm.counts.arrived) + swarm.counts.ended() >= u64::from(wanted)
-    });
-    is_whole.map_err(lost_device)?;
-    let seconds = |until_ns: u64| (until_ns - begun_ns) as f64 / 1e9;
-    let taken = seconds(now_ns());
-    // Those that misbehave may take longer; and the answer may come after the event.
-    let (margin, event) = (Instant::now() + Duration::from_secs_f64(run.flags.margin), number);
-    let staying = run.swarm.faulty_of(Fate::Stays);
-    run.swarm
-        .live(margin, |swarm| emit.is_finished() && (staying == 0 || swarm.faulty_with(event).1 == staying))
-        .map_err(lost_device)?;
-    if !emit.is_finished() {
-        return Err("an emit to all is not answered".into());
-    }
-    let after = run.costs()?;
-    let (status, said) = emit.join().map_err(|_| "the emitter panicked")??;
-    let arrived = run.swarm.counts.arrived;
-    if arrived != wanted {
-        run.faults.push(format!("event {number} to all: {arrived} of {wanted} got it, status {status}"));
-    }
-    let rounded = |number: f64| (number * 1000.0).round() / 1000.0;
-    Ok(json!({
-        "wanted": wanted,
-        "arrived": arrived,
-        "seconds": rounded(taken),
-        "first_s": first_ns.map(|at| rounded(seconds(at))),
-        "status": status,
-        "delivered": said["delivered"],
-        "server_cpu_s": rounded(after.server.since(&before.server).seconds()),
-        "swarm_cpu_s": rounded(after.swarm.since(&before.swarm).seconds()),
-    }))
-}
-
 /// The server ends those of the clients that misbehave whom it has to end.
 pub fn wait_for_ends(run: &mut Run) -> Result<(), String> {
     let begun = Instant::now();
     let expected = u64::from(run.swarm.counts.joined + run.swarm.faulty_of(Fate::Stays)) - run.swarm.counts.ended();
-    while run.flags.faulty > 0 && Metrics::read(&mut run.api)?.count("sockring_clients") > expected {
+    while run.flags.faulty > 0 && Metrics::read()?.count("sockring_clients") > expected {
         if begun.elapsed().as_secs_f64() > run.flags.margin {
             run.faults.push("the server has not ended all who misbehave".into());
             break;
@@ -210,7 +132,7 @@ pub fn leave(run: &mut Run) -> Result<(), String> {
     let mut left = u64::MAX;
     while left > 0 && begun.elapsed() < margin * 10 {
         live_for(run, LOOK_EVERY)?;
-        let metrics = Metrics::read(&mut run.api)?;
+        let metrics = Metrics::read()?;
         left = metrics.count("sockring_clients") + metrics.count("sockring_sockets") + metrics.count("sockring_users");
         // The one that asks is a connection of the API.
         left += metrics.count("sockring_connections").saturating_sub(1);
@@ -222,11 +144,11 @@ pub fn leave(run: &mut Run) -> Result<(), String> {
     Ok(())
 }
 
-fn live_for(run: &mut Run, duration: Duration) -> Result<(), String> {
+pub fn live_for(run: &mut Run, duration: Duration) -> Result<(), String> {
     run.swarm.live(Instant::now() + duration, |_| false).map_err(lost_device)?;
     if run.server.is_alive() { Ok(()) } else { Err("the server has ended".into()) }
 }
 
-fn lost_device(error: std::io::Error) -> String {
+pub fn lost_device(error: std::io::Error) -> String {
     format!("the TUN device: {error}")
 }

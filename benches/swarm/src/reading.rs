@@ -7,6 +7,8 @@ use sockring_protocol::websocket::{CloseFrame, Handshake, Opcode, ServerFrames};
 /// Names of the events that a run emits, with what stands before the one number in each.
 pub const TO_ALL: &str = "swarm:all";
 pub const TO_ONE: &str = "swarm:one";
+/// And one of which only counts how often it comes.
+pub const LOAD: &str = "swarm:load";
 const NUMBER: &str = "\"number\":";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub enum Heard {
     ToAll(u16),
     /// An event to one user, by when it was due, in nanoseconds of the monotonic clock.
     ToOne(u64),
+    Load,
     /// A close frame with its code.
     Close(Option<u16>),
     /// A packet that ends the session or the socket.
@@ -71,6 +74,9 @@ fn message(packet: &str) -> Heard {
 
 fn event(packet: &str) -> Option<Heard> {
     let (name, rest) = packet.strip_prefix("2[\"")?.split_once('"')?;
+    if name == LOAD {
+        return Some(Heard::Load);
+    }
     if name != TO_ALL && name != TO_ONE {
         return None;
     }
@@ -108,6 +114,7 @@ mod tests {
             (r#"44{"message":"no"}"#, Heard::Refused),
             (r#"42["swarm:all",{"number":12,"server":"test"}]"#, Heard::ToAll(12)),
             (r#"42["swarm:one",{"number":123456789012345,"pad":""}]"#, Heard::ToOne(123_456_789_012_345)),
+            (r#"42["swarm:load",{}]"#, Heard::Load),
             (r#"42["connected",{"number":1}]"#, Heard::Other),
             (r#"42["swarm:all",{"number":x}]"#, Heard::Other),
             (r#"42["~AAAA"]"#, Heard::Other),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::api::{Api, PORT};
+use crate::api::PORT;
 use crate::clock;
 use crate::fault::Fate;
 use crate::flags::Flags;
@@ -15,14 +15,15 @@ use crate::phases;
 use crate::report::Report;
 use crate::server::{Metrics, SECRET, Server};
 use crate::speech::Speech;
+use crate::stress;
 use crate::swarm::Swarm;
+use crate::telling;
 
 /// What the phases share.
 pub struct Run {
     pub flags: Flags,
     pub swarm: Swarm,
     pub server: Server,
-    pub api: Api,
     pub report: Report,
     /// What should not have happened.
     pub faults: Vec<String>,
@@ -40,13 +41,19 @@ pub fn run(flags: &Flags) -> Result<Vec<String>, String> {
     let place = Place { address: namespace::SERVER.to_bits(), port: PORT };
     let swarm = Swarm::new(tun, place, speech, flags.clients, flags.faulty, flags.parallel);
     let (flags, report) = (flags.clone(), Report::default());
-    let mut run = Run { flags, swarm, server, api: Api::default(), report, faults: Vec::new() };
+    let mut run = Run { flags, swarm, server, report, faults: Vec::new() };
     run.begin_report();
+    eprintln!("swarm: all connect");
     phases::connect(&mut run)?;
+    eprintln!("swarm: they are held");
     phases::hold(&mut run)?;
-    phases::emit(&mut run)?;
+    eprintln!("swarm: they are told something");
+    telling::tell(&mut run)?;
+    stress::run(&mut run)?;
+    eprintln!("swarm: those that misbehave end");
     phases::wait_for_ends(&mut run)?;
     run.judge()?;
+    eprintln!("swarm: all leave");
     phases::leave(&mut run)?;
     let end = run.server.stop();
     run.report.put("server_end", end.as_str());
@@ -88,7 +95,7 @@ impl Run {
 
     /// What clients and server say of those that have ended, before all leave.
     fn judge(&mut self) -> Result<(), String> {
-        let metrics = Metrics::read(&mut self.api)?;
+        let metrics = Metrics::read()?;
         let counts = &self.swarm.counts;
         let closed = metrics.by_reason("sockring_sessions_closed_total");
         let report = &mut self.report;
@@ -96,6 +103,7 @@ impl Run {
         report.put("server_closed", json!(closed));
         report.put("pardoned", metrics.count("sockring_pardoned_total"));
         report.put("late_turns", metrics.count("sockring_late_turns_total"));
+        report.number("lag_s_max", counts.lags.max_us() / 1e6);
         report.put("out_of_turn", counts.out_of_turn);
         report.put("packets_in", counts.packets_in);
         report.put("packets_out", counts.packets_out);

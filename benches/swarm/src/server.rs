@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::api::{Api, PORT};
 use crate::flags::Flags;
+use crate::group::{Group, Quota};
 use crate::namespace::INSIDE;
 
 pub const SECRET: &str = "a secret of the swarm, of 32 bytes";
@@ -17,6 +18,8 @@ const END_MAX: Duration = Duration::from_secs(60);
 
 pub struct Server {
     child: Child,
+    /// Only where something is to be limited. It is removed after the server has ended.
+    group: Option<Group>,
 }
 
 impl Server {
@@ -41,7 +44,10 @@ impl Server {
         // Its greeting is for people, and our line is for programs.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().map_err(|error| format!("setpriv, of util-linux: {error}"))?;
-        let mut server = Server { child };
+        let mut server = Server { child, group: None };
+        if flags.quota > 0.0 || flags.memory_spare > 0 {
+            server.group = Some(Group::create(&format!("sockring-swarm-{}", std::process::id()), server.pid())?);
+        }
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -70,6 +76,26 @@ impl Server {
             // It may be gone.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    pub fn set_quota(&self, quota: Quota) -> Result<(), String> {
+        self.group()?.set_quota(quota)
+    }
+
+    pub fn set_memory_max(&self, bytes: u64) -> Result<(), String> {
+        self.group()?.set_memory_max(bytes)
+    }
+
+    pub fn memory_bytes(&self) -> Result<u64, String> {
+        self.group()?.memory_bytes()
+    }
+
+    pub fn times_at_memory_max(&self) -> Result<u64, String> {
+        self.group()?.times_at_memory_max()
+    }
+
+    fn group(&self) -> Result<&Group, String> {
+        self.group.as_ref().ok_or_else(|| "the server has no control group".into())
     }
 
     /// Whether it is still there.
@@ -102,8 +128,8 @@ impl Drop for Server {
 pub struct Metrics(BTreeMap<String, BTreeMap<String, u64>>);
 
 impl Metrics {
-    pub fn read(api: &mut Api) -> Result<Metrics, String> {
-        let answer = api.get("/metrics").map_err(|error| format!("/metrics: {error}"))?;
+    pub fn read() -> Result<Metrics, String> {
+        let answer = Api::default().get("/metrics").map_err(|error| format!("/metrics: {error}"))?;
         Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
     }
 

@@ -15,10 +15,8 @@ use crate::packet::{ACK, FIN, PACKET_BYTES_MAX, PSH, Place, RST, SYN, Segment};
 use crate::reading::{self, Heard};
 use crate::speech::Speech;
 use crate::tun::Tun;
+use crate::wire::{FIRST_ADDRESS, Wire};
 
-/// Clients are 10.0.0.1 and up.
-const FIRST_ADDRESS: u32 = 0x0a00_0001;
-const PORT: u16 = 1024;
 /// A step of a handshake that had no answer by then is made again.
 const RETRY_MS: u64 = 1000;
 const HABIT_MS: u64 = 250;
@@ -26,6 +24,10 @@ const HABIT_MS: u64 = 250;
 const PACKETS_PER_TURN: usize = 256;
 const PARTIAL_BYTES_MAX: usize = 4 << 20;
 const FAR_AHEAD: u32 = 1 << 20;
+
+const PROBE_MS: u64 = 100;
+/// Nobody listens there.
+const CLOSED_PORT: u16 = 1;
 
 /// What is done when its time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,60 +48,16 @@ pub struct Swarm {
     partial: HashMap<u32, Vec<u8>>,
     due: BinaryHeap<Reverse<(u64, u32, Act)>>,
     buffer: Vec<u8>,
+    probe_ms: u64,
     started: Instant,
     pub counts: Counts,
-}
-
-/// The device, and where the server is.
-struct Wire {
-    tun: Tun,
-    server: Place,
-    packet: Vec<u8>,
-    sent: u64,
-    refused: u64,
-}
-
-impl Wire {
-    fn send(&mut self, index: u32, client: &Client, flags: u8, sequence: u32, payload: &[u8]) {
-        let acknowledged = if flags & ACK == 0 { 0 } else { client.received };
-        let from = Place { address: FIRST_ADDRESS + index, port: PORT };
-        let window = client.window.bytes();
-        Segment { from, to: self.server, sequence, acknowledged, flags, window, payload }.encode(&mut self.packet);
-        match self.tun.send(&self.packet) {
-            Ok(()) => self.sent += 1,
-            Err(_) => self.refused += 1,
-        }
-    }
-
-    /// Says `payload`, in the way of this client.
-    fn say(&mut self, index: u32, client: &Client, fault: Option<Fault>, sequence: u32, payload: &[u8]) {
-        let at = |from: usize| sequence.wrapping_add(u32::try_from(from).expect("a segment of ours is short"));
-        match fault {
-            Some(Fault::Shuffled) if payload.len() > 3 => {
-                let (third, length) = (payload.len() / 3, payload.len());
-                for (from, to) in
-                    [(2 * third - 1, length), (third - 1, length - 1), (2 * third, length), (0, 2 * third)]
-                {
-                    self.send(index, client, PSH | ACK, at(from), &payload[from..to]);
-                    self.send(index, client, PSH | ACK, at(from), &payload[from..to]);
-                }
-            }
-            Some(Fault::Bytewise) => {
-                for (from, byte) in payload.iter().enumerate() {
-                    self.send(index, client, PSH | ACK, at(from), std::slice::from_ref(byte));
-                }
-            }
-            _ => self.send(index, client, PSH | ACK, sequence, payload),
-        }
-    }
 }
 
 impl Swarm {
     /// `decent` clients that behave well, and `faulty` ones behind them, that misbehave in turn in all ways.
     pub fn new(tun: Tun, server: Place, speech: Speech, decent: u32, faulty: u32, parallel: u32) -> Swarm {
-        let wire = Wire { tun, server, packet: Vec::new(), sent: 0, refused: 0 };
         Swarm {
-            wire,
+            wire: Wire::new(tun, server),
             speech,
             clients: vec![Client::ABSENT; (decent + faulty) as usize],
             decent,
@@ -108,6 +66,7 @@ impl Swarm {
             partial: HashMap::new(),
             due: BinaryHeap::new(),
             buffer: vec![0; PACKET_BYTES_MAX],
+            probe_ms: 0,
             started: Instant::now(),
             counts: Counts::default(),
         }
@@ -142,6 +101,7 @@ impl Swarm {
             let found = self.read_packets()?;
             self.begin_more();
             self.act();
+            self.probe();
             (self.counts.packets_out, self.counts.packets_refused) = (self.wire.sent, self.wire.refused);
             if done(self) {
                 return Ok(true);
@@ -269,8 +229,25 @@ impl Swarm {
         true
     }
 
+    /// Knocks where nobody listens: the kernel answers at once, and its answer waits among all others until it is read.
+    fn probe(&mut self) {
+        let now = self.now_ms();
+        if now >= self.probe_ms {
+            self.probe_ms = now + PROBE_MS;
+            let server = Place { port: CLOSED_PORT, ..self.wire.server };
+            let server = std::mem::replace(&mut self.wire.server, server);
+            self.wire.send(self.count(), &Client::ABSENT, SYN, now as u32, &[]);
+            self.wire.server = server;
+        }
+    }
+
     fn on_segment(&mut self, segment: &Segment<'_>) {
         let index = segment.to.address.wrapping_sub(FIRST_ADDRESS);
+        if segment.from.port == CLOSED_PORT {
+            let asked_ms = segment.acknowledged.wrapping_sub(1);
+            let lag_ms = (self.now_ms() as u32).wrapping_sub(asked_ms);
+            return self.counts.lags.record(u64::from(lag_ms) * 1_000_000);
+        }
         let fault = self.fault(index);
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         if segment.has(RST) {
@@ -319,9 +296,7 @@ impl Swarm {
             return self.wire.send(index, client, ACK, client.sent, &[]);
         }
         let news = segment.payload.get(heard..).unwrap_or_default();
-        if client.window == Window::Shut && !news.is_empty() {
-            return self.wire.send(index, client, ACK, client.sent, &[]);
-        }
+        // It takes what was on its way when its window was shut: not to would be to lose it, which is another fault.
         client.received = client.received.wrapping_add(news.len() as u32);
         let said = self.wire.sent;
         self.on_bytes(index, news);
@@ -411,9 +386,10 @@ impl Swarm {
                 self.counts.arrived += u32::from(in_turn && is_decent);
             }
             Heard::ToOne(at_ns) => {
-                self.counts.answers += 1;
+                self.counts.to_one += 1;
                 self.counts.latencies.record(now_ns().saturating_sub(*at_ns));
             }
+            Heard::Load => self.counts.loads += 1,
             Heard::Close(code) => self.end(index, &format!("close {}", code.unwrap_or(0))),
             Heard::Bye => self.end(index, "close packet"),
             Heard::Open | Heard::Joined | Heard::Other => {}
@@ -472,8 +448,10 @@ impl Swarm {
 
     /// The server has ended it.
     fn end(&mut self, index: u32, how: &str) {
-        let ends = if index < self.decent { &mut self.counts.ends } else { &mut self.counts.faulty_ends };
-        *ends.entry(how.to_owned()).or_default() += 1;
+        match self.fault(index) {
+            None => *self.counts.ends.entry(how.to_owned()).or_default() += 1,
+            Some(fault) => *self.counts.faulty_ends.entry(format!("{fault:?}: {how}")).or_default() += 1,
+        }
         self.leave(index);
     }
 
@@ -486,11 +464,5 @@ impl Swarm {
             }
         }
         end
-    }
-
-    /// An event to all is about to be emitted; its number.
-    pub fn expect(&mut self, number: u16) {
-        debug_assert!(number > 0);
-        self.counts.arrived = 0;
     }
 }
