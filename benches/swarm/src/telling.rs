@@ -69,7 +69,8 @@ pub fn stop(run: &mut Run, emitter: Emitter) -> Result<Emits, String> {
 
 fn fan_out(run: &mut Run, number: u16) -> Result<Value, String> {
     let before = run.costs()?;
-    let wanted = run.swarm.counts.joined - u32::try_from(run.swarm.counts.ended()).unwrap_or(u32::MAX);
+    let ended_before = run.swarm.counts.ended();
+    let wanted = u64::from(run.swarm.counts.joined) - ended_before;
     run.swarm.counts.arrived = 0;
     let begun_ns = now_ns();
     let emit = emitter::to_all(number, run.flags.payload);
@@ -79,7 +80,7 @@ fn fan_out(run: &mut Run, number: u16) -> Result<Value, String> {
         if swarm.counts.arrived > 0 {
             first_ns.get_or_insert_with(now_ns);
         }
-        u64::from(swarm.counts.arrived) + swarm.counts.ended() >= u64::from(wanted)
+        u64::from(swarm.counts.arrived) + swarm.counts.ended() - ended_before >= wanted
     });
     is_whole.map_err(lost_device)?;
     let seconds = |until_ns: u64| (until_ns - begun_ns) as f64 / 1e9;
@@ -95,7 +96,7 @@ fn fan_out(run: &mut Run, number: u16) -> Result<Value, String> {
     }
     let after = run.costs()?;
     let (status, said) = emit.join().map_err(|_| "the emitter panicked")??;
-    let arrived = run.swarm.counts.arrived;
+    let arrived = u64::from(run.swarm.counts.arrived);
     if arrived != wanted {
         run.faults.push(format!("event {number} to all: {arrived} of {wanted} got it, status {status}"));
     }
