@@ -206,7 +206,6 @@ fn rights_that_are_listed_are_enough_and_the_one_that_lacks_is_named() {
         ("classic", &format!("{PUBSUB} -evalsha"), true, "'evalsha'"),
         ("classic", &format!("{PUBSUB} -eval"), true, "'eval'"),
         ("classic", &format!("{PUBSUB} -lrange"), true, "'lrange'"),
-        ("classic", &format!("{PUBSUB} -set"), true, "'set'"),
         ("streams", &format!("{stream} -xadd"), true, "'xadd'"),
         ("streams", &format!("{stream} -xread"), false, "'xread'"),
         ("streams", &format!("{stream} -xrevrange"), false, "'xrevrange'"),
