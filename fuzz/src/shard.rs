@@ -233,7 +233,11 @@ impl Outside {
             }
             Effect::Mail(to, mail) => panic!("mail to shard {to}, which there is not: {mail:?}"),
             Effect::Reply(..) => panic!("nobody has asked"),
-            Effect::Subscribe(..) | Effect::Unsubscribe(_) => panic!("there is no bus"),
+            Effect::Subscribe(..)
+            | Effect::Unsubscribe(_)
+            | Effect::ReadKept(_)
+            | Effect::ConfirmKept(_)
+            | Effect::GiveKept(_) => panic!("there is no bus"),
             Effect::Acknowledged(_) => panic!("nobody wanted an acknowledgement"),
             Effect::FindSession(_) | Effect::KeepSession(_) => panic!("there is no stream"),
         }
