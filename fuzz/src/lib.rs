@@ -15,6 +15,8 @@ mod msgpack;
 #[cfg(feature = "server")]
 mod proxies;
 mod random;
+#[cfg(feature = "server")]
+mod relay;
 mod server;
 mod session;
 #[cfg(feature = "server")]
@@ -38,6 +40,8 @@ pub use msgpack::msgpack;
 #[cfg(feature = "server")]
 pub use proxies::proxies;
 pub use random::Random;
+#[cfg(feature = "server")]
+pub use relay::relay;
 pub use session::session;
 #[cfg(feature = "server")]
 pub use shard::shard;
@@ -76,6 +80,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "shard", body: shard },
     #[cfg(feature = "server")]
     Target { name: "tls", body: tls },
+    #[cfg(feature = "server")]
+    Target { name: "relay", body: relay },
 ];
 
 /// The longest beginning of `bytes` that is text.

@@ -125,6 +125,45 @@ struct Connection {
     sent: Vec<u8>,
 }
 
+/// What a shard here is made of.
+fn parts() -> ShardParts<Echo> {
+    let limits = CapacityLimits {
+        connections_max: CONNECTIONS_MAX,
+        clients_max: CONNECTIONS_MAX,
+        input_bytes_max: 64 << 10,
+        ..CapacityLimits::UNLIMITED
+    };
+    let settings = EngineSettings {
+        namespaces: vec!["/".to_owned(), "/admin".to_owned()],
+        fragments_max: LIMITS.fragments_max,
+        payload_bytes_max: LIMITS.message_bytes_max,
+        queue_bytes_max: QUEUE_BYTES_MAX,
+        ..EngineSettings::default()
+    };
+    ShardParts {
+        settings: Arc::new(settings),
+        capacity: Arc::new(Capacity::new(limits)),
+        place: ShardNumber { number: 0, of: 1 },
+        app: Echo,
+        entropy: Box::new(Count(0)),
+    }
+}
+
+/// What a shard is, as bytes, after what one peer has sent, whatever is left to do of it.
+pub(crate) fn packed(data: &[u8]) -> Option<Vec<u8>> {
+    let mut outside = Outside::new();
+    for bytes in split(data) {
+        let Some(number) = outside.accept() else { break };
+        outside.input(number, bytes);
+    }
+    outside.shard.is_portable().then(|| outside.shard.pack())
+}
+
+/// A shard out of bytes, if that is what they are.
+pub(crate) fn unpacked(bytes: &[u8]) -> Option<Shard<Echo>> {
+    Shard::unpack(bytes, parts(), Now { at: Millis(1_000), unix_ms: 1_700_000_000_000 }).ok()
+}
+
 struct Outside {
     shard: Shard<Echo>,
     capacity: Arc<Capacity>,
@@ -136,29 +175,11 @@ struct Outside {
 
 impl Outside {
     fn new() -> Outside {
-        let limits = CapacityLimits {
-            connections_max: CONNECTIONS_MAX,
-            clients_max: CONNECTIONS_MAX,
-            input_bytes_max: 64 << 10,
-            ..CapacityLimits::UNLIMITED
-        };
-        let capacity = Arc::new(Capacity::new(limits));
-        let settings = EngineSettings {
-            namespaces: vec!["/".to_owned(), "/admin".to_owned()],
-            fragments_max: LIMITS.fragments_max,
-            payload_bytes_max: LIMITS.message_bytes_max,
-            queue_bytes_max: QUEUE_BYTES_MAX,
-            ..EngineSettings::default()
-        };
         let now = Now { at: Millis(1_000), unix_ms: 1_700_000_000_000 };
-        let parts = ShardParts {
-            settings: Arc::new(settings),
-            capacity: Arc::clone(&capacity),
-            place: ShardNumber { number: 0, of: 1 },
-            app: Echo,
-            entropy: Box::new(Count(0)),
-        };
-        Outside { shard: Shard::new(parts, now), capacity, connections: Vec::new(), now, looks: VecDeque::new() }
+        let parts = parts();
+        let capacity = Arc::clone(&parts.capacity);
+        let looks = VecDeque::new();
+        Outside { shard: Shard::new(parts, now), capacity, connections: Vec::new(), now, looks }
     }
 
     fn accept(&mut self) -> Option<usize> {
@@ -285,7 +306,7 @@ impl Outside {
 }
 
 /// What comes goes back; every socket is in one room.
-struct Echo;
+pub(crate) struct Echo;
 
 impl Application for Echo {
     fn admit(&mut self, _: &ConnectRequest<'_>) -> Result<Admission, Refusal> {

@@ -135,6 +135,12 @@ fn tls() {
 }
 
 #[test]
+#[cfg(feature = "server")]
+fn relay() {
+    replay("relay");
+}
+
+#[test]
 fn every_target_is_replayed_and_fuzzed() {
     let source = include_str!("replay.rs");
     for Target { name, .. } in TARGETS {

@@ -146,6 +146,7 @@ pub mod http;
 pub mod json;
 mod millis;
 pub mod msgpack;
+pub mod portable;
 pub mod server;
 pub mod socketio;
 pub mod websocket;

@@ -4,6 +4,7 @@
 
 pub mod notifications;
 
+use sockring_protocol::portable;
 use std::borrow::Cow;
 
 use sockring_protocol::engineio::Data;
@@ -77,6 +78,8 @@ pub struct Admission {
     /// When the session has to end, as Unix time in milliseconds.
     pub ends_at_unix_ms: Option<u64>,
 }
+
+portable!(struct Admission { user, ends_at_unix_ms });
 
 /// A CONNECT may not pass: the words of the CONNECT_ERROR, and their reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

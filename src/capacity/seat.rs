@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::addresses::{take, whole_site};
 use super::{Capacity, Door};
+use sockring_protocol::portable;
 
 /// Whether there was room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Standing {
     /// There was not: it is answered, and closes.
     Guest,
 }
+
+portable!(enum Standing { 0 Member, 1 Guest });
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
@@ -146,6 +149,19 @@ impl Stranger {
         }
         *count += 1;
         Ok(Some(Stranger { capacity: Arc::clone(capacity), door, address }))
+    }
+}
+
+impl Stranger {
+    /// Whom it counts for, and where it came in.
+    pub fn whom(&self) -> (Door, IpAddr) {
+        (self.door, self.address)
+    }
+
+    /// One that was counted before, by another process: it is not asked whether there are too many.
+    pub fn again(capacity: &Arc<Capacity>, door: Door, address: IpAddr) -> Stranger {
+        *capacity.at(door).counts().entry(address).or_default() += 1;
+        Stranger { capacity: Arc::clone(capacity), door, address }
     }
 }
 

@@ -1,7 +1,9 @@
 //! `Diary`: since when each connection, or each client, is there and how many bytes it has brought and got, for the line that
 //! the log has of its end. Where the log has no such lines nothing is kept.
 
+use crate::shard::relay::{carried, words};
 use core::net::IpAddr;
+use sockring_protocol::portable;
 use std::sync::Arc;
 
 use sockring_protocol::Millis;
@@ -15,6 +17,8 @@ pub(crate) struct Diary {
     users: Arc<[String]>,
     accounts: Vec<Account>,
 }
+
+carried!(Diary { accounts } stays { is_told, users });
 
 /// Under which target the log has a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(crate) struct Account {
     /// Of a connection: how the peer ended it, if it did.
     pub(crate) ended_by: Option<&'static str>,
 }
+
+portable!(struct Account { address, since, received_bytes, sent_bytes, is_websocket, ended_by by words });
 
 impl Diary {
     /// What the log has is decided at start.

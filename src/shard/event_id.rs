@@ -1,5 +1,6 @@
 //! `EventId`: what an event is called that its home remembers: when it was emitted, by which instance, and which of several.
 
+use sockring_protocol::portable;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
@@ -15,6 +16,8 @@ const TEXT_BYTES: usize = 11;
 /// 42 bits of milliseconds since 1970, 14 bits of an instance, 8 bits of a counter: they sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub u64);
+
+portable!(struct EventId(id));
 
 impl EventId {
     /// 11 characters of base64url.

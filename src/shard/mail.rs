@@ -12,14 +12,19 @@ use super::moving::emigrant::Emigrant;
 use super::moving::sid::{Instance, Sid};
 use super::rooms::sockets::NamespaceId;
 use super::settings::RecoverySecret;
+use sockring_protocol::portable;
 
 /// Names a question, so that its answer finds who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+portable!(struct Ticket(number));
+
 /// Names an answer that a shard puts together from its own counts and those of others (`Tally`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TallyKey(pub usize);
+
+portable!(struct TallyKey(key));
 
 /// One message to a shard.
 #[derive(Debug)]
@@ -151,6 +156,8 @@ pub enum KeptBy {
     Bus,
 }
 
+portable!(enum KeptBy { 0 Us, 1 Perhaps, 2 Bus });
+
 /// What other servers know of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundSession {
@@ -160,6 +167,8 @@ pub enum FoundSession {
     /// Nobody has said, in time or at all.
     Unknown,
 }
+
+portable!(enum FoundSession { 0 Known(session), 1 Nothing, 2 Unknown });
 
 /// What a shard knows of what was in the stream before it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +197,8 @@ pub struct ReceivedEvents {
     pub room: RoomName,
     pub ids: Vec<EventId>,
 }
+
+portable!(struct ReceivedEvents { number, room, ids });
 
 /// An event that was kept here while the bus was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +247,8 @@ pub struct Remembered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InquiryKey(pub u64);
 
+portable!(struct InquiryKey(key));
+
 /// What each socket that has an emit queued is to say, within a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inquiry {
@@ -244,6 +257,8 @@ pub struct Inquiry {
     pub timeout_ms: u64,
 }
 
+portable!(struct Inquiry { key, kind, timeout_ms });
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InquiryKind {
     /// It calls back; of so many at the most the first argument is wanted.
@@ -251,6 +266,8 @@ pub enum InquiryKind {
     /// It has received it.
     Receipt,
 }
+
+portable!(enum InquiryKind { 0 Ack { responses_max }, 1 Receipt });
 
 /// Until when an event is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +287,8 @@ pub enum Keeping {
     /// As much waits for all as may.
     MemoryFull,
 }
+
+portable!(enum Keeping { 0 Kept, 1 KeptByBus, 2 UserFull, 3 MemoryFull });
 
 /// A kept event, as who asks sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,6 +313,8 @@ pub struct OnceKey {
     pub print: u64,
 }
 
+portable!(struct OnceKey { name, print });
+
 /// What an emit under a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -303,6 +324,8 @@ pub enum Verdict {
     /// Under the key another event has come.
     AnotherEvent,
 }
+
+portable!(enum Verdict { 0 New, 1 Repeated(id), 2 AnotherEvent });
 
 /// What became of an emit of which something is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,6 +361,18 @@ pub enum SiblingMail {
     Looked { round: u32, aways: Vec<Away> },
 }
 
+portable!(enum SiblingMail {
+    0 MoveIn(emigrant),
+    1 Gone(sid),
+    2 RoomUp { room, epoch, from },
+    3 RoomDown { room, epoch, from },
+    4 RoomReady { room, epoch },
+    5 Deliver { broadcast, tally, index, from, inquiries },
+    6 Delivered { tally, index, count },
+    7 Look { from, round },
+    8 Looked { round, aways },
+});
+
 impl SiblingMail {
     /// The bytes that count against `mail_bytes_max`; `None` for mail that is never refused, because clients and rooms
     /// bound it.
@@ -356,12 +391,16 @@ pub struct Away {
     pub for_ms: u64,
 }
 
+portable!(struct Away { until, for_ms });
+
 /// A room by its full name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomName {
     pub namespace: NamespaceId,
     pub name: Box<str>,
 }
+
+portable!(struct RoomName { namespace, name });
 
 /// The sockets that a mail is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! `Counters`: how often things happened in one shard. Written by its core alone.
 
 use crate::app::RefusalReason;
+use sockring_protocol::portable;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 use super::clients::client::CloseReason;
 use super::faults::{Broken, PacketFault, UnknownSid};
@@ -68,6 +70,14 @@ pub struct Counters {
     unknown_sids: Counts<{ UnknownSid::ALL.len() }>,
     closed: Counts<{ CloseReason::ALL.len() }>,
 }
+
+portable!(struct Counters {
+    bytes_in, bytes_out, bytes_copied, opened, connects_accepted, messages_in, delivered, volatile_dropped,
+    connects_delayed, duplicates, origins_refused, malformed, descriptors_short, idlers_closed, late_turns,
+    pardoned, moved_in, subscriptions_late, subscriptions_unawaited, recovered_events, taken_over, recovery_evicted,
+    handshakes, turns, completions, recoveries, receipts, kept, acks, hits, refusals, faults, broken, unknown_sids,
+    closed,
+});
 
 impl Counters {
     pub fn count_close(&mut self, reason: CloseReason) {
@@ -215,6 +225,16 @@ impl AckEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts<const LABELS: usize>([u64; LABELS]);
 
+impl<const LABELS: usize> Portable for Counts<LABELS> {
+    fn pack(&self, out: &mut Packer) {
+        self.0.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Counts<LABELS>, Unreadable> {
+        Portable::unpack(from).map(Counts)
+    }
+}
+
 impl<const LABELS: usize> Counts<LABELS> {
     #[inline]
     fn add(&mut self, place: usize) {
@@ -247,6 +267,8 @@ pub struct Histogram {
     buckets: [u64; Histogram::BOUNDS + 1],
     sum: u64,
 }
+
+portable!(struct Histogram { buckets, sum });
 
 impl Histogram {
     /// The bounds are 4^0 to 4^10, about a million.

@@ -32,6 +32,7 @@ mod mail;
 mod metrics;
 mod moving;
 mod recovery;
+mod relay;
 mod remains;
 mod rooms;
 mod settings;
@@ -54,6 +55,7 @@ use diary::{Account, Diary};
 use hub::Hub;
 use hub::stats::ConnectionCounts;
 use moving::sid::RandomPool;
+use relay::carried;
 use rooms::table::Rooms;
 use slots::Slots;
 use timers::Timers;
@@ -80,6 +82,7 @@ pub use metrics::{AckEnd, Counters, Histogram, KeptEnd};
 pub use moving::placement::{ShardNumber, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;
+pub use relay::{RelayError, VERSION as RELAY_VERSION};
 pub use remains::{Heir, Remains};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;
@@ -118,6 +121,11 @@ pub struct Shard<A> {
     /// The last count of everything, and when it was made.
     counted: Option<(Millis, ShardStats)>,
 }
+
+// TLS has no state that could be carried (`is_portable`), and the rest is made for a turn.
+carried!([A: Application] Shard<A> { dirty, begun, resumable, due, closing_bytes, sending_bytes, idlers, slow_at }
+    parts { connections, hub, timers, diary }
+    stays { effects, compressor, tls, counted });
 
 /// What a shard is made of.
 pub struct ShardParts<A> {

@@ -1,5 +1,8 @@
 //! `Slots`: a slab whose keys know the generation of their slot, so that a key of something gone finds nothing.
 
+use super::relay::{Carried, slabs};
+use sockring_protocol::portable;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 use std::num::NonZeroU32;
 
 use slab::Slab;
@@ -11,6 +14,8 @@ pub struct Key {
     pub generation: NonZeroU32,
 }
 
+portable!(struct Key { index, generation });
+
 /// Generations that travel through the ring have 24 bits; they wrap there.
 const GENERATION_MAX: u32 = 0x00ff_ffff;
 
@@ -19,6 +24,25 @@ pub(super) struct Slots<T> {
     slab: Slab<T>,
     generations: Vec<NonZeroU32>,
     capacity: usize,
+}
+
+impl<T: Portable> Carried for Slots<T> {
+    fn pack_state(&self, out: &mut Packer) {
+        let Slots { slab, generations, capacity: _ } = self;
+        generations.pack(out);
+        slabs::pack(slab, out);
+    }
+
+    fn unpack_state(&mut self, from: &mut Unpacker<'_>) -> Result<(), Unreadable> {
+        self.generations.clear();
+        for _ in 0..from.count()? {
+            self.generations.push(Portable::unpack(from)?);
+        }
+        slabs::refill(&mut self.slab, from)?;
+        let slots = self.slab.iter().last().map_or(0, |(last, _)| last + 1);
+        let is_whole = slots <= self.generations.len() && self.generations.len() <= self.capacity;
+        if is_whole { Ok(()) } else { Err(Unreadable) }
+    }
 }
 
 impl<T> Slots<T> {

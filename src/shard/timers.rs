@@ -7,6 +7,8 @@
 use sockring_protocol::Millis;
 
 use super::moving::placement::ShardNumber;
+use super::relay::Carried;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 const NEAR_SLOTS: u64 = 1024;
 const FAR_SLOTS: u64 = 256;
@@ -34,6 +36,34 @@ pub(super) struct Timers<T> {
     near_filled: Bitmap<16>,
     far_filled: Bitmap<4>,
     firing: Vec<Entry<T>>,
+}
+
+impl<T: Copy + Portable> Carried for Timers<T> {
+    fn pack_state(&self, out: &mut Packer) {
+        let Timers { now, phase_ms: _, near, far, near_filled: _, far_filled: _, firing } = self;
+        debug_assert!(firing.is_empty(), "within an advance");
+        now.pack(out);
+        // As they fire: of one time, those that are on the near wheel by now go first.
+        let mut entries: Vec<_> = near.iter().chain(far).flatten().collect();
+        entries.sort_by_key(|entry| entry.at);
+        out.number(entries.len() as u64);
+        for Entry { at, owner } in entries {
+            at.pack(out);
+            owner.pack(out);
+        }
+    }
+
+    fn unpack_state(&mut self, from: &mut Unpacker<'_>) -> Result<(), Unreadable> {
+        self.now = Portable::unpack(from)?;
+        if self.now > from.now() {
+            return Err(Unreadable);
+        }
+        for _ in 0..from.count()? {
+            let (at, owner) = Portable::unpack(from)?;
+            self.place(Entry { at, owner });
+        }
+        Ok(())
+    }
 }
 
 impl<T: Copy> Timers<T> {

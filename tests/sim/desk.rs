@@ -12,10 +12,11 @@ use sockring_protocol::socketio::EventName;
 use super::record::{Record, shard_of};
 
 /// An application that the oracle looks over the shoulder of.
+#[derive(Clone)]
 pub struct Desk {
     record: Rc<RefCell<Record>>,
     /// By user: until when it is not known whether that one may come in.
-    doubts: BTreeMap<String, u64>,
+    doubts: Rc<RefCell<BTreeMap<String, u64>>>,
 }
 
 /// For how long a user is doubted, and how long its CONNECT waits for the doubt to end. Backends end it earlier.
@@ -24,7 +25,7 @@ const DOUBT_PATIENCE_MS: u64 = 200;
 
 impl Desk {
     pub fn new(record: Rc<RefCell<Record>>) -> Desk {
-        Desk { record, doubts: BTreeMap::new() }
+        Desk { record, doubts: Rc::default() }
     }
 }
 
@@ -50,7 +51,7 @@ impl Desk {
         if !self.record.borrow().has_doubts || user.bytes().last().is_none_or(|last| last % 2 == 0) {
             return false;
         }
-        now < *self.doubts.entry(user.to_owned()).or_insert(now + DOUBT_MS)
+        now < *self.doubts.borrow_mut().entry(user.to_owned()).or_insert(now + DOUBT_MS)
     }
 }
 

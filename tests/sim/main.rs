@@ -1,7 +1,7 @@
 //! The workers in a simulated world: kernel, network, clients and time out of a seed, checked after every turn.
 //!
 //! `SIM_SEEDS=n` runs that many seeds, from `SIM_FROM=n` on, `SIM_SEED=n` one of them, and `SIM_TRACE=1` says what happens in
-//! it.
+//! it. `SIM_RELAYS=n` replaces shards by their copies, made of their bytes, after one in `n` of their turns.
 
 mod backend;
 mod browser;
@@ -163,6 +163,8 @@ fn simulate(seed: u64) -> Feats {
     if has_doubts {
         world.doubt();
     }
+    let relays_one_in = if apart.one_in(8) { apart.pick(&[10, 40]) } else { 0 };
+    world.relay_one_in(environment("SIM_RELAYS").unwrap_or(relays_one_in));
     let start = world.now;
     let is_alone = world.settings.instances == Instances::Alone;
     let stay_ms = if random.one_in(4) { 5_000 } else { 1_500 };

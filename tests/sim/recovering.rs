@@ -56,6 +56,9 @@ struct RecoveryWorld {
     looks: Vec<(usize, Option<ConnectionKey>)>,
     reply: Option<Reply>,
     welcomes: Rc<RefCell<Vec<Welcome>>>,
+    capacity: Arc<Capacity>,
+    /// Where shards are replaced by their copies.
+    relays: Option<Random>,
     clients: Vec<Client>,
     /// Some come back as pages that know nothing of what they were.
     reloads: bool,
@@ -94,6 +97,8 @@ impl RecoveryWorld {
             looks: Vec::new(),
             reply: None,
             welcomes,
+            capacity,
+            relays: seed.is_multiple_of(4).then(|| Random::new(seed ^ 0x7265_6c61)),
             clients,
             reloads: random.one_in(2),
             model: Model::new(&settings.recovery),
@@ -129,6 +134,28 @@ impl RecoveryWorld {
         let welcomes = std::mem::take(&mut *self.welcomes.borrow_mut());
         welcomes.into_iter().for_each(|welcome| self.model.on_welcome(welcome, &self.clients, self.now));
         effects.into_iter().for_each(|effect| self.perform(number, effect));
+        self.relay(number);
+    }
+
+    /// Now and then a shard goes on as another one, which is made of its bytes.
+    fn relay(&mut self, number: usize) {
+        let Some(random) = self.relays.as_mut().and_then(|random| random.one_in(30).then(|| random.fork())) else {
+            return;
+        };
+        let of = u16::try_from(self.shards.len()).expect("few shards");
+        let shard = &mut self.shards[number];
+        if !shard.is_portable() {
+            return;
+        }
+        let parts = ShardParts {
+            settings: Arc::new(self.settings.clone()),
+            capacity: Arc::clone(&self.capacity),
+            place: ShardNumber { number: u16::try_from(number).expect("few shards"), of },
+            app: Lobby(Rc::clone(&self.welcomes)),
+            entropy: Box::new(random),
+        };
+        let now = Now { at: Millis(self.now), unix_ms: self.now };
+        *shard = Shard::unpack(&shard.pack(), parts, now).expect("it is whole");
     }
 
     fn perform(&mut self, shard: usize, effect: Effect) {

@@ -7,6 +7,7 @@ mod check;
 mod kernel;
 mod office;
 mod pause;
+mod relay;
 mod socket;
 mod worker;
 
@@ -32,6 +33,7 @@ use bus::Bus;
 use kernel::SimulatedKernel;
 use office::Office;
 use pause::Pause;
+use relay::Relays;
 use socket::{Dropped, Listener};
 use worker::{AtApi, Permit};
 
@@ -104,6 +106,8 @@ pub struct Feats {
     /// Sessions that went on over a new connection, and events that came twice because a marker was cut off.
     pub recovered: u64,
     pub repeated: u64,
+    /// Shards that were replaced by their copies.
+    pub relayed: u64,
 }
 
 impl Feats {
@@ -126,6 +130,7 @@ impl Feats {
         self.pardoned += other.pardoned;
         self.recovered += other.recovered;
         self.repeated += other.repeated;
+        self.relayed += other.relayed;
     }
 }
 
@@ -153,6 +158,9 @@ pub struct World {
     pauses: Vec<Pause>,
     handed_over: u64,
     refuses_one_in: u64,
+    /// The applications of the shards.
+    desks: Vec<Desk>,
+    relays: Relays,
     random: Random,
     traces: bool,
 }
@@ -178,12 +186,13 @@ impl World {
         network.stall_max = if latency_max > 1 { latency_max * 2 } else { 0 };
         let network = Rc::new(RefCell::new(network));
         let dropped = Dropped::default();
+        let desks: Vec<_> = (0..shards).map(|_| Desk::new(Rc::clone(&record))).collect();
         let seats = (0..shards).map(|number| {
             let parts = ShardParts {
                 settings: Arc::clone(&settings),
                 capacity: Arc::clone(&capacity),
                 place: ShardNumber { number, of: shards },
-                app: Desk::new(Rc::clone(&record)),
+                app: desks[usize::from(number)].clone(),
                 entropy: Box::new(random.fork()),
             };
             let number = usize::from(number);
@@ -218,6 +227,8 @@ impl World {
             pauses: Vec::new(),
             handed_over: 0,
             refuses_one_in: 0,
+            desks,
+            relays: Relays { one_in: 0, random: Random::new(seed ^ 0x7265_6c61), count: 0 },
             random,
             traces: std::env::var_os("SIM_TRACE").is_some(),
         }
@@ -293,6 +304,7 @@ impl World {
             pardoned: sum(&|counters| counters.pardoned),
             recovered: self.record.borrow().recovered,
             repeated: self.record.borrow().repeated,
+            relayed: self.relays.count,
         }
     }
 
@@ -403,6 +415,7 @@ impl World {
 
     /// Puts a letter into a shard's mailbox, which keeps the order of all its letters.
     fn post(&mut self, shard: usize, posted: Posted) {
+        let posted = self.relay_letter(posted);
         self.seats[shard].worker.outside.mailbox.push_back(posted);
         let late = self.random.pick(&[0, 0, 1, 3]);
         self.seats[shard].turn_by(self.now + late);

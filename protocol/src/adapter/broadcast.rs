@@ -78,3 +78,8 @@ pub struct Selection {
     /// Members of these rooms are left out.
     pub except: Vec<Box<str>>,
 }
+
+crate::portable!(struct Broadcast {
+    namespace, rooms, except, delivery, conflate, args, attachments, entry, kept, trace,
+});
+crate::portable!(enum Delivery { 0 Queue, 1 Volatile });

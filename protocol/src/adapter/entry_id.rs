@@ -11,6 +11,8 @@ pub struct EntryId {
     pub sequence: u64,
 }
 
+crate::portable!(struct EntryId { millis, sequence });
+
 impl EntryId {
     /// From `1732412345678-0`.
     pub fn decode(text: &[u8]) -> Option<EntryId> {

@@ -160,6 +160,9 @@ pub struct SocketDescription {
     pub user: Option<Box<str>>,
 }
 
+crate::portable!(struct SocketDescription { id, rooms, user });
+crate::portable!(enum Ending { 0 Socket, 1 Client, 2 Session });
+
 impl SocketDescription {
     /// About what it takes.
     pub fn bytes(&self) -> usize {

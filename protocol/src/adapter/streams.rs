@@ -147,6 +147,8 @@ pub struct StoredSession {
     pub stays: Option<Box<str>>,
 }
 
+crate::portable!(struct StoredSession { sid, pid, rooms, data, stays });
+
 impl StoredSession {
     /// What stands under the session's key: base64 of msgpack.
     pub fn decode(text: &[u8]) -> Result<StoredSession, MessageError> {

@@ -19,6 +19,8 @@ pub struct TraceContext {
     pub is_sampled: bool,
 }
 
+crate::portable!(struct TraceContext { trace, span, is_sampled });
+
 impl TraceContext {
     /// From a `traceparent` header, section 3.2. `None`: it is none, and is to be passed over.
     pub fn decode(text: &str) -> Option<TraceContext> {

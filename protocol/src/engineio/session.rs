@@ -78,6 +78,8 @@ impl From<Millis> for Moment {
     }
 }
 
+crate::portable!(struct Moment { at, late_ms });
+
 /// How a session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
@@ -286,6 +288,21 @@ pub struct Session {
     poll: RequestPresence,
     post: RequestPresence,
 }
+
+crate::portable!(struct Session { state, heartbeat, upgrade, poll, post });
+crate::portable!(enum State {
+    0 Polling,
+    1 Probing { upgrade_by },
+    2 Upgrading { upgrade_by, release_poll_at },
+    3 WebSocket,
+    4 Closing { at },
+    5 Closed(transport),
+});
+crate::portable!(enum Transport { 0 Polling, 1 WebSocket });
+crate::portable!(enum Heartbeat { 0 PingAt(at), 1 PongBy(by, ping), 2 Suspect(by, ping) });
+crate::portable!(enum Ping { 0 Waiting, 1 Left });
+crate::portable!(enum UpgradeTiming { 0 InTime, 1 Suspect });
+crate::portable!(enum RequestPresence { 0 Absent, 1 Present });
 
 impl Session {
     /// Opens a session. `early_ms` brings its first ping forward, so that clients that came together are not pinged together.

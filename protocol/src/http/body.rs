@@ -51,6 +51,23 @@ enum State {
     Complete,
 }
 
+crate::portable!(struct BodyDecoder { state, allowance, extension_bytes, trailer_bytes });
+crate::portable!(enum State {
+    0 Length(left),
+    1 Size { digits, size },
+    2 SizeBlank(size),
+    3 Extension(size),
+    4 SizeLineFeed(size),
+    5 Data(left),
+    6 DataReturn,
+    7 DataLineFeed,
+    8 TrailerStart,
+    9 Trailer,
+    10 TrailerLineFeed,
+    11 LastLineFeed,
+    12 Complete,
+});
+
 impl BodyDecoder {
     /// A declared length over `body_bytes_max` is refused at once.
     pub fn new(framing: Framing, body_bytes_max: usize) -> Result<BodyDecoder, RequestError> {

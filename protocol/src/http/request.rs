@@ -176,6 +176,8 @@ pub enum KeepAlive {
     Close,
 }
 
+crate::portable!(enum KeepAlive { 0 Keep, 1 Close });
+
 /// How long the request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]

@@ -17,6 +17,8 @@ pub struct Assembler {
     attachments_left: u8,
 }
 
+crate::portable!(struct Assembler { header, attachments, bytes_left, attachments_left });
+
 /// What an attachment did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AssemblyStep {

@@ -77,6 +77,8 @@ pub enum SocketPacket<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AckId(pub u64);
 
+crate::portable!(struct AckId(id));
+
 impl AckId {
     /// `Number.MAX_SAFE_INTEGER`: above it the reference answers with another number than it was asked with.
     pub const MAX: AckId = AckId((1 << 53) - 1);

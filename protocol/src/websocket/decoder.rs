@@ -9,6 +9,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use crate::portable::{Packer, Portable, Unpacker, Unreadable};
+
 use super::close::CloseFrame;
 #[cfg(feature = "client")]
 use super::frame::FromServer;
@@ -101,6 +103,20 @@ struct OpenMessage {
     fragments: u32,
     utf8: Utf8Validator,
 }
+
+impl<S> Portable for MessageDecoder<S> {
+    fn pack(&self, out: &mut Packer) {
+        self.partial.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<MessageDecoder<S>, Unreadable> {
+        Ok(MessageDecoder { partial: Portable::unpack(from)?, sender: PhantomData })
+    }
+}
+
+crate::portable!(struct Partial { header, header_length, frame, message, buffer, delivered });
+crate::portable!(struct Frame { header, received });
+crate::portable!(struct OpenMessage { opcode, fragments, utf8 });
 
 /// Where the payload of an event lies.
 enum PayloadPlace {

@@ -241,6 +241,10 @@ pub(super) struct FrameHeader {
     pub(super) payload_length: usize,
 }
 
+crate::portable!(struct FrameHeader { fin, opcode, mask, payload_length });
+crate::portable!(enum Fin { 0 Last, 1 More });
+crate::portable!(enum Opcode { 0 Continuation, 1 Text, 2 Binary, 8 Close, 9 Ping, 10 Pong });
+
 /// No header is longer: two bytes, eight of length, four of mask.
 pub(super) const HEADER_LENGTH_MAX: usize = 14;
 

@@ -10,6 +10,8 @@ pub struct Utf8Validator {
     begun_length: u8,
 }
 
+crate::portable!(struct Utf8Validator { begun, begun_length });
+
 impl Utf8Validator {
     /// Takes the next piece. After an error the text is lost.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {

@@ -4,7 +4,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::shard::moving::sid::Sid;
+use crate::shard::relay::maps;
 use crate::shard::rooms::sockets::Seat;
+use sockring_protocol::portable;
 
 /// The sids of sockets that are not those of their seats. It holds no memory while there are none.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Aliases {
     seats: HashMap<Sid, Seat, RandomState>,
     sids: HashMap<Seat, Sid, RandomState>,
 }
+
+portable!(struct Aliases { seats by maps, sids by maps });
 
 impl Aliases {
     pub(crate) fn set(&mut self, sid: Sid, seat: Seat) {

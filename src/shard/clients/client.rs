@@ -13,6 +13,7 @@ use crate::shard::faults::{Broken, PacketFault};
 use crate::shard::moving::sid::Sid;
 use crate::shard::rooms::sockets::Sockets;
 use crate::shard::slots::Key;
+use sockring_protocol::portable;
 
 use super::outbox::{ConflateKey, Frames, Outbox, weight};
 
@@ -20,9 +21,13 @@ use super::outbox::{ConflateKey, Frames, Outbox, weight};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub Key);
 
+portable!(struct ConnectionKey(key));
+
 /// Names a client of this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientKey(pub Key);
+
+portable!(struct ClientKey(key));
 
 /// One Engine.IO session with its sockets and what waits for it.
 ///
@@ -49,9 +54,15 @@ pub(crate) struct Client {
     pub(crate) sockets: Sockets,
 }
 
+portable!(struct Client {
+    session, timer_at, connection, outbox, begun, rate, is_dirty, is_suspect, phase, began, sid, sockets,
+});
+
 /// What a client has begun. It holds no memory once all of it has ended.
 #[derive(Debug, Default)]
 pub(crate) struct Begun(Option<Box<Beginning>>);
+
+portable!(struct Begun(beginning));
 
 /// What is to be known of it.
 #[derive(Debug)]
@@ -70,6 +81,8 @@ pub(crate) struct Beginning {
     /// CONNECTs that were refused since one was accepted.
     pub(crate) refusals: u8,
 }
+
+portable!(struct Beginning { half_open_by, expiries, assembler, handshake, probe, refusals });
 
 static NOTHING: Beginning = Beginning {
     half_open_by: Millis::NEVER,
@@ -147,12 +160,16 @@ pub(crate) enum Role {
     Probe,
 }
 
+portable!(enum Role { 0 Transport, 1 Probe });
+
 /// How many packets a client sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EventRate {
     second: u32,
     count: u32,
 }
+
+portable!(struct EventRate { second, count });
 
 impl EventRate {
     /// Counts one more; returns how many came in this second.
@@ -170,6 +187,8 @@ impl EventRate {
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "a box keeps the common small case small")]
 pub(crate) struct Expiries(Option<Box<Vec<(u16, Millis)>>>);
+
+portable!(struct Expiries(places));
 
 impl Expiries {
     pub(crate) const NONE: Expiries = Expiries(None);
@@ -208,6 +227,8 @@ pub(crate) enum Phase {
     Farewell,
 }
 
+portable!(enum Phase { 0 Unclaimed, 1 Claimed, 2 Farewell });
+
 /// What became of a message for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
@@ -230,6 +251,8 @@ pub(crate) struct FirstRequest {
     /// Whom refused CONNECTs count for.
     pub address: Option<IpAddr>,
 }
+
+portable!(struct FirstRequest { authorization, address });
 
 impl fmt::Debug for FirstRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,6 +21,7 @@ use sockring_protocol::engineio::{Moment, Transport};
 use crate::shard::faults::UnknownSid;
 use crate::shard::moving::placement::ShardNumber;
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES, Sid};
+use crate::shard::relay::{carried, maps};
 use crate::shard::rooms::sockets::{NamespaceId, Seat, Socket, SocketStage};
 use crate::shard::slots::Slots;
 use crate::shard::timers::Timers;
@@ -47,6 +48,10 @@ pub(crate) struct Directory {
     moved_here: HashMap<Sid, ClientKey, RandomState>,
     aliases: Aliases,
 }
+
+carried!(Directory { due, alarms, dirty, moved_away by maps, moved_here by maps, aliases }
+    parts { clients, timers }
+    stays { instance, shard });
 
 /// Where a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use sockring_protocol::Millis;
 
 use super::client::ClientKey;
+use sockring_protocol::portable;
 
 /// How often a shard without clients looks whether its siblings still have some.
 const LOOK_MS: u64 = 20;
@@ -17,6 +18,8 @@ pub(crate) struct Drain {
     left: VecDeque<ClientKey>,
     at: Millis,
 }
+
+portable!(struct Drain { since, over_ms, total, left, at });
 
 impl Drain {
     /// Ends these, one after the other, within this time.

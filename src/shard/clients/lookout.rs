@@ -7,6 +7,7 @@ use sockring_protocol::engineio::Moment;
 
 use crate::shard::mail::Away;
 use crate::shard::moving::placement::ShardNumber;
+use sockring_protocol::portable;
 
 use super::client::{ClientKey, Role};
 
@@ -41,6 +42,10 @@ pub(crate) struct Lookout {
     answering: Vec<Asked>,
 }
 
+portable!(struct Lookout {
+    late_ms, suspects, round, rounds, ended, aways, uncounted, asked, answering,
+});
+
 /// All shards look around for these.
 struct Round {
     suspects: Vec<(ClientKey, Role)>,
@@ -52,12 +57,16 @@ struct Round {
     late: Vec<(Millis, Millis)>,
 }
 
+portable!(struct Round { suspects, outstanding, begun, by, late });
+
 /// A round of some shard, this one or another.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) from: u16,
     pub(crate) round: u32,
 }
+
+portable!(struct Asked { from, round });
 
 impl Lookout {
     /// The time as it runs against peers: it stands still while this shard is late.

@@ -3,6 +3,8 @@
 //! A message is kept as the WebSocket frames that carry it; the form for long-polling is read off those frames when it is
 //! needed, into the answer's body, where it has to be copied anyway.
 
+mod carried;
+
 use core::ops::Range;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use sockring_protocol::engineio::PayloadEncoder;
 use sockring_protocol::websocket::{Opcode, ServerFrames};
 
 use crate::shard::rooms::sockets::NamespaceId;
+use sockring_protocol::portable;
 
 /// One message, encoded once per shard: whole server frames, one per Engine.IO packet.
 pub type Frames = Arc<[u8]>;
@@ -63,6 +66,8 @@ impl Default for Outbox {
     }
 }
 
+portable!(enum Outbox { 0 One(frames), 1 Many(queue) });
+
 /// Several messages, or one that a newer one may replace.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -83,9 +88,13 @@ struct QueuedMessage {
     key: Option<ConflateKey>,
 }
 
+portable!(struct QueuedMessage { frames, key });
+
 /// What messages replace each other under: in one namespace, for one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConflateKey(Arc<(NamespaceId, Box<str>)>);
+
+portable!(struct ConflateKey(key));
 
 impl ConflateKey {
     pub(crate) fn new(namespace: NamespaceId, key: &str) -> ConflateKey {

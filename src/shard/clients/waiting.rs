@@ -9,7 +9,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use sockring_protocol::Millis;
 
+use crate::shard::relay::maps;
 use crate::shard::rooms::sockets::NamespaceId;
+use sockring_protocol::portable;
 
 use super::client::ClientKey;
 
@@ -23,6 +25,8 @@ pub(crate) struct WaitingConnect {
     /// When it is answered at the latest. `None`: it has not been asked about, since another one of its client waits.
     pub(crate) until: Option<Millis>,
 }
+
+portable!(struct WaitingConnect { namespace, payload, until });
 
 impl WaitingConnect {
     pub(crate) fn bytes(&self) -> usize {
@@ -41,6 +45,8 @@ pub(crate) struct WaitingConnects {
     /// How many of the order are to be asked about again.
     due: usize,
 }
+
+portable!(struct WaitingConnects { clients by maps, order, again, due });
 
 impl WaitingConnects {
     /// How many of a client wait.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use sockring_protocol::Millis;
 use sockring_protocol::adapter::Delivery;
 
+use super::relay::{carried, lists};
 use crate::app::{Actions, Application, Layer, SocketInfo};
 use crate::capacity::Capacity;
 
@@ -86,6 +87,13 @@ pub(super) struct Hub<A> {
     /// `None`: nobody is told what it has missed.
     pub(super) recovery: Option<Box<Recovery>>,
 }
+
+// What is wanted of others leaves with its turn.
+carried!([A: Application] Hub<A> {
+    once, kept, receipts, lookout, waiting, counters, input_bytes, draining, neighbours by lists, stray_told_at,
+}
+    parts { directory, membership, broadcasts, mailboxes, diary, recovery }
+    stays { settings, capacity, shard, now, app, random, outbound, actions, scratch, ping });
 
 impl<A: Application> Hub<A> {
     pub(super) fn new(

@@ -11,6 +11,7 @@ use crate::shard::clients::outbox::Outbox;
 use crate::shard::clients::waiting::WaitingConnect;
 use crate::shard::diary::Account;
 use crate::shard::rooms::sockets::NamespaceId;
+use sockring_protocol::portable;
 
 use super::sid::Sid;
 
@@ -34,6 +35,10 @@ pub struct Emigrant {
     /// Packets that came in one POST behind the CONNECT.
     pub(crate) rest: Option<Box<str>>,
 }
+
+portable!(struct Emigrant {
+    sid, session, began, rate, outbox, handshake, account, half_open_by, left_at, namespace, admission, payload, waiting, rest,
+});
 
 /// A client that has just moved away: what it has left behind.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //!          3 characters of the text       what nobody guesses
 //! ```
 
+use sockring_protocol::portable;
 use std::fmt;
 
 use base64::Engine;
@@ -31,6 +32,8 @@ pub const SLOTS_MOST: usize = 1 << SLOT_BITS;
 /// messages to sockets, and drop them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Instance(u32);
+
+portable!(struct Instance(number));
 
 impl Instance {
     /// Of a random number.
@@ -72,6 +75,8 @@ impl Instance {
 /// It has no `Debug` or `Display` that shows it, so it cannot end in a log by accident.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sid([u8; BYTES]);
+
+portable!(struct Sid(bytes));
 
 /// A sid as text, without allocation.
 #[derive(Clone, Copy)]

@@ -4,7 +4,9 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::shard::relay::maps;
 use crate::shard::rooms::sockets::Seat;
+use sockring_protocol::portable;
 
 use super::position::Position;
 
@@ -15,6 +17,8 @@ pub(crate) struct BehindSockets {
     /// Of the log, when it was last looked whether it has overtaken somebody.
     floor: Position,
 }
+
+portable!(struct BehindSockets { sockets by maps, floor });
 
 impl BehindSockets {
     pub(crate) fn len(&self) -> usize {

@@ -9,7 +9,9 @@ use sockring_protocol::Millis;
 
 use crate::shard::hints::drop_stale;
 use crate::shard::moving::sid::Sid;
+use crate::shard::relay::{carried, maps};
 use crate::shard::rooms::sockets::NamespaceId;
+use sockring_protocol::portable;
 
 use super::log::Stay;
 use super::position::Position;
@@ -23,6 +25,8 @@ pub(crate) enum EndedRooms {
     /// It was taken out of its namespace, and so out of them.
     Gone,
 }
+
+portable!(enum EndedRooms { 0 Known { joined, left }, 1 Gone });
 
 /// How a socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +47,15 @@ pub(crate) struct Ended {
     floor: Position,
 }
 
+carried!(Ended { sockets by maps, in_order, floor } stays { sockets_max });
+
 struct EndedSocket {
     rooms: EndedRooms,
     at: Position,
     until: Millis,
 }
+
+portable!(struct EndedSocket { rooms, at, until });
 
 /// A socket that has ended, and what is known of it.
 pub(crate) struct EndedView<'a> {

@@ -12,6 +12,7 @@
 //! Positions only grow; not every position has an entry. `floor` is the one up to which something may have been forgotten:
 //! who is behind it cannot be told what it has missed. The front goes, by bytes and by age, and never anything else.
 
+mod carried;
 pub(crate) mod remains;
 
 use std::collections::{HashSet, VecDeque};
@@ -26,6 +27,7 @@ use sockring_protocol::Millis;
 use crate::shard::clients::outbox::{ConflateKey, Frames};
 use crate::shard::event_id::EventId;
 use crate::shard::rooms::sockets::NamespaceId;
+use sockring_protocol::portable;
 
 use super::position::Position;
 
@@ -62,12 +64,16 @@ struct Entry {
     extra: Option<Box<Extra>>,
 }
 
+portable!(struct Entry { frames, position, at, link, extra });
+
 /// A chain that an entry is on, and how many entries before it the chain's previous one is; 0: there is none.
 #[derive(Clone, Copy)]
 struct ChainLink {
     chain: u32,
     back: u32,
 }
+
+portable!(struct ChainLink { chain, back });
 
 /// What only few events have.
 struct Extra {
@@ -77,12 +83,16 @@ struct Extra {
     kept: Option<KeptUntil>,
 }
 
+portable!(struct Extra { links, except, conflate, kept });
+
 /// An event that is also kept for its user, and is nobody's any more then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeptUntil {
     pub(crate) id: EventId,
     pub(crate) expires_at: Millis,
 }
+
+portable!(struct KeptUntil { id, expires_at });
 
 /// The events to one room, or to everybody in a namespace.
 struct Chain {
@@ -92,6 +102,8 @@ struct Chain {
     /// The number of the last entry on it.
     last: u64,
 }
+
+portable!(struct Chain { namespace, room, last });
 
 /// An event that is to be remembered.
 pub(crate) struct Delivered<'a> {
@@ -112,6 +124,8 @@ pub(crate) struct Stay {
     pub(crate) from: Position,
     pub(crate) until: Position,
 }
+
+portable!(struct Stay { room, from, until });
 
 impl Stay {
     fn covers(&self, position: Position) -> bool {

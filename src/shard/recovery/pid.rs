@@ -8,6 +8,7 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use crate::shard::moving::sid::Sid;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 use super::position::{Epoch, Position};
 
@@ -42,7 +43,21 @@ pub(crate) struct Holder<'a> {
 }
 
 /// Signs `pid`s, and knows its own again.
-pub(crate) struct Signer(hmac::Key);
+pub(crate) struct Signer {
+    key: hmac::Key,
+    /// What the key is made of, for who takes over.
+    secret: Box<[u8]>,
+}
+
+impl Portable for Signer {
+    fn pack(&self, out: &mut Packer) {
+        self.secret.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Signer, Unreadable> {
+        Box::<[u8]>::unpack(from).map(|secret| Signer::new(&secret))
+    }
+}
 
 /// A `pid` as text, without allocation. It is not shown: who has it and the user's token gets the user's events.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +77,7 @@ impl fmt::Debug for PidText {
 
 impl Signer {
     pub(crate) fn new(secret: &[u8]) -> Signer {
-        Signer(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Signer { key: hmac::Key::new(hmac::HMAC_SHA256, secret), secret: secret.into() }
     }
 
     pub(crate) fn sign(&self, pid: Pid, holder: &Holder<'_>) -> PidText {
@@ -94,7 +109,7 @@ impl Signer {
     }
 
     fn mac(&self, named: &[u8], Holder { epoch, namespace, user }: &Holder<'_>) -> [u8; MAC_BYTES] {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.key);
         context.update(named);
         context.update(&epoch.bytes());
         // With its length, so that no namespace and user are those of another pair.

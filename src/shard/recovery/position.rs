@@ -17,10 +17,13 @@ use sockring_protocol::adapter::EntryId;
 use sockring_protocol::json::encode_string;
 
 use crate::shard::settings::OffsetForm;
+use sockring_protocol::portable;
 
 /// A place in a shard's log. It only grows; that two follow each other without a gap is nobody's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Position(pub(super) u64);
+
+portable!(struct Position(place));
 
 impl Position {
     pub(crate) const MAX: Position = Position(u64::MAX);
@@ -57,6 +60,8 @@ const FOLLOWING_BITS: u32 = 12;
 /// One life of one shard: positions of another mean nothing here. 18 random bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Epoch(u32);
+
+portable!(struct Epoch(number));
 
 const EPOCH_BITS: u32 = 18;
 const EPOCH_DIGITS: usize = 3;

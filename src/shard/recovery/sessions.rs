@@ -17,7 +17,9 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::effects::SessionQuestion;
 use crate::shard::mail::FoundSession;
 use crate::shard::moving::sid::RANDOM_BYTES;
+use crate::shard::relay::{carried, maps};
 use crate::shard::rooms::sockets::Seat;
+use sockring_protocol::portable;
 
 use super::position::Position;
 
@@ -36,6 +38,8 @@ pub(super) struct AwaitingSession {
     pub(super) payload: Option<Box<str>>,
 }
 
+portable!(struct AwaitingSession { client, place, random, payload });
+
 /// A session that others know of.
 struct Shared {
     pid: Box<str>,
@@ -44,6 +48,8 @@ struct Shared {
     /// Of the renewal that counts.
     renewal: u64,
 }
+
+portable!(struct Shared { pid, data, renewal });
 
 /// The sessions of a shard's sockets, as others know of them.
 #[derive(Default)]
@@ -67,6 +73,11 @@ pub(crate) struct Sessions {
     /// Sockets that were elsewhere told of more than was read here by now.
     ahead: HashMap<Seat, Position, RandomState>,
 }
+
+carried!(Sessions {
+    knows_past, unasked, shared by maps, renewals, renewed, changed, awaiting by maps, awaiting_until, asked, found by maps,
+    ahead by maps,
+});
 
 impl Sessions {
     pub(super) fn knows_past(&self) -> bool {

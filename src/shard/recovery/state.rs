@@ -5,6 +5,7 @@ use sockring_protocol::Millis;
 use crate::shard::clients::outbox::Frames;
 use crate::shard::moving::placement::ShardNumber;
 use crate::shard::moving::sid::RandomPool;
+use crate::shard::relay::carried;
 use crate::shard::rooms::lingering::Term;
 use crate::shard::rooms::sockets::{NamespaceId, Seat};
 use crate::shard::settings::{EngineSettings, OffsetForm, Positions};
@@ -33,6 +34,10 @@ pub(crate) struct Recovery {
     /// The last ping with a marker, by what it says and where.
     pub(super) ping: Option<(Position, NamespaceId, Frames)>,
 }
+
+carried!(Recovery { epoch, signer, stays, behind, ping }
+    parts { log, ended, sessions }
+    stays { form, keep_ms });
 
 impl Recovery {
     /// `None`: it is off.

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::shard::hints::drop_stale;
 use crate::shard::moving::sid::Sid;
+use crate::shard::relay::maps;
 use crate::shard::rooms::sockets::{RoomId, Seat};
+use sockring_protocol::portable;
 
 use super::log::Stay;
 use super::position::Position;
@@ -24,6 +26,8 @@ pub(crate) struct Stays {
     left: HashMap<Seat, Visits, RandomState>,
 }
 
+portable!(struct Stays { joined by maps, in_order, left by maps });
+
 /// Rooms that a socket has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Visits {
@@ -31,6 +35,8 @@ pub(crate) struct Visits {
     /// Before this position there were more.
     pub(crate) known_from: Position,
 }
+
+portable!(struct Visits { stays, known_from });
 
 /// Rooms that one socket has left and that are remembered.
 const VISITS_MAX: usize = 128;

@@ -14,6 +14,8 @@ use sockring_protocol::socketio::AckId;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::mail::{InquiryKey, Reply, Ticket};
 use crate::shard::moving::sid::Sid;
+use crate::shard::relay::{carried, maps};
+use sockring_protocol::portable;
 
 use super::inquiries::{Inquiries, ResponseBounds};
 
@@ -31,6 +33,8 @@ pub(crate) enum AckAsker {
     Backend(InquiryKey, ResponseBounds),
 }
 
+portable!(enum AckAsker { 0 Bus(number), 1 Backend(key, bounds) });
+
 /// How a socket acknowledges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AckWay {
@@ -41,6 +45,8 @@ pub(crate) enum AckWay {
     /// By a pong, and who comes back does not get it again.
     PassingReceipt,
 }
+
+portable!(enum AckWay { 0 Callback, 1 Receipt, 2 PassingReceipt });
 
 /// A broadcast that waits for answers.
 struct Ask {
@@ -56,6 +62,8 @@ struct Ask {
     is_sealed: bool,
 }
 
+portable!(struct Ask { asker, way, ends_at, receivers, away, unanswered, is_sealed });
+
 /// The acknowledgements that a shard waits for.
 #[derive(Default)]
 pub(crate) struct Acks {
@@ -69,6 +77,8 @@ pub(crate) struct Acks {
     ends: BTreeSet<(Millis, u32)>,
     inquiries: Inquiries,
 }
+
+carried!(Acks { begun, asks by maps, pending, away by maps, away_count, ends } parts { inquiries });
 
 impl Acks {
     /// A broadcast whose receivers follow, and then `seal`.

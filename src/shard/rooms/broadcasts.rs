@@ -26,6 +26,7 @@ use sockring_protocol::socketio::AckId;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::mail::{InquiryKey, Reply, SiblingMail, TallyKey, Ticket};
 use crate::shard::moving::sid::Sid;
+use crate::shard::relay::{carried, slabs};
 use crate::shard::settings::TurnLimits;
 
 use super::acks::{AckAsker, AckWay, Acks, MissedState, Taken};
@@ -52,6 +53,8 @@ pub(crate) struct Broadcasts {
     /// An event that every new socket gets behind its greeting: a JSON array.
     standing: Option<Arc<[u8]>>,
 }
+
+carried!(Broadcasts { waiting, seats, bytes, changes, parts_left, tallies by slabs, standing } parts { acks });
 
 /// Who has to hear that a broadcast has reached all that it will.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::shard::event_id::EventId;
 use crate::shard::mail::TallyKey;
 use crate::shard::recovery::position::Position;
 use crate::shard::settings::TurnLimits;
+use sockring_protocol::portable;
 
 use super::sockets::{NamespaceId, Seat};
 
@@ -25,6 +26,8 @@ pub(crate) struct FanOut {
     pub(crate) reached: u64,
     pub(crate) asker: Asker,
 }
+
+portable!(struct FanOut { deed, seats, next, reached, asker });
 
 impl FanOut {
     /// The seats are in order, each once.
@@ -67,6 +70,8 @@ pub(crate) struct EncodedMessage {
     pub(crate) kept: Option<KeptName>,
 }
 
+portable!(struct EncodedMessage { frames, conflate, delivery, asked, position, kept });
+
 /// What the receivers of a broadcast are asked to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AskedOf {
@@ -75,6 +80,8 @@ pub(crate) struct AskedOf {
     /// Under which it is known here that they have it.
     pub(crate) receipt: Option<AckId>,
 }
+
+portable!(struct AskedOf { ack, receipt });
 
 impl AskedOf {
     pub(crate) const NOTHING: AskedOf = AskedOf { ack: None, receipt: None };
@@ -88,12 +95,16 @@ pub(crate) struct KeptName {
     pub(crate) id: EventId,
 }
 
+portable!(struct KeptName { room, id });
+
 /// Rooms that sockets are put into, or taken out of.
 pub(crate) struct Change {
     pub(crate) rooms: Vec<Box<str>>,
     /// Where those sockets are; `None`: in any namespace.
     pub(crate) namespace: Option<NamespaceId>,
 }
+
+portable!(struct Change { rooms, namespace });
 
 /// What is done to each socket.
 pub(crate) enum Deed {
@@ -105,6 +116,8 @@ pub(crate) enum Deed {
     /// It is described, in this answer.
     Describe(TallyKey),
 }
+
+portable!(enum Deed { 0 Queue(message), 1 Join(change), 2 Leave(change), 3 End(ending), 4 Describe(tally) });
 
 impl Deed {
     pub(crate) fn bytes(&self) -> usize {
@@ -136,3 +149,5 @@ pub(crate) enum Asker {
         index: usize,
     },
 }
+
+portable!(enum Asker { 0 Nobody, 1 Tally(tally, index), 2 Home { shard, tally, index } });

@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::shard::mail::RoomName;
+use crate::shard::relay::{carried, map_lists};
 
 use super::sockets::NamespaceId;
 use super::table::{Rooms, USER_PREFIX};
@@ -18,6 +19,8 @@ pub(crate) struct Homes {
     /// By namespace.
     rooms: Vec<HashMap<Box<str>, Outposts, RandomState>>,
 }
+
+carried!(Homes { rooms by map_lists });
 
 impl Homes {
     pub(crate) fn new(namespaces: u16) -> Homes {

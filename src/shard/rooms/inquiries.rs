@@ -10,6 +10,8 @@ use hashbrown::HashMap;
 use sockring_protocol::{Millis, json};
 
 use crate::shard::mail::{InquiryKey, Reply, Ticket};
+use crate::shard::relay::{carried, maps};
+use sockring_protocol::portable;
 
 /// How long after its time it may be asked what was said.
 const FETCHED_WITHIN_MS: u64 = 5_000;
@@ -20,6 +22,8 @@ pub(crate) struct ResponseBounds {
     pub(crate) count_max: usize,
     pub(crate) bytes_max: usize,
 }
+
+portable!(struct ResponseBounds { count_max, bytes_max });
 
 /// What was said so far.
 struct Said {
@@ -33,6 +37,8 @@ struct Said {
     until: Millis,
 }
 
+portable!(struct Said { open, sockets, responses, bytes, asker, until });
+
 /// The inquiries of a shard.
 #[derive(Default)]
 pub(crate) struct Inquiries {
@@ -41,6 +47,9 @@ pub(crate) struct Inquiries {
     /// Answers to those who waited.
     concluded: Vec<(Ticket, Reply)>,
 }
+
+// What is concluded leaves with its turn.
+carried!(Inquiries { all by maps, ends } stays { concluded });
 
 impl Inquiries {
     /// Another part begins, whose time is over then.

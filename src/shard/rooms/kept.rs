@@ -17,6 +17,8 @@ use crate::shard::event_id::EventId;
 use crate::shard::mail::{Keeping, KeptBy, OnceKey};
 use crate::shard::moving::sid::Sid;
 use crate::shard::recovery::position::Position;
+use crate::shard::relay::maps;
+use sockring_protocol::portable;
 
 use super::sockets::NamespaceId;
 
@@ -59,6 +61,11 @@ pub(crate) struct KeptEvent {
     pub(crate) key: Option<Box<OnceKey>>,
 }
 
+portable!(struct KeptEvent {
+    id, namespace, args, except, conflate, emitted_unix_ms, expires_at, expires_unix_ms, on_its_way, place, position, offers,
+    by, known_as, key,
+});
+
 /// A socket that was to get an event, and what it says when it has got as far as that.
 #[derive(Clone, Copy)]
 pub(crate) struct Offer {
@@ -66,6 +73,8 @@ pub(crate) struct Offer {
     /// `None`: what it says tells nothing of this event.
     pub(crate) position: Option<Position>,
 }
+
+portable!(struct Offer { sid, position });
 
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,6 +116,8 @@ pub(crate) enum Choice {
     Offered,
 }
 
+portable!(enum Choice { 0 All, 1 Offered });
+
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -123,6 +134,8 @@ pub(crate) struct KeptEvents {
     bytes: usize,
     places: u64,
 }
+
+portable!(struct KeptEvents { users by maps, expiries, bytes, places });
 
 impl KeptEvents {
     /// Keeps an event, if there is room for it. What is under its key goes.

@@ -12,6 +12,9 @@ use sockring_protocol::Millis;
 use crate::shard::hints::drop_stale;
 use crate::shard::mail::RoomName;
 use crate::shard::recovery::position::Position;
+use crate::shard::relay::{carried, maps};
+use sockring_protocol::portable;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 use super::sockets::NamespaceId;
 
@@ -23,6 +26,8 @@ pub(crate) struct Term {
     pub(crate) until: Millis,
 }
 
+portable!(struct Term { since, until });
+
 /// Rooms without members that are not given up yet, each with `A`.
 pub(crate) struct Lingering<A> {
     rooms: HashMap<Arc<RoomName>, Room<A>, RandomState>,
@@ -32,9 +37,23 @@ pub(crate) struct Lingering<A> {
     rooms_max: usize,
 }
 
+carried!([A: Portable] Lingering<A> { rooms by maps, in_order, by_namespace } stays { rooms_max });
+
 struct Room<A> {
     term: Term,
     with: A,
+}
+
+impl<A: Portable> Portable for Room<A> {
+    fn pack(&self, out: &mut Packer) {
+        let Room { term, with } = self;
+        term.pack(out);
+        with.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Room<A>, Unreadable> {
+        Ok(Room { term: Portable::unpack(from)?, with: Portable::unpack(from)? })
+    }
 }
 
 /// The name of a room by its parts: hashes as `RoomName` does.

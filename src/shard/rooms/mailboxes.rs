@@ -18,6 +18,8 @@ use crate::shard::clients::client::ClientKey;
 use crate::shard::event_id::EventId;
 use crate::shard::mail::{ReceivedEvents, RoomName};
 use crate::shard::moving::sid::RANDOM_BYTES;
+use crate::shard::relay::{carried, maps, sets};
+use sockring_protocol::portable;
 
 /// For how long it is known that an event has come and gone: its other ways here take no longer.
 const SETTLED_MS: u64 = 60_000;
@@ -37,6 +39,8 @@ pub(crate) struct AwaitingMailbox {
     pub(crate) payload: Option<Box<str>>,
 }
 
+portable!(struct AwaitingMailbox { client, place, random, payload });
+
 /// A mailbox that is being read.
 pub(crate) struct MailboxReading {
     number: u64,
@@ -46,6 +50,8 @@ pub(crate) struct MailboxReading {
     /// Of what is under way for nobody who waits.
     errands: usize,
 }
+
+portable!(struct MailboxReading { number, known_to, waiting, errands });
 
 /// The next thing that the bus is asked by nobody who waits for it.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +85,11 @@ pub(crate) struct Mailboxes {
     settled: HashSet<EventId>,
     settled_until: VecDeque<(Millis, EventId)>,
 }
+
+carried!(Mailboxes {
+    readings by maps, asked, received by maps, confirming by maps, unconfirmed, receipts, to_give, to_read, read_from, under_way,
+    rests_until, settled by sets, settled_until,
+});
 
 impl Mailboxes {
     /// A socket waits for a mailbox. Says under which number it is to be asked for, unless it is already.
@@ -225,8 +236,14 @@ impl Mailboxes {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use sockring_protocol::portable::{Packer, Unpacker};
+
     use super::*;
+    use crate::shard::relay::Carried;
     use crate::shard::rooms::sockets::NamespaceId;
+    use crate::shard::slots::Key;
 
     fn room(name: &str) -> RoomName {
         RoomName { namespace: NamespaceId(0), name: name.into() }
@@ -258,6 +275,48 @@ mod tests {
         assert!(mailboxes.is_settled(EventId(1)) && !mailboxes.is_settled(EventId(2)));
         mailboxes.begin_turn(Millis(SETTLED_MS));
         assert!(!mailboxes.is_settled(EventId(1)) && mailboxes.settled_until.is_empty());
+    }
+
+    #[test]
+    fn who_goes_on_with_them_asks_and_says_the_same() {
+        let mut mailboxes = Mailboxes::default();
+        let client = ClientKey(Key { index: 7, generation: NonZeroU32::MIN });
+        let socket = AwaitingMailbox { client, place: 1, random: [3; RANDOM_BYTES], payload: Some("{}".into()) };
+        mailboxes.await_mailbox(&room("user:a"), socket, 5);
+        mailboxes.read(&room("user:b"), 6);
+        for id in [1, 2] {
+            mailboxes.receive(room("user:c"), EventId(id), Millis(10));
+            mailboxes.begin_turn(Millis(10));
+        }
+        assert!(matches!(mailboxes.next_errand(Millis(10)), Some(Errand::Confirm(_))), "one of two");
+        mailboxes.receive(room("user:d"), EventId(3), Millis(20));
+        mailboxes.give_later("user:e".into(), EventId(4));
+        mailboxes.read_later(room("user:f"));
+        mailboxes.read_all_from(Some(9));
+        mailboxes.rest(Millis(20));
+        let pack = |mailboxes: &Mailboxes, now| {
+            let mut out = Packer::new(Millis(now));
+            mailboxes.pack_state(&mut out);
+            out.into_bytes()
+        };
+        let bytes = pack(&mailboxes, 20);
+        // By a clock that is a second ahead.
+        let (mut copy, mut from) = (Mailboxes::default(), Unpacker::new(&bytes, Millis(1_020)));
+        copy.unpack_state(&mut from).and_then(|()| from.finish()).unwrap();
+        assert_eq!(pack(&copy, 1_020), bytes);
+        assert!(copy.is_settled(EventId(1)) && copy.deadline() == Some(Millis(1_020 + REST_MS)));
+        let waiting = copy.end_reading(&room("user:a"), 1).map(|reading| (reading.known_to, reading.waiting.len()));
+        assert_eq!((waiting, copy.read(&room("user:b"), 6)), (Some((5, 1)), None));
+        copy.begin_turn(Millis(3_000));
+        let errands: Vec<_> = std::iter::from_fn(|| copy.next_errand(Millis(3_000))).collect();
+        assert!(
+            matches!(
+                &*errands,
+                [Errand::Confirm(c), Errand::Confirm(d), Errand::Give(..), Errand::Read(_), Errand::ReadFrom(9)]
+                    if c.ids == [EventId(2)] && d.ids == [EventId(3)]
+            ),
+            "{errands:?}"
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ use crate::shard::mail::{RoomName, SiblingMail, TallyKey};
 use crate::shard::moving::placement::{ShardNumber, home_of};
 use crate::shard::moving::sid::{Instance, RANDOM_BYTES};
 use crate::shard::recovery::position::Position;
+use crate::shard::relay::{carried, maps};
 use crate::shard::settings::Instances;
+use sockring_protocol::portable;
 
 use super::homes::Homes;
 use super::lingering::{Lingering, Term};
@@ -56,11 +58,17 @@ pub(crate) struct Membership {
     lingering: Lingering<Option<Announcement>>,
 }
 
+carried!(Membership { announced by maps, epoch }
+    parts { rooms, homes, subscriptions, lingering }
+    stays { shard, instances, instance });
+
 struct Announcement {
     epoch: u32,
     is_acknowledged: bool,
     waiting: Vec<Waiting>,
 }
+
+portable!(struct Announcement { epoch, is_acknowledged, waiting });
 
 /// What waits for the acknowledgement of a room's home, or at home for the bus.
 pub(crate) enum Waiting {
@@ -71,6 +79,12 @@ pub(crate) enum Waiting {
     /// The acknowledgement of another shard's `RoomUp`.
     Outpost { shard: u16, epoch: u32 },
 }
+
+portable!(enum Waiting {
+    0 Connect { client, place, random, payload },
+    1 Tally(tally),
+    2 Outpost { shard, epoch },
+});
 
 /// Who has to hear of a room's first member, or of its last.
 pub(crate) enum Notice {

@@ -11,6 +11,8 @@ use sockring_protocol::Millis;
 
 use crate::shard::event_id::EventId;
 use crate::shard::mail::{OnceKey, Verdict};
+use crate::shard::relay::maps;
+use sockring_protocol::portable;
 
 /// Keys whose window has ended go together, so that a shard that has nothing else to do is not woken for each.
 const TOGETHER_MS: u64 = 1_000;
@@ -22,6 +24,8 @@ struct Known {
     print: u64,
 }
 
+portable!(struct Known { id, print });
+
 /// The keys of a shard.
 #[derive(Default)]
 pub(crate) struct SeenKeys {
@@ -29,6 +33,8 @@ pub(crate) struct SeenKeys {
     /// When each came, in order.
     order: VecDeque<(Millis, u128)>,
 }
+
+portable!(struct SeenKeys { known by maps, order });
 
 impl SeenKeys {
     /// What an emit under this key is; `Verdict::New` has still to be remembered.

@@ -14,6 +14,8 @@ use sockring_protocol::socketio::AckId;
 use crate::shard::clients::client::ClientKey;
 use crate::shard::event_id::EventId;
 use crate::shard::recovery::position::Position;
+use crate::shard::relay::maps;
+use sockring_protocol::portable;
 
 use super::kept::Choice;
 
@@ -26,6 +28,8 @@ pub(crate) struct SentEvent {
     pub(crate) at: Millis,
 }
 
+portable!(struct SentEvent { wanted, place, at });
+
 /// Who wants to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WantedBy {
@@ -35,6 +39,8 @@ pub(crate) enum WantedBy {
     Backend(AckId),
 }
 
+portable!(enum WantedBy { 0 Kept { room, id }, 1 Backend(ack) });
+
 /// What one client has queued.
 #[derive(Debug, Default)]
 struct OnTheWay {
@@ -43,6 +49,8 @@ struct OnTheWay {
     /// How many of them the ping that is on its way follows.
     before_ping: usize,
 }
+
+portable!(struct OnTheWay { sent, before_ping });
 
 /// How far a socket has come in what is kept for its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +64,8 @@ pub(crate) struct Had {
     pub(crate) choice: Choice,
 }
 
+portable!(struct Had { place, log_from, reached, choice });
+
 /// The receipts that a shard waits for.
 #[derive(Default)]
 pub(crate) struct Receipts {
@@ -65,6 +75,8 @@ pub(crate) struct Receipts {
     /// Sockets for which more is kept than they may have queued at once.
     behind: BTreeMap<(ClientKey, u16), Had>,
 }
+
+portable!(struct Receipts { clients by maps, wanted, behind });
 
 impl Receipts {
     /// A client has something queued.

@@ -2,10 +2,13 @@
 
 use crate::shard::moving::sid::RANDOM_BYTES;
 use serde::{Deserialize, Serialize};
+use sockring_protocol::portable;
 
 /// A namespace by its place in the settings; 0 is `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NamespaceId(pub u16);
+
+portable!(struct NamespaceId(place));
 
 /// Names a room while it exists.
 pub(crate) type RoomId = u32;
@@ -20,6 +23,8 @@ pub(crate) struct Link {
     pub position: u32,
 }
 
+portable!(struct Link { room, position });
+
 /// One socket. Its sid is the shard's and client's numbers with these random bytes.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -31,6 +36,8 @@ pub(crate) struct Socket {
     pub links: Links,
 }
 
+portable!(struct Socket { random, namespace, stage, user, links });
+
 /// How far a socket has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketStage {
@@ -39,9 +46,13 @@ pub(crate) enum SocketStage {
     Connected,
 }
 
+portable!(enum SocketStage { 0 Joining, 1 Connected });
+
 /// A room id that leaves room for `None` in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NonMaxRoom(std::num::NonZeroU32);
+
+portable!(struct NonMaxRoom(next));
 
 impl NonMaxRoom {
     pub(crate) fn new(room: RoomId) -> Option<NonMaxRoom> {
@@ -62,6 +73,8 @@ pub(crate) enum Links {
     One(Link),
     Many(Box<Vec<Link>>),
 }
+
+portable!(enum Links { 0 None, 1 One(link), 2 Many(links) });
 
 impl Links {
     pub(crate) fn as_slice(&self) -> &[Link] {
@@ -111,6 +124,8 @@ pub(crate) enum Sockets {
     One(Socket),
     Many(Box<Vec<Option<Socket>>>),
 }
+
+portable!(enum Sockets { 0 None, 1 One(socket), 2 Many(sockets) });
 
 impl Sockets {
     /// Adds a socket and returns its place.

@@ -11,6 +11,9 @@ use hashbrown::HashMap;
 use sockring_protocol::Millis;
 
 use crate::shard::mail::RoomName;
+use crate::shard::relay::{carried, map_lists};
+use sockring_protocol::portable;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 use super::sockets::NamespaceId;
 
@@ -25,10 +28,24 @@ enum BusState {
     Down,
 }
 
+portable!(enum BusState { 0 Up, 1 Down });
+
 /// A room that the bus has been asked for, and those who wait for it.
 struct UnderWay<W> {
     epoch: u32,
     waiting: Vec<W>,
+}
+
+impl<W: Portable> Portable for UnderWay<W> {
+    fn pack(&self, out: &mut Packer) {
+        let UnderWay { epoch, waiting } = self;
+        epoch.pack(out);
+        waiting.pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<UnderWay<W>, Unreadable> {
+        Ok(UnderWay { epoch: Portable::unpack(from)?, waiting: Portable::unpack(from)? })
+    }
 }
 
 /// The subscriptions of a shard that are under way; `W` is what waits.
@@ -40,6 +57,8 @@ pub(crate) struct PendingSubscriptions<W> {
     /// In order of time. Those that are not under way any more are taken off when they come to the front.
     late_at: VecDeque<(Millis, RoomName, u32)>,
 }
+
+carried!([W: Portable] PendingSubscriptions<W> { bus, epoch, under_way by map_lists, late_at });
 
 /// Those who waited for a room.
 pub(crate) type Released<W> = (RoomName, Vec<W>);

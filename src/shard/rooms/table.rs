@@ -8,6 +8,9 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::shard::moving::placement::{ShardNumber, home_of};
+use crate::shard::relay::{Carried, slabs};
+use sockring_protocol::portable;
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 
 use super::sockets::{Link, NamespaceId, RoomId};
 
@@ -18,6 +21,8 @@ pub(crate) struct Member {
     pub socket: u16,
     pub link: u16,
 }
+
+portable!(struct Member { client, socket, link });
 
 /// One room: its members, and its name, which is stored here and nowhere else. Most are a user's who has one socket: its member is
 /// a part of the room, and all of it half a line of the processor's cache.
@@ -81,6 +86,8 @@ impl Room {
     }
 }
 
+portable!(enum Room { 0 Lone { namespace, name, member }, 1 Crowd { namespace, name, members } });
+
 /// The rooms of one shard.
 pub(crate) struct Rooms {
     rooms: Slab<Room>,
@@ -92,6 +99,26 @@ pub(crate) struct Rooms {
     users_at_home: usize,
     /// The first slot of `rooms` that never held a room, nor any behind it.
     slots: u32,
+}
+
+impl Carried for Rooms {
+    fn pack_state(&self, out: &mut Packer) {
+        // The index follows, by a hasher of its own.
+        let Rooms { rooms, index: _, hasher: _, namespaces: _, shard: _, at_home, users_at_home, slots } = self;
+        slabs::pack(rooms, out);
+        (*at_home, *users_at_home, *slots).pack(out);
+    }
+
+    fn unpack_state(&mut self, from: &mut Unpacker<'_>) -> Result<(), Unreadable> {
+        slabs::refill(&mut self.rooms, from)?;
+        (self.at_home, self.users_at_home, self.slots) = Portable::unpack(from)?;
+        for (id, room) in &self.rooms {
+            let (namespace, name) = room.full_name();
+            let indexed = self.indexed(namespace, name, u32::try_from(id).map_err(|_| Unreadable)?);
+            self.index.insert_unique(indexed.spread(), indexed, Indexed::spread);
+        }
+        Ok(())
+    }
 }
 
 /// Some of the users that have sockets here, each with how many, and where to go on; `None`: they were the last.

@@ -3,6 +3,7 @@
 use sockring_protocol::adapter::SocketDescription;
 
 use crate::shard::mail::{EmitOutcome, Keeping, Reply, Ticket, Verdict};
+use sockring_protocol::portable;
 
 /// An answer whose counts are not all there.
 pub(crate) struct Tally {
@@ -11,6 +12,8 @@ pub(crate) struct Tally {
     kind: TallyKind,
     outstanding: u32,
 }
+
+portable!(struct Tally { ticket, counts, kind, outstanding });
 
 #[derive(Debug)]
 enum TallyKind {
@@ -31,6 +34,15 @@ enum TallyKind {
     /// They would take more.
     TooMuch,
 }
+
+portable!(enum TallyKind {
+    0 Emit,
+    1 Remembered(verdicts),
+    2 Change,
+    3 Join { of },
+    4 Describe { descriptions, bytes, bytes_max },
+    5 TooMuch,
+});
 
 impl Tally {
     /// Of how many sockets each of so many broadcasts reaches.

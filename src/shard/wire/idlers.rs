@@ -3,6 +3,7 @@
 use sockring_protocol::Millis;
 
 use crate::shard::clients::client::ConnectionKey;
+use sockring_protocol::portable;
 
 /// A connection that has not asked for anything for so long goes when another one comes.
 const IDLE_MS: u64 = 1_000;
@@ -16,6 +17,8 @@ pub(crate) struct Idlers {
     /// No use to look before.
     pub(crate) look_at: Millis,
 }
+
+portable!(struct Idlers { found, look_at });
 
 /// Whoever has idled since before this time may go.
 pub(crate) fn idle_before(now: Millis) -> Millis {

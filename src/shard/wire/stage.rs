@@ -9,6 +9,7 @@ use sockring_protocol::websocket::Decoder;
 use crate::capacity::{Standing, Stranger};
 use crate::shard::clients::client::{ClientKey, Role};
 use crate::shard::clients::outbox::{Bytes, Frames, Outbox};
+use sockring_protocol::portable;
 
 /// Answers that wait for a peer that does not read them: no further request is looked at meanwhile. Control frames of a
 /// WebSocket: more, and the connection ends.
@@ -41,6 +42,11 @@ pub(crate) struct Connection {
     pub(crate) is_tls: bool,
 }
 
+portable!(struct Connection {
+    stage, pending, deadline, timer_at, sending_bytes, input_bytes, is_sending, has_more, is_dirty, standing, is_suspect,
+    has_left, is_tls,
+});
+
 /// What a connection has to send before its client's outbox.
 #[derive(Default)]
 pub(crate) struct Pending {
@@ -49,11 +55,15 @@ pub(crate) struct Pending {
     own: Vec<u8>,
 }
 
+portable!(struct Pending { rest, own });
+
 /// What is left of bytes that are sent in pieces.
 struct Rest {
     frames: Frames,
     from: u32,
 }
+
+portable!(struct Rest { frames, from });
 
 /// What a connection's bytes mean.
 pub(crate) enum Stage {
@@ -71,6 +81,14 @@ pub(crate) enum Stage {
     /// Closed; the worker has yet to say so.
     Gone,
 }
+
+portable!(enum Stage {
+    0 Http(stage),
+    1 WebSocket(stage),
+    2 Closing { unsent, discarded, is_shut },
+    3 Leaving,
+    4 Gone,
+});
 
 impl Connection {
     pub(crate) fn new(stage: Stage, standing: Standing) -> Connection {
@@ -245,6 +263,11 @@ pub(crate) struct HttpStage {
     pub(crate) since: Millis,
 }
 
+// A stranger is counted anew (`relay`).
+portable!(struct HttpStage {
+    input, scanned, request, requests, input_was_empty, is_forwarded, peer, is_tunnelled, since,
+} anew { stranger: None });
+
 #[derive(Default)]
 pub(crate) enum Request {
     #[default]
@@ -254,6 +277,8 @@ pub(crate) enum Request {
     Held(ClientKey, ReplyHead),
 }
 
+portable!(enum Request { 0 Head, 1 Body(body), 2 Held(client, reply) });
+
 pub(crate) struct PostBody {
     pub(crate) client: ClientKey,
     pub(crate) decoder: BodyDecoder,
@@ -262,6 +287,8 @@ pub(crate) struct PostBody {
     /// Set when the head came; bytes that dribble in do not move it.
     pub(crate) deadline: Millis,
 }
+
+portable!(struct PostBody { client, decoder, body, reply, deadline });
 
 impl HttpStage {
     /// What is held of a head or a body that has begun, or of what came behind.
@@ -296,6 +323,8 @@ pub(crate) struct ReplyHead {
     pub(crate) coding: Coding,
 }
 
+portable!(struct ReplyHead { keep_alive, cors, body, coding });
+
 /// How the body of an answer may be coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -303,6 +332,8 @@ pub(crate) enum Coding {
     /// Or as it is.
     Gzip,
 }
+
+portable!(enum Coding { 0 Identity, 1 Gzip });
 
 /// Whether an answer has a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,6 +343,8 @@ pub(crate) enum BodyIn {
     LengthOnly,
 }
 
+portable!(enum BodyIn { 0 Answer, 1 LengthOnly });
+
 /// A WebSocket: a client's transport, or a probe beside its polling.
 pub(crate) struct WebSocketStage {
     pub(crate) decoder: Decoder,
@@ -319,6 +352,8 @@ pub(crate) struct WebSocketStage {
     pub(crate) role: Role,
     pub(crate) reading: Reading,
 }
+
+portable!(struct WebSocketStage { decoder, client, role, reading });
 
 /// How a WebSocket is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +363,8 @@ pub(crate) enum Reading {
     /// Whenever it has bytes: it stays.
     Settled,
 }
+
+portable!(enum Reading { 0 OnRequest, 1 Settled });
 
 impl WebSocketStage {
     pub(crate) fn new(client: ClientKey, role: Role) -> WebSocketStage {

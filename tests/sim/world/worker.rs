@@ -99,6 +99,7 @@ impl World {
             self.give_away(shard);
             self.rest(shard, turned, then);
         }
+        self.relay(shard);
         let seat = &mut self.seats[shard];
         seat.stats = seat.worker.shard.stats();
         self.close_dropped();

@@ -1,6 +1,7 @@
 //! `Near`: a time that is less than twelve days from now, in half the bytes of one that may be at any time.
 
 use crate::Millis;
+use crate::portable::{Packer, Portable, Unpacker, Unreadable};
 
 /// A point in time by its last bits, or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,18 @@ impl Near {
             ahead if ahead <= MASK / 2 => now + ahead,
             behind => Millis(now.0.saturating_sub(MASK + 1 - behind)),
         }
+    }
+}
+
+/// By another clock it is another number.
+impl Portable for Near {
+    fn pack(&self, out: &mut Packer) {
+        self.at(out.now()).pack(out);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Near, Unreadable> {
+        let at = Millis::unpack(from)?;
+        Ok(if at == Millis::NEVER { Near::NEVER } else { Near::of(at) })
     }
 }
 

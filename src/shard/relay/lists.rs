@@ -1,0 +1,14 @@
+//! Lists that several refer to: each of them has one of its own then.
+
+use std::sync::Arc;
+
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+
+pub(in crate::shard) fn pack<T: Portable>(list: &Arc<[T]>, out: &mut Packer) {
+    out.number(list.len() as u64);
+    list.iter().for_each(|part| part.pack(out));
+}
+
+pub(in crate::shard) fn unpack<T: Portable>(from: &mut Unpacker<'_>) -> Result<Arc<[T]>, Unreadable> {
+    Vec::unpack(from).map(Arc::from)
+}
