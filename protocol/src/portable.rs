@@ -1,9 +1,11 @@
 //! `Portable`: state of ours as bytes and back, for another process that goes on with it.
 //!
-//! Not a format to keep: both sides have to be of one form, which whoever carries it has to see to. Numbers are as short as
-//! they can be, lists and texts have their length before them, and of several cases the number comes first. Times are what is
-//! between them and the moment of packing, so that they mean the same by another clock. Bytes and texts that many refer to are
-//! written once.
+//! Not a format to keep: both sides have to be of one form. `Portable::FORM` is what that comes to, field by field: two
+//! programs whose types differ have two forms, and whoever carries state compares them first.
+//!
+//! Numbers are as short as they can be, lists and texts have their length before them, and of several cases the number comes
+//! first. Times are what is between them and the moment of packing, so that they mean the same by another clock. Bytes and
+//! texts that many refer to are written once.
 //!
 //! What is read is not trusted for its form: it is refused, and nothing is allocated by a length that it merely claims. What
 //! it means is as true as who wrote it.
@@ -32,11 +34,34 @@ impl Error for Unreadable {}
 
 /// What can be written into bytes and read out of them again.
 pub trait Portable: Sized {
+    /// Its parts by name and form, in one number.
+    const FORM: u64;
+
     /// Writes it.
     fn pack(&self, out: &mut Packer);
 
     /// Reads it.
     fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Unreadable>;
+}
+
+/// The form of what is called so (FNV-1a).
+pub const fn named(name: &str) -> u64 {
+    let (mut form, mut rest) = (0xcbf2_9ce4_8422_2325, name.as_bytes());
+    while let [first, behind @ ..] = rest {
+        form = (form ^ *first as u64).wrapping_mul(0x0100_0000_01b3);
+        rest = behind;
+    }
+    form
+}
+
+/// The form of what has a part of that form behind all before.
+pub const fn with(form: u64, part: u64) -> u64 {
+    (form.rotate_left(25) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The form of what a function would take out of something. It is never called.
+pub const fn form_of<S, T: Portable>(_: fn(S) -> T) -> u64 {
+    T::FORM
 }
 
 /// Bytes that are being written.
@@ -182,6 +207,8 @@ impl<'a> Unpacker<'a> {
 }
 
 impl Portable for Millis {
+    const FORM: u64 = named("Millis");
+
     fn pack(&self, out: &mut Packer) {
         // 0 is never; else a sign in the lowest bit, and what is between.
         let between = self.0.wrapping_sub(out.now.0).cast_signed();
@@ -201,6 +228,8 @@ impl Portable for Millis {
 }
 
 impl Portable for Arc<[u8]> {
+    const FORM: u64 = named("Arc<[u8]>");
+
     fn pack(&self, out: &mut Packer) {
         out.shared(|out| &mut out.bytes, self.as_ptr().addr(), Arc::strong_count(self), self);
     }
@@ -211,6 +240,8 @@ impl Portable for Arc<[u8]> {
 }
 
 impl Portable for Arc<str> {
+    const FORM: u64 = named("Arc<str>");
+
     fn pack(&self, out: &mut Packer) {
         out.shared(|out| &mut out.texts, self.as_ptr().addr(), Arc::strong_count(self), self.as_bytes());
     }
@@ -228,6 +259,12 @@ impl Portable for Arc<str> {
 macro_rules! portable {
     (struct $name:ident { $($field:ident $(by $by:ident)?),* $(,)? } $(anew { $($new:ident: $value:expr),* $(,)? })?) => {
         impl $crate::portable::Portable for $name {
+            const FORM: u64 = {
+                let form = $crate::portable::named(stringify!($name));
+                $(let form = $crate::portable!(@form form, stringify!($field), |it: $name| it.$field $(, $by)?);)*
+                form
+            };
+
             fn pack(&self, out: &mut $crate::portable::Packer) {
                 let $name { $($field,)* $($($new: _,)*)? } = self;
                 $($crate::portable!(@pack $field, out $(, $by)?);)*
@@ -245,6 +282,11 @@ macro_rules! portable {
     };
     (struct $name:ident ($($field:ident),*)) => {
         impl $crate::portable::Portable for $name {
+            const FORM: u64 = $crate::portable!(@form $crate::portable::named(stringify!($name)), "", |it: $name| {
+                let $name($($field),*) = it;
+                ($($field,)*)
+            });
+
             fn pack(&self, out: &mut $crate::portable::Packer) {
                 let $name($($field),*) = self;
                 $($crate::portable::Portable::pack($field, out);)*
@@ -262,7 +304,19 @@ macro_rules! portable {
         $($tag:literal $variant:ident $({ $($field:ident),* $(,)? })? $(( $($part:ident),* ))?),* $(,)?
     }) => {
         impl $crate::portable::Portable for $name {
-            #[allow(unused_variables, reason = "no case has parts")]
+            #[allow(unreachable_patterns, reason = "there is one case")]
+            const FORM: u64 = {
+                let form = $crate::portable::named(stringify!($name));
+                $(
+                    let form = $crate::portable::with(form, $tag);
+                    let form = $crate::portable!(@form form, stringify!($variant $({ $($field)* })?), |it: $name| match it {
+                        $name::$variant $({ $($field),* })? $(( $($part),* ))? => ($($($field,)*)? $($($part,)*)?),
+                        _ => unreachable!("it is never called"),
+                    });
+                )*
+                form
+            };
+
             fn pack(&self, out: &mut $crate::portable::Packer) {
                 match self {
                     $($name::$variant $({ $($field),* })? $(( $($part),* ))? => {
@@ -287,6 +341,14 @@ macro_rules! portable {
             }
         }
     };
+    (@form $form:expr, $name:expr, $take:expr) => {{
+        let form = $crate::portable::with($form, $crate::portable::named($name));
+        $crate::portable::with(form, $crate::portable::form_of($take))
+    }};
+    (@form $form:expr, $name:expr, $take:expr, $by:ident) => {{
+        let form = $crate::portable::with($form, $crate::portable::named($name));
+        $crate::portable::with(form, $by::form_of($take))
+    }};
     (@pack $field:ident, $out:ident) => { $crate::portable::Portable::pack($field, $out) };
     (@pack $field:ident, $out:ident, $by:ident) => { $by::pack($field, $out) };
     (@unpack $from:ident) => { $crate::portable::Portable::unpack($from)? };

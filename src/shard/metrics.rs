@@ -226,6 +226,8 @@ impl AckEnd {
 struct Counts<const LABELS: usize>([u64; LABELS]);
 
 impl<const LABELS: usize> Portable for Counts<LABELS> {
+    const FORM: u64 = <[u64; LABELS]>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         self.0.pack(out);
     }

@@ -82,7 +82,7 @@ pub use metrics::{AckEnd, Counters, Histogram, KeptEnd};
 pub use moving::placement::{ShardNumber, home_of};
 pub use moving::sid::{Entropy, Instance, SHARDS_MOST, SLOTS_MOST, Sid};
 pub use recovery::outcome::Recovered;
-pub use relay::{RelayError, VERSION as RELAY_VERSION};
+pub use relay::RelayError;
 pub use remains::{Heir, Remains};
 pub use rooms::sockets::NamespaceId;
 pub use rooms::table::USER_PREFIX;

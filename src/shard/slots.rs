@@ -27,6 +27,8 @@ pub(super) struct Slots<T> {
 }
 
 impl<T: Portable> Carried for Slots<T> {
+    const FORM: u64 = <(Vec<NonZeroU32>, Vec<Option<T>>)>::FORM;
+
     fn pack_state(&self, out: &mut Packer) {
         let Slots { slab, generations, capacity: _ } = self;
         generations.pack(out);

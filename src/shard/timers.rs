@@ -39,6 +39,8 @@ pub(super) struct Timers<T> {
 }
 
 impl<T: Copy + Portable> Carried for Timers<T> {
+    const FORM: u64 = <(Millis, Vec<(Millis, T)>)>::FORM;
+
     fn pack_state(&self, out: &mut Packer) {
         let Timers { now, phase_ms: _, near, far, near_filled: _, far_filled: _, firing } = self;
         debug_assert!(firing.is_empty(), "within an advance");

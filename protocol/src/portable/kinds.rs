@@ -9,11 +9,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU32;
 use core::ops::Range;
 
-use super::{Packer, Portable, Unpacker, Unreadable};
+use super::{Packer, Portable, Unpacker, Unreadable, named, with};
 
 macro_rules! numbers {
     ($($kind:ident),*) => {
         $(impl Portable for $kind {
+            const FORM: u64 = named(stringify!($kind));
+
             fn pack(&self, out: &mut Packer) {
                 out.number(*self as u64);
             }
@@ -28,6 +30,8 @@ macro_rules! numbers {
 numbers!(u16, u32, u64, usize);
 
 impl Portable for u8 {
+    const FORM: u64 = named("u8");
+
     fn pack(&self, out: &mut Packer) {
         out.put(&[*self]);
     }
@@ -38,6 +42,8 @@ impl Portable for u8 {
 }
 
 impl Portable for u128 {
+    const FORM: u64 = named("u128");
+
     fn pack(&self, out: &mut Packer) {
         self.to_le_bytes().pack(out);
     }
@@ -48,6 +54,8 @@ impl Portable for u128 {
 }
 
 impl Portable for NonZeroU32 {
+    const FORM: u64 = named("NonZeroU32");
+
     fn pack(&self, out: &mut Packer) {
         self.get().pack(out);
     }
@@ -58,6 +66,8 @@ impl Portable for NonZeroU32 {
 }
 
 impl Portable for bool {
+    const FORM: u64 = named("bool");
+
     fn pack(&self, out: &mut Packer) {
         out.put(&[u8::from(*self)]);
     }
@@ -72,6 +82,8 @@ impl Portable for bool {
 }
 
 impl<T: Portable> Portable for Option<T> {
+    const FORM: u64 = with(named("Option"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         self.is_some().pack(out);
         if let Some(value) = self {
@@ -85,6 +97,8 @@ impl<T: Portable> Portable for Option<T> {
 }
 
 impl<T: Portable> Portable for Box<T> {
+    const FORM: u64 = with(named("Box"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         T::pack(self, out);
     }
@@ -95,6 +109,8 @@ impl<T: Portable> Portable for Box<T> {
 }
 
 impl<T: Portable> Portable for Vec<T> {
+    const FORM: u64 = with(named("Vec"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         self.iter().for_each(|part| part.pack(out));
@@ -107,6 +123,8 @@ impl<T: Portable> Portable for Vec<T> {
 }
 
 impl<T: Portable> Portable for VecDeque<T> {
+    const FORM: u64 = with(named("VecDeque"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         self.iter().for_each(|part| part.pack(out));
@@ -118,6 +136,8 @@ impl<T: Portable> Portable for VecDeque<T> {
 }
 
 impl<T: Portable> Portable for Box<[T]> {
+    const FORM: u64 = with(named("Box<[]>"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         self.iter().for_each(|part| part.pack(out));
@@ -129,6 +149,8 @@ impl<T: Portable> Portable for Box<[T]> {
 }
 
 impl<T: Portable + Ord> Portable for BTreeSet<T> {
+    const FORM: u64 = with(named("BTreeSet"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         self.iter().for_each(|part| part.pack(out));
@@ -140,6 +162,8 @@ impl<T: Portable + Ord> Portable for BTreeSet<T> {
 }
 
 impl<K: Portable + Ord, V: Portable> Portable for BTreeMap<K, V> {
+    const FORM: u64 = with(with(named("BTreeMap"), K::FORM), V::FORM);
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         for (key, value) in self {
@@ -154,6 +178,8 @@ impl<K: Portable + Ord, V: Portable> Portable for BTreeMap<K, V> {
 }
 
 impl Portable for Box<str> {
+    const FORM: u64 = named("Box<str>");
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         out.put(self.as_bytes());
@@ -165,6 +191,8 @@ impl Portable for Box<str> {
 }
 
 impl Portable for String {
+    const FORM: u64 = named("String");
+
     fn pack(&self, out: &mut Packer) {
         out.number(self.len() as u64);
         out.put(self.as_bytes());
@@ -177,6 +205,8 @@ impl Portable for String {
 }
 
 impl<const N: usize> Portable for [u8; N] {
+    const FORM: u64 = with(named("u8s"), N as u64);
+
     fn pack(&self, out: &mut Packer) {
         out.put(self);
     }
@@ -187,6 +217,8 @@ impl<const N: usize> Portable for [u8; N] {
 }
 
 impl<const N: usize> Portable for [u64; N] {
+    const FORM: u64 = with(named("u64s"), N as u64);
+
     fn pack(&self, out: &mut Packer) {
         self.iter().for_each(|number| number.pack(out));
     }
@@ -201,6 +233,8 @@ impl<const N: usize> Portable for [u64; N] {
 }
 
 impl Portable for Range<u32> {
+    const FORM: u64 = named("Range<u32>");
+
     fn pack(&self, out: &mut Packer) {
         (self.start, self.end).pack(out);
     }
@@ -211,6 +245,8 @@ impl Portable for Range<u32> {
 }
 
 impl Portable for IpAddr {
+    const FORM: u64 = named("IpAddr");
+
     fn pack(&self, out: &mut Packer) {
         match self {
             IpAddr::V4(address) => (4u8, address.octets()).pack(out),
@@ -230,6 +266,12 @@ impl Portable for IpAddr {
 macro_rules! tuples {
     ($(($($part:ident $name:ident),*)),*) => {
         $(impl<$($part: Portable),*> Portable for ($($part,)*) {
+            const FORM: u64 = {
+                let form = named("tuple");
+                $(let form = with(form, $part::FORM);)*
+                form
+            };
+
             fn pack(&self, out: &mut Packer) {
                 let ($($name,)*) = self;
                 $($name.pack(out);)*
@@ -243,10 +285,22 @@ macro_rules! tuples {
     };
 }
 
-tuples!((A a, B b), (A a, B b, C c));
+impl Portable for () {
+    const FORM: u64 = named("nothing");
+
+    fn pack(&self, _: &mut Packer) {}
+
+    fn unpack(_: &mut Unpacker<'_>) -> Result<(), Unreadable> {
+        Ok(())
+    }
+}
+
+tuples!((A a), (A a, B b), (A a, B b, C c), (A a, B b, C c, D d), (A a, B b, C c, D d, E e));
 
 /// Each of those who refer to it has one of its own.
 impl<T: Portable> Portable for Arc<T> {
+    const FORM: u64 = with(named("Arc"), T::FORM);
+
     fn pack(&self, out: &mut Packer) {
         T::pack(self, out);
     }

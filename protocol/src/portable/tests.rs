@@ -97,3 +97,48 @@ fn what_is_no_form_of_ours_is_refused() {
     // Of a length that is claimed nothing is made.
     assert_eq!(unpacked::<Vec<u64>>(&[0xff, 0xff, 0xff, 0xff, 0xf], NOW), Err(Unreadable));
 }
+
+/// Types that differ from those above in one thing each.
+mod renamed {
+    pub(super) struct Pair {
+        number: u64,
+        words: Option<alloc::boxed::Box<str>>,
+    }
+    crate::portable!(struct Pair { number, words });
+}
+mod narrower {
+    pub(super) struct Pair {
+        number: u32,
+        text: Option<alloc::boxed::Box<str>>,
+    }
+    crate::portable!(struct Pair { number, text });
+}
+mod further {
+    pub(super) enum Case {
+        Empty,
+        Parts(u16, super::Pair),
+        Named { at: super::Millis },
+        More,
+    }
+    crate::portable!(enum Case { 0 Empty, 1 Parts(number, pair), 7 Named { at }, 8 More });
+    pub(super) const LAST: [Case; 2] = [Case::More, Case::Empty];
+}
+mod within {
+    pub(super) struct Outer {
+        pair: super::narrower::Pair,
+    }
+    crate::portable!(struct Outer { pair });
+}
+
+#[test]
+fn a_form_is_that_of_all_parts_by_name_and_kind() {
+    struct Outer {
+        pair: Pair,
+    }
+    crate::portable!(struct Outer { pair });
+    assert_eq!(packed(&further::LAST[0], NOW), [8]);
+    let pairs = [Pair::FORM, renamed::Pair::FORM, narrower::Pair::FORM, <(u64, Option<Box<str>>)>::FORM];
+    let others = [Case::FORM, further::Case::FORM, Outer::FORM, within::Outer::FORM];
+    let forms: alloc::collections::BTreeSet<u64> = pairs.into_iter().chain(others).collect();
+    assert_eq!(forms.len(), 8);
+}

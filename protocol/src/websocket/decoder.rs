@@ -105,6 +105,8 @@ struct OpenMessage {
 }
 
 impl<S> Portable for MessageDecoder<S> {
+    const FORM: u64 = <Option<Box<Partial>>>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         self.partial.pack(out);
     }

@@ -50,6 +50,8 @@ pub(crate) struct Signer {
 }
 
 impl Portable for Signer {
+    const FORM: u64 = <Box<[u8]>>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         self.secret.pack(out);
     }

@@ -3,7 +3,10 @@
 use sockring_protocol::portable::{Packer, Unpacker, Unreadable};
 
 /// What is carried into one of the same kind that was just made.
-pub(in crate::shard) trait Carried {
+pub(in crate::shard) trait Carried: Sized {
+    /// As `Portable::FORM`.
+    const FORM: u64;
+
     fn pack_state(&self, out: &mut Packer);
 
     /// After an error the part is of no use.
@@ -19,6 +22,20 @@ macro_rules! carried {
         $(stays { $($stays:ident),* $(,)? })?
     ) => {
         impl $(<$($bound)*>)? $crate::shard::relay::Carried for $name $(<$of>)? {
+            const FORM: u64 = {
+                let form = sockring_protocol::portable::named(stringify!($name));
+                $(
+                    let form = sockring_protocol::portable!(
+                        @form form, stringify!($field), |it: Self| it.$field $(, $by)?
+                    );
+                )*
+                $($(
+                    let part = $crate::shard::relay::form_of_part(|it: Self| it.$part);
+                    let form = sockring_protocol::portable::with(form, part);
+                )*)?
+                form
+            };
+
             fn pack_state(&self, out: &mut sockring_protocol::portable::Packer) {
                 let $name { $($field,)* $($($part,)*)? $($($stays: _,)*)? } = self;
                 $(sockring_protocol::portable!(@pack $field, out $(, $by)?);)*
@@ -39,8 +56,15 @@ macro_rules! carried {
 }
 pub(in crate::shard) use carried;
 
+/// The form of a part that a function would take out of something. It is never called.
+pub(in crate::shard) const fn form_of_part<S, T: Carried>(_: fn(S) -> T) -> u64 {
+    T::FORM
+}
+
 /// Of what may be switched off: on both sides, or on none.
 impl<T: Carried> Carried for Option<Box<T>> {
+    const FORM: u64 = T::FORM;
+
     fn pack_state(&self, out: &mut Packer) {
         out.put(&[u8::from(self.is_some())]);
         if let Some(part) = self {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable, named, with};
+
+pub(in crate::shard) const fn form_of<S, T: Portable>(_: fn(S) -> Arc<[T]>) -> u64 {
+    with(named("list"), T::FORM)
+}
 
 pub(in crate::shard) fn pack<T: Portable>(list: &Arc<[T]>, out: &mut Packer) {
     out.number(list.len() as u64);

@@ -3,9 +3,13 @@
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashMap;
-use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable, named, with};
 
 use super::maps;
+
+pub(in crate::shard) const fn form_of<T, K: Portable, V: Portable, S>(_: fn(T) -> Vec<HashMap<K, V, S>>) -> u64 {
+    with(with(named("maps"), K::FORM), V::FORM)
+}
 
 pub(in crate::shard) fn pack<K: Portable, V: Portable, S>(list: &[HashMap<K, V, S>], out: &mut Packer) {
     out.number(list.len() as u64);

@@ -4,7 +4,11 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashMap;
 use sockring_protocol::Millis;
-use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable, named, with};
+
+pub(in crate::shard) const fn form_of<T, K: Portable, V: Portable, S>(_: fn(T) -> HashMap<K, V, S>) -> u64 {
+    with(with(named("map"), K::FORM), V::FORM)
+}
 
 pub(in crate::shard) fn pack<K: Portable, V: Portable, S>(map: &HashMap<K, V, S>, out: &mut Packer) {
     let key_bytes = |key: &K| {

@@ -5,10 +5,10 @@
 //!   carried!     beside the parts of a shard: what goes along, and what the next one has of its own
 //!        |
 //!        v
-//!   shard_form   the whole, behind its version and what has to be the same on both sides
+//!   shard_form   the whole, behind what has to be the same on both sides, its form first
 //! ```
 //!
-//! A field that is added to either is written, or does not compile. What its form is belongs to `VERSION`.
+//! A field that is added is written, or does not compile. With it the form is another, as is what no other form can read.
 
 mod carried;
 pub(super) mod lists;
@@ -19,5 +19,5 @@ mod shard_form;
 pub(super) mod slabs;
 pub(super) mod words;
 
-pub(in crate::shard) use carried::{Carried, carried};
-pub use shard_form::{RelayError, VERSION};
+pub(in crate::shard) use carried::{Carried, carried, form_of_part};
+pub use shard_form::RelayError;

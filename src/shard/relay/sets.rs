@@ -3,7 +3,11 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 
-use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable, named, with};
+
+pub(in crate::shard) const fn form_of<S, T: Portable, H>(_: fn(S) -> HashSet<T, H>) -> u64 {
+    with(named("set"), T::FORM)
+}
 
 pub(in crate::shard) fn pack<T: Portable + Ord, S>(set: &HashSet<T, S>, out: &mut Packer) {
     let mut members: Vec<_> = set.iter().collect();

@@ -1,4 +1,4 @@
-//! The form of a whole shard: behind its version what has to be the same on both sides, and then its parts.
+//! The form of a whole shard: behind a number that stands for it what has to be the same on both sides, and then its parts.
 
 use core::net::IpAddr;
 use std::fmt;
@@ -16,14 +16,11 @@ use crate::shard::{Shard, ShardParts};
 
 use super::Carried;
 
-/// Of the form of all that is packed. What is of another is not taken over.
-pub const VERSION: u32 = 1;
-
 /// Why a shard cannot go on with what another was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayError {
-    /// It is of this version.
-    Version(u32),
+    /// It was packed by a program to which a shard is something else.
+    OtherForm,
     /// It had other settings: its name, how many shards there are, namespaces, what is remembered, who keeps events.
     Settings,
     /// It is no shard, or not all of one.
@@ -33,7 +30,7 @@ pub enum RelayError {
 impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RelayError::Version(version) => write!(f, "it is of version {version}, and this one reads {VERSION}"),
+            RelayError::OtherForm => f.write_str("it has another form"),
             RelayError::Settings => f.write_str("it had other settings"),
             RelayError::Unreadable => Unreadable.fmt(f),
         }
@@ -75,7 +72,7 @@ impl<A: Application> Shard<A> {
     pub fn pack(&self) -> Vec<u8> {
         debug_assert!(self.is_portable());
         let mut out = Packer::new(self.hub.now.at);
-        VERSION.pack(&mut out);
+        out.put(&Self::FORM.to_le_bytes());
         same(&self.hub.settings, self.hub.shard.number, self.hub.shard.of).pack(&mut out);
         let strangers: Vec<Uncounted> = self.connections.iter().filter_map(uncounted).collect();
         strangers.pack(&mut out);
@@ -87,9 +84,8 @@ impl<A: Application> Shard<A> {
     /// counted for the whole process stays counted.
     pub fn unpack(bytes: &[u8], parts: ShardParts<A>, now: Now) -> Result<Shard<A>, RelayError> {
         let mut from = Unpacker::new(bytes, now.at);
-        let version = u32::unpack(&mut from)?;
-        if version != VERSION {
-            return Err(RelayError::Version(version));
+        if from.take(size_of::<u64>())? != Self::FORM.to_le_bytes() {
+            return Err(RelayError::OtherForm);
         }
         let place = parts.place;
         if Same::unpack(&mut from)? != same(&parts.settings, place.number, place.of) {

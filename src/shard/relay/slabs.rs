@@ -1,7 +1,11 @@
 //! Slabs, slot by slot: what is there has the same number again.
 
 use slab::Slab;
-use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
+use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable, named, with};
+
+pub(in crate::shard) const fn form_of<S, T: Portable>(_: fn(S) -> Slab<T>) -> u64 {
+    with(named("slab"), T::FORM)
+}
 
 pub(in crate::shard) fn pack<T: Portable>(slab: &Slab<T>, out: &mut Packer) {
     let slots = slab.iter().last().map_or(0, |(last, _)| last + 1);

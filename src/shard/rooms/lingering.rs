@@ -45,6 +45,8 @@ struct Room<A> {
 }
 
 impl<A: Portable> Portable for Room<A> {
+    const FORM: u64 = <(Term, A)>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         let Room { term, with } = self;
         term.pack(out);

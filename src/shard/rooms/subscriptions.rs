@@ -37,6 +37,8 @@ struct UnderWay<W> {
 }
 
 impl<W: Portable> Portable for UnderWay<W> {
+    const FORM: u64 = <(u32, Vec<W>)>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         let UnderWay { epoch, waiting } = self;
         epoch.pack(out);

@@ -102,6 +102,8 @@ pub(crate) struct Rooms {
 }
 
 impl Carried for Rooms {
+    const FORM: u64 = <(Vec<Option<Room>>, (usize, usize, u32))>::FORM;
+
     fn pack_state(&self, out: &mut Packer) {
         // The index follows, by a hasher of its own.
         let Rooms { rooms, index: _, hasher: _, namespaces: _, shard: _, at_home, users_at_home, slots } = self;

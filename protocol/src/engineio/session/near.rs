@@ -32,6 +32,8 @@ impl Near {
 
 /// By another clock it is another number.
 impl Portable for Near {
+    const FORM: u64 = Millis::FORM;
+
     fn pack(&self, out: &mut Packer) {
         self.at(out.now()).pack(out);
     }

@@ -7,6 +7,8 @@ use sockring_protocol::portable::{Packer, Portable, Unpacker, Unreadable};
 use super::{Queue, QueuedMessage};
 
 impl Portable for Queue {
+    const FORM: u64 = <(VecDeque<Option<QueuedMessage>>, u64)>::FORM;
+
     fn pack(&self, out: &mut Packer) {
         // What was replaced, what all take, and who waits under which key, follow.
         let Queue { messages, replaced: _, taken, keys: _, bytes: _ } = self;
