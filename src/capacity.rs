@@ -4,6 +4,7 @@
 
 mod accepting;
 mod addresses;
+mod carried;
 mod seat;
 
 use std::cmp::Reverse;

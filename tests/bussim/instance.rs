@@ -29,6 +29,7 @@ use super::around::Around;
 use super::client::Client;
 use super::random::Random;
 use super::redis::{Dial, SiteId};
+use super::relays::Relays;
 use super::wire;
 
 pub const API_KEY: &str = "a-key-of-the-simulation";
@@ -111,7 +112,16 @@ impl Instance {
         });
         let shared = Rc::new(Shared::new(clients, shards));
         let now = Now { at: Millis(START_MS), unix_ms: START_MS };
+        // Chance of its own: others' seeds stay what they are.
+        let mut apart = random.clone();
+        let is_relayed = apart.one_in(4);
         let cores = mailboxes.iter().zip(0..).map(|(mailbox, number)| Core {
+            relays: is_relayed.then(|| Relays {
+                settings: Arc::clone(&engine),
+                capacity: Arc::clone(&capacity),
+                place: ShardNumber { number, of: shards },
+                random: apart.fork(),
+            }),
             shard: Shard::new(
                 ShardParts {
                     settings: Arc::clone(&engine),
@@ -317,6 +327,8 @@ struct Core {
     shared: Rc<Shared>,
     random: Random,
     begun: Instant,
+    /// Where its shards are replaced by their copies.
+    relays: Option<Relays>,
 }
 
 impl Core {
@@ -380,6 +392,9 @@ impl Core {
         self.shard.flush(&mut effects);
         effects.into_iter().for_each(|effect| self.perform(effect, bus));
         self.shard.on_turned(Turn { micros: 100, mail_micros: 0, completions });
+        if let Some(relays) = &mut self.relays {
+            relays.turned(&mut self.shard, Desk, Now { at: Millis(now), unix_ms: now });
+        }
     }
 
     fn read_mail(&mut self) {

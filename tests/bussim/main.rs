@@ -15,6 +15,7 @@ mod pipe;
 #[allow(dead_code, reason = "shared with the other simulation")]
 mod random;
 mod redis;
+mod relays;
 mod resp;
 mod sender;
 #[path = "../sim/wire.rs"]

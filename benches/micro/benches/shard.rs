@@ -26,3 +26,12 @@ fn fan_out_turn(bencher: Bencher<'_, '_>) {
     let mut crowd = Crowd::new(CLIENTS);
     bencher.counter(ItemsCount::new(CLIENTS)).bench_local(|| assert_eq!(crowd.fan_out().sends, CLIENTS));
 }
+
+/// The shard is packed, and another one made of the bytes; items are clients.
+#[divan::bench]
+fn relay(bencher: Bencher<'_, '_>) {
+    const CLIENTS: usize = 10_000;
+    let mut crowd = Crowd::new(CLIENTS);
+    println!("{} bytes per client", crowd.relay() / CLIENTS);
+    bencher.counter(ItemsCount::new(CLIENTS)).bench_local(|| crowd.relay());
+}

@@ -47,20 +47,23 @@ pub struct Sent {
     pub bytes: usize,
 }
 
+fn parts(clients: usize) -> ShardParts<Echo> {
+    let limits = CapacityLimits { connections_max: clients, clients_max: clients, ..CapacityLimits::UNLIMITED };
+    let settings = EngineSettings { events_per_second_max: u32::MAX, ..EngineSettings::default() };
+    ShardParts {
+        settings: Arc::new(settings),
+        capacity: Arc::new(Capacity::new(limits)),
+        place: ShardNumber { number: 0, of: 1 },
+        app: Echo,
+        entropy: Box::new(Count(0)),
+    }
+}
+
 impl Crowd {
     /// A shard with this many clients, all connected and in one room, and nothing under way.
     pub fn new(clients: usize) -> Crowd {
-        let limits = CapacityLimits { connections_max: clients, clients_max: clients, ..CapacityLimits::UNLIMITED };
-        let settings = EngineSettings { events_per_second_max: u32::MAX, ..EngineSettings::default() };
-        let parts = ShardParts {
-            settings: Arc::new(settings),
-            capacity: Arc::new(Capacity::new(limits)),
-            place: ShardNumber { number: 0, of: 1 },
-            app: Echo,
-            entropy: Box::new(Count(0)),
-        };
         let mut crowd = Crowd {
-            shard: Shard::new(parts, NOW),
+            shard: Shard::new(parts(clients), NOW),
             clients: Vec::new(),
             next: 0,
             event: frame(&format!("42[\"message\",\"{}\"]", "x".repeat(ECHO_BYTES))),
@@ -71,6 +74,13 @@ impl Crowd {
         };
         crowd.connect(clients);
         crowd
+    }
+
+    /// The shard is packed, and goes on as another one that is made of the bytes. Says how many they are.
+    pub fn relay(&mut self) -> usize {
+        let bytes = self.shard.pack();
+        self.shard = Shard::unpack(&bytes, parts(self.clients.len()), NOW).expect("it is whole");
+        bytes.len()
     }
 
     fn connect(&mut self, clients: usize) {
