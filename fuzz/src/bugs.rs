@@ -280,4 +280,11 @@ pub const BUGS: &[Bug] = &[
         "fragments_max: 1 }",
         "a message may not come in fragments",
     ),
+    bug(
+        "relay",
+        "src/shard/timers.rs",
+        "if self.now > from.now() {",
+        "if self.now > from.now() && self.now < Millis(1 << 40) {",
+        "a wheel may be ahead of all time",
+    ),
 ];

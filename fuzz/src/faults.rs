@@ -41,10 +41,12 @@ pub enum Invariant {
     AnyInterleaving,
     /// Without recovery nothing of it is on the wire.
     OffIsOff,
+    /// A shard that is made of another's bytes goes on where that was.
+    GoesOnAsBytes,
 }
 
 impl Invariant {
-    pub const ALL: [Invariant; 10] = [
+    pub const ALL: [Invariant; 11] = [
         Invariant::OrderedAndOnce,
         Invariant::NothingMissed,
         Invariant::RefusedWithReason,
@@ -55,6 +57,7 @@ impl Invariant {
         Invariant::Bounded,
         Invariant::AnyInterleaving,
         Invariant::OffIsOff,
+        Invariant::GoesOnAsBytes,
     ];
 }
 
@@ -249,5 +252,29 @@ pub const FAULTS: &[Fault] = &[
         "recovery.window_ms == 0",
         "false",
         "a server without recovery says how far clients have got",
+    ),
+    fault(
+        Invariant::GoesOnAsBytes,
+        ALL_WORLDS,
+        "src/shard/relay/slabs.rs",
+        "entries.push((slot, entry))",
+        "entries.push((entries.len(), entry))",
+        "what was behind an empty slot has another number",
+    ),
+    fault(
+        Invariant::GoesOnAsBytes,
+        ALL_WORLDS,
+        "src/shard/timers.rs",
+        "self.place(hint)",
+        "drop(hint)",
+        "deadlines are forgotten",
+    ),
+    fault(
+        Invariant::GoesOnAsBytes,
+        ALL_WORLDS,
+        "src/shard/relay/shard_form.rs",
+        "Some(Stranger::again(&shard.hub.capacity, door, address))",
+        "None",
+        "who has no session is not counted",
     ),
 ];

@@ -61,8 +61,8 @@ impl<T: Copy + Portable> Carried for Timers<T> {
             return Err(Unreadable);
         }
         for _ in 0..from.count()? {
-            let (at, owner) = Portable::unpack(from)?;
-            self.place(Entry { at, owner });
+            let hint = Portable::unpack(from).map(|(at, owner)| Entry { at, owner })?;
+            self.place(hint);
         }
         Ok(())
     }
