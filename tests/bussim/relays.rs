@@ -9,7 +9,7 @@ use sockring::shard::{EngineSettings, Now, Shard, ShardNumber, ShardParts};
 use super::random::Random;
 
 /// One in so many turns is followed by another shard's.
-const ONE_IN: u64 = 40;
+const ONE_IN: u64 = 150;
 
 /// What the copies of one shard are made of besides.
 pub struct Relays {

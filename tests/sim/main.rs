@@ -163,7 +163,7 @@ fn simulate(seed: u64) -> Feats {
     if has_doubts {
         world.doubt();
     }
-    let relays_one_in = if apart.one_in(8) { apart.pick(&[10, 40]) } else { 0 };
+    let relays_one_in = if apart.one_in(8) { apart.pick(&[40, 150]) } else { 0 };
     world.relay_one_in(environment("SIM_RELAYS").unwrap_or(relays_one_in));
     let start = world.now;
     let is_alone = world.settings.instances == Instances::Alone;

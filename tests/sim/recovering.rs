@@ -98,7 +98,7 @@ impl RecoveryWorld {
             reply: None,
             welcomes,
             capacity,
-            relays: seed.is_multiple_of(4).then(|| Random::new(seed ^ 0x7265_6c61)),
+            relays: seed.is_multiple_of(8).then(|| Random::new(seed ^ 0x7265_6c61)),
             clients,
             reloads: random.one_in(2),
             model: Model::new(&settings.recovery),
@@ -139,7 +139,7 @@ impl RecoveryWorld {
 
     /// Now and then a shard goes on as another one, which is made of its bytes.
     fn relay(&mut self, number: usize) {
-        let Some(random) = self.relays.as_mut().and_then(|random| random.one_in(30).then(|| random.fork())) else {
+        let Some(random) = self.relays.as_mut().and_then(|random| random.one_in(150).then(|| random.fork())) else {
             return;
         };
         let of = u16::try_from(self.shards.len()).expect("few shards");

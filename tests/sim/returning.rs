@@ -43,7 +43,7 @@ pub fn simulate(seed: u64) -> Feats {
     let mut world = World::new(seed, settings, shards, temper(&mut Random::new(seed)));
     world.remember_for(if is_enough { WINDOW_MS } else { 0 });
     if seed.is_multiple_of(8) {
-        world.relay_one_in(20);
+        world.relay_one_in(60);
     }
     let start = world.now;
     let stay_ms = random.pick(&[1_500, 3_000]);
