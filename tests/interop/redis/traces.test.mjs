@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { call } from '../lib/api.mjs';
 import { closeClients } from '../lib/client.mjs';
-import { adapters, assembled, connect, peersAreNode, startNode, startPeer, stopServers } from '../lib/cluster.mjs';
+import { adapters, assembled, connect, heard, peersAreNode, startNode, startPeer, stopServers } from '../lib/cluster.mjs';
 import { Collector } from '../lib/collector.mjs';
 import { request } from '../lib/http.mjs';
 import { startSockring } from '../lib/program.mjs';
@@ -47,6 +47,7 @@ describe('traces', { timeout: 60000, concurrency: true }, () => {
       scene = { servers: { A, B, C }, redis, collector };
       await assembled(C, 3);
       const [here, there, atNode] = [await connect(A, 'ada'), await connect(B, 'ada'), await connect(C, 'ada')];
+      await heard(redis, adapter, [['/', 'user:ada', 3]]);
       const trace = newTrace();
       const answer = await emit(A, { event: 'traced', user: 'ada', data: { n: 1 } }, trace);
       assert.equal(answer.status, 200);
