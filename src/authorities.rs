@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
@@ -52,4 +53,20 @@ impl TrustedAuthorities {
             ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions()?;
         Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
+}
+
+/// What asks at this address, within this time, and trusts whom the operating system does.
+pub(crate) fn agent_for(url: &str, timeout: Duration) -> ureq::Agent {
+    let is_https = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // What is asked for by TLS is not asked without, wherever it is now.
+        .https_only(is_https)
+        .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
+    let config = match is_https {
+        true => config.tls_config(TrustedAuthorities::of_system().for_requests()),
+        false => config,
+    };
+    config.build().into()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sockring::config::OtlpSettings;
 use sockring::spans::{Batch, Span, SpanEnd, SpanSource, Spans, encode};
 
-use crate::authorities::TrustedAuthorities;
+use crate::authorities::agent_for;
 
 /// From connecting to the last byte of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,17 +54,7 @@ pub(crate) struct Rejected(u64);
 
 impl Collector {
     pub(crate) fn new(settings: &OtlpSettings, resource: SpanSource) -> Collector {
-        let is_https = settings.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
-            .http_status_as_error(false)
-            .https_only(is_https)
-            .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
-        let config = match is_https {
-            true => config.tls_config(TrustedAuthorities::of_system().for_requests()),
-            false => config,
-        };
-        Collector { agent: config.build().into(), url: settings.url.clone(), resource }
+        Collector { agent: agent_for(&settings.url, PATIENCE), url: settings.url.clone(), resource }
     }
 
     /// One request, as the specification of OTLP wants it: which answers may be tried again is in its section on HTTP.

@@ -13,7 +13,7 @@ use sockring::config::JwksSettings;
 use sockring::mailbox::Postbox;
 use sockring::shard::Mail;
 
-use crate::authorities::TrustedAuthorities;
+use crate::authorities::agent_for;
 
 /// From connecting to the last byte of the document.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,18 +45,7 @@ pub(crate) struct KeySource {
 
 impl KeySource {
     pub(crate) fn new(settings: &JwksSettings) -> KeySource {
-        let is_https = settings.url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
-            .http_status_as_error(false)
-            // What is asked for by TLS is not fetched without, wherever it is now.
-            .https_only(is_https)
-            .user_agent(concat!("sockring/", env!("CARGO_PKG_VERSION")));
-        let config = match is_https {
-            true => config.tls_config(TrustedAuthorities::of_system().for_requests()),
-            false => config,
-        };
-        KeySource { agent: config.build().into(), settings: settings.clone() }
+        KeySource { agent: agent_for(&settings.url, PATIENCE), settings: settings.clone() }
     }
 
     /// Waits for the document, and reads it.
