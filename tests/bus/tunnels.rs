@@ -130,6 +130,24 @@ fn a_session_is_served_at_every_instance_of_a_redis_cluster() {
     }
 }
 
+#[test]
+fn more_at_once_than_tunnels_max_are_refused_until_there_is_room() {
+    let redis = RedisServer::start(&[]);
+    let servers = pair(&redis, &[("SOCKRING_TUNNELS_MAX", "1")]);
+    let mut poller = astray(&servers);
+    connect(&mut poller, "alice");
+    let mut other = Poller { connection: servers[1].connect(), target: poller.target.clone() };
+    let held = thread::spawn(move || poller.poll());
+    let open = || labelled(&servers[1], "sockring_tunnels", r#"carries="request""#);
+    until("the poll is on its way", open, |open| *open == 1);
+    assert_eq!(other.post("3").status, 503);
+    assert_eq!(labelled(&servers[1], "sockring_tunnels_refused_total", r#"reason="tunnels_max""#), 1);
+    emit_to(&servers[0], "alice", "one");
+    assert_eq!(held.join().expect("it polls"), r#"42["one"]"#);
+    let mut again = Poller { connection: servers[1].connect(), target: other.target };
+    assert_eq!(again.post(r#"42["nobody:hears"]"#).text(), "ok");
+}
+
 /// A WebSocket at the second server of a session of the first.
 #[track_caller]
 fn carried(servers: &[Server; 2]) -> WebSocket {
